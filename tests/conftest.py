@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from worldmodel.config import ModelConfig
+from worldmodel.model.transformer import WorldTransformer
+
+TINY = ModelConfig(
+    width=32,
+    heads=2,
+    layers=2,
+    latent_channels=3,
+    latent_height=2,
+    latent_width=2,
+    buttons=4,
+    context_frames=3,
+    sink_frames=1,
+)
+
+
+def make_lively(model: WorldTransformer) -> WorldTransformer:
+    """Fill the zero-initialised layers, so that every input has an influence on the output."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture
+def tiny_model() -> WorldTransformer:
+    torch.manual_seed(0)
+    return make_lively(WorldTransformer(TINY)).eval().requires_grad_(False)

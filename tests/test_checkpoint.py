@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import TINY
+from worldmodel.checkpoint import CheckpointError, load_tensors, load_weights, save_tensors
+from worldmodel.files import FileWriteError
+from worldmodel.model.transformer import WorldTransformer
+
+
+def test_tensors_and_header_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_tensors(path, {"a": torch.arange(3)}, {"step": 7, "names": ["x"]})
+    tensors, header = load_tensors(path)
+    assert tensors["a"].tolist() == [0, 1, 2]
+    assert header == {"step": 7, "names": ["x"]}
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path, tiny_model: WorldTransformer) -> None:
+    path = tmp_path / "w.safetensors"
+    state = tiny_model.state_dict()
+    state["unembed.weight"] = torch.zeros(5, 5)
+    save_tensors(path, state, {})
+    with pytest.raises(CheckpointError, match=r"unembed\.weight is 5 x 5 in the file, 3 x 32"):
+        load_weights(WorldTransformer(TINY), path)
+    del state["unembed.weight"]
+    save_tensors(path, state, {})
+    with pytest.raises(CheckpointError, match=r"1 of \d+ tensors are missing, first unembed"):
+        load_weights(WorldTransformer(TINY), path)
+    save_tensors(path, {**tiny_model.state_dict(), "more": torch.zeros(1)}, {})
+    with pytest.raises(CheckpointError, match="does not have, first more"):
+        load_weights(WorldTransformer(TINY), path)
+
+
+def test_a_truncated_or_foreign_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_tensors(path, {"a": torch.zeros(1000)}, {})
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CheckpointError, match=r"w\.safetensors: not a whole safetensors file"):
+        load_tensors(path)
+    path.write_bytes(b"\x80\x04pickle")
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_tensors(path)
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_tensors(tmp_path / "none.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_tensors(path, {"a": torch.ones(2)}, {})
+    (tmp_path / "blocked").write_text("a file, not a folder")
+    with pytest.raises(FileWriteError, match="cannot be written"):
+        save_tensors(tmp_path / "blocked" / "w.safetensors", {"a": torch.zeros(2)}, {})
+    assert load_tensors(path)[0]["a"].tolist() == [1, 1]
+    assert not list(tmp_path.glob("*.part*"))

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY
+from worldmodel.config import (
+    AutoencoderConfig,
+    ConfigError,
+    ModelConfig,
+    SamplerConfig,
+    load_config,
+    to_toml,
+)
+from worldmodel.training.run import STAGES, read_stage
+
+ROOT = Path(__file__).parents[1]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        SamplerConfig(sigmas=(1.0, 0.25, 0.0), renoise=True),
+        AutoencoderConfig(
+            widths=(8, 16), blocks=1, latent_channels=4, frame_height=8, frame_width=12
+        ),
+    ],
+)
+def test_a_config_written_as_toml_reads_back_the_same(config: object, tmp_path: Path) -> None:
+    path = write(tmp_path / "config.toml", to_toml(config))
+    assert load_config(type(config), path) == config
+
+
+def test_an_unknown_key_is_an_error_that_names_file_key_and_choices(tmp_path: Path) -> None:
+    path = write(tmp_path / "config.toml", to_toml(TINY) + "n_heads = 3\n")
+    with pytest.raises(ConfigError, match=r"config\.toml: unknown key 'n_heads'.*heads, layers"):
+        load_config(ModelConfig, path)
+
+
+def test_a_missing_key_a_wrong_type_and_broken_toml_are_named(tmp_path: Path) -> None:
+    text = to_toml(TINY)
+    missing = write(tmp_path / "a.toml", text.replace("width = 32\n", "", 1))
+    with pytest.raises(ConfigError, match=r"a\.toml: the key 'width' is missing"):
+        load_config(ModelConfig, missing)
+    wrong = write(tmp_path / "b.toml", text.replace("width = 32\n", 'width = "32"\n', 1))
+    with pytest.raises(ConfigError, match=r"b\.toml: width = '32': expected int"):
+        load_config(ModelConfig, wrong)
+    broken = write(tmp_path / "c.toml", "width = = 3")
+    with pytest.raises(ConfigError, match=r"c\.toml: cannot be read as TOML"):
+        load_config(ModelConfig, broken)
+    with pytest.raises(ConfigError, match=r"d\.toml"):
+        load_config(ModelConfig, tmp_path / "d.toml")
+
+
+def test_impossible_shapes_are_refused_with_the_reason() -> None:
+    with pytest.raises(ConfigError, match="multiple of 4 x heads"):
+        load_bad_model(width=30)
+    with pytest.raises(ConfigError, match=r"do not divide by 4"):
+        AutoencoderConfig(
+            widths=(8, 16), blocks=1, latent_channels=4, frame_height=10, frame_width=12
+        )
+    with pytest.raises(ConfigError, match=r"must fall from 1\.0 to 0\.0"):
+        SamplerConfig(sigmas=(1.0, 0.5), renoise=False)
+
+
+def load_bad_model(width: int) -> ModelConfig:
+    return ModelConfig(
+        width=width,
+        heads=2,
+        layers=1,
+        latent_channels=3,
+        latent_height=2,
+        latent_width=2,
+        buttons=4,
+        context_frames=3,
+        sink_frames=1,
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.toml")), ids=lambda p: p.stem)
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    assert isinstance(read_stage(path), tuple(STAGES.values()))

@@ -1,0 +1,61 @@
+"""The package is a house of floors: imports go sideways or down, never up."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "worldmodel"
+
+BASE = {"config", "action", "schedule", "files", "metrics"}
+STORE = {*BASE, "episodes", "recording", "players"}
+MODEL = {*BASE, "model", "rollout", "checkpoint"}
+# What each part may import from the rest of the package. Absent from a list means forbidden.
+ALLOWED: dict[str, set[str]] = {
+    "config": set(),
+    "action": {"config"},
+    "files": {"config"},
+    "schedule": set(),
+    "metrics": set(),
+    "episodes": {"config", "action", "files", "recording"},
+    "recording": {"config", "action", "files", "episodes", "world"},
+    "players": {"config", "action", "recording"},
+    "model": {"config"},
+    "rollout": {*BASE, "model"},
+    "checkpoint": BASE,
+    "world": BASE,
+    "worlds": {*MODEL, *STORE, "world"},
+    "games": STORE,
+    "game": {*STORE, "world", "worlds"},
+    "training": {*MODEL, *STORE, "worlds"},
+    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training"},
+    "__main__": {"config", "games", "training", "evaluation", "worlds", "game"},
+}
+
+
+def parts_imported_by(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return {name.split(".")[1] for name in names if name.startswith("worldmodel.")}
+
+
+def test_every_import_goes_down() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        up = parts_imported_by(path) - ALLOWED[part] - {part}
+        assert not up, f"{path.relative_to(PACKAGE.parent)} may not import {sorted(up)}"
+
+
+def test_the_model_loads_neither_window_nor_pictures() -> None:
+    code = (
+        "import sys, worldmodel.model.transformer, worldmodel.rollout; "
+        "print([m for m in ('pygame', 'cv2', 'av', 'vizdoom', 'tqdm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

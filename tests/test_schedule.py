@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from worldmodel.config import SamplerConfig
+from worldmodel.model.context import Context
+from worldmodel.rollout import denoise
+from worldmodel.schedule import add_noise, euler_step, sample_sigmas, sigma_grid, to_clean
+
+SHAPE = (2, 3, 4, 2, 2)
+
+
+def test_a_velocity_leads_from_any_noise_level_to_the_clean_latents() -> None:
+    clean, noise, sigmas = torch.randn(SHAPE), torch.randn(SHAPE), torch.rand(2, 3)
+    noisy = add_noise(clean, noise, sigmas)
+    torch.testing.assert_close(to_clean(noisy, noise - clean, sigmas), clean)
+    landed = euler_step(noisy, noise - clean, sigmas, torch.zeros(2, 3))
+    torch.testing.assert_close(landed, clean)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 5.0])
+def test_the_grid_is_exact_at_both_ends_and_falls(shift: float) -> None:
+    grid = sigma_grid(48, shift)
+    assert grid.dtype is torch.float32
+    assert (grid[0], grid[-1]) == (1, 0)
+    assert (grid.diff() < 0).all()
+
+
+def test_the_shifted_grid_is_the_released_one() -> None:
+    """Wan 2.1 and Causal Forcing: shift 5, warped list 1000, 937.5, 833.333, 625."""
+    expected = torch.tensor([1.0, 0.9375, 0.833333, 0.625, 0.0])
+    torch.testing.assert_close(sigma_grid(4, 5.0), expected)
+
+
+def test_a_higher_shift_draws_more_noise() -> None:
+    means = [
+        float(sample_sigmas((10_000,), shift, torch.Generator().manual_seed(0)).mean())
+        for shift in (1.0, 2.0, 4.0)
+    ]
+    assert means[0] == pytest.approx(0.5, abs=0.02)
+    assert means[0] < means[1] < means[2]
+
+
+@pytest.mark.parametrize("renoise", [False, True])
+@pytest.mark.parametrize("sigmas", [(1.0, 0.0), (1.0, 0.5, 0.0), (1.0, 0.9, 0.3, 0.1, 0.0)])
+def test_a_velocity_that_points_at_a_target_lands_there_on_any_grid(
+    sigmas: tuple[float, ...], renoise: bool
+) -> None:
+    target = torch.randn(SHAPE)
+
+    def towards_target(
+        x: torch.Tensor, levels: torch.Tensor, actions: torch.Tensor, context: Context
+    ) -> torch.Tensor:
+        del actions, context
+        return (x - target) / levels[..., None, None, None]
+
+    sampler = SamplerConfig(sigmas=sigmas, renoise=renoise)
+    landed = denoise(
+        towards_target, lambda: torch.randn(SHAPE), sampler, torch.zeros(2, 3, 6), NO_CONTEXT
+    )
+    torch.testing.assert_close(landed, target, atol=1e-5, rtol=1e-5)
+
+
+class NoContext:
+    turns = (torch.zeros(0), torch.zeros(0))
+
+    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        raise AssertionError((layer, q, k, v))
+
+
+NO_CONTEXT = NoContext()

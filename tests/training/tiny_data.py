@@ -1,0 +1,56 @@
+"""Eight tiny episodes of a drawn game: a bright bar that moves as the keys say."""
+
+from pathlib import Path
+
+import numpy as np
+
+from worldmodel.action import IDLE, Action, ActionSpec
+from worldmodel.config import AutoencoderConfig, ModelConfig
+from worldmodel.episodes import Episode, save_episode
+
+SPEC = ActionSpec(
+    buttons=("KeyA", "KeyD"),
+    names=("left", "right"),
+    mouse_degrees=8.0,
+    max_mouse_degrees=20.0,
+)
+AUTOENCODER = AutoencoderConfig(
+    widths=(8, 16), blocks=1, latent_channels=4, frame_height=8, frame_width=16
+)
+MODEL = ModelConfig(
+    width=32,
+    heads=2,
+    layers=2,
+    latent_channels=4,
+    latent_height=2,
+    latent_width=4,
+    buttons=2,
+    context_frames=5,
+    sink_frames=1,
+)
+
+
+def draw(position: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    frame = np.full((8, 16, 3), 40, np.uint8)
+    frame[:, position % 16] = 220
+    frame[2:6, (position + 1) % 16] = (220, 120, 40)
+    return frame
+
+
+def write_episodes(folder: Path, count: int = 8, length: int = 60, first: int = 0) -> Path:
+    for number in range(first, first + count):
+        rng = np.random.default_rng(number)
+        position, frames, actions = int(rng.integers(16)), [], []
+        for f in range(length):
+            key = str(rng.choice(["KeyA", "KeyD", ""])) if f else ""
+            position += {"KeyA": -1, "KeyD": 1, "": 0}[key]
+            frames.append(draw(position))
+            actions.append(Action(frozenset({key})) if key else IDLE)
+        episode = Episode(
+            frames=np.stack(frames),
+            actions=actions,
+            frames_per_second=10.0,
+            buttons=SPEC.buttons,
+        )
+        save_episode(folder / f"{number:03d}.safetensors", episode)
+    return folder

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.worlds.make_world import make_world
+from worldmodel.checkpoint import CheckpointError
+from worldmodel.config import ConfigError
+from worldmodel.files import FileWriteError
+from worldmodel.worlds.find import find_world, open_world
+from worldmodel.worlds.folder import (
+    TRANSFORMER,
+    WorldError,
+    check_weights,
+    read_world_file,
+    save_world_folder,
+    sha256_of,
+)
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    path = folder / "world.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_world_reads_back_as_it_was_saved(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    world = read_world_file(folder)
+    check_weights(folder, world)
+    assert world.name == "tiny"
+    assert world.starts == {"0.safetensors": "place 0", "1.safetensors": "place 1"}
+
+
+def test_truncated_weights_are_named_before_they_are_loaded(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    path = folder / TRANSFORMER
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WorldError, match=r"transformer\.safetensors: its sha256 is .* truncated"):
+        open_world(str(folder))
+    path.unlink()
+    with pytest.raises(WorldError, match=r"transformer\.safetensors: missing"):
+        open_world(str(folder))
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    path, before = folder / TRANSFORMER, sha256_of(folder / TRANSFORMER)
+    tensors = load_file(path)
+    tensors["unembed.bias"] = torch.zeros(9)
+    save_file(tensors, path)
+    edit(folder, before, sha256_of(path))
+    with pytest.raises(CheckpointError, match=r"unembed\.bias is 9 in the file, 4 in the model"):
+        open_world(str(folder))
+
+
+def test_an_unknown_key_or_a_contradiction_in_world_toml_is_named(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    edit(folder, "licence = ", "license = ")
+    with pytest.raises(ConfigError, match=r"world\.toml: unknown key 'license'"):
+        read_world_file(folder)
+    edit(folder, "license = ", "licence = ")
+    edit(folder, "format = 1", "format = 9")
+    with pytest.raises(ConfigError, match=r"format = 9: this version reads format 1"):
+        read_world_file(folder)
+    edit(folder, "format = 9", "format = 1")
+    edit(folder, "latent_width = 4", "latent_width = 8")
+    with pytest.raises(ConfigError, match="the autoencoder makes latents"):
+        read_world_file(folder)
+
+
+def test_an_unknown_world_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(WorldError, match=r"unknown world 'atlantis'; there are: "):
+        find_world("atlantis")
+    with pytest.raises(WorldError, match="not a world"):
+        find_world(str(tmp_path))
+
+
+def test_a_failed_save_leaves_the_old_world_playable(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    world = read_world_file(folder)
+    with pytest.raises(FileWriteError, match="cannot be written"):
+        save_world_folder(folder, world, {"a": b"file", "a/b": b"not a folder"})
+    check_weights(folder, read_world_file(folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]

@@ -1,0 +1,147 @@
+"""The jobs around playing: python -m worldmodel JOB.
+
+record   collect episodes from a real game        train     one stage, from a TOML file
+evaluate a world against the real game            bench     speed on this machine
+worlds   list and describe
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from worldmodel.config import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job; 0 done, 2 the user must change something, 1 a defect."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except UserError as error:
+        print(f"worldmodel: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("worldmodel: interrupted", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All jobs and their flags; nothing heavy is imported before a job runs."""
+    style = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="worldmodel",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    jobs = parser.add_subparsers(required=True, metavar="JOB")
+
+    record = jobs.add_parser("record", help="collect episodes from Doom", formatter_class=style)
+    record.add_argument("--out", type=Path, default=Path("data/doom"), help="folder of episodes")
+    record.add_argument("--level", default="my_way_home", help="a ViZDoom scenario")
+    record.add_argument("--frames", type=int, default=20_000, help="frames to collect, about")
+    record.add_argument("--episode-frames", type=int, default=600, help="longest episode")
+    record.add_argument("--seed", type=int, default=0, help="seed of the first episode")
+    record.add_argument("--size", default="64x48", help="width x height of the frames")
+    record.add_argument("--tics", type=int, default=2, help="game tics a frame, 35 a second")
+    record.set_defaults(run=_record)
+
+    train = jobs.add_parser("train", help="train one stage", formatter_class=style)
+    train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
+    train.add_argument("--run", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)")
+    train.add_argument("--threads", type=int, default=0, help="of torch; 0: one per core")
+    train.set_defaults(run=_train)
+
+    evaluate = jobs.add_parser(
+        "evaluate", help="measure a world against the real game", formatter_class=style
+    )
+    evaluate.add_argument("--world", help="folder or name; none: the default world")
+    evaluate.add_argument("--clips", type=int, default=64, help="unseen clips to roll out")
+    evaluate.add_argument("--teacher-steps", type=int, default=24, help="of the teacher beside it")
+    evaluate.add_argument("--drift-frames", type=int, default=2000, help="of idle and random play")
+    evaluate.add_argument("--seed", type=int, default=900_000, help="first seed of the real game")
+    evaluate.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
+    evaluate.set_defaults(run=_evaluate)
+
+    bench = jobs.add_parser("bench", help="measure speed", formatter_class=style)
+    bench.add_argument("--world", help="folder or name; none: the default world")
+    bench.add_argument("--frames", type=int, default=600, help="frames to time")
+    bench.add_argument("--steps", type=int, default=0, help="denoising steps; 0: the world's")
+    bench.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
+    bench.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    bench.add_argument("--threads", type=int, default=0, help="of torch; 0: one per core")
+    bench.add_argument("--growth", action="store_true", help="also time frame 100, 1000, 10000")
+    bench.set_defaults(run=_bench)
+
+    worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
+    worlds.set_defaults(run=_worlds)
+    return parser
+
+
+def _record(options: argparse.Namespace) -> None:
+    from worldmodel.games.doom import DoomConfig
+    from worldmodel.games.record import record_doom
+
+    width, _, height = options.size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and options.tics > 0):
+        raise UserError(f"--size {options.size!r}, --tics {options.tics}: expected 64x48 and 2")
+    config = DoomConfig(
+        level=options.level,
+        frame_width=int(width),
+        frame_height=int(height),
+        tics_per_frame=options.tics,
+    )
+    done = record_doom(config, options.out, options.frames, options.seed, options.episode_frames)
+    print(f"{done} frames in {options.out}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from worldmodel.training.run import run_stage
+
+    config = options.config
+    folder = options.folder or Path("runs") / config.parent.name / config.stem
+    print(json.dumps(run_stage(config, folder, options.threads)))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.report import EvaluationPlan, evaluate, print_report
+
+    plan = EvaluationPlan(
+        clips=options.clips,
+        drift_frames=options.drift_frames,
+        seed=options.seed,
+        teacher_steps=options.teacher_steps,
+        out=options.out,
+    )
+    print_report(evaluate(options.world, plan))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.bench import bench, print_bench
+    from worldmodel.worlds.settings import Settings
+
+    settings = Settings(
+        steps=options.steps, device=options.device, dtype=options.dtype, threads=options.threads
+    )
+    print_bench(bench(options.world, settings, options.frames, growth=options.growth))
+
+
+def _worlds(options: argparse.Namespace) -> None:
+    del options
+    from worldmodel.worlds.find import list_worlds
+
+    for folder, world in list_worlds():
+        size = f"{world.autoencoder.frame_width}x{world.autoencoder.frame_height}"
+        print(f"{world.name:16} {world.title}")
+        print(
+            f"{'':16} {size}, {world.frames_per_second:g} frames/s, "
+            f"{world.sampler.steps} denoising steps, licence {world.licence}; {folder}"
+        )
+        for number, caption in enumerate(world.starts.values()):
+            print(f"{'':16} start {number}: {caption}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""What a player does during one frame, and which of it a world understands.
+
+Buttons are W3C `KeyboardEvent.code` names ("KeyW", "ArrowLeft") and "Mouse0", "Mouse1", …: they
+name places on the keyboard, whatever its language. Mouse travel is in degrees of view per frame,
+right and down positive, so that a recording means the same at every mouse sensitivity.
+
+Letters: f frames, k buttons.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.config import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Everything the player did during one frame."""
+
+    buttons: frozenset[str] = frozenset()
+    mouse: tuple[float, float] = (0.0, 0.0)  # degrees, right and down positive
+
+
+IDLE = Action()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActionSpec:
+    """The actions a world was trained on, in the order of its action vector."""
+
+    buttons: tuple[str, ...]
+    names: tuple[str, ...]  # what each button does, for people: "forward", "strafe left"
+    mouse_degrees: float  # mouse travel that becomes 1.0 in the action vector
+    max_mouse_degrees: float  # the fastest turn in training; faster ones are held to it
+    look_up_down: bool = False  # whether vertical mouse travel means anything here
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.buttons) or len(set(self.buttons)) != len(self.buttons):
+            raise ConfigError(
+                f"buttons {list(self.buttons)} and names {list(self.names)} must pair up, "
+                "each button once"
+            )
+        if self.mouse_degrees <= 0 or self.max_mouse_degrees <= 0:
+            raise ConfigError("mouse_degrees and max_mouse_degrees must be above 0")
+
+    @property
+    def width(self) -> int:
+        """Entries of the action vector: buttons, mouse right, mouse down."""
+        return len(self.buttons) + 2
+
+    def known(self, action: Action) -> Action:
+        """The part of `action` that this world understands, mouse held to the trained range."""
+        limit = self.max_mouse_degrees
+        right, down = (min(max(degrees, -limit), limit) for degrees in action.mouse)
+        buttons = action.buttons.intersection(self.buttons)
+        return Action(buttons, (right, down if self.look_up_down else 0.0))
+
+    def encode(self, actions: Sequence[Action]) -> NDArray[np.float32]:
+        """Action vectors f (k+2): 1.0 for each held button, then mouse right and down, scaled."""
+        vectors = np.zeros((len(actions), self.width), np.float32)
+        for vector, action in zip(vectors, map(self.known, actions), strict=True):
+            vector[:-2] = [button in action.buttons for button in self.buttons]
+            vector[-2:] = np.asarray(action.mouse) / self.mouse_degrees
+        return vectors

@@ -1,0 +1,70 @@
+"""Weights on disk: safetensors only, so that nothing in a file is ever executed.
+
+A file's header holds JSON values beside the tensors. Writing is atomic; reading names the file,
+what was found, what was expected and what to do.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from worldmodel.config import UserError
+from worldmodel.files import write_atomically
+
+
+class CheckpointError(UserError):
+    """A file of weights is missing, broken, or made for another model."""
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-valued header, atomically."""
+    whole = {key: tensor.detach().contiguous().cpu().clone() for key, tensor in tensors.items()}
+    write_atomically(path, save(whole, {key: json.dumps(v) for key, v in header.items()}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a file and its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({error}); copy or download it again"
+        ) from error
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` from a file that must hold exactly its tensors, in their shapes."""
+    tensors, _ = load_tensors(path)
+    expected = model.state_dict()
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise CheckpointError(
+            f"{path}: {len(missing)} of {len(expected)} tensors are missing, first {missing[0]}; "
+            "the file belongs to another model"
+        )
+    if extra := sorted(tensors.keys() - expected.keys()):
+        raise CheckpointError(
+            f"{path}: {len(extra)} tensors the model does not have, first {extra[0]}; "
+            "the file belongs to another model"
+        )
+    wrong = [key for key in expected if tensors[key].shape != expected[key].shape]
+    if wrong:
+        key = wrong[0]
+        raise CheckpointError(
+            f"{path}: {len(wrong)} of {len(expected)} tensors do not fit. First: {key} is "
+            f"{_size(tensors[key])} in the file, {_size(expected[key])} in the model that "
+            "world.toml describes"
+        )
+    model.load_state_dict(tensors)
+
+
+def _size(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a number"

@@ -1,0 +1,206 @@
+"""Configs are frozen dataclasses; TOML files fill them and cannot say anything else.
+
+What defines a model has no default, how to run it has one. Nested tables are nested dataclasses,
+an unknown key is an error, and a message always names the file, the key and the choices.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+class UserError(ValueError):
+    """Something that the user can change; entry points print it without a traceback, exit 2."""
+
+
+class ConfigError(UserError):
+    """A config file asks for something the program does not offer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The shape of a world transformer; stored in every checkpoint beside the weights."""
+
+    width: int
+    heads: int
+    layers: int
+    latent_channels: int
+    latent_height: int
+    latent_width: int
+    buttons: int
+    context_frames: int  # the window: frames a query can see, its own included, sinks excluded
+    sink_frames: int  # the first frames ever shown, which stay visible for good
+    action_tokens: int = 1  # tokens per frame that carry its action
+    feed_forward_ratio: int = 4
+
+    def __post_init__(self) -> None:
+        if self.width % (4 * self.heads) or self.width // self.heads < 8:
+            raise ConfigError(
+                f"width ({self.width}) must be a multiple of 4 x heads ({4 * self.heads}), at "
+                "least 8 a head: rotary embedding turns pairs of channels along time, rows, columns"
+            )
+        if self.context_frames < 2 or self.sink_frames < 0 or self.action_tokens < 1:
+            raise ConfigError(
+                f"context_frames ({self.context_frames}) must be at least 2, sink_frames "
+                f"({self.sink_frames}) at least 0, action_tokens ({self.action_tokens}) at least 1"
+            )
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Action tokens, then one token per latent position."""
+        return self.action_tokens + self.latent_height * self.latent_width
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """One frame of latents: c h w."""
+        return self.latent_channels, self.latent_height, self.latent_width
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencoderConfig:
+    """The shape of a frame autoencoder. Every entry of `widths` halves the frame once."""
+
+    widths: tuple[int, ...]  # channels after each halving, finest first
+    blocks: int  # residual blocks at each resolution
+    latent_channels: int
+    frame_height: int
+    frame_width: int
+
+    def __post_init__(self) -> None:
+        down = self.downsampling
+        if not self.widths or self.frame_height % down or self.frame_width % down:
+            raise ConfigError(
+                f"frames of {self.frame_height} x {self.frame_width} do not divide by "
+                f"{down}, which {len(self.widths)} halvings need"
+            )
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per latent position, along each axis."""
+        return int(2 ** len(self.widths))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerConfig:
+    """How a frame is denoised."""
+
+    sigmas: tuple[float, ...]  # from 1 (noise) to 0 (clean); one step between neighbours
+    renoise: bool  # a consistency student; false: follow the velocity
+    context_sigma: float = 0.0  # noise with which frames are remembered
+
+    def __post_init__(self) -> None:
+        falls = all(a > b for a, b in pairwise(self.sigmas))
+        if len(self.sigmas) < 2 or self.sigmas[0] != 1.0 or self.sigmas[-1] != 0.0 or not falls:
+            raise ConfigError(f"sigmas {list(self.sigmas)} must fall from 1.0 to 0.0")
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of a frame."""
+        return len(self.sigmas) - 1
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file; a missing or malformed file is a `ConfigError`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def load_config(kind: type[T], path: Path) -> T:
+    """Read `path` into a `kind`; an unknown key is an error, never a silent default."""
+    return build_config(kind, read_toml(path), str(path))
+
+
+def build_config(kind: type[T], table: Mapping[str, Any], where: str) -> T:
+    """Fill the dataclass `kind` from `table`; `where` names the file and table in messages."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} = {table!r}: expected a table")
+    hints = get_type_hints(kind)
+    if unknown := sorted(table.keys() - hints.keys()):
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; choose from {', '.join(hints)}")
+    missing = [
+        field.name
+        for field in fields(kind)  # type: ignore[arg-type]  # every config is a dataclass
+        if field.name not in table and field.default is MISSING and field.default_factory is MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{where}: the key {missing[0]!r} is missing")
+    values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return build_config(hint, value, where)  # type: ignore[arg-type]  # narrowed too far
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):  # only `X | None` is used
+        return None if value is None else _convert(arguments[0], value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(inner) != len(value):
+            raise ConfigError(f"{where} = {value!r}: expected {len(inner)} entries")
+        return tuple(_convert(i, v, where) for i, v in zip(inner, value, strict=True))
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _convert(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
+    if origin is Literal:
+        if value in arguments:
+            return value
+        choices = ", ".join(map(repr, arguments))
+        raise ConfigError(f"{where} = {value!r}: choose from {choices}")
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+        return value
+    expected = hint.__name__ if isinstance(hint, type) else str(hint)
+    raise ConfigError(f"{where} = {value!r}: expected {expected}")
+
+
+def to_toml(config: Any) -> str:
+    """Write a config (a dataclass or a nested mapping) as TOML that `load_config` reads back."""
+    table = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+    return "\n".join(_toml_lines(table, prefix="")) + "\n"
+
+
+def _toml_lines(table: Mapping[str, Any], prefix: str) -> list[str]:
+    plain = {key: v for key, v in table.items() if not isinstance(v, Mapping) and v is not None}
+    lines = [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in plain.items()]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            name = f"{prefix}{_toml_key(key)}"
+            lines += ["", f"[{name}]", *_toml_lines(value, prefix=f"{name}.")]
+    return lines
+
+
+def _toml_key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() else json.dumps(key)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    if isinstance(value, Path):
+        return json.dumps(str(value))
+    return json.dumps(value, ensure_ascii=False)  # TOML's strings, numbers, booleans are JSON's

@@ -1,0 +1,127 @@
+"""Episodes: frames, and the action that led to each of them.
+
+On disk an episode is one safetensors file, `frames` uint8 f h w 3, `buttons` uint8 f k and `mouse`
+float32 f 2 (degrees), with a header that says what the numbers mean. Frame 0 was reached by no
+action: its row is zeros. A recording made by playing (`NAME.jsonl` beside `NAME.mp4`) reads as an
+episode too.
+
+Letters: f frames, h w rows, columns, k buttons.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from worldmodel.action import Action, ActionSpec
+from worldmodel.config import UserError
+from worldmodel.files import write_atomically
+
+FORMAT = "worldmodel episode 1"
+
+
+class EpisodeError(UserError):
+    """A file that should hold an episode does not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Episode:
+    """One stretch of play. `actions[i]` led from `frames[i - 1]` to `frames[i]`."""
+
+    frames: NDArray[np.uint8]  # f h w 3, RGB
+    actions: Sequence[Action]  # f
+    frames_per_second: float
+    buttons: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.frames) != len(self.actions):
+            raise EpisodeError(
+                f"an episode has {len(self.frames)} frames but {len(self.actions)} actions"
+            )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def save_episode(path: Path, episode: Episode) -> None:
+    """Write atomically: a file that exists is whole."""
+    write_atomically(path, episode_bytes(episode))
+
+
+def episode_bytes(episode: Episode) -> bytes:
+    """The content of an episode file."""
+    held = [[button in action.buttons for button in episode.buttons] for action in episode.actions]
+    header = {
+        "format": FORMAT,
+        "frames_per_second": repr(episode.frames_per_second),
+        "buttons": json.dumps(episode.buttons),
+    }
+    arrays = {
+        "frames": np.ascontiguousarray(episode.frames),
+        "buttons": np.asarray(held, np.uint8),
+        "mouse": np.asarray([action.mouse for action in episode.actions], np.float32),
+    }
+    return bytes(save(arrays, metadata=header))
+
+
+def load_episode(path: Path) -> Episode:
+    """Read an episode file or a recording's JSONL; an `EpisodeError` says what is wrong."""
+    if path.suffix == ".jsonl":
+        from worldmodel.recording import load_recording  # PyAV only where a video is read
+
+        return load_recording(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise EpisodeError(
+                    f"{path}: expected the format {FORMAT!r}, found {header.get('format')!r}"
+                )
+            names = tuple(json.loads(header["buttons"]))
+            held, mouse = file.get_tensor("buttons"), file.get_tensor("mouse")
+            return Episode(
+                frames=file.get_tensor("frames"),
+                actions=_to_actions(held, mouse, names),
+                frames_per_second=float(header["frames_per_second"]),
+                buttons=names,
+            )
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise EpisodeError(f"{path}: not an episode: {error}") from error
+
+
+def find_episodes(folder: Path) -> list[Path]:
+    """All episodes under `folder`, in the order of their names."""
+    if not folder.is_dir():
+        raise EpisodeError(f"{folder}: no such folder; `worldmodel record` makes one")
+    paths = [*folder.rglob("*.safetensors"), *folder.rglob("*.jsonl")]
+    if not paths:
+        raise EpisodeError(f"{folder}: no episodes (*.safetensors) and no recordings (*.jsonl)")
+    return sorted(paths)
+
+
+def encode_actions(episode: Episode, spec: ActionSpec) -> NDArray[np.float32]:
+    """Action vectors f (k+2), in the world's own order of buttons."""
+    return spec.encode(episode.actions)
+
+
+def iterate_episodes(folder: Path) -> Iterator[Episode]:
+    """One episode in memory at a time."""
+    for path in find_episodes(folder):
+        yield load_episode(path)
+
+
+def _to_actions(
+    held: NDArray[np.uint8], mouse: NDArray[np.float32], names: tuple[str, ...]
+) -> list[Action]:
+    return [
+        Action(
+            frozenset(name for name, down in zip(names, row, strict=True) if down),
+            (float(travel[0]), float(travel[1])),
+        )
+        for row, travel in zip(held, mouse, strict=True)
+    ]

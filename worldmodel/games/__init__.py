@@ -1,0 +1,1 @@
+"""Real games: what worlds are learned from and measured against."""

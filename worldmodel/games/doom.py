@@ -1,0 +1,164 @@
+"""Doom as ViZDoom runs it with the free Freedoom art: a real game to learn from and measure against.
+
+One step is one `Action` and `TICS_PER_FRAME` tics of the game (35 a second). Frames are rendered
+large and averaged down, so that even a 64x48 frame is smooth. The game is a function of its seed
+and the actions.
+
+    game = Doom(DoomConfig())
+    frame = game.reset(seed=7)             # uint8 h w 3
+    frame = game.step(Action(frozenset({"KeyW"}), (3.0, 0.0)))
+"""
+
+import contextlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.action import Action, ActionSpec
+from worldmodel.config import UserError
+
+if TYPE_CHECKING:
+    import vizdoom
+
+ACTIONS = ActionSpec(
+    buttons=("KeyW", "KeyS", "KeyA", "KeyD"),
+    names=("forward", "back", "strafe left", "strafe right"),
+    mouse_degrees=8.0,
+    max_mouse_degrees=20.0,
+)
+TICS_PER_SECOND = 35
+RENDER_SCALE = 5  # 64x48 frames come from the engine's 320x240 picture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DoomConfig:
+    """Which level, and how it is shown."""
+
+    level: str = "my_way_home"
+    frame_height: int = 48
+    frame_width: int = 64
+    tics_per_frame: int = 2
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames per second of game time."""
+        return TICS_PER_SECOND / self.tics_per_frame
+
+
+class Doom:
+    """One running game; `step` before any `reset`, or after `over`, is an error of the caller."""
+
+    def __init__(self, config: DoomConfig) -> None:
+        self.config = config
+        self._game = _start_engine(config)
+
+    def reset(self, seed: int) -> NDArray[np.uint8]:
+        """Start an episode; the seed decides the spawn point and everything random after it."""
+        self._game.set_seed(seed)
+        self._game.new_episode()
+        return self._look()
+
+    def step(self, action: Action) -> NDArray[np.uint8]:
+        """Hold `action` for one frame; returns the frame it led to."""
+        known = ACTIONS.known(action)
+        tics = self.config.tics_per_frame
+        held = [float(button in known.buttons) for button in ACTIONS.buttons]
+        # The delta button turns by so many degrees in every tic, right positive.
+        self._game.make_action([*held, known.mouse[0] / tics], tics)
+        return self.frame if self.over else self._look()
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended, for instance at the level's exit."""
+        return bool(self._game.is_episode_finished())
+
+    @property
+    def depth(self) -> NDArray[np.uint8]:
+        """Distance of every pixel, the engine's own units; h w of the engine's picture."""
+        return self._depth
+
+    @property
+    def position(self) -> tuple[float, float, float]:
+        """x, y in map units and the view's angle in degrees, left positive."""
+        return self._position
+
+    def close(self) -> None:
+        """End the engine's process."""
+        self._game.close()
+        with contextlib.suppress(OSError):  # the engine leaves an empty folder where it was started
+            Path("_vizdoom").rmdir()
+
+    def __enter__(self) -> "Doom":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _look(self) -> NDArray[np.uint8]:
+        state = self._game.get_state()
+        size = (self.config.frame_width, self.config.frame_height)
+        frame = cv2.resize(state.screen_buffer, size, interpolation=cv2.INTER_AREA)
+        self.frame: NDArray[np.uint8] = np.asarray(frame, np.uint8)
+        self._depth: NDArray[np.uint8] = state.depth_buffer
+        x, y, angle = state.game_variables
+        self._position = (float(x), float(y), float(angle))
+        return self.frame
+
+
+def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
+    try:
+        import vizdoom
+    except ImportError as error:
+        raise UserError(
+            "the real game needs ViZDoom, which is not installed: pip install 'worldmodel[doom]'"
+        ) from error
+    scenario = Path(vizdoom.scenarios_path) / f"{config.level}.wad"
+    if not scenario.exists():
+        levels = sorted(path.stem for path in scenario.parent.glob("*.wad"))
+        raise UserError(f"unknown level {config.level!r}; ViZDoom has {', '.join(levels)}")
+    game = vizdoom.DoomGame()
+    game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
+    game.set_doom_scenario_path(str(scenario))
+    game.set_doom_map("map01")
+    game.set_doom_config_path(str(Path(tempfile.gettempdir()) / "worldmodel-vizdoom.ini"))
+    game.set_screen_resolution(vizdoom.ScreenResolution.RES_320X240)
+    game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+    game.set_depth_buffer_enabled(True)
+    for hide in (
+        game.set_render_hud,
+        game.set_render_weapon,
+        game.set_render_crosshair,
+        game.set_render_decals,
+        game.set_render_particles,
+        game.set_render_messages,
+        game.set_sound_enabled,
+        game.set_window_visible,
+    ):
+        hide(False)
+    button = vizdoom.Button
+    game.set_available_buttons(
+        [
+            button.MOVE_FORWARD,
+            button.MOVE_BACKWARD,
+            button.MOVE_LEFT,
+            button.MOVE_RIGHT,
+            button.TURN_LEFT_RIGHT_DELTA,
+        ]
+    )
+    variable = vizdoom.GameVariable
+    game.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.ANGLE])
+    game.set_episode_timeout(0)
+    game.set_mode(vizdoom.Mode.PLAYER)
+    game.init()
+    return game

@@ -1,0 +1,61 @@
+"""Distances between frames, pure functions. Frames are uint8 f h w 3 tensors.
+
+Letters: f frames, h w rows, columns, d features.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def psnr(frames: Tensor, reference: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of every frame, in dB: f h w 3 twice -> f."""
+    error = (frames.float() - reference.float()).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(255.0**2 / error.clamp(min=1e-2))
+
+
+def ssim(frames: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity of every frame's brightness (Wang 2004): f h w 3 twice -> f.
+
+    Gaussian window of 11 pixels, σ 1.5, constants 0.01 and 0.03 of the range.
+    """
+    x, y = (brightness(one)[:, None] for one in (frames, reference))
+    position = torch.arange(11.0) - 5
+    line = torch.exp(-(position**2) / (2 * 1.5**2))
+    window = torch.outer(line, line)[None, None] / line.sum() ** 2
+
+    def mean(values: Tensor) -> Tensor:
+        return F.conv2d(values, window)
+
+    mx, my = mean(x), mean(y)
+    vx, vy = mean(x * x) - mx**2, mean(y * y) - my**2
+    cov = mean(x * y) - mx * my
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    value = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    return value.mean(dim=(1, 2, 3))
+
+
+def brightness(frames: Tensor) -> Tensor:
+    """Luma (BT.601), 0 to 255: f h w 3 -> f h w."""
+    return frames.float() @ torch.tensor([0.299, 0.587, 0.114])
+
+
+def sharpness(frames: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels' brightness: f h w 3 -> f."""
+    luma = brightness(frames)
+    return (luma.diff(dim=1).abs().mean(dim=(1, 2)) + luma.diff(dim=2).abs().mean(dim=(1, 2))) / 2
+
+
+def frechet_distance(features: Tensor, reference: Tensor) -> float:
+    """Fréchet distance between two sets of features f d, each taken as a Gaussian.
+
+    |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)   (Heusel 2017, Eq. 6)
+    """
+    a, b = features.double(), reference.double()
+    ca, cb = torch.cov(a.T), torch.cov(b.T)
+    # tr (Σ₁Σ₂)^½ from the symmetric Σ₁^½ Σ₂ Σ₁^½, whose eigenvalues are the same.
+    values, vectors = torch.linalg.eigh(ca)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cb @ root).clamp(min=0).sqrt().sum()
+    shift = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
+    return float(shift + ca.trace() + cb.trace() - 2 * cross)

@@ -1,0 +1,136 @@
+"""A causal diffusion transformer over frames of latents.
+
+A frame is a few tokens: its action, then one per latent position. Noise level and action also
+modulate every layer (adaLN, arXiv 2212.09748), frame by frame; all layers' modulations come from
+one product. There is no branch for training, priming or play: `Context` makes the difference.
+
+Letters: b batch, f frames, c h w latents, k buttons, p tokens a frame, t = f p tokens, n heads,
+e head width, m action tokens, d model width, l layers.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from worldmodel.config import ModelConfig
+from worldmodel.model.action_encoder import ActionEncoder
+from worldmodel.model.context import Context
+from worldmodel.model.rotary import turn
+
+MODULATIONS = 6  # shift, scale, gate of attention; shift, scale, gate of the feed-forward layer
+SIGMA_FEATURES = 128
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Layer normalisation without learned parts, over the last axis."""
+    return F.layer_norm(x, x.shape[-1:])
+
+
+class SigmaEncoder(nn.Module):
+    """Noise levels as Fourier features and two layers: b f -> b f d."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(2 * SIGMA_FEATURES, width)
+        self.leave = nn.Linear(width, width)
+
+    def forward(self, sigmas: Tensor) -> Tensor:
+        """σ b f in [0, 1] -> b f d; the features are fp32 whatever the weights are."""
+        octaves = torch.arange(SIGMA_FEATURES, device=sigmas.device) / SIGMA_FEATURES
+        frequencies = torch.exp(octaves * math.log(1000.0))
+        angles = sigmas.float()[..., None] * frequencies
+        features = torch.cat((angles.cos(), angles.sin()), dim=-1)
+        return self.leave(F.silu(self.enter(features.to(self.enter.weight.dtype))))
+
+
+class Attention(nn.Module):
+    """Queries come from the input; keys and values from wherever the context keeps them."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.heads = layer, config.heads
+        self.q = nn.Linear(config.width, config.width, bias=False)
+        self.k = nn.Linear(config.width, config.width, bias=False)
+        self.v = nn.Linear(config.width, config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], context: Context) -> Tensor:
+        """Attend: b t d -> b t d; `turns` are the rotary cosines and sines t e/2."""
+        q, k, v = (
+            rearrange(project(x), "b t (n e) -> b n t e", n=self.heads)
+            for project in (self.q, self.k, self.v)
+        )
+        y = context.attend(self.layer, turn(normalise(q), *turns), turn(normalise(k), *turns), v)
+        return self.out(rearrange(y, "b n t e -> b t (n e)"))
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward layer, modulated frame by frame."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.attention = Attention(config, layer)
+        hidden = config.feed_forward_ratio * config.width
+        self.expand = nn.Linear(config.width, hidden, bias=False)
+        self.contract = nn.Linear(hidden, config.width, bias=False)
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, turns: tuple[Tensor, Tensor], context: Context
+    ) -> Tensor:
+        """x b f p d, modulation b f 6 d -> b f p d."""
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation[:, :, :, None].unbind(2)
+        frames = x.shape[1]
+        y = torch.addcmul(shift_a, normalise(x), 1 + scale_a)
+        y = self.attention(rearrange(y, "b f p d -> b (f p) d"), turns, context)
+        x = torch.addcmul(x, gate_a, rearrange(y, "b (f p) d -> b f p d", f=frames))
+        y = torch.addcmul(shift_f, normalise(x), 1 + scale_f)
+        y = self.contract(F.relu(self.expand(y)).square())  # ReLU², arXiv 2109.08668
+        return torch.addcmul(x, gate_f, y)
+
+
+class WorldTransformer(nn.Module):
+    """Predicts the flow velocity of each frame from its noise level, its action and the past."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        d = config.width
+        self.embed_latent = nn.Linear(config.latent_channels, d)
+        self.embed_position = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame, d))
+        self.embed_sigma = SigmaEncoder(d)
+        self.embed_action = ActionEncoder(config.buttons, config.action_tokens, d)
+        self.modulate = nn.Linear(d, config.layers * MODULATIONS * d)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.modulate_out = nn.Linear(d, 2 * d)
+        self.unembed = nn.Linear(d, config.latent_channels)
+        for layer in (self.modulate, self.modulate_out, self.unembed):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are kept in."""
+        return self.unembed.weight.dtype
+
+    def forward(self, latents: Tensor, sigmas: Tensor, actions: Tensor, context: Context) -> Tensor:
+        """Latents b f c h w, sigmas b f, actions b f (k+2) -> velocity b f c h w, fp32."""
+        height, m = latents.shape[-2], self.config.action_tokens
+        act = self.embed_action(actions.to(self.dtype))
+        x = self.embed_latent(rearrange(latents.to(self.dtype), "b f c h w -> b f (h w) c"))
+        x = torch.cat((act.to(x.dtype), x), dim=2) + self.embed_position.to(x.dtype)
+
+        condition = F.silu(self.embed_sigma(sigmas) + act.mean(dim=2))
+        modulations = rearrange(
+            self.modulate(condition), "b f (l six d) -> l b f six d", six=MODULATIONS, d=x.shape[-1]
+        )
+        cos, sin = context.turns
+        turns = cos.to(x.dtype), sin.to(x.dtype)
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            x = block(x, modulation, turns, context)
+
+        shift, scale = self.modulate_out(condition)[:, :, None].chunk(2, dim=-1)
+        y = self.unembed(torch.addcmul(shift, normalise(x[:, :, m:]), 1 + scale))
+        return rearrange(y, "b f (h w) c -> b f c h w", h=height).float()

@@ -1,0 +1,54 @@
+"""Flow matching on straight paths: noise levels, and what follows from a velocity.
+
+    x_σ = (1 − σ) x₀ + σ ε,   v = ε − x₀   (rectified flow, arXiv 2209.03003, Eq. 1)
+
+σ runs from 1 (pure noise) to 0 (clean). All functions broadcast σ over the trailing axes of the
+latents and compute the grid, σ and its differences in fp32, never in the model's dtype.
+
+Shapes: b batch, f frames, c h w latent channels, rows, columns.
+"""
+
+import torch
+from torch import Tensor
+
+
+def broadcast(sigmas: Tensor, like: Tensor) -> Tensor:
+    """σ b f -> b f 1 1 1, in fp32, for latents b f c h w."""
+    return sigmas.float()[(...,) + (None,) * (like.ndim - sigmas.ndim)]
+
+
+def add_noise(clean: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
+    """x_σ from clean latents and noise b f c h w and σ b f."""
+    sigma = broadcast(sigmas, clean)
+    return (1 - sigma) * clean + sigma * noise
+
+
+def velocity_target(clean: Tensor, noise: Tensor) -> Tensor:
+    """v = ε − x₀, what the network is trained to predict."""
+    return noise - clean
+
+
+def to_clean(noisy: Tensor, velocity: Tensor, sigmas: Tensor) -> Tensor:
+    """x₀ = x_σ − σ v: where the straight path from here ends."""
+    return noisy - broadcast(sigmas, noisy) * velocity
+
+
+def euler_step(noisy: Tensor, velocity: Tensor, sigmas: Tensor, next_sigmas: Tensor) -> Tensor:
+    """x_σ' = x_σ + (σ' − σ) v, the probability-flow ODE one step on."""
+    return noisy + broadcast(next_sigmas - sigmas, noisy) * velocity
+
+
+def sigma_grid(steps: int, shift: float = 1.0) -> Tensor:
+    """`steps`+1 noise levels from 1 to 0, both exact, in fp32.
+
+    shift > 1 spends more of them at high noise: σ = shift·s / (1 + (shift − 1)·s) for uniform s
+    (Stable Diffusion 3, arXiv 2403.03206, Eq. 23; Wan 2.1 uses shift 5).
+    """
+    s = torch.linspace(1.0, 0.0, steps + 1)
+    return shift * s / (1 + (shift - 1) * s)
+
+
+def sample_sigmas(shape: tuple[int, ...], shift: float, generator: torch.Generator) -> Tensor:
+    """Independent training noise levels in (0, 1): uniform, then shifted as in `sigma_grid`."""
+    s = torch.rand(shape, generator=generator)
+    return shift * s / (1 + (shift - 1) * s)

@@ -1,0 +1,87 @@
+"""Stage 0: the frame autoencoder.
+
+    L = |x̂ − x| + λ |∇x̂ − ∇x|
+
+The gradient term (differences along rows and columns, at two scales) keeps edges that an L1 loss
+alone would blur. The decoder sees latents with noise of up to `latent_noise` added: what the
+denoiser will hand it is never exact.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from worldmodel.config import AutoencoderConfig
+from worldmodel.metrics import psnr
+from worldmodel.model.autoencoder import Autoencoder, to_frames, to_tensor
+from worldmodel.training.data import load_frames
+from worldmodel.training.loop import LoopConfig
+from worldmodel.training.samples import save_grid
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencoderTraining:
+    """Everything that the stage `autoencoder` reads from its TOML file."""
+
+    stage: Literal["autoencoder"]
+    data: Path
+    heldout: Path
+    model: AutoencoderConfig
+    loop: LoopConfig
+    batch: int
+    frame_stride: int = 6  # neighbouring frames teach almost the same
+    latent_noise: float = 0.15
+    gradient_weight: float = 1.0
+
+
+class AutoencoderStage:
+    """Holds the frames and the model; gives the loop its loss."""
+
+    def __init__(self, config: AutoencoderTraining) -> None:
+        self.config = config
+        size = (config.model.frame_height, config.model.frame_width)
+        self.frames = load_frames(config.data, config.frame_stride, *size)
+        self.heldout = load_frames(config.heldout, 31, *size)[:256]
+        torch.manual_seed(config.loop.seed)
+        self.student = Autoencoder(config.model).to(memory_format=torch.channels_last)
+        self.ema = copy.deepcopy(self.student).requires_grad_(False).eval()
+
+    def compile(self) -> None:
+        """Convolutions gain nothing from it."""
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reconstruction loss of one batch."""
+        del step
+        index = torch.randint(len(self.frames), (self.config.batch,), generator=generator)
+        pixels = to_tensor(self.frames[index]).to(memory_format=torch.channels_last)
+        latents = self.student.encode(pixels)
+        strength = self.config.latent_noise * torch.rand(len(index), 1, 1, 1, generator=generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        decoded = self.student.decode(latents + strength * noise).float()
+        absolute = F.l1_loss(decoded, pixels)
+        edges = gradient_loss(decoded, pixels)
+        return absolute + self.config.gradient_weight * edges, {"l1": absolute, "gradient": edges}
+
+    @torch.no_grad()
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """Unseen frames above their reconstructions; PSNR of each and their mean."""
+        pixels = to_tensor(self.heldout).to(memory_format=torch.channels_last)
+        decoded = to_frames(self.ema.decode(self.ema.encode(pixels)))
+        save_grid(folder / f"{step:06d}.png", [self.heldout[:12].numpy(), decoded[:12].numpy()])
+        return {"heldout_psnr": float(psnr(decoded, self.heldout).mean())}
+
+
+def gradient_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
+    """Mean |∇x̂ − ∇x| over two scales: b c h w each."""
+    total = decoded.new_zeros(())
+    for scale in (1, 2):
+        error = decoded - pixels
+        if scale > 1:
+            error = F.avg_pool2d(error, scale)
+        total = total + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return total

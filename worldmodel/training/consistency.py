@@ -1,0 +1,129 @@
+"""Stage 2: causal consistency distillation (Causal Forcing++, arXiv 2605.15141), teacher to student.
+
+On the packed clip of stage 1, with N noise levels σ₀ = 1 > … > σ_N = 0 and an index i of its own
+for every frame, drawn from 0 … N−1 (the last interval, which ends in the data, included):
+
+    x_s = (1 − σ_i) x₀ + σ_i ε                       s = σ_i, r = σ_{i+1}
+    x_r = x_s + (σ_{i+1} − σ_i) v_φ(x_s, σ_i)        one online ODE step of the frozen teacher φ
+    L   = || f_θ(x_s, σ_i) − sg f_θ⁻(x_r, σ_{i+1}) ||²,   f(x, σ) = x − σ v(x, σ)
+
+with θ⁻ the moving average of θ. At σ_N = 0, f is the identity: the loss is anchored in the data.
+σ and its differences are fp32 throughout.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from worldmodel.action import ActionSpec
+from worldmodel.config import ConfigError, ModelConfig
+from worldmodel.model.context import TeacherForcing
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.schedule import add_noise, euler_step, sigma_grid, to_clean
+from worldmodel.training.data import LatentEpisodes
+from worldmodel.training.loop import LoopConfig
+from worldmodel.training.probe import Probe, load_autoencoder, load_transformer
+from worldmodel.training.teacher_forcing import (
+    ClipTraining,
+    PackedClip,
+    PackedForward,
+    draw_clip,
+    packed_velocity,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentTraining:
+    """Everything that the stage `student` reads from its TOML file."""
+
+    stage: Literal["student"]
+    data: Path
+    heldout: Path
+    autoencoder: Path  # the run of stage 0
+    teacher: Path  # the run of stage 1
+    actions: ActionSpec
+    model: ModelConfig
+    clips: ClipTraining
+    loop: LoopConfig
+    levels: int = 16  # N
+    level_shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.levels < 2:
+            raise ConfigError(f"levels ({self.levels}) must be at least 2")
+
+
+def consistency_loss(
+    packed: PackedForward,
+    student: WorldTransformer,
+    target: WorldTransformer,
+    teacher: WorldTransformer,
+    clip: PackedClip,
+    grid: Tensor,
+    index: Tensor,
+    noise: Tensor,
+    context: TeacherForcing,
+) -> Tensor:
+    """The squared error of every copy and frame, b r f, at level indices b r f of the grid."""
+    clean = clip.clean[:, None].expand_as(noise)
+    sigmas, next_sigmas = grid[index], grid[index + 1]
+    x = add_noise(clean, noise, sigmas)
+    with torch.no_grad():
+        velocity = packed(teacher, clip, x, sigmas, context)
+        y = euler_step(x, velocity, sigmas, next_sigmas)
+        velocity = packed(target, clip, y, next_sigmas, context)
+        goal = to_clean(y, velocity, next_sigmas)  # exactly y where the next level is 0
+    velocity = packed(student, clip, x, sigmas, context)
+    return (to_clean(x, velocity, sigmas) - goal).square().mean(dim=(3, 4, 5))
+
+
+class StudentStage:
+    """Three transformers of one shape: the student, its average, the frozen teacher."""
+
+    def __init__(self, config: StudentTraining, folder: Path) -> None:
+        self.config = config
+        self.autoencoder = load_autoencoder(config.autoencoder)
+        self.data = LatentEpisodes.encode(
+            config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
+        )
+        self.packed: PackedForward = packed_velocity
+        self.teacher = load_transformer(config.teacher, config.model)
+        self.student = copy.deepcopy(self.teacher).requires_grad_(True)
+        self.ema = copy.deepcopy(self.teacher)
+        self.grid = sigma_grid(config.levels, config.level_shift)
+        self.context = TeacherForcing(config.model, config.clips.frames, config.clips.copies)
+        self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
+
+    def compile(self) -> None:
+        """Fuse the forward and backward passes; the first steps then take minutes."""
+        self.packed = torch.compile(packed_velocity)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Consistency loss of one batch; the first frame, which nothing leads to, does not count."""
+        del step
+        clips = self.config.clips
+        clip = draw_clip(self.packed, self.student, self.data, clips, generator)
+        shape = (clips.batch, clips.copies, *clip.clean.shape[1:])
+        noise = torch.randn(shape, generator=generator)
+        index = torch.randint(self.config.levels, shape[:3], generator=generator)
+        error = consistency_loss(
+            self.packed,
+            self.student,
+            self.ema,
+            self.teacher,
+            clip,
+            self.grid,
+            index,
+            noise,
+            self.context,
+        )[:, :, 1:]
+        first = error.detach()[index[:, :, 1:] == 0].mean()
+        return error.mean(), {"from_noise": first}
+
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """Roll out on unseen episodes with the averaged weights; write a picture."""
+        return self.probe.measure(self.ema, folder, step, renoise=True)

@@ -1,0 +1,113 @@
+"""The last stage: finished runs become a world folder that can be played and shipped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from worldmodel.config import ConfigError, SamplerConfig, UserError, load_config
+from worldmodel.episodes import Episode, episode_bytes, load_episode
+from worldmodel.training.autoencoder import AutoencoderTraining
+from worldmodel.training.consistency import StudentTraining
+from worldmodel.training.loop import CONFIG
+from worldmodel.training.probe import load_autoencoder, load_transformer
+from worldmodel.worlds.folder import (
+    AUTOENCODER,
+    FORMAT,
+    TEACHER,
+    TRANSFORMER,
+    WorldFile,
+    save_world_folder,
+    sha256_of_bytes,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldExport:
+    """Everything that the stage `world` reads from its TOML file."""
+
+    stage: Literal["world"]
+    name: str
+    title: str
+    licence: str
+    notice: Path
+    student: Path  # the run of stage 2
+    sampler: SamplerConfig
+    frames_per_second: float
+    starts: dict[str, str]  # "episode file@first frame" -> caption
+    start_frames: int
+    game: dict[str, Any]  # the real game, as `DoomConfig` has it
+    made_by: str  # one line on data and recipe
+
+
+def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
+    """Write the world; weights are stored as bfloat16, which play rounds to anyway."""
+    student = load_config(StudentTraining, config.student / CONFIG)
+    autoencoder = load_config(AutoencoderTraining, student.autoencoder / CONFIG)
+    files = {
+        TRANSFORMER: _weights(load_transformer(config.student, student.model)),
+        AUTOENCODER: _weights(load_autoencoder(student.autoencoder)),
+        TEACHER: _weights(load_transformer(student.teacher, student.model)),
+        "NOTICE": _read(config.notice),
+    }
+    starts = {}
+    for number, (place, caption) in enumerate(config.starts.items(), start=1):
+        name = f"{number:02d}.safetensors"
+        starts[name] = caption
+        files[f"starts/{name}"] = episode_bytes(_cut(place, config.start_frames))
+    world = WorldFile(
+        format=FORMAT,
+        name=config.name,
+        title=config.title,
+        licence=config.licence,
+        backend="native",
+        frames_per_second=config.frames_per_second,
+        sampler=config.sampler,
+        actions=student.actions,
+        transformer=student.model,
+        autoencoder=autoencoder.model,
+        sha256={name: sha256_of_bytes(files[name]) for name in (TRANSFORMER, AUTOENCODER, TEACHER)},
+        starts=starts,
+        game=config.game,
+        training={"made_by": config.made_by},
+    )
+    save_world_folder(folder, world, files)
+    return {"world": str(folder), "megabytes": round(sum(map(len, files.values())) / 1e6, 1)}
+
+
+def _weights(model: nn.Module) -> bytes:
+    return save(
+        {
+            key: (tensor.to(torch.bfloat16) if tensor.ndim > 1 else tensor).contiguous()
+            for key, tensor in model.state_dict().items()
+        }
+    )
+
+
+def _cut(place: str, frames: int) -> Episode:
+    """The stretch that "path@first" names."""
+    path, _, first = place.partition("@")
+    episode = load_episode(Path(path))
+    if not first.isdecimal() or int(first) + frames > len(episode):
+        raise ConfigError(
+            f"start {place!r}: expected 'episode@first frame' with {frames} frames after it; "
+            f"the episode has {len(episode)}"
+        )
+    part = slice(int(first), int(first) + frames)
+    return Episode(
+        frames=np.ascontiguousarray(episode.frames[part]),
+        actions=list(episode.actions[part]),
+        frames_per_second=episode.frames_per_second,
+        buttons=episode.buttons,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error

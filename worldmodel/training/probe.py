@@ -1,0 +1,131 @@
+"""A quick look at a model while it trains: unseen episodes, the play sampler, figures and pictures.
+
+Every figure stands beside *copying the last frame* and the *autoencoder's limit*, because much of
+ordinary play barely changes the frame. The full measurement is `worldmodel evaluate`.
+
+Letters: b batch, f frames, c h w latents, k buttons.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from worldmodel.action import ActionSpec
+from worldmodel.checkpoint import CheckpointError, load_tensors
+from worldmodel.config import ModelConfig, SamplerConfig, load_config
+from worldmodel.episodes import find_episodes, load_episode
+from worldmodel.metrics import psnr, sharpness
+from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.rollout import next_frames, roll_out
+from worldmodel.schedule import sigma_grid
+from worldmodel.training.autoencoder import AutoencoderTraining
+from worldmodel.training.loop import CONFIG, STATE
+from worldmodel.training.samples import save_grid
+
+CLIPS = 32
+ROLL = 24
+MOTION = 2.0  # mean absolute change of the real picture, in levels of 255, that counts as motion
+
+
+def load_autoencoder(run: Path) -> Autoencoder:
+    """The averaged weights of a finished stage 0."""
+    model = Autoencoder(load_config(AutoencoderTraining, run / CONFIG).model)
+    _load_average(model, run)
+    return model.to(memory_format=torch.channels_last)
+
+
+def load_transformer(run: Path, config: ModelConfig) -> WorldTransformer:
+    """The averaged weights of a finished stage 1 or 2, frozen."""
+    model = WorldTransformer(config)
+    _load_average(model, run)
+    return model
+
+
+def _load_average(model: nn.Module, run: Path) -> None:
+    tensors, _ = load_tensors(run / STATE)
+    weights = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{run / STATE}: does not fit the config: {error}") from error
+    model.requires_grad_(False).eval()
+
+
+class Probe:
+    """Unseen clips, and what a model makes of them."""
+
+    def __init__(
+        self, folder: Path, autoencoder: Autoencoder, spec: ActionSpec, config: ModelConfig
+    ) -> None:
+        self.autoencoder = autoencoder
+        visible = config.sink_frames + config.context_frames
+        self.prime = min(8, 2 * visible // 3)  # frames of true history that a rollout begins with
+        length = self.prime + ROLL
+        rng = np.random.default_rng(0)
+        frames, actions = [], []
+        for path in find_episodes(folder):
+            episode = load_episode(path)
+            if len(episode) < length or len(frames) == CLIPS:
+                continue
+            first = int(rng.integers(0, len(episode) - length + 1))
+            frames.append(torch.from_numpy(episode.frames[first : first + length].copy()))
+            actions.append(torch.from_numpy(spec.encode(episode.actions[first : first + length])))
+        self.frames, self.actions = torch.stack(frames), torch.stack(actions)
+        self.latents = encode_frames(autoencoder, self.frames)
+        self.longest = min(length, visible)
+        limit = decode_latents(autoencoder, self.latents)
+        real, before = self.frames[:, self.prime:], self.frames[:, self.prime - 1 : -1]
+        self.moving = (real.float() - before.float()).abs().mean(dim=(2, 3, 4)) > MOTION
+        self.limit = self._score(limit[:, self.prime:])
+        self.copy = self._score(before)
+
+    def _score(self, frames: Tensor) -> Tensor:
+        """PSNR of frames b f h w 3 that stand for those after the priming: b f."""
+        real = self.frames[:, self.prime : self.prime + frames.shape[1]]
+        return psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    @torch.no_grad()
+    def measure(
+        self, model: WorldTransformer, folder: Path, step: int, *, renoise: bool
+    ) -> dict[str, float]:
+        """Figures in dB; a picture of real play above free rollouts."""
+        figures: dict[str, float] = {}
+        stretch = slice(0, self.longest)
+        moving = self.moving[:, : self.longest - self.prime]
+        copy, limit = (
+            float(score[:, : self.longest - self.prime][moving].mean())
+            for score in (self.copy, self.limit)
+        )
+        figures |= {"copy": copy, "limit": limit}
+        for steps in (1, 2, 8):
+            drawn = next_frames(
+                model, _sampler(steps, renoise), self.latents[:, stretch], self.actions[:, stretch]
+            )
+            decoded = decode_latents(self.autoencoder, drawn[:, self.prime:])
+            score = float(self._score(decoded)[moving].mean())
+            figures[f"next_{steps}"] = score
+            figures[f"gap_{steps}"] = (score - copy) / (limit - copy)
+        rows = []
+        for steps in (1, 2):
+            past = self.latents[:, :self.prime], self.actions[:, :self.prime]
+            latents = roll_out(model, _sampler(steps, renoise), past, self.actions[:, self.prime:])
+            played = decode_latents(self.autoencoder, latents)
+            score = self._score(played)
+            figures |= {f"roll16_{steps}": float(score[:, 15].mean())}
+            figures |= {f"roll24_{steps}": float(score[:, 23].mean())}
+            sharp = sharpness(played[:, -1]).mean() / sharpness(self.frames[:, -1]).mean()
+            figures |= {f"sharp24_{steps}": float(sharp)}
+            rows.append(played)
+        picture: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
+        for clip in range(0, min(16, len(self.frames)), 4):
+            for frames in (self.frames[:, self.prime:], *rows):
+                picture.append(frames[clip, ::2].numpy())
+        save_grid(folder / f"{step:06d}.png", picture)
+        return figures
+
+
+def _sampler(steps: int, renoise: bool) -> SamplerConfig:  # noqa: FBT001  # two values, one place
+    return SamplerConfig(sigmas=tuple(sigma_grid(steps).tolist()), renoise=renoise)

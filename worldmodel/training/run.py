@@ -1,0 +1,74 @@
+"""`worldmodel train CONFIG`: one stage, from its TOML file to a finished run."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldmodel.config import ConfigError, build_config, read_toml, to_toml
+from worldmodel.files import write_atomically
+from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
+from worldmodel.training.consistency import StudentStage, StudentTraining
+from worldmodel.training.export import WorldExport, export_world
+from worldmodel.training.loop import CONFIG, STATE, count_flops, train
+from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
+from worldmodel.worlds.settings import available_cores
+
+Config = AutoencoderTraining | TeacherTraining | StudentTraining | WorldExport
+STAGES: dict[str, type[Config]] = {
+    "autoencoder": AutoencoderTraining,
+    "teacher": TeacherTraining,
+    "student": StudentTraining,
+    "world": WorldExport,
+}
+
+
+def read_stage(path: Path) -> Config:
+    """The config of whichever stage a TOML file describes."""
+    table = read_toml(path)
+    if table.get("stage") not in STAGES:
+        raise ConfigError(
+            f"{path}: stage = {table.get('stage')!r}; choose from {', '.join(STAGES)}"
+        )
+    return build_config(STAGES[table["stage"]], table, str(path))
+
+
+def run_stage(path: Path, folder: Path, threads: int = 0) -> dict[str, Any]:
+    """Train (or resume) the stage that `path` describes in `folder`; returns its summary."""
+    config = read_stage(path)
+    torch.set_num_threads(threads or available_cores())
+    if isinstance(config, WorldExport):
+        return export_world(config, folder)
+    if (folder / STATE).exists() and not (folder / CONFIG).exists():
+        raise ConfigError(f"{folder}: holds a {STATE} but no {CONFIG}; train into another folder")
+    stage = make_stage(config, folder)
+    write_atomically(folder / CONFIG, to_toml(config).encode())
+    flops = count_flops(stage)
+    if config.loop.compile:
+        if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            raise ConfigError(f"{path}: compile = true needs a C++ compiler; set it to false")
+        stage.compile()
+    state = train(stage, config.loop, folder)
+    summary = {
+        "stage": config.stage,
+        "steps": state.step,
+        "minutes": round(state.seconds / 60, 1),
+        "teraflops_per_step": round(flops / 1e12, 4),
+        "petaflops": round(flops * state.step / 1e15, 3),
+        "parameters": sum(p.numel() for p in stage.student.parameters()),
+    }
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def make_stage(
+    config: AutoencoderTraining | TeacherTraining | StudentTraining, folder: Path
+) -> AutoencoderStage | TeacherStage | StudentStage:
+    """Read the data and build the models of a stage."""
+    if isinstance(config, AutoencoderTraining):
+        return AutoencoderStage(config)
+    if isinstance(config, TeacherTraining):
+        return TeacherStage(config, folder)
+    return StudentStage(config, folder)

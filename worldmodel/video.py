@@ -1,0 +1,140 @@
+"""H.264 videos: written frame by frame at their real times, read back as RGB.
+
+While it grows, the file is a fragmented MP4, playable at whatever point the process is killed;
+`close` rewrites it as a plain MP4, which more players can seek in. PyAV is imported when a video is
+opened, so nothing else needs it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.config import UserError
+
+TIME_BASE = Fraction(1, 90_000)  # what MPEG counts in
+SHOWN_WIDTH = 640  # small frames are scaled up to at least this
+QUALITY = "18"  # x264's crf; 18 is taken to look lossless
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+
+
+class VideoError(UserError):
+    """A video cannot be written or read here."""
+
+
+class VideoWriter:
+    """One growing video; `write` raises `OSError` when the disk does not take it."""
+
+    def __init__(self, path: Path, frame_size: tuple[int, int], frames_per_second: float) -> None:
+        av = _import_av()
+        self.path, self.frame_size = path, frame_size
+        self.size = shown_size(frame_size)
+        self._last = -1
+        rate = Fraction(frames_per_second).limit_denominator(1000)
+        self._container = av.open(str(path), "w", format="mp4", options=FRAGMENTED)
+        try:
+            self._stream = self._container.add_stream("libx264", rate=rate)
+        except (av.codec.codec.UnknownCodecError, ValueError) as error:
+            raise VideoError(
+                "this PyAV has no H.264 encoder (libx264); install the official one: "
+                "pip install --force-reinstall --only-binary av av"
+            ) from error
+        self._stream.height, self._stream.width = self.size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = TIME_BASE
+        self._stream.codec_context.gop_size = max(1, round(frames_per_second))  # a second at risk
+        self._stream.codec_context.thread_count = 1  # the world needs the other cores
+        self._stream.options = {"crf": QUALITY, "preset": "veryfast", "tune": "zerolatency"}
+
+    def write(self, frame: NDArray[np.uint8], seconds: float) -> None:
+        """Append an RGB frame h w 3, shown from `seconds` after the beginning."""
+        import av
+
+        factor = self.size[0] // self.frame_size[0]
+        # Squares rather than a smooth picture: it is training data too, and shrinks back exactly.
+        shown = frame if factor == 1 else frame.repeat(factor, axis=0).repeat(factor, axis=1)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), format="rgb24")
+        self._last = max(self._last + 1, round(seconds / TIME_BASE))  # times must rise
+        picture.pts, picture.time_base = self._last, TIME_BASE
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        """Finish the file and make it a plain MP4; when that fails the fragmented one stays."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        with contextlib.suppress(OSError):
+            _defragment(self.path)
+
+    def abandon(self) -> None:
+        """Close after a failure, keeping what the disk took."""
+        with contextlib.suppress(OSError):
+            self._container.close()
+
+
+def shown_size(frame_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the video: a whole multiple, even (yuv420p), wide enough to watch."""
+    rows, columns = frame_size
+    factor = -(-SHOWN_WIDTH // columns)
+    factor += (rows * factor | columns * factor) % 2
+    return rows * factor, columns * factor
+
+
+def shrink(frame: NDArray[np.uint8], frame_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A frame of the video at the world's own size, every pixel the mean of its square."""
+    if frame.shape[:2] == frame_size:
+        return frame
+    small = cv2.resize(frame, frame_size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
+
+
+def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """RGB frames h w 3, up to where a killed process stopped writing."""
+    av = _import_av()
+    try:
+        with av.open(str(path)) as container:
+            for picture in container.decode(video=0):
+                yield picture.to_ndarray(format="rgb24")
+    except (FileNotFoundError, PermissionError) as error:
+        raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
+    except av.error.InvalidDataError:
+        return  # the unfinished end of a killed process; a whole file never gets here
+
+
+def read_times(path: Path) -> list[float]:
+    """When each frame of a video is shown, in seconds."""
+    av = _import_av()
+    with av.open(str(path)) as container:
+        return [float(picture.time or 0.0) for picture in container.decode(video=0)]
+
+
+def _defragment(path: Path) -> None:
+    import av
+
+    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        with (
+            av.open(str(path)) as old,
+            av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as new,
+        ):
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for packet in old.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    new.mux(packet)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise VideoError(f"videos need PyAV ({error}): pip install av") from error
+    return av

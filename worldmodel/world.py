@@ -1,0 +1,62 @@
+"""What it means to be playable: the role that every backend fills and the game plays.
+
+    frame = world.reset(start=0, seed=0)
+    frame = world.generate(action)     # denoise and decode: show it at once
+    world.remember()                   # the clean pass that makes it the past; then the next one
+
+`generate` without `remember` after it, or the other way round, is a mistake of the caller.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.action import Action, ActionSpec
+
+Frame = NDArray[np.uint8]  # h w 3, RGB
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where the time of the last frame went, in milliseconds."""
+
+    denoise: float = 0.0
+    decode: float = 0.0
+    clean: float = 0.0
+
+
+class World(Protocol):
+    """A world that can be played frame by frame, from one thread at a time."""
+
+    name: str
+    frames_per_second: float
+    frame_size: tuple[int, int]  # rows, columns
+    actions: ActionSpec
+    starts: Sequence[str]  # a caption for each
+
+    def reset(self, start: int, seed: int) -> Frame:
+        """Begin again at a start; the frames that follow depend on start, seed and actions."""
+
+    def generate(self, action: Action) -> Frame:
+        """The frame that `action` leads to."""
+
+    def remember(self) -> None:
+        """Make the generated frame part of the past."""
+
+    @property
+    def split(self) -> Split:
+        """Times of the last frame."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a replay must match: name, weights' sha256, sampler, dtype, device, threads."""
+
+
+def step(world: World, action: Action) -> Frame:
+    """One whole frame, for callers who need not see it early."""
+    frame = world.generate(action)
+    world.remember()
+    return frame

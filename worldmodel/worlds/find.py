@@ -1,0 +1,55 @@
+"""From a name, a folder or nothing at all to a world that can be played."""
+
+import importlib
+from pathlib import Path
+from typing import cast
+
+from worldmodel.world import World
+from worldmodel.worlds.folder import WORLD_FILE, WorldError, WorldFile, read_world_file
+from worldmodel.worlds.settings import Settings
+
+DEFAULT = "doom-rooms"
+# Backend named in world.toml -> its class. Looked up when needed: a backend's own dependencies
+# hurt nobody else.
+BACKENDS = {"native": "worldmodel.worlds.native:NativeWorld"}
+
+
+def shipped_worlds() -> Path:
+    """The folder with the worlds that come with the project."""
+    beside_package = Path(__file__).parents[2] / "assets" / "worlds"
+    return beside_package if beside_package.is_dir() else Path("assets/worlds")
+
+
+def list_worlds() -> list[tuple[Path, WorldFile]]:
+    """All shipped worlds that can be read."""
+    folders = sorted(path.parent for path in shipped_worlds().glob(f"*/{WORLD_FILE}"))
+    return [(folder, read_world_file(folder)) for folder in folders]
+
+
+def find_world(name: str | None) -> Path:
+    """The folder of a world: a path as it is, a name among the shipped ones, none the default."""
+    wanted = name or DEFAULT
+    path = Path(wanted)
+    if (path / WORLD_FILE).is_file():
+        return path
+    shipped = shipped_worlds() / wanted
+    if (shipped / WORLD_FILE).is_file():
+        return shipped
+    if path.exists():
+        raise WorldError(f"{path}: not a world (a folder with {WORLD_FILE} in it)")
+    known = ", ".join(folder.name for folder, _ in list_worlds()) or "none"
+    raise WorldError(f"unknown world {wanted!r}; there are: {known}, or give a world's folder")
+
+
+def open_world(name: str | None = None, settings: Settings | None = None) -> World:
+    """Load a world, ready to `reset`."""
+    folder = find_world(name)
+    world = read_world_file(folder)
+    if world.backend not in BACKENDS:
+        raise WorldError(
+            f"{folder / WORLD_FILE}: unknown backend {world.backend!r}; "
+            f"this version has {', '.join(BACKENDS)}"
+        )
+    module, _, kind = BACKENDS[world.backend].partition(":")
+    backend = getattr(importlib.import_module(module), kind)
+    return cast(World, backend.load(folder, settings or Settings()))

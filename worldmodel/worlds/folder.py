@@ -1,0 +1,140 @@
+"""A world on disk: `world.toml`, weights as safetensors, starts, NOTICE. Nothing is executed.
+
+    NAME/
+      world.toml                 WorldFile, below
+      transformer.safetensors  autoencoder.safetensors  (teacher.safetensors)
+      starts/                    clips, as episode files
+      NOTICE
+
+Saving writes a new folder beside the old one and swaps them, so a broken save loses nothing.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worldmodel.action import ActionSpec
+from worldmodel.config import (
+    AutoencoderConfig,
+    ConfigError,
+    ModelConfig,
+    SamplerConfig,
+    UserError,
+    load_config,
+    to_toml,
+)
+from worldmodel.files import FileWriteError
+
+FORMAT = 1
+TRANSFORMER = "transformer.safetensors"
+AUTOENCODER = "autoencoder.safetensors"
+TEACHER = "teacher.safetensors"  # optional: what the student was distilled from, for evaluation
+WORLD_FILE = "world.toml"
+
+
+class WorldError(UserError):
+    """A folder does not hold a world that can be played."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldFile:
+    """Everything in `world.toml`."""
+
+    format: int
+    name: str
+    title: str
+    licence: str
+    backend: str
+    frames_per_second: float
+    sampler: SamplerConfig
+    actions: ActionSpec
+    transformer: ModelConfig
+    autoencoder: AutoencoderConfig
+    sha256: dict[str, str]
+    starts: dict[str, str]  # file in starts/ -> caption
+    game: dict[str, Any] = field(default_factory=dict)  # the real game behind it, for evaluation
+    training: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ConfigError(f"format = {self.format}: this version reads format {FORMAT}")
+        if not self.starts:
+            raise ConfigError("starts is empty: a world needs at least one first clip")
+        if self.frames_per_second <= 0:
+            raise ConfigError(f"frames_per_second = {self.frames_per_second}: must be above 0")
+        shape = (
+            self.autoencoder.latent_channels,
+            self.autoencoder.frame_height // self.autoencoder.downsampling,
+            self.autoencoder.frame_width // self.autoencoder.downsampling,
+        )
+        if shape != self.transformer.latent_shape:
+            raise ConfigError(
+                f"the autoencoder makes latents {shape}, the transformer expects "
+                f"{self.transformer.latent_shape}"
+            )
+        if len(self.actions.buttons) != self.transformer.buttons:
+            raise ConfigError(
+                f"actions names {len(self.actions.buttons)} buttons, the transformer was made "
+                f"for {self.transformer.buttons}"
+            )
+
+
+def read_world_file(folder: Path) -> WorldFile:
+    """Read and check `world.toml`; the weights are checked by `check_weights`."""
+    if not (folder / WORLD_FILE).is_file():
+        raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
+    return load_config(WorldFile, folder / WORLD_FILE)
+
+
+def check_weights(folder: Path, world: WorldFile) -> None:
+    """Compare the sha256 of the weight files with what `world.toml` says."""
+    for name in dict.fromkeys((TRANSFORMER, AUTOENCODER, *world.sha256)):
+        path = folder / name
+        if not path.is_file():
+            raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
+        found, expected = sha256_of(path), world.sha256.get(name)
+        if found != expected:
+            raise WorldError(
+                f"{path}: its sha256 is {found[:12]}…, {WORLD_FILE} says {str(expected)[:12]}…; "
+                "the file is truncated or belongs to another world, copy it again"
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def sha256_of_bytes(content: bytes) -> str:
+    """Hex digest of a file's content that is still in memory."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def save_world_folder(folder: Path, world: WorldFile, files: Mapping[str, bytes]) -> None:
+    """Write a whole world; `files` are its other files by path inside the folder."""
+    fresh = folder.with_name(f".{folder.name}.part")
+    old = folder.with_name(f".{folder.name}.old")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        for name, content in files.items():
+            path = fresh / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        (fresh / WORLD_FILE).write_text(to_toml(world), encoding="utf-8")
+        if folder.exists():
+            folder.replace(old)
+        fresh.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if old.exists() and not folder.exists():
+            old.replace(folder)
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise FileWriteError(f"{folder}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,217 @@
+"""The native backend: our transformer, cache and autoencoder behind the `World` role.
+
+    world = NativeWorld.load(folder, Settings())
+    frame = world.reset(start=0, seed=0)
+    frame = world.generate(action); world.remember()
+
+One action gives one frame: its conditioning tokens, a few denoising steps against the KV cache,
+the decoder. All of it is used from one thread at a time.
+"""
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.action import IDLE, Action
+from worldmodel.checkpoint import load_weights
+from worldmodel.config import SamplerConfig, UserError
+from worldmodel.episodes import Episode, load_episode
+from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.rollout import Rollout
+from worldmodel.schedule import sigma_grid
+from worldmodel.world import Frame, Split
+from worldmodel.worlds.folder import (
+    AUTOENCODER,
+    TRANSFORMER,
+    WorldFile,
+    check_weights,
+    read_world_file,
+)
+from worldmodel.worlds.settings import Settings, available_cores
+
+CLIP_ENDINGS = (".safetensors", ".jsonl")
+
+
+class NativeWorld:
+    """A loaded world; everything that changes in play is in its `Rollout`."""
+
+    def __init__(
+        self,
+        file: WorldFile,
+        transformer: WorldTransformer,
+        autoencoder: Autoencoder,
+        clips: Sequence[Episode],
+        captions: Sequence[str],
+        sampler: SamplerConfig,
+    ) -> None:
+        self.file, self.transformer, self.autoencoder = file, transformer, autoencoder
+        self.name, self.actions = file.name, file.actions
+        self.frames_per_second = file.frames_per_second
+        self.frame_size = (file.autoencoder.frame_height, file.autoencoder.frame_width)
+        self.starts = list(captions)
+        self.sampler = sampler
+        self.device = transformer.unembed.weight.device
+        self._primes = [self._encode(clip) for clip in clips]
+        self._split = Split()
+        self._rollout: Rollout | None = None
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> "NativeWorld":
+        """Read a world's folder; errors name the file, what was found and what was expected."""
+        file = read_world_file(folder)
+        check_weights(folder, file)
+        torch.set_num_threads(settings.threads or available_cores())
+        device = choose_device(settings.device)
+        dtype = choose_dtype(settings.dtype, device)
+        transformer = WorldTransformer(file.transformer)
+        autoencoder = Autoencoder(file.autoencoder)
+        load_weights(transformer, folder / TRANSFORMER)
+        load_weights(autoencoder, folder / AUTOENCODER)
+        for model in (transformer, autoencoder):
+            model.requires_grad_(False).eval().to(device=device, dtype=dtype)
+        autoencoder.to(memory_format=torch.channels_last)
+        clips = [load_episode(folder / "starts" / name) for name in file.starts]
+        captions = list(file.starts.values())
+        if settings.start is not None:
+            clips.insert(0, _load_start(Path(settings.start), file))
+            captions.insert(0, Path(settings.start).name)
+        sampler = file.sampler
+        if settings.steps and settings.steps != sampler.steps:
+            sampler = replace(sampler, sigmas=tuple(sigma_grid(settings.steps).tolist()))
+        world = cls(file, transformer, autoencoder, clips, captions, sampler)
+        world.warm_up()
+        return world
+
+    def reset(self, start: int, seed: int) -> Frame:
+        """Begin at a start: its clip becomes the past, its last frame is what is seen."""
+        latents, actions = self._primes[start % len(self._primes)]
+        self._rollout = Rollout(self.transformer, self.sampler, [seed])
+        self._rollout.prime(latents, actions)
+        return self._decode(latents[:, -1:])
+
+    def generate(self, action: Action) -> Frame:
+        """Action tokens, denoising steps, decoder: the frame that `action` leads to."""
+        assert self._rollout is not None, "reset comes first"
+        began = time.perf_counter()
+        vector = torch.from_numpy(self.actions.encode([action]))[None].to(self.device)
+        latent = self._rollout.denoise(vector)
+        denoised = time.perf_counter()
+        frame = self._decode(latent)
+        self._split = Split(1000 * (denoised - began), 1000 * (time.perf_counter() - denoised))
+        return frame
+
+    def remember(self) -> None:
+        """The clean pass that writes the frame's keys and values."""
+        assert self._rollout is not None, "reset comes first"
+        began = time.perf_counter()
+        self._rollout.remember()
+        clean = 1000 * (time.perf_counter() - began)
+        self._split = Split(self._split.denoise, self._split.decode, clean)
+
+    @property
+    def split(self) -> Split:
+        """Times of the last frame; on a GPU, of handing the work over."""
+        return self._split
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a replay to give the same frames bit for bit."""
+        return {
+            "world": self.name,
+            "sha256": dict(self.file.sha256),
+            "sampler": asdict(self.sampler),
+            "dtype": str(self.transformer.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        }
+
+    def warm_up(self) -> None:
+        """Play past the point where the cache wraps: the first real frame then costs as any."""
+        self.reset(0, seed=0)
+        slots = self.file.transformer.sink_frames + self.file.transformer.context_frames
+        for _ in range(slots + 2):
+            self.generate(IDLE)
+            self.remember()
+
+    def _decode(self, latent: Tensor) -> Frame:
+        """Latent 1 1 c h w -> frame h w 3."""
+        return decode_latents(self.autoencoder, latent)[0, 0].contiguous().cpu().numpy()
+
+    def _encode(self, clip: Episode) -> tuple[Tensor, Tensor]:
+        """A start as latents 1 f c h w and action vectors 1 f (k+2), at most what is visible."""
+        longest = self.file.transformer.context_frames + self.file.transformer.sink_frames
+        frames = torch.from_numpy(np.ascontiguousarray(clip.frames[-longest:]))
+        actions = torch.from_numpy(self.actions.encode(clip.actions[-longest:]))
+        return encode_frames(self.autoencoder, frames[None]), actions[None].to(self.device)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device to run on; one that is asked for and not there is an error."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return torch.device(next(name for name, found in there.items() if found))
+    if not there[wanted]:
+        raise UserError(
+            f"--device {wanted}: torch {torch.__version__} finds no such device here; "
+            "use --device cpu or install the torch build for it"
+        )
+    return torch.device(wanted)
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively, else float32."""
+    if wanted != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _load_start(path: Path, file: WorldFile) -> Episode:
+    """A start of the user's own: an episode, a recording, or an image, which stands still."""
+    height, width = file.autoencoder.frame_height, file.autoencoder.frame_width
+    if path.suffix in CLIP_ENDINGS:
+        clip = load_episode(path)
+        if clip.frames.shape[1:3] != (height, width):
+            raise UserError(
+                f"{path}: frames are {clip.frames.shape[2]} x {clip.frames.shape[1]}, "
+                f"{file.name} plays {width} x {height}"
+            )
+        return clip
+    picture = cv2.imdecode(_read_bytes(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise UserError(f"{path}: not an image that can be read (PNG, JPEG, WebP, …)")
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    frame = cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
+    count = file.transformer.context_frames
+    return Episode(
+        frames=np.repeat(np.asarray(frame, np.uint8)[None], count, axis=0),
+        actions=[IDLE] * count,
+        frames_per_second=file.frames_per_second,
+        buttons=file.actions.buttons,
+    )
+
+
+def _read_bytes(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    return np.frombuffer(content or b"\0", np.uint8)

@@ -1,0 +1,35 @@
+"""How to run a world on this machine: steps, device, dtype, threads."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from worldmodel.config import ConfigError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+DType = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What the command line may overrule; `auto` and 0 leave the choice to the world."""
+
+    steps: int = 0  # denoising steps; 0: as the world says
+    device: Device = "auto"
+    dtype: DType = "auto"
+    threads: int = 0  # of torch; 0: one per core
+    start: str | None = None  # a clip or image of the user's own as one more start
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.threads < 0:
+            raise ConfigError(
+                f"steps ({self.steps}) and threads ({self.threads}) cannot be negative"
+            )
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
