@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
 BASE = {"config", "action", "schedule", "files", "metrics"}
-STORE = {*BASE, "episodes", "recording", "players"}
+STORE = {*BASE, "episodes", "recording", "players", "video"}
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
 ALLOWED: dict[str, set[str]] = {
@@ -18,7 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "schedule": set(),
     "metrics": set(),
     "episodes": {"config", "action", "files", "recording"},
-    "recording": {"config", "action", "files", "episodes", "world"},
+    "recording": {"config", "action", "files", "episodes", "video", "world"},
+    "video": {"config", "files", "world"},
     "players": {"config", "action", "recording"},
     "model": {"config"},
     "rollout": {*BASE, "model"},

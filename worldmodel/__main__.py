@@ -7,6 +7,7 @@ worlds   list and describe
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,7 +126,14 @@ def _bench(options: argparse.Namespace) -> None:
     settings = Settings(
         steps=options.steps, device=options.device, dtype=options.dtype, threads=options.threads
     )
-    print_bench(bench(options.world, settings, options.frames, growth=options.growth))
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ["SDL_VIDEODRIVER"] = "dummy"  # frames are drawn and flipped, no screen is needed
+    from worldmodel.game.window import Window
+
+    with Window("bench") as window:
+        print_bench(
+            bench(options.world, settings, options.frames, window.show, growth=options.growth)
+        )
 
 
 def _worlds(options: argparse.Namespace) -> None:

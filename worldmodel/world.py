@@ -54,6 +54,10 @@ class World(Protocol):
     def identity(self) -> dict[str, Any]:
         """What a replay must match: name, weights' sha256, sampler, dtype, device, threads."""
 
+    @property
+    def running_on(self) -> str:
+        """For people: device, dtype, threads, and why these."""
+
 
 def step(world: World, action: Action) -> Frame:
     """One whole frame, for callers who need not see it early."""

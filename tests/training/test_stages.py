@@ -11,6 +11,7 @@ from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
 from worldmodel.config import ConfigError, SamplerConfig, to_toml
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.consistency import StudentTraining
+from worldmodel.training.decoder import DecoderTraining
 from worldmodel.training.export import WorldExport
 from worldmodel.training.loop import STATE, DivergedError, LoopConfig, train
 from worldmodel.training.run import run_stage
@@ -48,6 +49,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             batch=16,
             frame_stride=2,
         ),
+        "decoder": DecoderTraining(
+            stage="decoder",
+            data=data,
+            heldout=unseen,
+            autoencoder=root / "runs" / "autoencoder",
+            loop=replace(LOOP, steps=10),
+            batch=16,
+        ),
         "teacher": TeacherTraining(
             stage="teacher",
             data=data,
@@ -77,6 +86,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             licence="none",
             notice=root / "NOTICE",
             student=root / "runs" / "student",
+            decoder=root / "runs" / "decoder",
             sampler=SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True),
             frames_per_second=10.0,
             starts={f"{data}/000.safetensors@3": "the bar"},
@@ -105,7 +115,7 @@ def test_every_stage_learns(recipe: Path) -> None:
 
 
 def test_a_run_leaves_its_config_its_cost_and_pictures(recipe: Path) -> None:
-    for stage in ("autoencoder", "teacher", "student"):
+    for stage in ("autoencoder", "decoder", "teacher", "student"):
         folder = recipe / "runs" / stage
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["petaflops"] >= 0

@@ -26,7 +26,8 @@ from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, euler_step, sigma_grid, to_clean
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import LoopConfig
-from worldmodel.training.probe import Probe, load_autoencoder, load_transformer
+from worldmodel.training.probe import Probe
+from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.teacher_forcing import (
     ClipTraining,
     PackedClip,

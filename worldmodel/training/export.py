@@ -11,10 +11,9 @@ from torch import nn
 
 from worldmodel.config import ConfigError, SamplerConfig, UserError, load_config
 from worldmodel.episodes import Episode, episode_bytes, load_episode
-from worldmodel.training.autoencoder import AutoencoderTraining
 from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.loop import CONFIG
-from worldmodel.training.probe import load_autoencoder, load_transformer
+from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.worlds.folder import (
     AUTOENCODER,
     FORMAT,
@@ -36,6 +35,7 @@ class WorldExport:
     licence: str
     notice: Path
     student: Path  # the run of stage 2
+    decoder: Path  # the run of stage 0 or 0b whose decoder is shipped
     sampler: SamplerConfig
     frames_per_second: float
     starts: dict[str, str]  # "episode file@first frame" -> caption
@@ -47,10 +47,10 @@ class WorldExport:
 def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
     """Write the world; weights are stored as bfloat16, which play rounds to anyway."""
     student = load_config(StudentTraining, config.student / CONFIG)
-    autoencoder = load_config(AutoencoderTraining, student.autoencoder / CONFIG)
+    decoder = load_autoencoder(config.decoder)
     files = {
         TRANSFORMER: _weights(load_transformer(config.student, student.model)),
-        AUTOENCODER: _weights(load_autoencoder(student.autoencoder)),
+        AUTOENCODER: _weights(decoder),
         TEACHER: _weights(load_transformer(student.teacher, student.model)),
         "NOTICE": _read(config.notice),
     }
@@ -69,7 +69,7 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         sampler=config.sampler,
         actions=student.actions,
         transformer=student.model,
-        autoencoder=autoencoder.model,
+        autoencoder=decoder.config,
         sha256={name: sha256_of_bytes(files[name]) for name in (TRANSFORMER, AUTOENCODER, TEACHER)},
         starts=starts,
         game=config.game,

@@ -30,30 +30,6 @@ ROLL = 24
 MOTION = 2.0  # mean absolute change of the real picture, in levels of 255, that counts as motion
 
 
-def load_autoencoder(run: Path) -> Autoencoder:
-    """The averaged weights of a finished stage 0."""
-    model = Autoencoder(load_config(AutoencoderTraining, run / CONFIG).model)
-    _load_average(model, run)
-    return model.to(memory_format=torch.channels_last)
-
-
-def load_transformer(run: Path, config: ModelConfig) -> WorldTransformer:
-    """The averaged weights of a finished stage 1 or 2, frozen."""
-    model = WorldTransformer(config)
-    _load_average(model, run)
-    return model
-
-
-def _load_average(model: nn.Module, run: Path) -> None:
-    tensors, _ = load_tensors(run / STATE)
-    weights = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{run / STATE}: does not fit the config: {error}") from error
-    model.requires_grad_(False).eval()
-
-
 class Probe:
     """Unseen clips, and what a model makes of them."""
 

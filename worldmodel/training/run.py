@@ -11,14 +11,17 @@ from worldmodel.config import ConfigError, build_config, read_toml, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.consistency import StudentStage, StudentTraining
+from worldmodel.training.decoder import DecoderStage, DecoderTraining
 from worldmodel.training.export import WorldExport, export_world
-from worldmodel.training.loop import CONFIG, STATE, count_flops, train
+from worldmodel.training.loop import CONFIG, STATE, Stage, count_flops, train
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
 from worldmodel.worlds.settings import available_cores
 
-Config = AutoencoderTraining | TeacherTraining | StudentTraining | WorldExport
+Training = AutoencoderTraining | DecoderTraining | TeacherTraining | StudentTraining
+Config = Training | WorldExport
 STAGES: dict[str, type[Config]] = {
     "autoencoder": AutoencoderTraining,
+    "decoder": DecoderTraining,
     "teacher": TeacherTraining,
     "student": StudentTraining,
     "world": WorldExport,
@@ -63,12 +66,12 @@ def run_stage(path: Path, folder: Path, threads: int = 0) -> dict[str, Any]:
     return summary
 
 
-def make_stage(
-    config: AutoencoderTraining | TeacherTraining | StudentTraining, folder: Path
-) -> AutoencoderStage | TeacherStage | StudentStage:
+def make_stage(config: Training, folder: Path) -> Stage:
     """Read the data and build the models of a stage."""
     if isinstance(config, AutoencoderTraining):
         return AutoencoderStage(config)
+    if isinstance(config, DecoderTraining):
+        return DecoderStage(config)
     if isinstance(config, TeacherTraining):
         return TeacherStage(config, folder)
     return StudentStage(config, folder)

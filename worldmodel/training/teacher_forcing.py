@@ -28,7 +28,8 @@ from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, sample_sigmas, to_clean, velocity_target
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import LoopConfig
-from worldmodel.training.probe import Probe, load_autoencoder
+from worldmodel.training.probe import Probe
+from worldmodel.training.runs import load_autoencoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

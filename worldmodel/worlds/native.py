@@ -136,6 +136,16 @@ class NativeWorld:
             "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         }
 
+    @property
+    def running_on(self) -> str:
+        """Device, dtype and threads, and why these."""
+        dtype = str(self.transformer.dtype).removeprefix("torch.")
+        if self.device.type != "cpu":
+            return f"{self.device.type}, {dtype}"
+        has_bf16 = torch.cpu._is_avx512_bf16_supported()
+        why = "multiplied natively here" if has_bf16 else "no bfloat16 instructions here"
+        return f"cpu (no GPU used), {dtype} ({why}), {torch.get_num_threads()} threads"
+
     def warm_up(self) -> None:
         """Play past the point where the cache wraps: the first real frame then costs as any."""
         self.reset(0, seed=0)

@@ -1,0 +1,137 @@
+"""The main loop on SDL's dummy driver, with events put into its queue."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+import pygame
+
+from tests.game.drawn_world import DrawnWorld
+from worldmodel.game.camera import Camera
+from worldmodel.game.controls import Command, Controls
+from worldmodel.game.generator import InLine
+from worldmodel.game.input import Input
+from worldmodel.game.loop import Game
+from worldmodel.game.session import Session
+from worldmodel.game.window import Window
+from worldmodel.recording import read_recording
+
+
+@pytest.fixture
+def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with Window("test") as window:
+        yield window
+
+
+@pytest.fixture
+def game(window: Window, tmp_path: Path) -> Game:
+    devices = Input(Controls())
+    source = InLine(lambda: Session(DrawnWorld(), lambda _: devices.take()))
+    return Game(source, window, devices, Camera(tmp_path / "clip", {}, lambda _: None), frames=3)
+
+
+def press(scancode: int) -> None:
+    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, scancode=scancode, mod=0))
+
+
+def play_on(game: Game, frames: int) -> None:
+    game.frames = (game.frames or 0) + frames
+    game.play()
+
+
+def test_a_key_press_is_in_the_next_frame_and_its_latency_ends_when_that_is_shown(
+    game: Game,
+) -> None:
+    game.play()
+    press(pygame.KSCAN_W)
+    play_on(game, 1)
+    assert game.window.overlay.action.buttons == {"KeyW"}
+    latency = game.whole.speed().latency_p50_ms
+    assert latency is not None
+    assert 0 < latency < 500
+
+
+def test_closing_the_window_ends_play(game: Game) -> None:
+    game.frames = None
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    game.play()
+    assert game.devices.quit
+
+
+def test_a_restart_begins_another_recording_and_both_are_whole(game: Game, tmp_path: Path) -> None:
+    game.camera.is_rolling = True
+    game.play()
+    game.obey(Command.RESTART)
+    play_on(game, 3)
+    game.camera.close()
+    for name, length in (("clip", 4), ("clip_002", 3)):
+        header, rows = read_recording(tmp_path / f"{name}.jsonl")
+        assert (header.first_frame, len(rows)) == (0, length)
+
+
+def test_a_recording_begun_in_the_middle_says_so_and_begins_without_action(
+    game: Game, tmp_path: Path
+) -> None:
+    game.play()
+    press(pygame.KSCAN_W)
+    press(pygame.KSCAN_F6)
+    play_on(game, 3)
+    game.camera.close()
+    header, rows = read_recording(tmp_path / "clip.jsonl")
+    assert header.first_frame == 4
+    assert [bool(row.action.buttons) for row in rows] == [False, True, True]
+    assert rows[0].time == 0.0
+
+
+def test_play_goes_on_when_the_disk_is_full(game: Game, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    game.camera.say = told.append
+    game.camera.is_rolling = True
+    game.play()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("worldmodel.video.VideoWriter.write", full)
+    play_on(game, 200)
+    game.camera.close()
+    assert len(told) == 1
+    assert "recording stopped: No space left on device" in told[0]
+    assert not game.window.overlay.is_recording
+
+
+def test_a_screenshot_is_the_picture_without_the_numbers(game: Game, tmp_path: Path) -> None:
+    game.play()
+    game.obey(Command.SCREENSHOT)
+    (path,) = tmp_path.glob("clip_frame*.png")
+    picture = pygame.image.load(path)
+    assert picture.get_size() == (960, 720)
+    seen = game.window.screen
+    assert picture.get_at((480, 360)) == seen.get_at((480, 360))
+    assert picture.get_at((30, 30)) != seen.get_at((30, 30)), "the numbers are drawn here"
+
+
+def test_the_picture_keeps_its_shape_in_a_window_of_any_shape(game: Game) -> None:
+    game.play()
+    wide = pygame.Surface((1000, 300))
+    game.window._draw_frame(wide)
+    assert wide.get_at((10, 150))[:3] == (0, 0, 0)
+    assert wide.get_at((500, 280))[:3] != (0, 0, 0)
+    assert wide.get_at((302, 280))[:3] != (0, 0, 0), "as large as it fits: 400 x 300"
+    assert wide.get_at((297, 280))[:3] == (0, 0, 0)
+
+
+def test_every_overlay_can_be_switched_and_drawn(game: Game) -> None:
+    game.play()
+    for scancode in (pygame.KSCAN_F1, pygame.KSCAN_F2, pygame.KSCAN_F6):
+        press(scancode)
+        play_on(game, 2)
+    overlay = game.window.overlay
+    assert overlay.shows_controls
+    assert not overlay.shows_numbers
+    assert overlay.is_recording
+    game.camera.close()

@@ -1,0 +1,217 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from worldmodel.action import IDLE, Action
+from worldmodel.episodes import load_episode
+from worldmodel.recording import (
+    Header,
+    Recorder,
+    RecordingError,
+    Row,
+    free_name,
+    hash_frame,
+    load_recording,
+    read_recording,
+)
+from worldmodel.video import read_times, shown_size
+
+HEADER = Header(
+    settings={"world": None},
+    identity={"sha256": "0"},
+    seed=7,
+    start=1,
+    first_frame=0,
+    frames_per_second=20.0,
+    frame_size=(48, 64),
+    buttons=("KeyW", "KeyA"),
+)
+
+
+def frames(count: int) -> NDArray[np.uint8]:
+    """A bright square that moves over a dark gradient."""
+    y, x = np.mgrid[:48, :64]
+    clip = np.stack([np.stack([x, y + 20, x + y], axis=-1)] * count)
+    for i in range(count):
+        clip[i, 10:20, i : i + 10] = (220, 160, 40)
+    return clip.astype(np.uint8)
+
+
+def actions(count: int) -> list[Action]:
+    return [IDLE, *(Action(frozenset({"KeyW"}), (i * 0.1, 0.0)) for i in range(1, count))]
+
+
+def times(count: int) -> list[float]:
+    return [0.05 * i + 0.013 * (i % 3) for i in range(count)]  # as uneven as play is
+
+
+def record(name: Path, count: int = 30) -> Path:
+    recorder = Recorder(name, HEADER)
+    for i, (frame, action, now) in enumerate(
+        zip(frames(count), actions(count), times(count), strict=True)
+    ):
+        recorder.write(frame, Row(index=i, time=now, action=action, latency_ms=12.5))
+    recorder.finish()
+    recorder.wait()
+    return recorder.rows_path
+
+
+def test_a_recording_reads_back_as_header_rows_and_episode(tmp_path: Path) -> None:
+    path = record(tmp_path / "sub" / "walk")
+    header, rows = read_recording(path)
+    assert header == HEADER
+    assert [row.action for row in rows] == actions(30)
+    assert [row.time for row in rows] == pytest.approx(times(30), abs=1e-6)
+    assert [row.hash for row in rows] == [hash_frame(frame) for frame in frames(30)]
+
+    episode = load_episode(path)
+    assert list(episode.actions) == actions(30)
+    assert episode.buttons == HEADER.buttons
+    assert episode.frames.shape == (30, 48, 64, 3)
+    difference = np.abs(episode.frames.astype(int) - frames(30))
+    assert difference.mean() < 3, "the video is lossy, but not this much"
+
+
+def test_the_video_plays_everywhere_and_shows_frames_at_their_real_times(tmp_path: Path) -> None:
+    path = record(tmp_path / "walk").with_suffix(".mp4")
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.width, stream.height) == (640, 480)
+    assert read_times(path) == pytest.approx(times(30), abs=1e-4)
+
+
+def test_a_finished_video_is_a_plain_mp4_with_its_index_first(tmp_path: Path) -> None:
+    content = record(tmp_path / "walk").with_suffix(".mp4").read_bytes()
+    assert b"moof" not in content
+    assert content.index(b"moov") < content.index(b"mdat")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["walk.jsonl", "walk.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((48, 64), (480, 640)),
+        ((45, 81), (360, 648)),
+        ((720, 1280), (720, 1280)),
+        ((5, 7), (460, 644)),
+    ],
+)
+def test_small_frames_are_scaled_up_by_a_whole_number_to_even_sizes(
+    size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    assert shown_size(size) == shown
+
+
+WRITE_FOREVER = """
+import itertools, sys, time
+from pathlib import Path
+from tests.test_recording import HEADER, frames
+from worldmodel.recording import Recorder, Row
+recorder = Recorder(Path(sys.argv[1]), HEADER)
+clip = frames(40)
+for i in itertools.count():
+    recorder.write(clip[i % 40], Row(index=i, time=i / 20))
+    time.sleep(0.002)
+"""
+
+
+def test_a_killed_process_leaves_a_playable_recording(tmp_path: Path) -> None:
+    path = tmp_path / "walk.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", WRITE_FOREVER, str(tmp_path / "walk")])
+    ends = time.monotonic() + 20
+    while not path.exists() or path.read_bytes().count(b"\n") < 90:
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    path.write_bytes(path.read_bytes() + b'{"index": 9')  # the line that was being written
+
+    rows = read_recording(path)[1]
+    episode = load_recording(path)
+    assert len(rows) >= 89
+    assert len(rows) - len(episode) <= 41, "at most two seconds of video are lost"
+    np.testing.assert_allclose(episode.frames[5].astype(int), frames(40)[5], atol=60)
+
+
+WRITE_TO_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from tests.test_recording import HEADER
+from worldmodel.recording import Recorder, RecordingError, Row
+import numpy as np
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+recorder = Recorder(Path(sys.argv[1]), HEADER)
+noise = np.random.default_rng(0)
+try:
+    for i in range(400):
+        recorder.write(noise.integers(0, 255, (48, 64, 3), np.uint8), Row(index=i, time=i / 20))
+    recorder.finish()
+    recorder.wait()
+except RecordingError as error:
+    recorder.finish()
+    print(error)
+"""
+
+
+def test_a_full_disk_stops_the_recording_with_one_sentence_and_leaves_what_was_written(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", WRITE_TO_A_FULL_DISK, str(tmp_path / "walk")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "recording stopped: File too large; what was written" in done.stdout
+    assert done.stderr == ""
+    assert 0 < len(load_recording(tmp_path / "walk.jsonl")) < 400
+
+
+def test_a_place_that_cannot_be_written_to_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordingError, match="recording stopped"):
+        Recorder(tmp_path / "file" / "walk", HEADER)
+
+
+def test_a_recording_never_replaces_another(tmp_path: Path) -> None:
+    record(tmp_path / "walk", 2)
+    assert free_name(tmp_path / "walk.mp4") == tmp_path / "walk_002"
+    record(free_name(tmp_path / "walk"), 2)
+    assert free_name(tmp_path / "walk") == tmp_path / "walk_003"
+    assert free_name(tmp_path / "v1.5") == tmp_path / "v1.5"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no json", "[]", '{"format": "other"}', json.dumps({"format": "worldmodel recording 1"})],
+)
+def test_what_is_no_recording_is_called_so(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(text)
+    with pytest.raises(RecordingError, match=r"x.jsonl: not a recording"):
+        read_recording(path)
+    with pytest.raises(RecordingError, match="not a recording"):
+        read_recording(tmp_path / "missing.jsonl")
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = record(tmp_path / "walk", 5)
+    lines = path.read_text().splitlines()
+    lines[3] = lines[3][:20]
+    path.write_text("\n".join(lines))
+    with pytest.raises(RecordingError, match="line 4 is not a frame"):
+        read_recording(path)
+
+
+def test_without_pyav_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match="pip install av"):
+        Recorder(tmp_path / "walk", HEADER)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Measuring worlds: quality against the real game, and speed."""

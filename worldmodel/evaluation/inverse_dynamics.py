@@ -1,0 +1,121 @@
+"""What was done, read from what is seen: an inverse-dynamics model of real frames.
+
+A small convolutional network sees four consecutive frames and says which buttons were held and how
+far the view turned between the second and the third. Trained on real frames only, it judges
+generated ones: where it reads the same actions there, the world obeys its player. Its features also
+serve as the space of the Fréchet distance, stated as such wherever that number is printed.
+
+Letters: f frames, h w rows, columns, k buttons, d features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import trange
+
+from worldmodel.model.autoencoder import to_tensor
+
+WINDOW = 4  # frames; the action in question led to the third of them
+WIDTHS = (32, 64, 96, 128)
+FEATURES = 128
+HELD = 0.5  # a button's entry in an action vector above which it was held
+
+
+class InverseDynamics(nn.Module):
+    """Four frames b 4 h w 3 -> button logits b k, turn b (in units of the action vector)."""
+
+    def __init__(self, buttons: int, height: int, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        incoming = 3 * WINDOW
+        for outgoing in WIDTHS:
+            layers += [nn.Conv2d(incoming, outgoing, 3, stride=2, padding=1), nn.ReLU()]
+            incoming = outgoing
+        self.see = nn.Sequential(*layers)
+        shrink = 2 ** len(WIDTHS)
+        cells = -(-height // shrink) * -(-width // shrink)
+        self.think = nn.Linear(incoming * cells, FEATURES)
+        self.answer = nn.Linear(FEATURES, buttons + 1)
+
+    def features(self, windows: Tensor) -> Tensor:
+        """uint8 b 4 h w 3 -> b d."""
+        pixels = to_tensor(windows.flatten(0, 1)).unflatten(0, windows.shape[:2]).flatten(1, 2)
+        return F.relu(self.think(self.see(pixels).flatten(1)))
+
+    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 b 4 h w 3 -> logits b k, turn b."""
+        answer = self.answer(self.features(windows))
+        return answer[:, :-1], answer[:, -1]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionReading:
+    """How well actions can be read from frames."""
+
+    turn_correlation: float
+    button_accuracy: float  # mean over buttons of the balanced accuracy
+
+
+def windows_of(clips: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], Tensor]:
+    """Clips of frames f h w 3 with action vectors f (k+2) -> windows 4 h w 3 (views), actions."""
+    windows, actions = [], []
+    for frames, vectors in clips:
+        for last in range(WINDOW - 1, len(frames)):
+            windows.append(frames[last - WINDOW + 1 : last + 1])
+            actions.append(vectors[last - 1])
+    return windows, torch.stack(actions)
+
+
+def train_inverse_dynamics(
+    clips: Sequence[tuple[Tensor, Tensor]], steps: int = 2500, batch: int = 96
+) -> InverseDynamics:
+    """Fit on real clips of frames f h w 3 and action vectors f (k+2)."""
+    windows, actions = windows_of(clips)
+    torch.manual_seed(0)
+    model = InverseDynamics(actions.shape[1] - 2, *windows[0].shape[1:3])
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    generator = torch.Generator().manual_seed(0)
+    for _ in trange(steps, desc="inverse dynamics", leave=False):
+        index = torch.randint(len(windows), (batch,), generator=generator)
+        logits, turn = model(torch.stack([windows[i] for i in index]))
+        held = (actions[index, :-2] > HELD).float()
+        loss = F.binary_cross_entropy_with_logits(logits, held)
+        loss = loss + F.smooth_l1_loss(turn, actions[index, -2])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def read_actions(model: InverseDynamics, clips: Sequence[tuple[Tensor, Tensor]]) -> ActionReading:
+    """Compare what the model reads from clips with what was done in them."""
+    windows, actions = windows_of(clips)
+    answers = [model(torch.stack(windows[i : i + 256])) for i in range(0, len(windows), 256)]
+    logits, turn = (torch.cat(parts) for parts in zip(*answers, strict=True))
+    held, read = actions[:, :-2] > HELD, logits > 0
+    balanced = [
+        (r[h].float().mean() + (~r[~h]).float().mean()) / 2
+        for h, r in zip(held.T, read.T, strict=True)
+        if h.any() and not h.all()
+    ]
+    pair = torch.stack((turn, actions[:, -2]))
+    return ActionReading(
+        turn_correlation=float(torch.corrcoef(pair)[0, 1]),
+        button_accuracy=float(torch.stack(balanced).mean()),
+    )
+
+
+@torch.no_grad()
+def features_of(model: InverseDynamics, frames: Tensor, stride: int = 1) -> Tensor:
+    """Features of every window of a clip f h w 3: about f/stride d."""
+    ends = range(WINDOW, len(frames) + 1, stride)
+    windows = [frames[end - WINDOW : end] for end in ends]
+    return torch.cat(
+        [model.features(torch.stack(windows[i : i + 256])) for i in range(0, len(windows), 256)]
+    )

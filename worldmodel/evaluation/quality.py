@@ -1,0 +1,106 @@
+"""Next frames, free rollouts, and whether actions are obeyed: generated against real.
+
+Letters: b batch (clips), f g frames, h w rows, columns, c latents, k buttons.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
+from worldmodel.evaluation.real import Clips
+from worldmodel.evaluation.subject import Subject
+from worldmodel.metrics import frechet_distance, psnr, sharpness, ssim
+from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
+from worldmodel.rollout import next_frames, roll_out
+
+HORIZONS = (1, 8, 16, 32, 64)
+MOTION = 2.0  # mean absolute change of the real picture, of 255, that counts as motion
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Frames against real ones."""
+
+    psnr: float  # dB
+    ssim: float
+
+
+def score(frames: Tensor, real: Tensor) -> Score:
+    """Mean over frames uint8 f h w 3."""
+    return Score(float(psnr(frames, real).mean()), float(ssim(frames, real).mean()))
+
+
+@dataclass(frozen=True, slots=True)
+class NextFrame:
+    """Frames in motion drawn given true history, between the two marks that frame them."""
+
+    copy: Score  # the last frame again
+    limit: Score  # the autoencoder's reconstruction of the real frame
+    drawn: dict[str, Score]
+
+    def gap_gained(self, name: str) -> float:
+        """The share of the dB between copy and limit that a model gains."""
+        return (self.drawn[name].psnr - self.copy.psnr) / (self.limit.psnr - self.copy.psnr)
+
+
+def measure_next_frame(
+    subjects: list[Subject], autoencoder: Autoencoder, clips: Clips
+) -> NextFrame:
+    """The last frame of every clip, given all frames before it."""
+    latents = encode_frames(autoencoder, clips.frames)
+    real, before = clips.frames[:, -1], clips.frames[:, -2]
+    moving = (real.float() - before.float()).abs().mean(dim=(1, 2, 3)) > MOTION
+    limit = decode_latents(autoencoder, latents[:, -1:])[:, 0]
+    drawn = {}
+    for subject in subjects:
+        latent = next_frames(subject.model, subject.sampler, latents, clips.actions)[:, -1:]
+        frames = decode_latents(autoencoder, latent)[:, 0]
+        drawn[subject.name] = score(frames[moving], real[moving])
+    return NextFrame(score(before[moving], real[moving]), score(limit[moving], real[moving]), drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class FreeRollout:
+    """Play from the model's own frames with the real player's actions."""
+
+    horizons: dict[int, Score]  # at that frame
+    sharpness: float  # mean gradient at the last horizon, as a share of the real game's
+    turn_correlation: float
+    button_accuracy: float
+    frechet: float  # in the inverse-dynamics model's features, against real play
+    frames: Tensor  # uint8 b g h w 3
+
+
+def measure_rollout(
+    subject: Subject,
+    autoencoder: Autoencoder,
+    clips: Clips,
+    past: int,
+    judge: InverseDynamics,
+    reference: Tensor,
+) -> FreeRollout:
+    """Prime with `past` frames, play on with the clip's actions; `reference`: real features f d."""
+    latents = encode_frames(autoencoder, clips.frames[:, :past])
+    played = roll_out(
+        subject.model,
+        subject.sampler,
+        (latents, clips.actions[:, :past]),
+        clips.actions[:, past:],
+    )
+    frames = decode_latents(autoencoder, played)
+    real = clips.frames[:, past:]
+    reading = read_actions(judge, list(zip(frames, clips.actions[:, past:], strict=True)))
+    last = max(h for h in HORIZONS if h <= frames.shape[1])
+    features = torch.cat([features_of(judge, clip, stride=2) for clip in frames])
+    return FreeRollout(
+        horizons={h: score(frames[:, h - 1], real[:, h - 1]) for h in HORIZONS if h <= last},
+        sharpness=float(
+            sharpness(frames[:, last - 1]).mean() / sharpness(real[:, last - 1]).mean()
+        ),
+        turn_correlation=reading.turn_correlation,
+        button_accuracy=reading.button_accuracy,
+        frechet=frechet_distance(features, reference),
+        frames=frames,
+    )

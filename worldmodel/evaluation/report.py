@@ -1,0 +1,238 @@
+"""`worldmodel evaluate`: every quality figure of a world, as tables and one JSON line.
+
+All comparisons run the real game on seeds from `--seed` upwards, which no training uses. The
+inverse-dynamics model that judges actions is trained here, on real frames of other such seeds.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldmodel.evaluation.drift import WINDOW, Drift, measure_drift
+from worldmodel.evaluation.inverse_dynamics import (
+    ActionReading,
+    InverseDynamics,
+    features_of,
+    read_actions,
+    train_inverse_dynamics,
+)
+from worldmodel.evaluation.quality import (
+    HORIZONS,
+    FreeRollout,
+    NextFrame,
+    measure_next_frame,
+    measure_rollout,
+)
+from worldmodel.evaluation.real import Clips, game_of, record_clips
+from worldmodel.evaluation.subject import Subjects, load_subjects
+from worldmodel.games.doom import Doom
+from worldmodel.metrics import frechet_distance
+from worldmodel.training.samples import save_grid
+from worldmodel.worlds.find import find_world
+from worldmodel.worlds.settings import Settings, available_cores
+
+PAST = 13  # frames that a rollout is primed with
+NEXT_CLIPS = 320
+JUDGE_CLIPS = 240
+JUDGE_FRAMES = 160
+# Seeds of the parts of an evaluation lie this far apart.
+APART = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything that was measured of one world."""
+
+    world: str
+    next_frame: NextFrame
+    rollouts: dict[str, FreeRollout]
+    real_reading: ActionReading
+    real_frechet: float
+    drift: dict[str, Drift]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """How much to measure."""
+
+    clips: int
+    drift_frames: int
+    seed: int
+    teacher_steps: int
+    out: Path
+
+
+def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
+    """Measure a world against its real game; pictures go to `plan.out`."""
+    torch.set_num_threads(available_cores())
+    subjects = load_subjects(find_world(name), Settings(), plan.teacher_steps)
+    everyone = [subjects.student, *subjects.others]
+    world, autoencoder = subjects.file, subjects.autoencoder
+    spec, seed = world.actions, plan.seed
+    with Doom(game_of(world)) as game:
+        lessons = record_clips(game, spec, seed + 3 * APART, JUDGE_CLIPS, JUDGE_FRAMES)
+        judge = train_inverse_dynamics(lessons.pairs())
+        fresh = record_clips(game, spec, seed + 2 * APART, JUDGE_CLIPS // 2, JUDGE_FRAMES)
+        reference = _features(judge, lessons)
+        next_clips = record_clips(game, spec, seed + APART, NEXT_CLIPS, PAST)
+        clips = record_clips(game, spec, seed, plan.clips, PAST + max(HORIZONS))
+        next_frame = measure_next_frame(everyone, autoencoder, next_clips)
+        rollouts = {
+            subject.name: measure_rollout(subject, autoencoder, clips, PAST, judge, reference)
+            for subject in everyone
+        }
+        drift = {
+            play: measure_drift(
+                subjects.student,
+                autoencoder,
+                world,
+                game,
+                play,
+                plan.drift_frames,
+                seed + 4 * APART,
+                judge,
+                reference,
+            )
+            for play in ("idle", "random")
+            if plan.drift_frames
+        }
+    evaluation = Evaluation(
+        world=world.name,
+        next_frame=next_frame,
+        rollouts=rollouts,
+        real_reading=read_actions(judge, clips.pairs(PAST)),
+        real_frechet=frechet_distance(_features(judge, fresh), reference),
+        drift=drift,
+    )
+    _save_pictures(plan.out, subjects, clips, evaluation)
+    return evaluation
+
+
+def _features(judge: InverseDynamics, clips: Clips) -> Tensor:
+    return torch.cat([features_of(judge, clip, stride=2) for clip in clips.frames])
+
+
+def _save_pictures(out: Path, subjects: Subjects, clips: Clips, evaluation: Evaluation) -> None:
+    """Contact sheets: rollouts beside the real game, long play every 200 frames."""
+    real = clips.frames[:, PAST:]
+    rows = []
+    for clip in range(min(6, len(real))):
+        rows.append(real[clip, 3::4].numpy())
+        rows += [rollout.frames[clip, 3::4].numpy() for rollout in evaluation.rollouts.values()]
+    save_grid(out / "rollouts.png", rows)
+    for play, drift in evaluation.drift.items():
+        pairs = []
+        for made, seen in zip(drift.frames, drift.real_frames, strict=True):
+            pairs += [made[::WINDOW].numpy(), seen[::WINDOW].numpy()]
+        save_grid(out / f"drift_{play}.png", pairs)
+
+
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures alone, ready for JSON."""
+    rollouts = {}
+    for name, rollout in evaluation.rollouts.items():
+        rollouts[name] = {
+            "psnr": {h: round(s.psnr, 2) for h, s in rollout.horizons.items()},
+            "ssim": {h: round(s.ssim, 3) for h, s in rollout.horizons.items()},
+            "sharpness": round(rollout.sharpness, 3),
+            "turn_correlation": round(rollout.turn_correlation, 3),
+            "button_accuracy": round(rollout.button_accuracy, 3),
+            "frechet": round(rollout.frechet, 2),
+        }
+    near = evaluation.next_frame
+    return {
+        "world": evaluation.world,
+        "next_frame": {
+            "copy_psnr": round(near.copy.psnr, 2),
+            "limit_psnr": round(near.limit.psnr, 2),
+            **{
+                name: {
+                    "psnr": round(score.psnr, 2),
+                    "ssim": round(score.ssim, 3),
+                    "gap": round(near.gap_gained(name), 3),
+                }
+                for name, score in near.drawn.items()
+            },
+        },
+        "rollout": rollouts,
+        "real": {
+            "turn_correlation": round(evaluation.real_reading.turn_correlation, 3),
+            "button_accuracy": round(evaluation.real_reading.button_accuracy, 3),
+            "frechet_floor": round(evaluation.real_frechet, 2),
+        },
+        "drift": {play: _drift_summary(drift) for play, drift in evaluation.drift.items()},
+    }
+
+
+def _drift_summary(drift: Drift) -> dict[str, Any]:
+    def rounded(windows: list[Any]) -> list[dict[str, float]]:
+        return [{key: round(v, 2) for key, v in asdict(window).items()} for window in windows]
+
+    return {
+        "inside": round(drift.inside, 4),
+        "last_psnr": round(drift.last_psnr, 2),
+        "generated": rounded(drift.generated),
+        "real": rounded(drift.real),
+    }
+
+
+def print_report(evaluation: Evaluation) -> None:
+    """Tables for a person, then one line of JSON."""
+    lines = [f"world {evaluation.world}", "", *_next_lines(evaluation.next_frame), ""]
+    lines += [*_rollout_lines(evaluation), ""]
+    for play, drift in evaluation.drift.items():
+        lines += [*_drift_lines(play, drift), ""]
+    print("\n".join(lines))  # noqa: T201  # this is the command's output
+    print(json.dumps(summarise(evaluation)))  # noqa: T201
+
+
+def _next_lines(near: NextFrame) -> list[str]:
+    lines = [
+        "next frame with true history, frames in motion     PSNR dB   SSIM   share of the gap",
+        f"  {'copy of the last frame':48} {near.copy.psnr:6.2f}  {near.copy.ssim:.3f}      0 %",
+    ]
+    for name, score in near.drawn.items():
+        gap = 100 * near.gap_gained(name)
+        lines.append(f"  {name:48} {score.psnr:6.2f}  {score.ssim:.3f}   {gap:4.0f} %")
+    limit = near.limit
+    lines.append(f"  {'limit of the autoencoder':48} {limit.psnr:6.2f}  {limit.ssim:.3f}    100 %")
+    return lines
+
+
+def _rollout_lines(evaluation: Evaluation) -> list[str]:
+    head = "".join(f"{h:>7}" for h in HORIZONS)
+    lines = [f"free rollout, PSNR dB at frame{head}   sharp   turn r   keys   Fréchet"]
+    for name, rollout in evaluation.rollouts.items():
+        row = "".join(f"{s.psnr:7.2f}" for s in rollout.horizons.values())
+        lines.append(
+            f"  {name:27}{row}   {rollout.sharpness:5.2f}   {rollout.turn_correlation:6.3f}"
+            f"   {rollout.button_accuracy:.3f}   {rollout.frechet:6.2f}"
+        )
+    real = evaluation.real_reading
+    gap = " " * 7 * len(HORIZONS)
+    lines.append(
+        f"  {'the real game':27}{gap}    1.00   {real.turn_correlation:6.3f}"
+        f"   {real.button_accuracy:.3f}   {evaluation.real_frechet:6.2f}"
+    )
+    return lines
+
+
+def _drift_lines(play: str, drift: Drift) -> list[str]:
+    lines = [
+        f"{play} play, windows of {WINDOW} frames   brightness      detail       Fréchet   "
+        "(generated / real)"
+    ]
+    for number, (made, real) in enumerate(zip(drift.generated, drift.real, strict=True)):
+        lines.append(
+            f"  frame {number * WINDOW:5}…{'':20} {made.brightness:5.1f} / {real.brightness:5.1f}"
+            f"  {made.detail:5.2f} / {real.detail:5.2f}  {made.frechet:6.1f} / {real.frechet:6.1f}"
+        )
+    lines.append(
+        f"  frames within the range of real frames: {100 * drift.inside:.1f} %; against the real "
+        f"game in the last window: {drift.last_psnr:.1f} dB"
+    )
+    return lines

@@ -1,0 +1,79 @@
+"""What is measured: a world's autoencoder and one or two transformers with their samplers.
+
+Everything rolls out in batches through the same `Rollout` that play uses.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from worldmodel.checkpoint import load_weights
+from worldmodel.config import SamplerConfig
+from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.schedule import sigma_grid
+from worldmodel.worlds.folder import (
+    AUTOENCODER,
+    TEACHER,
+    TRANSFORMER,
+    WorldFile,
+    check_weights,
+    read_world_file,
+)
+from worldmodel.worlds.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A transformer and how it is sampled."""
+
+    name: str
+    model: WorldTransformer
+    sampler: SamplerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """A world taken apart for measuring."""
+
+    file: WorldFile
+    autoencoder: Autoencoder
+    student: Subject  # as it is played
+    others: tuple[Subject, ...]  # the student at other step counts, the teacher at many steps
+
+
+def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subjects:
+    """Read a world; its teacher is measured too where the folder holds one."""
+    from worldmodel.worlds.native import choose_device, choose_dtype
+
+    file = read_world_file(folder)
+    check_weights(folder, file)
+    dtype = choose_dtype(settings.dtype, choose_device("cpu"))
+    autoencoder = Autoencoder(file.autoencoder)
+    load_weights(autoencoder, folder / AUTOENCODER)
+    autoencoder.requires_grad_(False).eval().to(dtype=dtype)
+    autoencoder.to(memory_format=torch.channels_last)
+    played = _transformer(folder / TRANSFORMER, file, dtype)
+    sampler = file.sampler
+
+    def student(sampler: SamplerConfig) -> Subject:
+        return Subject(f"student, {sampler.steps} step{'s'[: sampler.steps - 1]}", played, sampler)
+
+    others = [
+        student(replace(sampler, sigmas=tuple(sigma_grid(steps).tolist())))
+        for steps in (1, 2, 4)
+        if steps != sampler.steps
+    ]
+    if TEACHER in file.sha256:
+        model = _transformer(folder / TEACHER, file, dtype)
+        grid = tuple(sigma_grid(teacher_steps).tolist())
+        many = replace(sampler, sigmas=grid, renoise=False)
+        others.append(Subject(f"teacher, {teacher_steps} steps", model, many))
+    return Subjects(file, autoencoder, student(sampler), tuple(others))
+
+
+def _transformer(path: Path, file: WorldFile, dtype: torch.dtype) -> WorldTransformer:
+    model = WorldTransformer(file.transformer)
+    load_weights(model, path)
+    return model.requires_grad_(False).eval().to(dtype=dtype)

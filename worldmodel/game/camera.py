@@ -1,0 +1,142 @@
+"""When a recording begins and ends while one plays; what is in its files is `recording`'s matter.
+
+A restart or another start ends one recording and begins the next. Finished ones are completed in
+the background, so that play never waits for them; `close` does.
+"""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from worldmodel.action import IDLE
+from worldmodel.config import UserError
+from worldmodel.game.session import Session, Step
+from worldmodel.recording import Header, Recorder, Row, free_name
+
+VERSIONED = ("worldmodel", "torch", "numpy", "av")
+FOLDER = Path("recordings")
+
+
+class Camera:
+    """Records the steps that it is shown, while it rolls."""
+
+    def __init__(
+        self, name: Path | None, settings: Mapping[str, Any], say: Callable[[str], None]
+    ) -> None:
+        self._name = name  # None: world and time of day
+        self.settings, self.say = dict(settings), say
+        self.is_rolling = False
+        self.clips: list[Path] = []
+        self._recorder: Recorder | None = None
+        self._finished: list[Recorder] = []
+        self._began = 0.0
+        self._segment = 0
+
+    def toggle(self) -> None:
+        """Begin with the next step, or end with the last one."""
+        self.is_rolling = not self.is_rolling
+        if not self.is_rolling:
+            self._cut()
+            self.say(f"recorded {self.clips[-1]}" if self.clips else "nothing was recorded")
+
+    def show(self, session: Session, step: Step, latency_ms: float | None) -> None:
+        """Record a step if the camera rolls; when the disk refuses, say so and stop."""
+        if not self.is_rolling:
+            return
+        try:
+            self._record(session, step, latency_ms)
+        except UserError as error:
+            self._stop(error)
+
+    def name(self, session: Session) -> Path:
+        """Where the next recording goes, unless something is there already."""
+        now = time.strftime("%Y%m%d-%H%M%S")
+        return self._name or FOLDER / f"{session.world.name}_{now}"
+
+    def close(self) -> None:
+        """End the recording and wait until every one is on disk."""
+        self.is_rolling = False
+        self._cut()
+        for recorder in self._finished:
+            self._wait_for(recorder)
+        self._finished.clear()
+
+    def _record(self, session: Session, step: Step, latency_ms: float | None) -> None:
+        is_first = self._recorder is None or step.segment != self._segment
+        if is_first:
+            self._cut()
+            self._recorder = Recorder(free_name(self.name(session)), self._header(session, step))
+            self._segment, self._began = step.segment, step.time
+            self.clips.append(self._recorder.path)
+        row = Row(
+            index=step.index,
+            time=step.time - self._began,
+            action=IDLE if is_first else step.action,
+            latency_ms=latency_ms,
+        )
+        assert self._recorder is not None
+        self._recorder.write(step.frame, row)
+
+    def _cut(self) -> None:
+        if self._recorder:
+            self._recorder.finish()
+            self._finished.append(self._recorder)
+            self._recorder = None
+
+    def _wait_for(self, recorder: Recorder) -> None:
+        try:
+            recorder.wait()
+        except UserError as error:
+            self.say(str(error))
+
+    def _stop(self, error: UserError) -> None:
+        self.is_rolling = False
+        if self._recorder:
+            self._recorder.finish()
+            self._recorder = None
+        self.say(str(error))
+
+    def _header(self, session: Session, step: Step) -> Header:
+        world = session.world
+        return Header(
+            settings=self._resolved(session.identity),
+            identity=session.identity,
+            seed=session.seed,
+            start=step.start,
+            first_frame=step.index,
+            frames_per_second=world.frames_per_second,
+            frame_size=world.frame_size,
+            buttons=world.actions.buttons,
+            versions=installed_versions(),
+        )
+
+    def _resolved(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with what the world made of every `auto`."""
+        chosen = {key: identity[key] for key in self.settings.keys() & identity.keys() - {"world"}}
+        return {**self.settings, **chosen}
+
+
+def installed_versions() -> dict[str, str]:
+    """What the frames may depend on besides the world."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in VERSIONED}}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "not installed"
+
+
+def check_writable(name: Path) -> None:
+    """A `UserError` before play begins, rather than after, if nothing can be recorded there."""
+    probe = name.with_name(f".{name.name}.probe")
+    try:
+        name.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--record {name}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,95 @@
+"""The command line of `play.py`. Nothing heavy is imported before the arguments are understood."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worldmodel.config import UserError
+from worldmodel.world import World
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """Which world, and how to run it; None and `auto` leave it to the world."""
+
+    world: str | None = None  # a name or a folder
+    steps: int = 0  # denoising steps; 0: as the world says
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0  # 0: one per core
+    start: str | None = None  # a clip or an image to begin with
+
+
+OpenWorld = Callable[[Choice], World]
+
+
+def main(arguments: Sequence[str], open_world: OpenWorld) -> int:
+    """Play; 0 done, 2 the user must change something, 1 a replay's frames differ or a defect."""
+    options = make_parser().parse_args(arguments)
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    try:
+        from worldmodel.game.launch import launch
+
+        return launch(options, open_world)
+    except UserError as error:
+        sys.stderr.write(f"play: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("play: interrupted\n")
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All flags; `--help` fits a screen."""
+    parser = argparse.ArgumentParser(
+        prog="play.py",
+        usage="python play.py [options]",
+        description="Play a learned world. In the window, F1 shows the keys.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=22, width=110),
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--world", metavar="NAME", help="name or folder of a world (default: the one shipped)")
+    add("--start", metavar="N", default="0", help="number of a start, a clip or an image (0)")
+    add("--seed", metavar="N", type=_count, default=0, help="seed of the noise and player (0)")
+    add("--steps", metavar="N", type=_count, default=0, help="denoising steps (0: the world's)")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(auto)")
+    add("--dtype", default="auto", choices=["auto", "float32", "bfloat16"], help="(auto)")
+    add("--threads", metavar="N", type=_count, default=0, help="threads (0: one per core)")
+    add(
+        "--record",
+        metavar="PATH",
+        nargs="?",
+        const="",
+        help="record from the first frame (PATH: recordings/WORLD_TIME); F6 does it later",
+    )
+    add("--replay", metavar="FILE", type=Path, help="play a recording's .jsonl again and compare")
+    add("--player", metavar="WHO", default="human", help="human, idle, random or a script (human)")
+    add("--frames", metavar="N", type=_count, help="stop after N frames (no window: 300)")
+    add("--headless", action="store_true", help="no window; a scripted player, a clip, numbers")
+    add("--fps", metavar="N", type=_rate, help="frame rate, 0 for no limit (the world's own)")
+    add("--scale", metavar="N", type=_count, help="window size in world pixels (about 960 wide)")
+    add("--fullscreen", action="store_true", help="begin in fullscreen")
+    add("--controls", metavar="FILE", type=Path, help="keys and mouse speed, TOML (WASD, mouse)")
+    add("--sync", action="store_true", help="make frames in the window's thread")
+    add("--no-hud", action="store_true", help="begin without numbers and keys on the screen")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate from 0 to 1000")
+    return rate

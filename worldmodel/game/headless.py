@@ -1,0 +1,73 @@
+"""Playing without a window: the same turns, as fast as the world goes.
+
+Nothing depends on how fast that is: the clip's frames are spaced as the world's rate says, so the
+same seed and player give the same files wherever the world computes the same numbers.
+"""
+
+import statistics
+import sys
+import time
+from dataclasses import dataclass, replace
+
+from tqdm import tqdm
+
+from worldmodel.game.camera import Camera
+from worldmodel.game.meter import Meter, Speed
+from worldmodel.game.replay import Replay
+from worldmodel.game.session import Session, Step
+from worldmodel.world import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a session without a window shows about speed."""
+
+    frames: int
+    speed: Speed
+    split: Split  # medians
+
+    def __str__(self) -> str:
+        speed, split = self.speed, self.split
+        if speed.latency_p50_ms is None or speed.latency_p95_ms is None:
+            return f"{self.frames} frames"
+        return (
+            f"{self.frames} frames, {speed.frames_per_second or 0:.1f} fps; action to frame "
+            f"p50 {speed.latency_p50_ms:.1f} ms, p95 {speed.latency_p95_ms:.1f} ms (nothing was "
+            f"displayed); denoise {split.denoise:.1f} + decode {split.decode:.1f} + "
+            f"clean pass {split.clean:.1f} ms"
+        )
+
+
+def play_headless(
+    session: Session, frames: int, camera: Camera, replay: Replay | None = None
+) -> Measured:
+    """Play `frames` frames after the start frame."""
+    meter, splits = Meter(recent=None), []
+    _keep(session, session.begin(), camera, replay)
+    meter.add(time.perf_counter(), None)
+    for _ in tqdm(range(frames), unit="frame", file=sys.stderr, leave=False):
+        time.sleep(session.seconds_to_wait() or 0)
+        step = session.turn(None)
+        assert step is not None  # only commands can make no frame
+        session.remember()
+        _keep(session, step, camera, replay)
+        meter.add(time.perf_counter(), 1000 * (step.ready_time - step.sampled_time))
+        splits.append(session.world.split)
+    return Measured(frames, meter.speed(), _median(splits))
+
+
+def _keep(session: Session, step: Step, camera: Camera, replay: Replay | None) -> None:
+    spaced = replace(step, time=step.index / session.world.frames_per_second)
+    camera.show(session, spaced, None)
+    if replay:
+        replay.check(step)
+
+
+def _median(splits: list[Split]) -> Split:
+    if not splits:
+        return Split()
+    return Split(
+        statistics.median(split.denoise for split in splits),
+        statistics.median(split.decode for split in splits),
+        statistics.median(split.clean for split in splits),
+    )

@@ -1,0 +1,221 @@
+"""What is drawn over the picture: numbers, pressed keys, marks and the controls.
+
+Everything scales with the window. Text is rendered once and kept while it is in use.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import pygame
+
+from worldmodel.action import IDLE, Action, ActionSpec
+from worldmodel.game.keys import label
+from worldmodel.game.meter import Speed
+
+WHITE, GREY, DARK = (255, 255, 255), (178, 184, 194), (12, 14, 18)
+ACCENT, RED = (255, 196, 61), (238, 62, 62)
+SHADE = 165  # opacity of panels, of 255
+
+# Where keys lie on a keyboard, in key widths: a cluster for each hand, the rest in a row.
+_PLACES = {
+    "KeyQ": (0, 0), "KeyW": (1, 0), "KeyE": (2, 0), "KeyR": (3, 0),
+    "KeyA": (0, 1), "KeyS": (1, 1), "KeyD": (2, 1), "KeyF": (3, 1),
+    "ArrowUp": (1, 0), "ArrowLeft": (0, 1), "ArrowDown": (1, 1), "ArrowRight": (2, 1),
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Overlay:
+    """What there is to draw now; the window's thread changes it."""
+
+    spec: ActionSpec | None = None
+    controls: Sequence[tuple[str, str]] = ()
+    action: Action = IDLE
+    speed: Speed = field(default_factory=lambda: Speed(None, None, None))
+    caption: str = ""  # big, in the middle: "loading"
+    note: str = ""  # small, at the top: the start, a saved file
+    is_recording: bool = False
+    is_paused: bool = False
+    shows_numbers: bool = True
+    shows_controls: bool = False
+
+
+class Hud:
+    """Draws an overlay on a surface."""
+
+    def draw(self, surface: pygame.Surface, overlay: Overlay) -> None:
+        """Draw on top of what is there."""
+        unit = max(14, surface.get_height() // 36)  # height of a line of text
+        if overlay.shows_numbers and overlay.spec:
+            self._draw_numbers(surface, overlay.speed, unit)
+            self._draw_keys(surface, overlay.spec, overlay.action, unit)
+        if overlay.note:
+            self._draw_note(surface, overlay.note, unit)
+        if overlay.is_recording:
+            self._draw_recording(surface, unit)
+        if overlay.is_paused:
+            self._draw_caption(surface, "paused", "P to go on      .  one frame", unit)
+        if overlay.caption:
+            self._draw_caption(surface, overlay.caption, "", unit)
+        if overlay.shows_controls:
+            self._draw_controls(surface, overlay.controls, unit)
+
+    def _draw_numbers(self, surface: pygame.Surface, speed: Speed, unit: int) -> None:
+        fps = _text(_number(speed.frames_per_second, "{:.1f}"), round(unit * 1.5), WHITE)
+        name = _text("fps", unit, GREY)
+        p50, p95 = _number(speed.latency_p50_ms, "{:.0f}"), _number(speed.latency_p95_ms, "{:.0f}")
+        latency = _text(f"{p50} ms", unit, WHITE)
+        rest = _text(f"p50, {p95} ms p95, input to frame", round(unit * 0.8), GREY)
+        width = max(11 * unit, latency.get_width() + rest.get_width() + 3 * unit // 2)
+        _panel(surface, pygame.Rect(unit // 2, unit // 2, width, round(unit * 3.2)), unit)
+        surface.blit(fps, (unit, unit * 3 // 4))
+        base = unit * 3 // 4 + fps.get_height()
+        surface.blit(name, (unit * 4 // 3 + fps.get_width(), base - round(name.get_height() * 1.1)))
+        surface.blit(latency, (unit, base + unit // 6))
+        below = base + unit // 6 + latency.get_height() - rest.get_height()
+        surface.blit(rest, (unit + latency.get_width() + unit // 2, below))
+
+    def _draw_keys(
+        self, surface: pygame.Surface, spec: ActionSpec, action: Action, unit: int
+    ) -> None:
+        cap = unit * 2
+        bottom, left = surface.get_height() - unit // 2, unit // 2
+        for cluster in _clusters(spec.buttons):
+            rows = 1 + max(row for _, row in cluster.values())
+            texts = [_text(label(button), _cap_size(unit), WHITE) for button in cluster]
+            width = max(cap, *(text.get_width() + unit for text in texts))
+            for button, (column, row) in cluster.items():
+                corner = left + column * width, bottom - (rows - row) * cap
+                box = pygame.Rect(*corner, width - 4, cap - 4)
+                _draw_cap(surface, box, label(button), unit, is_down=button in action.buttons)
+            left += (1 + max(column for column, _ in cluster.values())) * width + unit // 2
+        self._draw_turn(surface, action.mouse[0] / spec.max_mouse_degrees, unit)
+
+    def _draw_turn(self, surface: pygame.Surface, share: float, unit: int) -> None:
+        """An arrow at the lower right, towards the turn; full length is fastest."""
+        y, reach = surface.get_height() - unit * 3 // 2, 5 * unit
+        middle = surface.get_width() - reach - unit * 3 // 2
+        track = pygame.Rect(
+            middle - reach - unit // 2, y - unit // 3, 2 * reach + unit, unit * 2 // 3
+        )
+        _panel(surface, track, unit)
+        tip = middle + round(reach * max(-1.0, min(1.0, share)))
+        pygame.draw.line(surface, GREY, (middle, y - unit // 3), (middle, y + unit // 3), 2)
+        if abs(tip - middle) >= 2:
+            way = 1 if tip > middle else -1
+            half = unit // 2
+            pygame.draw.line(surface, ACCENT, (middle, y), (tip, y), max(3, unit // 5))
+            points = [(tip + way * half, y), (tip, y - half), (tip, y + half)]
+            pygame.draw.polygon(surface, ACCENT, points)
+
+    def _draw_note(self, surface: pygame.Surface, note: str, unit: int) -> None:
+        lines = [_text(line, unit, WHITE) for line in _wrap(note, surface.get_width() // unit)]
+        width = max(line.get_width() for line in lines) + 2 * unit
+        box = pygame.Rect(0, 0, width, len(lines) * round(unit * 1.4) + unit // 2)
+        box.midtop = surface.get_width() // 2, unit * 9 // 2
+        _panel(surface, box, unit)
+        for i, line in enumerate(lines):
+            top = box.top + unit // 2 + i * round(unit * 1.4)
+            surface.blit(line, line.get_rect(midtop=(box.centerx, top)))
+
+    def _draw_recording(self, surface: pygame.Surface, unit: int) -> None:
+        text = _text("REC", unit, WHITE)
+        box = pygame.Rect(0, unit // 2, text.get_width() + 3 * unit, 2 * unit)
+        box.right = surface.get_width() - unit // 2
+        _panel(surface, box, unit)
+        pygame.draw.circle(surface, RED, (box.left + unit * 9 // 8, box.centery), unit * 2 // 5)
+        surface.blit(text, text.get_rect(midright=(box.right - unit * 2 // 3, box.centery)))
+
+    def _draw_caption(self, surface: pygame.Surface, big: str, small: str, unit: int) -> None:
+        lines = [_text(big, 2 * unit, WHITE), *([_text(small, unit, GREY)] if small else [])]
+        box = pygame.Rect(0, 0, max(line.get_width() for line in lines) + 3 * unit, 0)
+        box.height = sum(line.get_height() for line in lines) + 3 * unit // 2
+        box.center = surface.get_rect().center
+        _panel(surface, box, unit)
+        top = box.top + 3 * unit // 4
+        for line in lines:
+            surface.blit(line, line.get_rect(midtop=(box.centerx, top)))
+            top += line.get_height()
+
+    def _draw_controls(
+        self, surface: pygame.Surface, controls: Sequence[tuple[str, str]], unit: int
+    ) -> None:
+        size = min(unit, round(surface.get_height() * 0.8 / (1.6 * max(1, len(controls)))))
+        left = [_text(keys, size, ACCENT) for keys, _ in controls]
+        right = [_text(meaning, size, WHITE) for _, meaning in controls]
+        split = max(text.get_width() for text in left) + size
+        width = split + max(text.get_width() for text in right) + 2 * size
+        box = pygame.Rect(0, 0, width, round(len(controls) * 1.6 * size) + 2 * size)
+        box.center = surface.get_rect().center
+        _panel(surface, box, unit, shade=225)
+        for i, (keys, meaning) in enumerate(zip(left, right, strict=True)):
+            y = box.top + size + round(i * 1.6 * size)
+            surface.blit(keys, (box.left + size, y))
+            surface.blit(meaning, (box.left + size + split, y))
+
+
+def _clusters(buttons: Sequence[str]) -> list[dict[str, tuple[int, int]]]:
+    """Buttons with their places: WASD and its neighbours, arrows, then all others in a row."""
+    hands = [
+        {b: _PLACES[b] for b in buttons if b in _PLACES and b.startswith(kind)}
+        for kind in ("Key", "Arrow")
+    ]
+    others = [{b: (0, 0)} for b in buttons if b not in _PLACES]
+    return [_move_to_corner(cluster) for cluster in (*hands, *others) if cluster]
+
+
+def _move_to_corner(cluster: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    left = min(column for column, _ in cluster.values())
+    top = min(row for _, row in cluster.values())
+    return {button: (column - left, row - top) for button, (column, row) in cluster.items()}
+
+
+def _cap_size(unit: int) -> int:
+    return round(unit * 0.9)
+
+
+def _draw_cap(
+    surface: pygame.Surface, box: pygame.Rect, text: str, unit: int, *, is_down: bool
+) -> None:
+    if is_down:
+        pygame.draw.rect(surface, ACCENT, box, border_radius=unit // 3)
+    else:
+        _panel(surface, box, unit)
+        pygame.draw.rect(surface, GREY, box, width=1, border_radius=unit // 3)
+    cap = _text(text, _cap_size(unit), DARK if is_down else WHITE)
+    surface.blit(cap, cap.get_rect(center=box.center))
+
+
+def _panel(surface: pygame.Surface, box: pygame.Rect, unit: int, shade: int = SHADE) -> None:
+    surface.blit(_shade(box.width, box.height, unit // 3, shade), box)
+
+
+@lru_cache(maxsize=64)
+def _shade(width: int, height: int, radius: int, shade: int) -> pygame.Surface:
+    panel = pygame.Surface((width, height), pygame.SRCALPHA)
+    pygame.draw.rect(panel, (*DARK, shade), panel.get_rect(), border_radius=radius)
+    return panel
+
+
+@lru_cache(maxsize=256)
+def _text(text: str, size: int, colour: tuple[int, int, int]) -> pygame.Surface:
+    return _font(size).render(text, True, colour)  # noqa: FBT003  # pygame: antialias
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> pygame.font.Font:
+    return pygame.font.Font(None, round(size * 1.25))  # pygame's own font, the same everywhere
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _wrap(text: str, columns: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) > 1.6 * columns:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines

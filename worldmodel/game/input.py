@@ -1,0 +1,126 @@
+"""Device events become one `Action` per frame.
+
+Events arrive whenever they like; the world asks once per frame. Between two asks mouse travel adds
+up and a button tapped and released still counts as held, so no press is ever lost. The window's
+thread feeds, the generator's thread takes.
+
+    devices = Input(controls)
+    devices.learn(world.actions)        # until then every key but the window's own is silent
+    command = devices.feed(event)       # a runtime key, or None
+    taken = devices.take()              # at the last moment before a frame
+"""
+
+import threading
+import time
+from typing import NamedTuple
+
+import pygame
+
+from worldmodel.action import Action, ActionSpec
+from worldmodel.game.controls import RUNTIME_KEYS, Command, Controls, KeyMap
+from worldmodel.game.keys import KEYS, MOUSE_BUTTONS
+
+
+class Taken(NamedTuple):
+    """The action of one frame, and when the oldest event in it happened."""
+
+    action: Action
+    event_time: float | None  # time.perf_counter; None when nothing changed
+
+
+class Input:
+    """Collects events; `take` hands over the frame's action and starts the next one."""
+
+    def __init__(self, controls: Controls) -> None:
+        self.controls = controls
+        self.keys = KeyMap(buttons={}, turns={}, commands=dict(RUNTIME_KEYS))
+        self.captured = False  # whether the mouse belongs to the game
+        self.quit = False
+        self._held: set[str] = set()  # physical keys
+        self._tapped: set[str] = set()  # pressed since the last take
+        self._travel = (0.0, 0.0)  # pixels
+        self._event_time: float | None = None
+        self._lock = threading.Lock()
+
+    def learn(self, spec: ActionSpec) -> None:
+        """Listen to the buttons of a world."""
+        with self._lock:
+            self.keys = KeyMap.of(spec, self.controls)
+
+    def feed(self, event: pygame.event.Event) -> Command | None:
+        """Take note of one device event; returns what a runtime key asks for."""
+        with self._lock:
+            match event.type:
+                case pygame.KEYDOWN:
+                    return self._key_down(KEYS.get(event.scancode, ""), event.mod)
+                case pygame.KEYUP:
+                    self._release(KEYS.get(event.scancode, ""))
+                case pygame.MOUSEBUTTONDOWN if event.button in MOUSE_BUTTONS:
+                    if self.captured:
+                        self._press(MOUSE_BUTTONS[event.button])
+                    self.captured = True
+                case pygame.MOUSEBUTTONUP if event.button in MOUSE_BUTTONS:
+                    self._release(MOUSE_BUTTONS[event.button])
+                case pygame.MOUSEMOTION if self.captured:
+                    self._travel = self._travel[0] + event.rel[0], self._travel[1] + event.rel[1]
+                    self._stamp()
+                case pygame.WINDOWFOCUSLOST:
+                    self._let_go()
+                case pygame.QUIT:
+                    self.quit = True
+        return None
+
+    def take(self) -> Taken:
+        """The action of the frame that begins now."""
+        with self._lock:
+            down = self._held | self._tapped
+            buttons = {button for key in down for button in self.keys.buttons.get(key, ())}
+            taken = Taken(Action(frozenset(buttons), self._mouse(down)), self._event_time)
+            self._forget()
+            return taken
+
+    def discard(self) -> None:
+        """Forget what was done while nobody asked; what is still held stays held."""
+        with self._lock:
+            self._forget()
+
+    def _key_down(self, key: str, modifiers: int) -> Command | None:
+        if key == "Escape":
+            self._let_go()
+        elif key in self.keys.commands:
+            return None if modifiers & pygame.KMOD_ALT else self.keys.commands[key]
+        else:
+            self._press(key)
+        return None
+
+    def _press(self, key: str) -> None:
+        if key in self.keys.buttons or key in self.keys.turns:
+            self._held.add(key)
+            self._tapped.add(key)
+            self._stamp()
+
+    def _release(self, key: str) -> None:
+        if key in self._held:
+            self._held.discard(key)
+            self._stamp()
+
+    def _let_go(self) -> None:
+        self.captured = False
+        self._held.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._tapped.clear()
+        self._travel = (0.0, 0.0)
+        self._event_time = None
+
+    def _stamp(self) -> None:
+        if self._event_time is None:
+            self._event_time = time.perf_counter()
+
+    def _mouse(self, down: set[str]) -> tuple[float, float]:
+        turns = [self.keys.turns[key] for key in down if key in self.keys.turns]
+        degrees, turn = self.controls.degrees_per_pixel, self.controls.turn_degrees
+        right = self._travel[0] * degrees + turn * sum(way[0] for way in turns)
+        below = self._travel[1] * degrees + turn * sum(way[1] for way in turns)
+        return right, below

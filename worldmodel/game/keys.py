@@ -1,0 +1,90 @@
+"""Places on the keyboard: pygame's scancodes, W3C `KeyboardEvent.code` names and short labels."""
+
+import string
+
+import pygame
+
+_NAMED = {
+    "Enter": pygame.KSCAN_RETURN,
+    "Escape": pygame.KSCAN_ESCAPE,
+    "Backspace": pygame.KSCAN_BACKSPACE,
+    "Tab": pygame.KSCAN_TAB,
+    "Space": pygame.KSCAN_SPACE,
+    "Minus": pygame.KSCAN_MINUS,
+    "Equal": pygame.KSCAN_EQUALS,
+    "BracketLeft": pygame.KSCAN_LEFTBRACKET,
+    "BracketRight": pygame.KSCAN_RIGHTBRACKET,
+    "Backslash": pygame.KSCAN_BACKSLASH,
+    "Semicolon": pygame.KSCAN_SEMICOLON,
+    "Quote": pygame.KSCAN_APOSTROPHE,
+    "Backquote": pygame.KSCAN_GRAVE,
+    "Comma": pygame.KSCAN_COMMA,
+    "Period": pygame.KSCAN_PERIOD,
+    "Slash": pygame.KSCAN_SLASH,
+    "CapsLock": pygame.KSCAN_CAPSLOCK,
+    "Insert": pygame.KSCAN_INSERT,
+    "Home": pygame.KSCAN_HOME,
+    "PageUp": pygame.KSCAN_PAGEUP,
+    "Delete": pygame.KSCAN_DELETE,
+    "End": pygame.KSCAN_END,
+    "PageDown": pygame.KSCAN_PAGEDOWN,
+    "ArrowRight": pygame.KSCAN_RIGHT,
+    "ArrowLeft": pygame.KSCAN_LEFT,
+    "ArrowDown": pygame.KSCAN_DOWN,
+    "ArrowUp": pygame.KSCAN_UP,
+    "ControlLeft": pygame.KSCAN_LCTRL,
+    "ShiftLeft": pygame.KSCAN_LSHIFT,
+    "AltLeft": pygame.KSCAN_LALT,
+    "MetaLeft": pygame.KSCAN_LGUI,
+    "ControlRight": pygame.KSCAN_RCTRL,
+    "ShiftRight": pygame.KSCAN_RSHIFT,
+    "AltRight": pygame.KSCAN_RALT,
+    "MetaRight": pygame.KSCAN_RGUI,
+    "NumpadEnter": pygame.KSCAN_KP_ENTER,
+    "NumpadAdd": pygame.KSCAN_KP_PLUS,
+    "NumpadSubtract": pygame.KSCAN_KP_MINUS,
+    "NumpadMultiply": pygame.KSCAN_KP_MULTIPLY,
+    "NumpadDivide": pygame.KSCAN_KP_DIVIDE,
+    "NumpadDecimal": pygame.KSCAN_KP_PERIOD,
+    "IntlBackslash": pygame.KSCAN_NONUSBACKSLASH,
+}
+
+_SCANCODES = {
+    **{f"Key{c}": pygame.KSCAN_A + i for i, c in enumerate(string.ascii_uppercase)},
+    **{f"Digit{c}": pygame.KSCAN_1 + i for i, c in enumerate("1234567890")},
+    **{f"F{i + 1}": pygame.KSCAN_F1 + i for i in range(12)},
+    **{f"Numpad{c}": pygame.KSCAN_KP_1 + i for i, c in enumerate("1234567890")},
+    **_NAMED,
+}
+
+KEYS = {scancode: code for code, scancode in _SCANCODES.items()}  # scancode -> W3C code
+
+MOUSE_BUTTONS = {1: "Mouse0", 2: "Mouse1", 3: "Mouse2", 6: "Mouse3", 7: "Mouse4"}  # 4, 5: wheel
+
+CODES = frozenset(_SCANCODES) | frozenset(MOUSE_BUTTONS.values())
+
+_LABELS = {
+    "ArrowLeft": "Left",
+    "ArrowRight": "Right",
+    "ArrowUp": "Up",
+    "ArrowDown": "Down",
+    "Mouse0": "left click",
+    "Mouse1": "middle click",
+    "Mouse2": "right click",
+    "ShiftLeft": "Shift",
+    "ControlLeft": "Ctrl",
+    "AltLeft": "Alt",
+    "Escape": "Esc",
+    "Period": ".",
+    "Comma": ",",
+    "Slash": "/",
+    "Minus": "-",
+    "Equal": "=",
+    "Semicolon": ";",
+    "Quote": "'",
+}
+
+
+def label(code: str) -> str:
+    """What people call a key: "W" for "KeyW", "left click" for "Mouse0"."""
+    return _LABELS.get(code) or code.removeprefix("Key").removeprefix("Digit")

@@ -1,0 +1,230 @@
+"""From the command line to a played world: who plays, what is recorded, window or none."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from worldmodel.action import Action
+from worldmodel.config import UserError
+from worldmodel.game.camera import FOLDER, Camera, check_writable
+from worldmodel.game.cli import Choice, OpenWorld
+from worldmodel.game.controls import Controls, describe, load_controls
+from worldmodel.game.generator import FrameSource, Generator, InLine
+from worldmodel.game.headless import play_headless
+from worldmodel.game.input import Input, Taken
+from worldmodel.game.loop import Game
+from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_script
+from worldmodel.game.replay import Replay
+from worldmodel.game.session import Session
+from worldmodel.game.window import NoDisplayError, Window, announce
+from worldmodel.world import World
+
+HEADLESS_FRAMES = 300
+
+
+def launch(options: argparse.Namespace, open_world: OpenWorld) -> int:
+    """Play as the options say; returns the exit code."""
+    game = Launch(options, open_world)
+    if options.headless:
+        return game.play_headless()
+    if not has_display():
+        say(f"no display here: {game.stand_in} plays a short session instead")
+        return game.play_headless()
+    try:
+        window = Window(options.world or "worldmodel", is_fullscreen=options.fullscreen)
+    except NoDisplayError as error:
+        say(f"{error}: {game.stand_in} plays a short session instead")
+        return game.play_headless()
+    with window:
+        return game.play_in(window)
+
+
+class Launch:
+    """The options, checked before anything slow begins."""
+
+    def __init__(self, options: argparse.Namespace, open_world: OpenWorld) -> None:
+        self.options, self._open_world = options, open_world
+        self.replay = Replay.read(options.replay) if options.replay else None
+        self.controls = load_controls(options.controls) if options.controls else Controls()
+        self.script = self._read_script()
+        self.choice = self._choose()
+        if options.scale == 0:
+            raise UserError("--scale 0: the picture needs at least one pixel per pixel")
+        self.recording = Path(options.record) if options.record else None
+        if options.record is not None:
+            check_writable(self.recording or FOLDER / "probe")
+
+    def play_in(self, window: Window) -> int:
+        """A session in a window."""
+        options, devices = self.options, Input(self.controls)
+        camera = Camera(self.recording, asdict(self.choice), lambda text: _tell(window, text))
+        camera.is_rolling = options.record is not None
+        window.overlay.shows_numbers = not options.no_hud
+        game = Game(
+            self._source(devices),
+            window,
+            devices,
+            camera,
+            is_human=self.is_human,
+            replay=self.replay,
+            frames=self._frames(),
+            scale=options.scale,
+        )
+        try:
+            window.show_loading()
+            game.play()
+        finally:
+            self._close(camera)
+        speed = game.whole.speed()
+        if speed.frames_per_second:
+            p50, p95 = speed.latency_p50_ms, speed.latency_p95_ms
+            latency = f"; input to frame p50 {p50:.0f} ms, p95 {p95:.0f} ms" if p50 and p95 else ""
+            say(f"{speed.frames_per_second:.1f} fps{latency}")
+        return self._verdict()
+
+    def play_headless(self) -> int:
+        """A session without a window."""
+        frames = self._frames()
+        camera = Camera(self.recording, asdict(self.choice), say)
+        camera.is_rolling = self.options.record is not None or self.replay is None
+        try:
+            session = self._open_session(self._script_player, rate=self.options.fps or 0.0)
+            frames = HEADLESS_FRAMES if frames is None else frames
+            say(str(play_headless(session, frames, camera, self.replay)))
+        finally:
+            self._close(camera)
+        return self._verdict()
+
+    @property
+    def is_human(self) -> bool:
+        """Whether a person plays."""
+        return self.options.player == "human" and self.replay is None
+
+    @property
+    def stand_in(self) -> str:
+        """Who plays where there is no window for a person."""
+        return f"the {'random' if self.is_human else self.options.player} player"
+
+    def _source(self, devices: Input) -> FrameSource:
+        def player_for(world: World) -> Callable[[int], Taken]:
+            if not self.is_human:
+                return self._script_player(world)
+            return lambda _: devices.take()
+
+        def open_session() -> Session:
+            session = self._open_session(player_for, rate=self.options.fps)
+            if self.is_human:
+                for keys, meaning in describe(session.world.actions, self.controls):
+                    say(f"  {keys:16} {meaning}")
+            return session
+
+        return InLine(open_session) if self.options.sync else Generator(open_session, announce)
+
+    def _open_session(
+        self, player_for: Callable[[World], Callable[[int], Taken]], rate: float | None
+    ) -> Session:
+        """Load the world; `rate` None is the world's own."""
+        world = self._open_world(self.choice)
+        start, seed = self._start(world), self.options.seed
+        if self.replay:
+            seed = self.replay.header.seed
+        rate = world.frames_per_second if rate is None else rate
+        session = Session(world, player_for(world), start=start, seed=seed, rate=rate)
+        _introduce(session)
+        if self.replay and (difference := self.replay.compare_settings(session.identity)):
+            say(difference)
+        return session
+
+    def _script_player(self, world: World) -> Callable[[int], Taken]:
+        player: Player = ScriptedPlayer(self.script or ())
+        if self.script is None and self.options.player != "idle":
+            player = RandomPlayer(world.actions, self.options.seed)
+        return lambda index: Taken(player.act(index), None)
+
+    def _read_script(self) -> list[Action] | None:
+        if self.replay:
+            return [row.action for row in self.replay.rows[1:]]
+        who = self.options.player
+        if who in ("human", "idle", "random"):
+            return None
+        if not Path(who).is_file():
+            raise UserError(f"--player {who}: no such file; choose human, idle, random or a file")
+        return load_script(Path(who))
+
+    def _choose(self) -> Choice:
+        """The world to open: of the command line, of the recording where that says nothing."""
+        options = self.options
+        start = None if options.start.isdecimal() else options.start
+        if start is not None and not Path(start).is_file():
+            raise UserError(f"--start {start}: neither a number nor a file")
+        asked = Choice(
+            world=options.world,
+            steps=options.steps,
+            device=options.device,
+            dtype=options.dtype,
+            threads=options.threads,
+            start=start,
+        )
+        return _fill(asked, self.replay.header.settings) if self.replay else asked
+
+    def _start(self, world: World) -> int:
+        wanted = int(self.options.start) if self.options.start.isdecimal() else 0
+        if self.replay:
+            wanted = self.replay.header.start
+        if wanted >= len(world.starts):
+            starts = "; ".join(f"{i} {caption}" for i, caption in enumerate(world.starts))
+            raise UserError(f"--start {wanted}: {world.name} has the starts {starts}")
+        return wanted
+
+    def _frames(self) -> int | None:
+        if self.options.frames is not None:
+            return int(self.options.frames)
+        return None if self.script is None else len(self.script)
+
+    def _close(self, camera: Camera) -> None:
+        camera.close()
+        for clip in camera.clips:
+            say(f"{clip}")
+
+    def _verdict(self) -> int:
+        if self.replay is None:
+            return 0
+        say(self.replay.verdict())
+        return 1 if self.replay.first_different is not None else 0
+
+
+def has_display() -> bool:
+    """Whether a window can be hoped for; only Linux tells beforehand."""
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in named)
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _tell(window: Window, text: str) -> None:
+    window.note(text, seconds=8.0)
+    say(text)
+
+
+def _fill(asked: Choice, recorded: Mapping[str, Any]) -> Choice:
+    """What was not asked for is as in the recording."""
+    default, known = asdict(Choice()), asdict(asked)
+    return replace(
+        asked, **{k: v for k, v in recorded.items() if known.get(k) == default.get(k, k)}
+    )
+
+
+def _introduce(session: Session) -> None:
+    """Say what is played, and on what."""
+    world = session.world
+    rows, columns = world.frame_size
+    size = f"{columns} x {rows}, {world.frames_per_second:g} frames/s"
+    say(f"{world.name}: {size}; on {session.running_on}")

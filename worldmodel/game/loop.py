@@ -1,0 +1,129 @@
+"""The main loop: devices in, frames out."""
+
+from dataclasses import dataclass, field
+
+import pygame
+
+from worldmodel.config import UserError
+from worldmodel.game.camera import Camera
+from worldmodel.game.controls import Command, describe
+from worldmodel.game.generator import FrameSource
+from worldmodel.game.input import Input
+from worldmodel.game.meter import Meter
+from worldmodel.game.replay import Replay
+from worldmodel.game.session import Session, Step
+from worldmodel.game.window import Window
+
+NUMBERS_SECONDS = 0.25  # how often the numbers on the screen change
+WORLD_COMMANDS = (Command.RESTART, Command.NEXT_START, Command.PAUSE, Command.STEP)
+
+
+@dataclass(slots=True)
+class Game:
+    """Everything that meets in the window's thread."""
+
+    source: FrameSource
+    window: Window
+    devices: Input
+    camera: Camera
+    is_human: bool = True  # else the mouse stays with the desktop
+    replay: Replay | None = None
+    frames: int | None = None  # play ends after this many
+    scale: int | None = None
+    meter: Meter = field(default_factory=Meter)
+    whole: Meter = field(default_factory=lambda: Meter(recent=100_000))
+    _shown: int = 0
+    _numbers_changed: float = 0.0
+
+    def play(self) -> None:
+        """Play until the window closes. Everything the player sees passes through these lines."""
+        with self.source as source:
+            while not self.devices.quit and not self.is_over():
+                for event in self.window.events(source.patience()):
+                    self.obey(self.devices.feed(event))
+                self.window.capture(captured=self.devices.captured and self.is_human)
+                if step := source.poll():
+                    self.show(step)
+                self.window.overlay.is_paused = self.is_paused()
+                self.window.refresh()
+
+    def show(self, step: Step) -> None:
+        """One frame: to the eye first, then to everything that wants to know about it."""
+        session = self._session()
+        if self._shown == 0:
+            self._introduce(session)
+        if step.index == 0:
+            self.window.note(session.world.starts[step.start])
+            self.meter.interrupt()
+        self.window.overlay.action = step.action
+        now = self.window.show(step.frame)
+        latency_ms = None if step.event_time is None else 1000 * (now - step.event_time)
+        self.camera.show(session, step, latency_ms)
+        if self.replay:
+            self.replay.check(step)
+        self._shown += 1
+        self._measure(now, latency_ms)
+
+    def is_over(self) -> bool:
+        """Whether the frames that were asked for have been shown; start frames do not count."""
+        return self.frames is not None and self._shown > self.frames
+
+    def is_paused(self) -> bool:
+        """Whether the world waits for a command."""
+        return self.source.session is not None and self.source.session.paused
+
+    def obey(self, command: Command | None) -> None:
+        """Do what a runtime key asks for."""
+        overlay = self.window.overlay
+        if command is None or self.source.session is None:
+            return
+        if command in WORLD_COMMANDS:
+            self._command_world(command)
+        elif command is Command.CONTROLS:
+            overlay.shows_controls = not overlay.shows_controls
+        elif command is Command.HUD:
+            overlay.shows_numbers = not overlay.shows_numbers
+        elif command is Command.FULLSCREEN:
+            self.window.toggle_fullscreen()
+        elif command is Command.RECORD:
+            self.camera.toggle()
+        elif command is Command.SCREENSHOT:
+            self._save_picture()
+
+    def _command_world(self, command: Command) -> None:
+        if self.replay and command in (Command.RESTART, Command.NEXT_START):
+            self.window.note("a replay is played from its beginning to its end")
+            return
+        if self.is_paused() and command is Command.PAUSE:
+            self.devices.discard()
+        self.meter.interrupt()
+        self.source.send(command)
+
+    def _introduce(self, session: Session) -> None:
+        world, overlay = session.world, self.window.overlay
+        self.devices.learn(world.actions)
+        self.window.fit(world.frame_size, self.scale)
+        pygame.display.set_caption(world.name)
+        overlay.caption, overlay.spec = "", world.actions
+        overlay.controls = describe(world.actions, self.devices.controls)
+
+    def _measure(self, now: float, latency_ms: float | None) -> None:
+        self.meter.add(now, latency_ms)
+        self.whole.add(now, latency_ms)
+        overlay = self.window.overlay
+        overlay.is_recording = self.camera.is_rolling
+        if now - self._numbers_changed > NUMBERS_SECONDS:
+            overlay.speed, self._numbers_changed = self.meter.speed(), now
+
+    def _save_picture(self) -> None:
+        name = self.camera.name(self._session())
+        path = name.with_name(f"{name.name}_frame{self._shown}.png")
+        try:
+            self.window.save_picture(path)
+            self.window.note(f"saved {path}")
+        except UserError as error:
+            self.window.note(str(error))
+
+    def _session(self) -> Session:
+        assert self.source.session is not None  # a step came out of it
+        return self.source.session

@@ -1,0 +1,52 @@
+"""How fast it is played: frames per second, and from an input event to the frame that shows it."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+RECENT = 120  # frames that the numbers on the screen look back on
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """The numbers of a stretch of play; None while there is nothing to measure."""
+
+    frames_per_second: float | None
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+
+
+class Meter:
+    """Fed with every frame that was shown."""
+
+    def __init__(self, recent: int | None = RECENT) -> None:
+        self._times: deque[float] = deque(maxlen=recent)
+        self._latencies: deque[float] = deque(maxlen=recent)
+
+    def add(self, time: float, latency_ms: float | None) -> None:
+        """A frame was on the screen at `time`; its latency, if there was an input to show."""
+        self._times.append(time)
+        if latency_ms is not None:
+            self._latencies.append(latency_ms)
+
+    def interrupt(self) -> None:
+        """Play rested: the time until the next frame says nothing about speed."""
+        self._times.clear()
+
+    def speed(self) -> Speed:
+        """Numbers over the frames remembered."""
+        span = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
+        return Speed(
+            (len(self._times) - 1) / span if span > 0 else None,
+            percentile(self._latencies, 50),
+            percentile(self._latencies, 95),
+        )
+
+
+def percentile(values: Iterable[float], percent: float) -> float | None:
+    """The smallest value that at least `percent` of the values do not exceed."""
+    ordered: Sequence[float] = sorted(values)
+    if not ordered:
+        return None
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

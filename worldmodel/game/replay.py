@@ -1,0 +1,80 @@
+"""Playing a recording again, and checking that the same frames come out."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worldmodel.game.camera import installed_versions
+from worldmodel.game.session import Step
+from worldmodel.recording import Header, RecordingError, Row, hash_frame, read_recording
+
+FRAME_MAKERS = ("worldmodel", "torch")  # versions that can change a frame
+
+
+@dataclass(slots=True)
+class Replay:
+    """What was recorded, and how much of it came out the same so far."""
+
+    path: Path
+    header: Header
+    rows: list[Row]
+    same: int = 0
+    first_different: int | None = None
+    differences: list[str] = field(default_factory=list)  # of the settings, here and there
+
+    @classmethod
+    def read(cls, path: Path) -> "Replay":
+        """Open a recording; a `RecordingError` when it cannot be replayed."""
+        header, rows = read_recording(path)
+        if not rows:
+            raise RecordingError(f"{path}: the recording holds no frames")
+        if header.first_frame:
+            raise RecordingError(
+                f"{path}: this recording was begun in the middle of play, at frame "
+                f"{header.first_frame}, so what came before is not in it; it can be watched and "
+                "trained on, not replayed"
+            )
+        return cls(path, header, rows)
+
+    def compare_settings(self, identity: Mapping[str, Any]) -> str:
+        """What differs between the world here and the one recorded, as a sentence or nothing."""
+        versions = installed_versions()
+        recorded = {**self.header.identity, **_relevant(self.header.versions)}
+        here = {**json.loads(json.dumps(dict(identity))), **_relevant(versions)}
+        self.differences = [
+            f"{key} ({recorded.get(key)} then, {here.get(key)} now)"
+            for key in sorted(recorded.keys() | here.keys())
+            if recorded.get(key) != here.get(key)
+        ]
+        if not self.differences:
+            return ""
+        return f"frames may differ, because settings do: {', '.join(self.differences)}"
+
+    def check(self, step: Step) -> None:
+        """Compare one frame with its row."""
+        if step.index >= len(self.rows):
+            return
+        if hash_frame(step.frame) == self.rows[step.index].hash:
+            self.same += 1
+        elif self.first_different is None:
+            self.first_different = step.index
+
+    def verdict(self) -> str:
+        """One sentence for the person."""
+        total = len(self.rows)
+        if self.same == total:
+            return f"{total} of {total} frames identical"
+        where = (
+            f"the first different one is frame {self.first_different}"
+            if self.first_different is not None
+            else "the replay was stopped before its end"
+        )
+        settings = ", ".join(self.differences) or "none, so the world is not deterministic here"
+        why = "" if self.first_different is None else f"; settings that differ: {settings}"
+        return f"{self.same} of {total} frames identical; {where}{why}"
+
+
+def _relevant(versions: Mapping[str, str]) -> dict[str, str]:
+    return {f"{name} version": versions[name] for name in FRAME_MAKERS if name in versions}

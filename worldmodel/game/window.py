@@ -1,0 +1,135 @@
+"""The window: scales frames, draws the heads-up display and passes device events on."""
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pygame
+
+from worldmodel.config import UserError
+from worldmodel.game.hud import Hud, Overlay
+from worldmodel.world import Frame
+
+FIRST_SIZE = (960, 720)
+REFRESH_SECONDS = 0.1  # how often the picture is drawn again when no frame comes
+STEP_READY = pygame.event.custom_type()  # wakes the window when the generator has a frame
+
+
+class NoDisplayError(UserError):
+    """There is no screen to open a window on."""
+
+
+class Window:
+    """A pygame window. Everything here happens in the thread that made it."""
+
+    def __init__(self, title: str, *, is_fullscreen: bool = False) -> None:
+        try:
+            pygame.display.init()
+            pygame.font.init()
+            pygame.display.set_caption(title)
+            self._size = FIRST_SIZE
+            self._open(is_fullscreen=is_fullscreen)
+        except pygame.error as error:
+            raise NoDisplayError(f"no window can be opened: {error}") from error
+        self.overlay = Overlay(caption="loading")
+        self.hud = Hud()
+        self._frame: Frame | None = None
+        self._drawn = 0.0
+        self._note_ends = 0.0
+
+    def __enter__(self) -> "Window":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pygame.display.quit()
+
+    def fit(self, frame_size: tuple[int, int], scale: int | None) -> None:
+        """Take the shape of the world's frames: `scale` times their size, or about 960 wide."""
+        rows, columns = frame_size
+        factor = scale or FIRST_SIZE[0] / columns
+        size = round(columns * factor), round(rows * factor)
+        if size != self._size:
+            self._size = size
+            if not self._is_fullscreen:
+                self._open(is_fullscreen=False)
+
+    def events(self, patience: float) -> list[pygame.event.Event]:
+        """What happened at the devices; waits until something does, but not past `patience`."""
+        first = pygame.event.wait(max(1, round(patience * 1000))) if patience else None
+        events = ([first] if first else []) + pygame.event.get()
+        return [event for event in events if event.type not in (pygame.NOEVENT, STEP_READY)]
+
+    def show_loading(self) -> None:
+        """Something to see before the first frame."""
+        self._draw()
+
+    def show(self, frame: Frame) -> float:
+        """Put a frame on the display; returns when it was there (`time.perf_counter`)."""
+        self._frame = frame
+        return self._draw()
+
+    def refresh(self) -> None:
+        """Draw again if the last time is a while ago."""
+        if time.perf_counter() - self._drawn > REFRESH_SECONDS:
+            self._draw()
+
+    def note(self, text: str, seconds: float = 4.0) -> None:
+        """Say something on the screen for a while."""
+        self.overlay.note, self._note_ends = text, time.perf_counter() + seconds
+
+    def capture(self, *, captured: bool) -> None:
+        """Give the mouse to the game, or back."""
+        if pygame.mouse.get_relative_mode() != captured:
+            pygame.mouse.set_relative_mode(captured)
+
+    def toggle_fullscreen(self) -> None:
+        """Whole screen and back."""
+        self._open(is_fullscreen=not self._is_fullscreen)
+        self._draw()
+
+    def save_picture(self, path: Path) -> None:
+        """Write what is seen, without the heads-up display, as PNG."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = pygame.Surface(self.screen.get_size())
+        self._draw_frame(picture)
+        try:
+            pygame.image.save(picture, path)
+        except pygame.error as error:
+            raise UserError(f"{path}: cannot be written: {error}") from error
+
+    def _open(self, *, is_fullscreen: bool) -> None:
+        self._is_fullscreen = is_fullscreen
+        flags = pygame.FULLSCREEN if is_fullscreen else pygame.RESIZABLE
+        self.screen = pygame.display.set_mode((0, 0) if is_fullscreen else self._size, flags)
+
+    def _draw(self) -> float:
+        if time.perf_counter() > self._note_ends:
+            self.overlay.note = ""
+        self.screen = pygame.display.get_surface() or self.screen  # another one after a resize
+        self._draw_frame(self.screen)
+        self.hud.draw(self.screen, self.overlay)
+        pygame.display.flip()
+        self._drawn = time.perf_counter()
+        return self._drawn
+
+    def _draw_frame(self, surface: pygame.Surface) -> None:
+        """The frame as large as it fits, smooth, with black around it."""
+        surface.fill((0, 0, 0))
+        if self._frame is None:
+            return
+        rows, columns = self._frame.shape[:2]
+        width, height = surface.get_size()
+        factor = min(width / columns, height / rows)
+        size = max(1, round(columns * factor)), max(1, round(rows * factor))
+        picture = cv2.resize(np.ascontiguousarray(self._frame), size, interpolation=cv2.INTER_CUBIC)
+        corner = (width - size[0]) // 2, (height - size[1]) // 2
+        surface.blit(pygame.image.frombuffer(picture.data, size, "RGB"), corner)
+
+
+def announce() -> None:
+    """Wake the window from another thread: a frame is ready."""
+    try:
+        pygame.event.post(pygame.event.Event(STEP_READY))
+    except pygame.error:  # a full queue of events, or a closed window: it looks by itself
+        return

@@ -1,0 +1,42 @@
+"""Finished runs: their averaged weights, for the stages after them and for export."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from worldmodel.checkpoint import CheckpointError, load_tensors
+from worldmodel.config import AutoencoderConfig, ModelConfig, build_config, read_toml
+from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.training.loop import CONFIG, STATE
+
+
+def load_autoencoder(run: Path) -> Autoencoder:
+    """The autoencoder of a run of the stage `autoencoder`, or as the stage `decoder` left it."""
+    table = read_toml(run / CONFIG)
+    prefix = "ema."
+    if table.get("stage") == "decoder":
+        prefix = "ema.autoencoder."
+        table = read_toml(Path(table["autoencoder"]) / CONFIG)
+    where = f"{run / CONFIG}: model"
+    model = Autoencoder(build_config(AutoencoderConfig, table.get("model", {}), where))
+    _load_average(model, run, prefix)
+    return model.to(memory_format=torch.channels_last)
+
+
+def load_transformer(run: Path, config: ModelConfig) -> WorldTransformer:
+    """The averaged weights of a run of the stage `teacher` or `student`, frozen."""
+    model = WorldTransformer(config)
+    _load_average(model, run, "ema.")
+    return model
+
+
+def _load_average(model: nn.Module, run: Path, prefix: str) -> None:
+    tensors, _ = load_tensors(run / STATE)
+    weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{run / STATE}: does not fit the config: {error}") from error
+    model.requires_grad_(False).eval()
