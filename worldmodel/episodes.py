@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def episode_bytes(episode: Episode) -> bytes:
         "frames_per_second": repr(episode.frames_per_second),
         "buttons": json.dumps(episode.buttons),
     }
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "frames": np.ascontiguousarray(episode.frames),
         "buttons": np.asarray(held, np.uint8),
         "mouse": np.asarray([action.mouse for action in episode.actions], np.float32),

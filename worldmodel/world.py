@@ -31,11 +31,25 @@ class Split:
 class World(Protocol):
     """A world that can be played frame by frame, from one thread at a time."""
 
-    name: str
-    frames_per_second: float
-    frame_size: tuple[int, int]  # rows, columns
-    actions: ActionSpec
-    starts: Sequence[str]  # a caption for each
+    @property
+    def name(self) -> str:
+        """What the world is called."""
+
+    @property
+    def frames_per_second(self) -> float:
+        """The speed it was learned at."""
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Rows, columns."""
+
+    @property
+    def actions(self) -> ActionSpec:
+        """What the world understands."""
+
+    @property
+    def starts(self) -> Sequence[str]:
+        """A caption for each place to begin at."""
 
     def reset(self, start: int, seed: int) -> Frame:
         """Begin again at a start; the frames that follow depend on start, seed and actions."""

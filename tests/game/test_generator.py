@@ -11,8 +11,8 @@ from worldmodel.action import Action
 from worldmodel.game.controls import Command
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.input import Taken
-from worldmodel.players import RandomPlayer
 from worldmodel.game.session import Session, Step
+from worldmodel.players import RandomPlayer
 
 Kind = Callable[[Callable[[], Session]], FrameSource]
 BOTH = pytest.mark.parametrize("kind", [Generator, InLine])

@@ -85,5 +85,5 @@ def test_a_recorded_folder_holds_frames_with_the_action_that_led_to_them(tmp_pat
 
 
 def test_an_unknown_level_is_refused_with_the_choices() -> None:
-    with pytest.raises(UserError, match="unknown level 'nowhere'.*my_way_home"):
+    with pytest.raises(UserError, match=r"unknown level 'nowhere'.*my_way_home"):
         Doom(DoomConfig(level="nowhere"))

@@ -102,10 +102,10 @@ def print_bench(result: dict[str, Any]) -> None:
         f"{result['peak_gflops']} GFLOP/s; efficiency {100 * result['efficiency']:.1f} %",
         f"memory           {result['rss_mb']} MB resident",
     ]
-    for row in result.get("growth", []):
-        lines.append(
-            f"at frame {row['frame']:6}  {row['frame_ms']} ms a frame, {row['rss_mb']} MB resident"
-        )
+    lines.extend(
+        f"at frame {row['frame']:6}  {row['frame_ms']} ms a frame, {row['rss_mb']} MB resident"
+        for row in result.get("growth", [])
+    )
     print("\n".join(lines))  # noqa: T201  # this is the command's output
     print(json.dumps(result))  # noqa: T201
 
@@ -174,7 +174,8 @@ def _resident_mb() -> float:
     except OSError:
         if sys.platform == "win32":
             return float("nan")
-        
+        import resource  # Windows has no such module
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (1e6 if sys.platform == "darwin" else 1e3)
 

@@ -89,7 +89,7 @@ def train_inverse_dynamics(
         loss.backward()
         optimizer.step()
         schedule.step()
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 @torch.no_grad()

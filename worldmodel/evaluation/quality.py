@@ -41,8 +41,9 @@ class NextFrame:
     drawn: dict[str, Score]
 
     def gap_gained(self, name: str) -> float:
-        """The share of the dB between copy and limit that a model gains."""
-        return (self.drawn[name].psnr - self.copy.psnr) / (self.limit.psnr - self.copy.psnr)
+        """The share of the dB between copy and limit that a model gains; no number without gap."""
+        gap = self.limit.psnr - self.copy.psnr
+        return (self.drawn[name].psnr - self.copy.psnr) / gap if gap > 0 else float("nan")
 
 
 def measure_next_frame(

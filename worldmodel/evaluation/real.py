@@ -46,7 +46,8 @@ def game_of(world: WorldFile) -> DoomConfig:
 
 def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: int) -> Clips:
     """`count` clips of `length` frames, each from an episode of its own."""
-    frames, actions = [], []
+    frames: list[Tensor] = []
+    actions: list[Tensor] = []
     rng = np.random.default_rng(seed)
     with tqdm(total=count, desc=f"real play, seeds {seed}…", leave=False) as progress:
         while len(frames) < count:

@@ -28,7 +28,7 @@ from worldmodel.evaluation.quality import (
     measure_rollout,
 )
 from worldmodel.evaluation.real import Clips, game_of, record_clips
-from worldmodel.evaluation.subject import Subjects, load_subjects
+from worldmodel.evaluation.subject import load_subjects
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import frechet_distance
 from worldmodel.training.samples import save_grid
@@ -36,8 +36,6 @@ from worldmodel.worlds.find import find_world
 from worldmodel.worlds.settings import Settings, available_cores
 
 PAST = 13  # frames that a rollout is primed with
-NEXT_CLIPS = 320
-JUDGE_CLIPS = 240
 JUDGE_FRAMES = 160
 # Seeds of the parts of an evaluation lie this far apart.
 APART = 10_000
@@ -64,6 +62,9 @@ class EvaluationPlan:
     seed: int
     teacher_steps: int
     out: Path
+    next_clips: int = 320
+    judge_clips: int = 240  # of real play, that the inverse-dynamics model learns from
+    judge_steps: int = 2500
 
 
 def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
@@ -74,11 +75,11 @@ def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
     world, autoencoder = subjects.file, subjects.autoencoder
     spec, seed = world.actions, plan.seed
     with Doom(game_of(world)) as game:
-        lessons = record_clips(game, spec, seed + 3 * APART, JUDGE_CLIPS, JUDGE_FRAMES)
-        judge = train_inverse_dynamics(lessons.pairs())
-        fresh = record_clips(game, spec, seed + 2 * APART, JUDGE_CLIPS // 2, JUDGE_FRAMES)
+        lessons = record_clips(game, spec, seed + 3 * APART, plan.judge_clips, JUDGE_FRAMES)
+        judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
+        fresh = record_clips(game, spec, seed + 2 * APART, plan.judge_clips // 2, JUDGE_FRAMES)
         reference = _features(judge, lessons)
-        next_clips = record_clips(game, spec, seed + APART, NEXT_CLIPS, PAST)
+        next_clips = record_clips(game, spec, seed + APART, plan.next_clips, PAST)
         clips = record_clips(game, spec, seed, plan.clips, PAST + max(HORIZONS))
         next_frame = measure_next_frame(everyone, autoencoder, next_clips)
         rollouts = {
@@ -108,7 +109,7 @@ def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
         real_frechet=frechet_distance(_features(judge, fresh), reference),
         drift=drift,
     )
-    _save_pictures(plan.out, subjects, clips, evaluation)
+    _save_pictures(plan.out, clips, evaluation)
     return evaluation
 
 
@@ -116,7 +117,7 @@ def _features(judge: InverseDynamics, clips: Clips) -> Tensor:
     return torch.cat([features_of(judge, clip, stride=2) for clip in clips.frames])
 
 
-def _save_pictures(out: Path, subjects: Subjects, clips: Clips, evaluation: Evaluation) -> None:
+def _save_pictures(out: Path, clips: Clips, evaluation: Evaluation) -> None:
     """Contact sheets: rollouts beside the real game, long play every 200 frames."""
     real = clips.frames[:, PAST:]
     rows = []

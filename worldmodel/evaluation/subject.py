@@ -10,7 +10,7 @@ import torch
 
 from worldmodel.checkpoint import load_weights
 from worldmodel.config import SamplerConfig
-from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.worlds.folder import (
@@ -52,8 +52,8 @@ def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subje
     dtype = choose_dtype(settings.dtype, choose_device("cpu"))
     autoencoder = Autoencoder(file.autoencoder)
     load_weights(autoencoder, folder / AUTOENCODER)
-    autoencoder.requires_grad_(False).eval().to(dtype=dtype)
-    autoencoder.to(memory_format=torch.channels_last)
+    autoencoder.requires_grad_(requires_grad=False).eval().to(dtype=dtype)
+    channels_last(autoencoder)
     played = _transformer(folder / TRANSFORMER, file, dtype)
     sampler = file.sampler
 
@@ -76,4 +76,4 @@ def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subje
 def _transformer(path: Path, file: WorldFile, dtype: torch.dtype) -> WorldTransformer:
     model = WorldTransformer(file.transformer)
     load_weights(model, path)
-    return model.requires_grad_(False).eval().to(dtype=dtype)
+    return model.requires_grad_(requires_grad=False).eval().to(dtype=dtype)

@@ -17,10 +17,10 @@ from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input, Taken
 from worldmodel.game.loop import Game
-from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_script
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Session
 from worldmodel.game.window import NoDisplayError, Window, announce
+from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_script
 from worldmodel.world import World
 
 HEADLESS_FRAMES = 300

@@ -1,4 +1,4 @@
-"""Doom as ViZDoom runs it with the free Freedoom art: a real game to learn from and measure against.
+"""Doom as ViZDoom runs it with the free Freedoom art: a game to learn from and measure against.
 
 One step is one `Action` and `TICS_PER_FRAME` tics of the game (35 a second). Frames are rendered
 large and averaged down, so that even a 64x48 frame is smooth. The game is a function of its seed
@@ -110,8 +110,11 @@ class Doom:
         size = (self.config.frame_width, self.config.frame_height)
         frame = cv2.resize(state.screen_buffer, size, interpolation=cv2.INTER_AREA)
         self.frame: NDArray[np.uint8] = np.asarray(frame, np.uint8)
-        self._depth: NDArray[np.uint8] = state.depth_buffer
-        x, y, angle = state.game_variables
+        depth, variables = state.depth_buffer, state.game_variables
+        assert depth is not None, "the depth buffer is enabled"
+        assert variables is not None, "three variables are asked for"
+        self._depth: NDArray[np.uint8] = depth
+        x, y, angle = variables
         self._position = (float(x), float(y), float(angle))
         return self.frame
 
@@ -145,7 +148,7 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
         game.set_sound_enabled,
         game.set_window_visible,
     ):
-        hide(False)
+        hide(False)  # noqa: FBT003  # the engine's setters take no keyword
     button = vizdoom.Button
     game.set_available_buttons(
         [

@@ -7,6 +7,8 @@ decoder sees them with noise added, so that the small errors of a denoiser stay 
 Letters: b batch (frames), c latent channels, h w rows, columns (of frames or of latents).
 """
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 from worldmodel.config import AutoencoderConfig
 
 BATCH = 256  # frames encoded or decoded at once
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class ResidualBlock(nn.Module):
@@ -98,10 +102,15 @@ class Autoencoder(nn.Module):
         return self.decoder(latents)
 
 
+def channels_last(module: AnyModule) -> AnyModule:
+    """The module itself, its weights in the layout that convolutions on CPUs and GPUs prefer."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
+
+
 @torch.inference_mode()
 def encode_frames(autoencoder: Autoencoder, frames: Tensor) -> Tensor:
     """Frames uint8 b f h w 3 -> latents b f c h w, fp32, in batches of a bounded size."""
-    weight = autoencoder.encoder.layers[-1].weight
+    weight = next(autoencoder.parameters())
     parts = [
         autoencoder.encode(
             to_tensor(chunk.to(weight.device)).to(weight.dtype, memory_format=torch.channels_last)
@@ -114,7 +123,7 @@ def encode_frames(autoencoder: Autoencoder, frames: Tensor) -> Tensor:
 @torch.inference_mode()
 def decode_latents(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
     """Latents b f c h w -> frames uint8 b f h w 3, in batches of a bounded size."""
-    dtype = autoencoder.encoder.layers[-1].weight.dtype
+    dtype = next(autoencoder.parameters()).dtype
     parts = [
         to_frames(autoencoder.decode(chunk.to(dtype)))
         for chunk in latents.flatten(0, 1).split(BATCH)

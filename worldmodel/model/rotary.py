@@ -34,7 +34,7 @@ def time_angles(config: ModelConfig, times: Tensor) -> Tensor:
 
 
 def space_angles(config: ModelConfig) -> Tensor:
-    """Angles p e/2 of a frame's tokens: action tokens sit outside the grid, at row and column -1."""
+    """Angles p e/2 of a frame's tokens: action tokens lie off the grid, at row and column -1."""
     time, rows, columns = pair_split(config.head_width)
     height, width = config.latent_height, config.latent_width
     y = torch.arange(height).repeat_interleave(width)

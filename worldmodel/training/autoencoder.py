@@ -18,7 +18,7 @@ from torch import Tensor
 
 from worldmodel.config import AutoencoderConfig
 from worldmodel.metrics import psnr
-from worldmodel.model.autoencoder import Autoencoder, to_frames, to_tensor
+from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames, to_tensor
 from worldmodel.training.data import load_frames
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.samples import save_grid
@@ -48,8 +48,8 @@ class AutoencoderStage:
         self.frames = load_frames(config.data, config.frame_stride, *size)
         self.heldout = load_frames(config.heldout, 31, *size)[:256]
         torch.manual_seed(config.loop.seed)
-        self.student = Autoencoder(config.model).to(memory_format=torch.channels_last)
-        self.ema = copy.deepcopy(self.student).requires_grad_(False).eval()
+        self.student = channels_last(Autoencoder(config.model))
+        self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
 
     def compile(self) -> None:
         """Convolutions gain nothing from it."""

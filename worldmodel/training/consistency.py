@@ -1,4 +1,4 @@
-"""Stage 2: causal consistency distillation (Causal Forcing++, arXiv 2605.15141), teacher to student.
+"""Stage 2: causal consistency distillation of the teacher (Causal Forcing++, arXiv 2605.15141).
 
 On the packed clip of stage 1, with N noise levels σ₀ = 1 > … > σ_N = 0 and an index i of its own
 for every frame, drawn from 0 … N−1 (the last interval, which ends in the data, included):
@@ -93,7 +93,7 @@ class StudentStage:
         )
         self.packed: PackedForward = packed_velocity
         self.teacher = load_transformer(config.teacher, config.model)
-        self.student = copy.deepcopy(self.teacher).requires_grad_(True)
+        self.student = copy.deepcopy(self.teacher).requires_grad_(requires_grad=True)
         self.ema = copy.deepcopy(self.teacher)
         self.grid = sigma_grid(config.levels, config.level_shift)
         self.context = TeacherForcing(config.model, config.clips.frames, config.clips.copies)
@@ -104,7 +104,7 @@ class StudentStage:
         self.packed = torch.compile(packed_velocity)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Consistency loss of one batch; the first frame, which nothing leads to, does not count."""
+        """Consistency loss of a batch; the first frame, which nothing leads to, does not count."""
         del step
         clips = self.config.clips
         clip = draw_clip(self.packed, self.student, self.data, clips, generator)

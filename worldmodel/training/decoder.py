@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from worldmodel.metrics import psnr, sharpness
-from worldmodel.model.autoencoder import Autoencoder, to_frames, to_tensor
+from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames, to_tensor
 from worldmodel.training.autoencoder import gradient_loss
 from worldmodel.training.data import load_frames
 from worldmodel.training.loop import LoopConfig
@@ -85,14 +85,15 @@ class DecoderStage:
     def __init__(self, config: DecoderTraining) -> None:
         self.config = config
         autoencoder = load_autoencoder(config.autoencoder)
-        autoencoder.decoder.requires_grad_(True)
+        autoencoder.decoder.requires_grad_(requires_grad=True)
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
         self.frames = load_frames(config.data, config.frame_stride, *size)
         self.heldout = load_frames(config.heldout, 31, *size)[:256]
         torch.manual_seed(config.loop.seed)
-        self.student = CriticisedAutoencoder(autoencoder, PatchCritic(config.critic_width))
-        self.student.to(memory_format=torch.channels_last)
-        self.ema = copy.deepcopy(self.student).requires_grad_(False)
+        self.student = channels_last(
+            CriticisedAutoencoder(autoencoder, PatchCritic(config.critic_width))
+        )
+        self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
 
     def compile(self) -> None:
         """Convolutions gain nothing from it."""

@@ -67,8 +67,13 @@ class LoopConfig:
 class Stage(Protocol):
     """What a training stage brings to the loop."""
 
-    student: nn.Module  # what is trained
-    ema: nn.Module  # its moving average; some stages use it as the target
+    @property
+    def student(self) -> nn.Module:
+        """What is trained."""
+
+    @property
+    def ema(self) -> nn.Module:
+        """Its moving average; some stages use it as the target."""
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one step, and figures worth logging."""
@@ -161,7 +166,8 @@ class TrainState:
 @torch.no_grad()
 def update_ema(ema: nn.Module, student: nn.Module, decay: float) -> None:
     """θ⁻ ← decay θ⁻ + (1 − decay) θ; buffers are copied."""
-    averages, weights = list(ema.parameters()), list(student.parameters())
+    averages: list[Tensor] = list(ema.parameters())
+    weights: list[Tensor] = list(student.parameters())
     torch._foreach_lerp_(averages, weights, 1 - decay)
     for average, buffer in zip(ema.buffers(), student.buffers(), strict=True):
         average.copy_(buffer)
@@ -214,8 +220,8 @@ def _step(state: TrainState, loss_of: LossFunction, config: LoopConfig) -> dict[
     norm = nn.utils.clip_grad_norm_(state.student.parameters(), config.gradient_norm)
     if not math.isfinite(float(norm)):
         raise DivergedError(
-            f"step {state.step}: the gradient is not finite (loss {float(loss.detach())}); the last good "
-            "state is on disk. Lower the learning rates and start again."
+            f"step {state.step}: the gradient is not finite (loss {float(loss.detach())}); the "
+            "last good state is on disk. Lower the learning rates and start again."
         )
     rate = config.rate(state.step)
     for optimizer in state.optimizers:

@@ -10,19 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.checkpoint import CheckpointError, load_tensors
-from worldmodel.config import ModelConfig, SamplerConfig, load_config
+from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.episodes import find_episodes, load_episode
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames, roll_out
 from worldmodel.schedule import sigma_grid
-from worldmodel.training.autoencoder import AutoencoderTraining
-from worldmodel.training.loop import CONFIG, STATE
 from worldmodel.training.samples import save_grid
 
 CLIPS = 32
@@ -41,7 +38,8 @@ class Probe:
         self.prime = min(8, 2 * visible // 3)  # frames of true history that a rollout begins with
         length = self.prime + ROLL
         rng = np.random.default_rng(0)
-        frames, actions = [], []
+        frames: list[Tensor] = []
+        actions: list[Tensor] = []
         for path in find_episodes(folder):
             episode = load_episode(path)
             if len(episode) < length or len(frames) == CLIPS:
@@ -53,9 +51,9 @@ class Probe:
         self.latents = encode_frames(autoencoder, self.frames)
         self.longest = min(length, visible)
         limit = decode_latents(autoencoder, self.latents)
-        real, before = self.frames[:, self.prime:], self.frames[:, self.prime - 1 : -1]
+        real, before = self.frames[:, self.prime :], self.frames[:, self.prime - 1 : -1]
         self.moving = (real.float() - before.float()).abs().mean(dim=(2, 3, 4)) > MOTION
-        self.limit = self._score(limit[:, self.prime:])
+        self.limit = self._score(limit[:, self.prime :])
         self.copy = self._score(before)
 
     def _score(self, frames: Tensor) -> Tensor:
@@ -80,25 +78,25 @@ class Probe:
             drawn = next_frames(
                 model, _sampler(steps, renoise), self.latents[:, stretch], self.actions[:, stretch]
             )
-            decoded = decode_latents(self.autoencoder, drawn[:, self.prime:])
+            decoded = decode_latents(self.autoencoder, drawn[:, self.prime :])
             score = float(self._score(decoded)[moving].mean())
             figures[f"next_{steps}"] = score
             figures[f"gap_{steps}"] = (score - copy) / (limit - copy)
         rows = []
         for steps in (1, 2):
-            past = self.latents[:, :self.prime], self.actions[:, :self.prime]
-            latents = roll_out(model, _sampler(steps, renoise), past, self.actions[:, self.prime:])
+            past = self.latents[:, : self.prime], self.actions[:, : self.prime]
+            latents = roll_out(model, _sampler(steps, renoise), past, self.actions[:, self.prime :])
             played = decode_latents(self.autoencoder, latents)
-            score = self._score(played)
-            figures |= {f"roll16_{steps}": float(score[:, 15].mean())}
-            figures |= {f"roll24_{steps}": float(score[:, 23].mean())}
+            scores = self._score(played)
+            figures |= {f"roll16_{steps}": float(scores[:, 15].mean())}
+            figures |= {f"roll24_{steps}": float(scores[:, 23].mean())}
             sharp = sharpness(played[:, -1]).mean() / sharpness(self.frames[:, -1]).mean()
             figures |= {f"sharp24_{steps}": float(sharp)}
             rows.append(played)
         picture: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
         for clip in range(0, min(16, len(self.frames)), 4):
-            for frames in (self.frames[:, self.prime:], *rows):
-                picture.append(frames[clip, ::2].numpy())
+            shown = (self.frames[:, self.prime :], *rows)
+            picture.extend(frames[clip, ::2].numpy() for frames in shown)
         save_grid(folder / f"{step:06d}.png", picture)
         return figures
 

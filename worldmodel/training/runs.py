@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from worldmodel.checkpoint import CheckpointError, load_tensors
 from worldmodel.config import AutoencoderConfig, ModelConfig, build_config, read_toml
-from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.training.loop import CONFIG, STATE
 
@@ -22,7 +21,7 @@ def load_autoencoder(run: Path) -> Autoencoder:
     where = f"{run / CONFIG}: model"
     model = Autoencoder(build_config(AutoencoderConfig, table.get("model", {}), where))
     _load_average(model, run, prefix)
-    return model.to(memory_format=torch.channels_last)
+    return channels_last(model)
 
 
 def load_transformer(run: Path, config: ModelConfig) -> WorldTransformer:
@@ -39,4 +38,4 @@ def _load_average(model: nn.Module, run: Path, prefix: str) -> None:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{run / STATE}: does not fit the config: {error}") from error
-    model.requires_grad_(False).eval()
+    model.requires_grad_(requires_grad=False).eval()

@@ -106,10 +106,9 @@ def draw_clip(
     level = config.history_sigma * torch.rand(config.batch, 1, generator=generator)
     sigmas = torch.where(chosen, level, 0.0).expand_as(sigmas)
     history = clean
-    if config.own_history > 0:
-        own = torch.rand(config.batch, 1, 1, 1, 1, generator=generator) < config.own_history
-        exact = PackedClip(clean, clean, torch.zeros_like(sigmas), actions)
-        history = torch.where(own, _resample(packed, model, exact, generator), clean)
+    if own := round(config.own_history * config.batch):  # clips are in random order: the first
+        exact = PackedClip(clean[:own], clean[:own], torch.zeros_like(sigmas[:own]), actions[:own])
+        history = torch.cat((_resample(packed, model, exact, generator), clean[own:]))
     noise = torch.randn(clean.shape, generator=generator)
     return PackedClip(clean, add_noise(history, noise, sigmas), sigmas, actions)
 
@@ -142,7 +141,7 @@ class TeacherStage:
         torch.manual_seed(config.loop.seed)
         self.packed: PackedForward = packed_velocity
         self.student = WorldTransformer(config.model)
-        self.ema = copy.deepcopy(self.student).requires_grad_(False)
+        self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
         self.context = TeacherForcing(config.model, config.clips.frames, config.clips.copies)
         self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
 

@@ -24,7 +24,7 @@ from worldmodel.action import IDLE, Action
 from worldmodel.checkpoint import load_weights
 from worldmodel.config import SamplerConfig, UserError
 from worldmodel.episodes import Episode, load_episode
-from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
+from worldmodel.model.autoencoder import Autoencoder, channels_last, decode_latents, encode_frames
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 from worldmodel.schedule import sigma_grid
@@ -77,8 +77,8 @@ class NativeWorld:
         load_weights(transformer, folder / TRANSFORMER)
         load_weights(autoencoder, folder / AUTOENCODER)
         for model in (transformer, autoencoder):
-            model.requires_grad_(False).eval().to(device=device, dtype=dtype)
-        autoencoder.to(memory_format=torch.channels_last)
+            model.requires_grad_(requires_grad=False).eval().to(device=device, dtype=dtype)
+        channels_last(autoencoder)
         clips = [load_episode(folder / "starts" / name) for name in file.starts]
         captions = list(file.starts.values())
         if settings.start is not None:
