@@ -63,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--teacher-steps", type=int, default=24, help="of the teacher beside it")
     evaluate.add_argument("--drift-frames", type=int, default=2000, help="of idle and random play")
     evaluate.add_argument("--seed", type=int, default=900_000, help="first seed of the real game")
+    evaluate.add_argument("--write", action="store_true", help="put the figures into world.toml")
     evaluate.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
     evaluate.set_defaults(run=_evaluate)
 
@@ -107,7 +108,9 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from worldmodel.evaluation.report import EvaluationPlan, evaluate, print_report
+    from worldmodel.evaluation.report import EvaluationPlan, evaluate, headline, print_report
+    from worldmodel.worlds.find import find_world
+    from worldmodel.worlds.folder import write_measured
 
     plan = EvaluationPlan(
         clips=options.clips,
@@ -116,7 +119,10 @@ def _evaluate(options: argparse.Namespace) -> None:
         teacher_steps=options.teacher_steps,
         out=options.out,
     )
-    print_report(evaluate(options.world, plan))
+    measured = evaluate(options.world, plan)
+    print_report(measured)
+    if options.write:
+        write_measured(find_world(options.world), headline(measured))
 
 
 def _bench(options: argparse.Namespace) -> None:

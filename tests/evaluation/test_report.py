@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.worlds.make_world import make_world
-from worldmodel.evaluation.report import Evaluation, EvaluationPlan, evaluate, print_report
+from worldmodel.evaluation.report import (
+    Evaluation,
+    EvaluationPlan,
+    evaluate,
+    headline,
+    print_report,
+)
+from worldmodel.worlds.folder import check_weights, read_world_file, write_measured
 
 pytest.importorskip("vizdoom")
 
@@ -40,6 +47,19 @@ def test_random_weights_predict_worse_than_copying(measured: tuple[Evaluation, P
         "teacher, 3 steps",
     }
     assert list(evaluation.rollouts) == list(near.drawn)
+
+
+def test_the_figures_are_kept_in_the_world_itself(
+    measured: tuple[Evaluation, Path], tmp_path: Path
+) -> None:
+    folder = make_world(tmp_path / "tiny")
+    write_measured(folder, headline(measured[0]))
+    kept = read_world_file(folder)
+    check_weights(folder, kept)
+    assert kept.measured == headline(measured[0])
+    assert set(kept.measured["drift"]["idle"]["generated_detail"]) <= {
+        round(window.detail, 2) for window in measured[0].drift["idle"].generated
+    }
 
 
 def test_every_row_is_in_the_table_and_in_the_last_line(

@@ -123,6 +123,7 @@ def test_a_run_leaves_its_config_its_cost_and_pictures(recipe: Path) -> None:
         assert summary["parameters"] > 0
         assert (folder / "config.toml").is_file()
         assert list((folder / "samples").glob("*.png"))
+    assert list((recipe / "runs" / "student" / "samples").glob("*.mp4"))
     assert metrics(recipe / "runs" / "student", "next_2")
 
 

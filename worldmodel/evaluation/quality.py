@@ -40,10 +40,16 @@ class NextFrame:
     limit: Score  # the autoencoder's reconstruction of the real frame
     drawn: dict[str, Score]
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether the autoencoder shows the real frame better than a copy of the last one."""
+        return self.limit.psnr > self.copy.psnr
+
     def gap_gained(self, name: str) -> float:
         """The share of the dB between copy and limit that a model gains; no number without gap."""
-        gap = self.limit.psnr - self.copy.psnr
-        return (self.drawn[name].psnr - self.copy.psnr) / gap if gap > 0 else float("nan")
+        if not self.has_gap:
+            return float("nan")
+        return (self.drawn[name].psnr - self.copy.psnr) / (self.limit.psnr - self.copy.psnr)
 
 
 def measure_next_frame(

@@ -137,8 +137,8 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     rollouts = {}
     for name, rollout in evaluation.rollouts.items():
         rollouts[name] = {
-            "psnr": {h: round(s.psnr, 2) for h, s in rollout.horizons.items()},
-            "ssim": {h: round(s.ssim, 3) for h, s in rollout.horizons.items()},
+            "psnr": {str(h): round(s.psnr, 2) for h, s in rollout.horizons.items()},
+            "ssim": {str(h): round(s.ssim, 3) for h, s in rollout.horizons.items()},
             "sharpness": round(rollout.sharpness, 3),
             "turn_correlation": round(rollout.turn_correlation, 3),
             "button_accuracy": round(rollout.button_accuracy, 3),
@@ -154,7 +154,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
                 name: {
                     "psnr": round(score.psnr, 2),
                     "ssim": round(score.ssim, 3),
-                    "gap": round(near.gap_gained(name), 3),
+                    **({"gap": round(near.gap_gained(name), 3)} if near.has_gap else {}),
                 }
                 for name, score in near.drawn.items()
             },
@@ -167,6 +167,19 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         },
         "drift": {play: _drift_summary(drift) for play, drift in evaluation.drift.items()},
     }
+
+
+def headline(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures that belong into `world.toml`."""
+    whole = summarise(evaluation)
+    for drift in whole["drift"].values():
+        for who in ("generated", "real"):  # a range says enough there
+            windows = drift.pop(who)
+            for key in ("brightness", "detail", "frechet"):
+                values = [window[key] for window in windows]
+                drift[f"{who}_{key}"] = [min(values), max(values)]
+    del whole["world"]
+    return whole
 
 
 def _drift_summary(drift: Drift) -> dict[str, Any]:

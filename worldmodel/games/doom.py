@@ -124,7 +124,8 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
         import vizdoom
     except ImportError as error:
         raise UserError(
-            "the real game needs ViZDoom, which is not installed: pip install 'worldmodel[doom]'"
+            "the real game needs ViZDoom, which is not installed: "
+            "pip install -c constraints.txt '.[doom]'"
         ) from error
     scenario = Path(vizdoom.scenarios_path) / f"{config.level}.wad"
     if not scenario.exists():

@@ -1,5 +1,7 @@
 """The last stage: finished runs become a world folder that can be played and shipped."""
 
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,10 +75,21 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         sha256={name: sha256_of_bytes(files[name]) for name in (TRANSFORMER, AUTOENCODER, TEACHER)},
         starts=starts,
         game=config.game,
-        training={"made_by": config.made_by},
+        training={"made_by": config.made_by, **_costs(config, student)},
     )
     save_world_folder(folder, world, files)
     return {"world": str(folder), "megabytes": round(sum(map(len, files.values())) / 1e6, 1)}
+
+
+def _costs(config: WorldExport, student: StudentTraining) -> dict[str, Any]:
+    """What every stage took: steps, minutes, floating-point operations."""
+    runs = (student.autoencoder, config.decoder, student.teacher, config.student)
+    costs = {}
+    for run in dict.fromkeys(runs):
+        with contextlib.suppress(OSError):  # a run that is not finished has no summary yet
+            summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+            costs[str(summary.pop("stage"))] = summary
+    return costs
 
 
 def _weights(model: nn.Module) -> bytes:

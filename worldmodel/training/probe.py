@@ -20,7 +20,7 @@ from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_fra
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames, roll_out
 from worldmodel.schedule import sigma_grid
-from worldmodel.training.samples import save_grid
+from worldmodel.training.samples import save_clip, save_grid
 
 CLIPS = 32
 ROLL = 24
@@ -45,6 +45,7 @@ class Probe:
             if len(episode) < length or len(frames) == CLIPS:
                 continue
             first = int(rng.integers(0, len(episode) - length + 1))
+            self.frames_per_second = episode.frames_per_second
             frames.append(torch.from_numpy(episode.frames[first : first + length].copy()))
             actions.append(torch.from_numpy(spec.encode(episode.actions[first : first + length])))
         self.frames, self.actions = torch.stack(frames), torch.stack(actions)
@@ -65,7 +66,7 @@ class Probe:
     def measure(
         self, model: WorldTransformer, folder: Path, step: int, *, renoise: bool
     ) -> dict[str, float]:
-        """Figures in dB; a picture of real play above free rollouts."""
+        """Figures in dB; a picture and a clip of real play beside free rollouts."""
         figures: dict[str, float] = {}
         stretch = slice(0, self.longest)
         moving = self.moving[:, : self.longest - self.prime]
@@ -98,6 +99,9 @@ class Probe:
             shown = (self.frames[:, self.prime :], *rows)
             picture.extend(frames[clip, ::2].numpy() for frames in shown)
         save_grid(folder / f"{step:06d}.png", picture)
+        beside = torch.cat((self.frames[:4, self.prime :], *(row[:4] for row in rows)), dim=3)
+        clip_path = folder / f"{step:06d}.mp4"
+        save_clip(clip_path, torch.cat(tuple(beside), dim=1).numpy(), self.frames_per_second)
         return figures
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.files import write_atomically
+from worldmodel.video import VideoWriter
 
 Frames = NDArray[np.uint8]  # f h w 3
 
@@ -24,3 +25,12 @@ def save_grid(path: Path, rows: Sequence[Frames], scale: int = 2) -> None:
     """Write rows of frames as a PNG."""
     picture = cv2.cvtColor(make_grid(rows, scale), cv2.COLOR_RGB2BGR)
     write_atomically(path, cv2.imencode(".png", picture)[1].tobytes())
+
+
+def save_clip(path: Path, frames: Frames, frames_per_second: float) -> None:
+    """Write frames as an MP4, replacing an older one."""
+    path.unlink(missing_ok=True)
+    writer = VideoWriter(path, (frames.shape[1], frames.shape[2]), frames_per_second)
+    for number, frame in enumerate(frames):
+        writer.write(frame, number / frames_per_second)
+    writer.close()

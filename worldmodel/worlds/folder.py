@@ -12,7 +12,7 @@ Saving writes a new folder beside the old one and swaps them, so a broken save l
 import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from worldmodel.config import (
     load_config,
     to_toml,
 )
-from worldmodel.files import FileWriteError
+from worldmodel.files import FileWriteError, write_atomically
 
 FORMAT = 1
 TRANSFORMER = "transformer.safetensors"
@@ -88,6 +88,12 @@ def read_world_file(folder: Path) -> WorldFile:
     if not (folder / WORLD_FILE).is_file():
         raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
     return load_config(WorldFile, folder / WORLD_FILE)
+
+
+def write_measured(folder: Path, measured: Mapping[str, Any]) -> None:
+    """Put what was measured into `world.toml`; everything else stays as it is."""
+    world = replace(read_world_file(folder), measured=dict(measured))
+    write_atomically(folder / WORLD_FILE, to_toml(world).encode())
 
 
 def check_weights(folder: Path, world: WorldFile) -> None:
