@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from worldmodel.config import (
     ModelConfig,
     SamplerConfig,
     load_config,
+    read_toml,
     to_toml,
 )
 from worldmodel.training.run import STAGES, read_stage
@@ -34,6 +36,13 @@ def write(path: Path, text: str) -> Path:
 def test_a_config_written_as_toml_reads_back_the_same(config: object, tmp_path: Path) -> None:
     path = write(tmp_path / "config.toml", to_toml(config))
     assert load_config(type(config), path) == config
+
+
+def test_any_table_of_figures_survives_being_written_as_toml(tmp_path: Path) -> None:
+    table = {"a": float("inf"), "b.c": {"ü x": [1, {"d": 0.5}]}, "none": None, "e": -0.0}
+    again = read_toml(write(tmp_path / "t.toml", to_toml(table)))
+    assert again == {"a": float("inf"), "b.c": {"ü x": [1, {"d": 0.5}]}, "e": 0.0}
+    assert math.isnan(read_toml(write(tmp_path / "n.toml", to_toml({"n": math.nan})))["n"])
 
 
 def test_an_unknown_key_is_an_error_that_names_file_key_and_choices(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from worldmodel.action import IDLE, Action
@@ -36,6 +38,28 @@ def test_frames_and_actions_must_pair_up() -> None:
             frames_per_second=1.0,
             buttons=(),
         )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("frames", np.zeros((4, 6, 8, 3), np.float32), "frames are float32"),
+        ("frames", np.zeros((0, 6, 8, 3), np.uint8), "frames are uint8"),
+        ("buttons", np.zeros((4, 5), np.uint8), "need buttons"),
+        ("mouse", np.full((4, 2), np.nan, np.float32), "no numbers"),
+    ],
+)
+def test_arrays_that_are_no_episode_are_refused(
+    tmp_path: Path, key: str, value: NDArray[np.float32], message: str
+) -> None:
+    path = tmp_path / "e.safetensors"
+    save_episode(path, make_episode())
+    with safe_open(path, framework="np") as file:
+        header, names = file.metadata(), list(file.keys())
+        arrays = {name: file.get_tensor(name) for name in names}
+    save_file({**arrays, key: value}, path, metadata=header)
+    with pytest.raises(EpisodeError, match=message):
+        load_episode(path)
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:

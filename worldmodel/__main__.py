@@ -42,38 +42,40 @@ def make_parser() -> argparse.ArgumentParser:
     record = jobs.add_parser("record", help="collect episodes from Doom", formatter_class=style)
     record.add_argument("--out", type=Path, default=Path("data/doom"), help="folder of episodes")
     record.add_argument("--level", default="my_way_home", help="a ViZDoom scenario")
-    record.add_argument("--frames", type=int, default=20_000, help="frames to collect, about")
-    record.add_argument("--episode-frames", type=int, default=600, help="longest episode")
-    record.add_argument("--seed", type=int, default=0, help="seed of the first episode")
+    record.add_argument("--frames", type=_positive, default=20_000, help="frames to collect, about")
+    record.add_argument("--episode-frames", type=_positive, default=600, help="longest episode")
+    record.add_argument("--seed", type=_count, default=0, help="seed of the first episode")
     record.add_argument("--size", default="64x48", help="width x height of the frames")
-    record.add_argument("--tics", type=int, default=2, help="game tics a frame, 35 a second")
+    record.add_argument("--tics", type=_positive, default=2, help="game tics a frame, 35 a second")
     record.set_defaults(run=_record)
 
     train = jobs.add_parser("train", help="train one stage", formatter_class=style)
     train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
     train.add_argument("--run", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)")
-    train.add_argument("--threads", type=int, default=0, help="of torch; 0: one per core")
+    train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
     train.set_defaults(run=_train)
 
     evaluate = jobs.add_parser(
         "evaluate", help="measure a world against the real game", formatter_class=style
     )
     evaluate.add_argument("--world", help="folder or name; none: the default world")
-    evaluate.add_argument("--clips", type=int, default=64, help="unseen clips to roll out")
-    evaluate.add_argument("--teacher-steps", type=int, default=24, help="of the teacher beside it")
-    evaluate.add_argument("--drift-frames", type=int, default=2000, help="of idle and random play")
-    evaluate.add_argument("--seed", type=int, default=900_000, help="first seed of the real game")
+    evaluate.add_argument("--clips", type=_positive, default=64, help="unseen clips to roll out")
+    evaluate.add_argument("--teacher-steps", type=_positive, default=24, help="of the teacher")
+    evaluate.add_argument("--drift-frames", type=_count, default=2000, help="of long play")
+    evaluate.add_argument(
+        "--seed", type=_count, default=2_000_000, help="first seed of the real game, not trained on"
+    )
     evaluate.add_argument("--write", action="store_true", help="put the figures into world.toml")
     evaluate.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
     evaluate.set_defaults(run=_evaluate)
 
     bench = jobs.add_parser("bench", help="measure speed", formatter_class=style)
     bench.add_argument("--world", help="folder or name; none: the default world")
-    bench.add_argument("--frames", type=int, default=600, help="frames to time")
-    bench.add_argument("--steps", type=int, default=0, help="denoising steps; 0: the world's")
+    bench.add_argument("--frames", type=_positive, default=600, help="frames to time")
+    bench.add_argument("--steps", type=_count, default=0, help="denoising steps; 0: the world's")
     bench.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     bench.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    bench.add_argument("--threads", type=int, default=0, help="of torch; 0: one per core")
+    bench.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
     bench.add_argument("--growth", action="store_true", help="also time frame 100, 1000, 10000")
     bench.set_defaults(run=_bench)
 
@@ -82,13 +84,25 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)
+
+
 def _record(options: argparse.Namespace) -> None:
     from worldmodel.games.doom import DoomConfig
     from worldmodel.games.record import record_doom
 
     width, _, height = options.size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and options.tics > 0):
-        raise UserError(f"--size {options.size!r}, --tics {options.tics}: expected 64x48 and 2")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UserError(f"--size {options.size!r}: expected width x height, for instance 64x48")
     config = DoomConfig(
         level=options.level,
         frame_width=int(width),
@@ -108,7 +122,13 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from worldmodel.evaluation.report import EvaluationPlan, evaluate, headline, print_report
+    from worldmodel.evaluation.report import (
+        EvaluationPlan,
+        evaluate,
+        headline,
+        print_report,
+        save_pictures,
+    )
     from worldmodel.worlds.find import find_world
     from worldmodel.worlds.folder import write_measured
 
@@ -117,12 +137,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         drift_frames=options.drift_frames,
         seed=options.seed,
         teacher_steps=options.teacher_steps,
-        out=options.out,
     )
     measured = evaluate(options.world, plan)
     print_report(measured)
     if options.write:
         write_measured(find_world(options.world), headline(measured))
+    save_pictures(measured, options.out)
 
 
 def _bench(options: argparse.Namespace) -> None:

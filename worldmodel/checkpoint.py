@@ -31,14 +31,24 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors of a file and its header."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+            header = {key: _parse(value) for key, value in (file.metadata() or {}).items()}
+            # Cloned, because a view would keep the file mapped, and Windows replaces no such file.
+            names = list(file.keys())
+            return {name: file.get_tensor(name).clone() for name in names}, header
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path}: not a whole safetensors file ({error}); copy or download it again"
         ) from error
+
+
+def _parse(text: str) -> Any:
+    """A header's value: JSON where it is ours, else the text (other tools write `format: pt`)."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

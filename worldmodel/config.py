@@ -5,6 +5,8 @@ an unknown key is an error, and a message always names the file, the key and the
 """
 
 import json
+import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
@@ -46,6 +48,8 @@ class ModelConfig:
     feed_forward_ratio: int = 4
 
     def __post_init__(self) -> None:
+        require_positive(self, "width", "heads", "layers", "buttons", "feed_forward_ratio")
+        require_positive(self, "latent_channels", "latent_height", "latent_width")
         if self.width % (4 * self.heads) or self.width // self.heads < 8:
             raise ConfigError(
                 f"width ({self.width}) must be a multiple of 4 x heads ({4 * self.heads}), at "
@@ -84,8 +88,11 @@ class AutoencoderConfig:
     frame_width: int
 
     def __post_init__(self) -> None:
+        require_positive(self, "blocks", "latent_channels", "frame_height", "frame_width")
         down = self.downsampling
-        if not self.widths or self.frame_height % down or self.frame_width % down:
+        if not self.widths or min(self.widths) < 1:
+            raise ConfigError(f"widths {list(self.widths)} must hold numbers from 1 upwards")
+        if self.frame_height % down or self.frame_width % down:
             raise ConfigError(
                 f"frames of {self.frame_height} x {self.frame_width} do not divide by "
                 f"{down}, which {len(self.widths)} halvings need"
@@ -95,6 +102,12 @@ class AutoencoderConfig:
     def downsampling(self) -> int:
         """Pixels per latent position, along each axis."""
         return int(2 ** len(self.widths))
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """One frame of latents: c h w."""
+        down = self.downsampling
+        return self.latent_channels, self.frame_height // down, self.frame_width // down
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +127,13 @@ class SamplerConfig:
     def steps(self) -> int:
         """Denoising steps of a frame."""
         return len(self.sigmas) - 1
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Refuse a config whose counts or sizes `names` are below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} = {getattr(config, name)}: must be at least 1")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -170,7 +190,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         raise ConfigError(f"{where} = {value!r}: choose from {choices}")
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) in (int, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"{where} = {value}: expected a finite number")
         return float(value)
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
@@ -195,12 +217,17 @@ def _toml_lines(table: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def _toml_key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() else json.dumps(key)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_toml_key(key)} = {_toml_value(v)}" for key, v in value.items())
+        return "{" + inside + "}"
+    if isinstance(value, float):
+        return repr(value)  # "nan" and "inf" are TOML, JSON's "NaN" is not
     if isinstance(value, Path):
         return json.dumps(str(value))
     return json.dumps(value, ensure_ascii=False)  # TOML's strings, numbers, booleans are JSON's

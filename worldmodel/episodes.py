@@ -9,7 +9,7 @@ Letters: f frames, h w rows, columns, k buttons.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from worldmodel.action import Action, ActionSpec
+from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.files import write_atomically
 
@@ -83,15 +83,17 @@ def load_episode(path: Path) -> Episode:
                 raise EpisodeError(
                     f"{path}: expected the format {FORMAT!r}, found {header.get('format')!r}"
                 )
-            names = tuple(json.loads(header["buttons"]))
+            names = tuple(map(str, json.loads(header["buttons"])))
             held, mouse = file.get_tensor("buttons"), file.get_tensor("mouse")
+            frames = file.get_tensor("frames")
+            _check_shapes(path, frames, held, mouse, names)
             return Episode(
-                frames=file.get_tensor("frames"),
+                frames=frames,
                 actions=_to_actions(held, mouse, names),
                 frames_per_second=float(header["frames_per_second"]),
                 buttons=names,
             )
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise EpisodeError(f"{path}: not an episode: {error}") from error
 
 
@@ -105,15 +107,24 @@ def find_episodes(folder: Path) -> list[Path]:
     return sorted(paths)
 
 
-def encode_actions(episode: Episode, spec: ActionSpec) -> NDArray[np.float32]:
-    """Action vectors f (k+2), in the world's own order of buttons."""
-    return spec.encode(episode.actions)
-
-
-def iterate_episodes(folder: Path) -> Iterator[Episode]:
-    """One episode in memory at a time."""
-    for path in find_episodes(folder):
-        yield load_episode(path)
+def _check_shapes(
+    path: Path,
+    frames: NDArray[np.uint8],
+    held: NDArray[np.uint8],
+    mouse: NDArray[np.float32],
+    names: tuple[str, ...],
+) -> None:
+    """Refuse arrays that are no episode, saying which and why."""
+    count = len(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not count:
+        raise EpisodeError(f"{path}: frames are {frames.dtype} {frames.shape}, not uint8 f h w 3")
+    if held.shape != (count, len(names)) or mouse.shape != (count, 2):
+        raise EpisodeError(
+            f"{path}: {count} frames need buttons {(count, len(names))} and mouse {(count, 2)}; "
+            f"found {held.shape} and {mouse.shape}"
+        )
+    if not np.isfinite(mouse).all():
+        raise EpisodeError(f"{path}: mouse travel holds values that are no numbers")
 
 
 def _to_actions(

@@ -13,7 +13,7 @@ class FileWriteError(UserError):
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside `path`, then rename: a crash or a full disk leaves the old file as it was."""
-    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    part = path.with_name(f".{path.name}.part")  # one name: what a kill leaves is overwritten
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:

@@ -7,6 +7,7 @@ A script is text, one line per stretch of frames; `#` begins a comment:
     20 idle
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Protocol
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.config import UserError
 from worldmodel.recording import read_recording
+
+LONGEST = 1_000_000  # frames that a line of a script may last
 
 
 class Player(Protocol):
@@ -104,7 +107,7 @@ def load_script(path: Path) -> list[Action]:
     for number, line in enumerate(lines, start=1):
         if words := line.partition("#")[0].split():
             try:
-                actions += [_parse_action(words[1:])] * int(words[0])
+                actions += [_parse_action(words[1:])] * _parse_count(words[0])
             except ValueError as error:
                 raise ScriptError(
                     f"{path}: line {number}: {line.strip()!r} should be like '30 KeyW', "
@@ -113,12 +116,21 @@ def load_script(path: Path) -> list[Action]:
     return actions
 
 
+def _parse_count(word: str) -> int:
+    count = int(word)
+    if not 1 <= count <= LONGEST:
+        raise ValueError(f"a line lasts 1 to {LONGEST} frames")
+    return count
+
+
 def _parse_action(words: Sequence[str]) -> Action:
     buttons: set[str] = set()
     right, down = 0.0, 0.0
     for word in words:
         if word.startswith("mouse="):
             right, down = map(float, word.removeprefix("mouse=").split(","))
+            if not (math.isfinite(right) and math.isfinite(down)):
+                raise ValueError("mouse travel is a number of degrees")
         elif word != "idle":
             buttons.update(word.split("+"))
     return Action(frozenset(buttons), (right, down))

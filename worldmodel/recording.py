@@ -15,9 +15,10 @@ Until it is finished the video is fragmented, so a killed process leaves one tha
 import contextlib
 import hashlib
 import json
+import math
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.action import IDLE, Action
-from worldmodel.config import UserError
+from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.episodes import Episode, EpisodeError
 from worldmodel.video import VideoWriter, read_video, shrink
 from worldmodel.world import Frame
 
 FORMAT = "worldmodel recording 1"
+ENDINGS = (".jsonl", ".mp4")
+BAD_LINE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 WAITING_FRAMES = 64  # frames the encoder may lag behind before play waits for it
 
 
@@ -52,6 +55,18 @@ class Header:
     frame_size: tuple[int, int]  # rows, columns
     buttons: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63 or self.start < 0 or self.first_frame < 0:
+            raise ConfigError(
+                f"seed ({self.seed}), start ({self.start}) and first_frame ({self.first_frame}) "
+                "must be 0 or more, seed below 2^63"
+            )
+        if not 0 < self.frames_per_second <= 1000 or min(self.frame_size) < 1:
+            raise ConfigError(
+                f"frames_per_second ({self.frames_per_second}) must be above 0 and at most 1000, "
+                f"frame_size {list(self.frame_size)} at least 1 x 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,14 +93,14 @@ class Row:
 
     @classmethod
     def from_json(cls, line: str) -> "Row":
-        """Read one line; `KeyError`, `TypeError` or `ValueError` when it is none."""
+        """Read one line; `BAD_LINE` says which errors mean that it is none."""
         table = json.loads(line)
-        right, down = table["mouse"]
+        right, down = map(_finite, table["mouse"])
         return cls(
             index=int(table["index"]),
-            time=float(table["time"]),
-            action=Action(frozenset(map(str, table["buttons"])), (float(right), float(down))),
-            latency_ms=table["latency_ms"],
+            time=_finite(table["time"]),
+            action=Action(frozenset(map(str, table["buttons"])), (right, down)),
+            latency_ms=None if table["latency_ms"] is None else _finite(table["latency_ms"]),
             hash=str(table["hash"]),
         )
 
@@ -95,11 +110,11 @@ def hash_frame(frame: Frame) -> str:
     return hashlib.sha256(np.ascontiguousarray(frame).tobytes()).hexdigest()[:16]
 
 
-def free_name(path: Path) -> Path:
-    """`path` without a suffix, numbered until no recording has that name."""
-    path = path.with_suffix("") if path.suffix in (".mp4", ".jsonl") else path
+def free_name(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
+    """`path` without such an ending, numbered until no file of that name has one of them."""
+    path = path.with_suffix("") if path.suffix in endings else path
     number, name = 1, path
-    while any(name.with_name(name.name + end).exists() for end in (".jsonl", ".mp4")):
+    while any(name.with_name(name.name + end).exists() for end in endings):
         number += 1
         name = path.with_name(f"{path.name}_{number:03}")
     return name
@@ -112,13 +127,17 @@ class Recorder:
         self.path = name.with_name(name.name + ".mp4")
         self.rows_path = name.with_name(name.name + ".jsonl")
         self._queue: queue.Queue[tuple[Frame, Row] | None] = queue.Queue(maxsize=WAITING_FRAMES)
-        self._failure: RecordingError | None = None
+        self._failure: UserError | None = None
         try:
             name.parent.mkdir(parents=True, exist_ok=True)
-            self._video = VideoWriter(self.path, header.frame_size, header.frames_per_second)
             self._rows = self.rows_path.open("x", encoding="utf-8")
-            self._write_line(json.dumps({"format": FORMAT, **asdict(header)}))
         except OSError as error:
+            raise self._explain(error) from error
+        try:
+            self._write_line(json.dumps({"format": FORMAT, **asdict(header)}))
+            self._video = VideoWriter(self.path, header.frame_size, header.frames_per_second)
+        except Exception as error:
+            self._remove()
             raise self._explain(error) from error
         self._thread = threading.Thread(target=self._run, name="recorder")
         self._thread.start()
@@ -144,15 +163,29 @@ class Recorder:
         try:
             while item := self._queue.get():
                 self._append(*item)
-            self._video.close()
-            self._rows.close()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  # `write` and `wait` raise it where play is
             self._failure = self._explain(error)
+            while self._queue.get():
+                pass
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            if not self._failure:
+                self._video.close()
+                self._rows.close()
+        except Exception as error:  # noqa: BLE001  # `wait` raises it
+            self._failure = self._explain(error)
+        if self._failure:
             self._video.abandon()
             with contextlib.suppress(OSError):
                 self._rows.close()
-            while self._queue.get():
-                pass
+
+    def _remove(self) -> None:
+        """Nothing was recorded, so nothing stays."""
+        for clean in (self._rows.close, self.rows_path.unlink, self.path.unlink):
+            with contextlib.suppress(OSError):
+                clean()
 
     def _append(self, frame: Frame, row: Row) -> None:
         whole = Row(
@@ -169,9 +202,12 @@ class Recorder:
         self._rows.write(line + "\n")
         self._rows.flush()
 
-    def _explain(self, error: OSError) -> RecordingError:
+    def _explain(self, error: Exception) -> UserError:
+        if isinstance(error, UserError):
+            return error
+        told = error.strerror if isinstance(error, OSError) else None
         return RecordingError(
-            f"{self.path}: recording stopped: {error.strerror or error}; "
+            f"{self.path}: recording stopped: {told or f'{type(error).__name__}: {error}'}; "
             "what was written before stays readable"
         )
 
@@ -203,27 +239,32 @@ def load_recording(path: Path) -> Episode:
 
 
 def _read_header(path: Path, line: str) -> Header:
+    where = f"{path}: not a recording: the first line"
     try:
         table = json.loads(line)
-        found = table.pop("format")
-        rows, columns = table.pop("frame_size")
-        buttons = tuple(map(str, table.pop("buttons")))
-        if found != FORMAT:
-            raise ValueError(f"its format is {found!r}")
-        return Header(frame_size=(int(rows), int(columns)), buttons=buttons, **table)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordingError(
-            f"{path}: not a recording: the first line should be a header of format {FORMAT!r}"
-            f" ({type(error).__name__}: {error})"
-        ) from error
+    except BAD_LINE as error:
+        raise RecordingError(f"{where} should be JSON: {error}") from error
+    if not isinstance(table, dict) or table.pop("format", None) != FORMAT:
+        raise RecordingError(f"{where} should be a header of format {FORMAT!r}")
+    try:
+        return build_config(Header, table, where)
+    except ConfigError as error:
+        raise RecordingError(str(error)) from error
 
 
 def _read_rows(path: Path, lines: list[str]) -> Iterator[Row]:
     for i, line in enumerate(lines):
         try:
             row = Row.from_json(line)
-        except (KeyError, TypeError, ValueError) as error:
+        except BAD_LINE as error:
             if i == len(lines) - 1:
                 return
             raise RecordingError(f"{path}: line {i + 2} is not a frame: {error}") from error
         yield row
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} where a number should be")
+    return number

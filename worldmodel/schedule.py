@@ -49,6 +49,6 @@ def sigma_grid(steps: int, shift: float = 1.0) -> Tensor:
 
 
 def sample_sigmas(shape: tuple[int, ...], shift: float, generator: torch.Generator) -> Tensor:
-    """Independent training noise levels in (0, 1): uniform, then shifted as in `sigma_grid`."""
+    """Independent training noise levels in [0, 1): uniform, then shifted as in `sigma_grid`."""
     s = torch.rand(shape, generator=generator)
     return shift * s / (1 + (shift - 1) * s)

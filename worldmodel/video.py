@@ -6,7 +6,6 @@ opened, so nothing else needs it.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +28,7 @@ class VideoError(UserError):
 
 
 class VideoWriter:
-    """One growing video; `write` raises `OSError` when the disk does not take it."""
+    """One growing video; `write` raises `OSError` or PyAV's errors when it cannot be written."""
 
     def __init__(self, path: Path, frame_size: tuple[int, int], frames_per_second: float) -> None:
         av = _import_av()
@@ -41,6 +40,7 @@ class VideoWriter:
         try:
             self._stream = self._container.add_stream("libx264", rate=rate)
         except (av.codec.codec.UnknownCodecError, ValueError) as error:
+            self.abandon()
             raise VideoError(
                 "this PyAV has no H.264 encoder (libx264); install the official one: "
                 "pip install --force-reinstall --only-binary av av"
@@ -80,12 +80,12 @@ class VideoWriter:
         """Finish the file and make it a plain MP4; when that fails the fragmented one stays."""
         self._container.mux(self._stream.encode(None))
         self._container.close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, _import_av().error.FFmpegError):
             _defragment(self.path)
 
     def abandon(self) -> None:
         """Close after a failure, keeping what the disk took."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, _import_av().error.FFmpegError):
             self._container.close()
 
 
@@ -129,7 +129,7 @@ def read_times(path: Path) -> list[float]:
 def _defragment(path: Path) -> None:
     import av
 
-    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    part = path.with_name(f".{path.name}.part")
     try:
         with (
             av.open(str(path)) as old,

@@ -13,6 +13,7 @@ from worldmodel.evaluation.report import (
     evaluate,
     headline,
     print_report,
+    save_pictures,
 )
 from worldmodel.worlds.folder import check_weights, read_world_file, write_measured
 
@@ -24,15 +25,16 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Path
     root = tmp_path_factory.mktemp("evaluate")
     plan = EvaluationPlan(
         clips=2,
-        drift_frames=20,
+        drift_frames=200,
         seed=900_000,
         teacher_steps=3,
-        out=root / "out",
         next_clips=8,
         judge_clips=4,
         judge_steps=10,
     )
-    return evaluate(str(make_world(root / "random", is_doom=True)), plan), root / "out"
+    measured = evaluate(str(make_world(root / "random", is_doom=True)), plan)
+    save_pictures(measured, root / "out")
+    return measured, root / "out"
 
 
 def test_random_weights_predict_worse_than_copying(measured: tuple[Evaluation, Path]) -> None:

@@ -47,6 +47,17 @@ def test_latents_are_encoded_once_and_again_for_another_autoencoder(tmp_path: Pa
     assert not torch.equal(LatentEpisodes.encode(folder, other, SPEC, cache).latents, first.latents)
 
 
+def test_other_episodes_of_the_same_size_are_encoded_anew(tmp_path: Path) -> None:
+    folder = write_episodes(tmp_path / "data", count=1, length=20)
+    torch.manual_seed(0)
+    model = Autoencoder(AUTOENCODER).eval()
+    first = LatentEpisodes.encode(folder, model, SPEC, tmp_path / "latents.safetensors")
+    write_episodes(tmp_path / "more", count=1, length=20, first=5)
+    (tmp_path / "more" / "005.safetensors").replace(folder / "000.safetensors")
+    again = LatentEpisodes.encode(folder, model, SPEC, tmp_path / "latents.safetensors")
+    assert not torch.equal(first.latents, again.latents)
+
+
 def test_episodes_that_do_not_fit_are_named(tmp_path: Path, episodes: LatentEpisodes) -> None:
     with pytest.raises(EpisodeError, match=r"000\.safetensors: frames are 16 x 8, .* 64 x 48"):
         load_frames(tmp_path / "data", 1, 48, 64)

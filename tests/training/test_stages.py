@@ -13,8 +13,9 @@ from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTrainin
 from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.decoder import DecoderTraining
 from worldmodel.training.export import WorldExport
-from worldmodel.training.loop import STATE, DivergedError, LoopConfig, train
+from worldmodel.training.loop import STATE, DivergedError, LoopConfig, UnfinishedError, train
 from worldmodel.training.run import run_stage
+from worldmodel.training.runs import load_autoencoder
 from worldmodel.training.teacher_forcing import ClipTraining, TeacherTraining
 from worldmodel.world import step
 from worldmodel.worlds.native import NativeWorld
@@ -218,5 +219,30 @@ def test_a_state_of_another_model_is_refused(recipe: Path, tmp_path: Path) -> No
     run.mkdir()
     for name in (STATE, "config.toml"):
         (run / name).write_bytes((recipe / "runs" / "autoencoder" / name).read_bytes())
+    before = (run / "config.toml").read_bytes()
     with pytest.raises(ConfigError, match="another model than this config describes"):
         run_stage(tmp_path / "autoencoder.toml", run, threads=1)
+    assert (run / "config.toml").read_bytes() == before
+
+
+def test_the_decoder_stage_leaves_the_latents_as_they_are(recipe: Path) -> None:
+    before = load_autoencoder(recipe / "runs" / "autoencoder")
+    after = load_autoencoder(recipe / "runs" / "decoder")
+    for name, tensor in before.state_dict().items():
+        same = torch.equal(tensor, after.state_dict()[name])
+        assert same or name.startswith("decoder."), name
+    assert any(
+        not torch.equal(tensor, after.state_dict()[name])
+        for name, tensor in before.state_dict().items()
+    )
+
+
+def test_a_run_that_is_not_finished_feeds_no_later_stage(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    text = (recipe / "runs" / "autoencoder" / "config.toml").read_text(encoding="utf-8")
+    longer = text.replace("steps = 240", "steps = 9999")
+    (run / "config.toml").write_text(longer, encoding="utf-8")
+    (run / STATE).write_bytes((recipe / "runs" / "autoencoder" / STATE).read_bytes())
+    with pytest.raises(UnfinishedError, match="is at step 240 of 9999"):
+        load_autoencoder(run)

@@ -71,6 +71,22 @@ def test_an_unknown_key_or_a_contradiction_in_world_toml_is_named(tmp_path: Path
         read_world_file(folder)
 
 
+def test_a_world_names_nothing_outside_its_folder(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    edit(folder, 'name = "tiny"', 'name = "../tiny"')
+    with pytest.raises(ConfigError, match=r"the name '\.\./tiny' may hold letters"):
+        read_world_file(folder)
+
+
+def test_play_needs_no_teacher_but_its_own_starts(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    (folder / "teacher.safetensors").unlink()
+    check_weights(folder, read_world_file(folder))
+    (folder / "starts" / "1.safetensors").write_bytes(b"another start")
+    with pytest.raises(WorldError, match=r"starts/1\.safetensors: its sha256"):
+        check_weights(folder, read_world_file(folder))
+
+
 def test_an_unknown_world_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(WorldError, match=r"unknown world 'atlantis'; there are: "):
         find_world("atlantis")

@@ -88,12 +88,12 @@ def measure_drift(
 
 
 def _brightness(frames: Tensor) -> Tensor:
-    """B f h w 3 -> b f."""
+    """b f h w 3 -> b f."""
     return torch.stack([brightness(stream).mean(dim=(1, 2)) for stream in frames])
 
 
 def _detail(frames: Tensor) -> Tensor:
-    """B f h w 3 -> b f."""
+    """b f h w 3 -> b f."""
     return torch.stack([sharpness(stream) for stream in frames])
 
 

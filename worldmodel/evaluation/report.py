@@ -35,7 +35,6 @@ from worldmodel.training.samples import save_grid
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.settings import Settings, available_cores
 
-PAST = 13  # frames that a rollout is primed with
 JUDGE_FRAMES = 160
 # Seeds of the parts of an evaluation lie this far apart.
 APART = 10_000
@@ -48,6 +47,7 @@ class Evaluation:
     world: str
     next_frame: NextFrame
     rollouts: dict[str, FreeRollout]
+    real_frames: Tensor  # uint8 b g h w 3, what the rollouts stand for
     real_reading: ActionReading
     real_frechet: float
     drift: dict[str, Drift]
@@ -61,29 +61,30 @@ class EvaluationPlan:
     drift_frames: int
     seed: int
     teacher_steps: int
-    out: Path
     next_clips: int = 320
     judge_clips: int = 240  # of real play, that the inverse-dynamics model learns from
     judge_steps: int = 2500
 
 
 def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
-    """Measure a world against its real game; pictures go to `plan.out`."""
+    """Measure a world against its real game."""
     torch.set_num_threads(available_cores())
     subjects = load_subjects(find_world(name), Settings(), plan.teacher_steps)
     everyone = [subjects.student, *subjects.others]
     world, autoencoder = subjects.file, subjects.autoencoder
     spec, seed = world.actions, plan.seed
+    frames = plan.drift_frames // WINDOW * WINDOW  # whole windows
+    past = world.transformer.context_frames + world.transformer.sink_frames
     with Doom(game_of(world)) as game:
         lessons = record_clips(game, spec, seed + 3 * APART, plan.judge_clips, JUDGE_FRAMES)
         judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
         fresh = record_clips(game, spec, seed + 2 * APART, plan.judge_clips // 2, JUDGE_FRAMES)
         reference = _features(judge, lessons)
-        next_clips = record_clips(game, spec, seed + APART, plan.next_clips, PAST)
-        clips = record_clips(game, spec, seed, plan.clips, PAST + max(HORIZONS))
+        next_clips = record_clips(game, spec, seed + APART, plan.next_clips, past)
+        clips = record_clips(game, spec, seed, plan.clips, past + max(HORIZONS))
         next_frame = measure_next_frame(everyone, autoencoder, next_clips)
         rollouts = {
-            subject.name: measure_rollout(subject, autoencoder, clips, PAST, judge, reference)
+            subject.name: measure_rollout(subject, autoencoder, clips, past, judge, reference)
             for subject in everyone
         }
         drift = {
@@ -93,36 +94,34 @@ def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
                 world,
                 game,
                 play,
-                plan.drift_frames,
+                frames,
                 seed + 4 * APART,
                 judge,
                 reference,
             )
             for play in ("idle", "random")
-            if plan.drift_frames
+            if frames
         }
-    evaluation = Evaluation(
+    return Evaluation(
         world=world.name,
         next_frame=next_frame,
         rollouts=rollouts,
-        real_reading=read_actions(judge, clips.pairs(PAST)),
+        real_frames=clips.frames[:, past:],
+        real_reading=read_actions(judge, clips.pairs(past)),
         real_frechet=frechet_distance(_features(judge, fresh), reference),
         drift=drift,
     )
-    _save_pictures(plan.out, clips, evaluation)
-    return evaluation
 
 
 def _features(judge: InverseDynamics, clips: Clips) -> Tensor:
     return torch.cat([features_of(judge, clip, stride=2) for clip in clips.frames])
 
 
-def _save_pictures(out: Path, clips: Clips, evaluation: Evaluation) -> None:
+def save_pictures(evaluation: Evaluation, out: Path) -> None:
     """Contact sheets: rollouts beside the real game, long play every 200 frames."""
-    real = clips.frames[:, PAST:]
     rows = []
-    for clip in range(min(6, len(real))):
-        rows.append(real[clip, 3::4].numpy())
+    for clip in range(min(6, len(evaluation.real_frames))):
+        rows.append(evaluation.real_frames[clip, 3::4].numpy())
         rows += [rollout.frames[clip, 3::4].numpy() for rollout in evaluation.rollouts.values()]
     save_grid(out / "rollouts.png", rows)
     for play, drift in evaluation.drift.items():

@@ -48,7 +48,7 @@ def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subje
     from worldmodel.worlds.native import choose_device, choose_dtype
 
     file = read_world_file(folder)
-    check_weights(folder, file)
+    check_weights(folder, file, *(name for name in (TEACHER,) if name in file.sha256))
     dtype = choose_dtype(settings.dtype, choose_device("cpu"))
     autoencoder = Autoencoder(file.autoencoder)
     load_weights(autoencoder, folder / AUTOENCODER)

@@ -6,30 +6,75 @@ the background, so that play never waits for them; `close` does.
 
 import importlib.metadata
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
 from worldmodel.game.session import Session, Step
-from worldmodel.recording import Header, Recorder, Row, free_name
+from worldmodel.recording import ENDINGS, Header, Recorder, RecordingError, Row, free_name
 
 VERSIONED = ("worldmodel", "torch", "numpy", "av")
 FOLDER = Path("recordings")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where recordings go."""
+
+    folder: Path = FOLDER
+    name: str | None = None  # None: world and time of day
+
+    @classmethod
+    def of(cls, text: str) -> "Place":
+        """What `--record` says: a file's name, or a folder; nothing is the usual folder."""
+        if not text:
+            return cls()
+        path = Path(text)
+        try:
+            is_folder = text.endswith(("/", "\\")) or path.name in ("", "..") or path.is_dir()
+        except OSError as error:
+            raise UserError(f"--record {text}: {error.strerror}") from error
+        if is_folder:
+            return cls(path)
+        return cls(path.parent, path.stem if path.suffix in ENDINGS else path.name)
+
+    def path(self, world: str) -> Path:
+        """Folder and name, without an ending, whatever the world is called."""
+        now = time.strftime("%Y%m%d-%H%M%S")
+        return self.folder / (self.name or f"{plain(world)}_{now}")
+
+    def check_writable(self) -> None:
+        """A `UserError` before play begins, rather than after, if nothing can be recorded there."""
+        probe = self.folder / f".{self.name or ''}.probe"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            where = self.folder / (self.name or "")
+            raise UserError(f"{where}: cannot be recorded there: {error.strerror}") from error
+
+
+def plain(name: str) -> str:
+    """A name that is one harmless file name on every system."""
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:80]
 
 
 class Camera:
     """Records the steps that it is shown, while it rolls."""
 
     def __init__(
-        self, name: Path | None, settings: Mapping[str, Any], say: Callable[[str], None]
+        self, place: Place, settings: Mapping[str, Any], say: Callable[[str], None]
     ) -> None:
-        self._name = name  # None: world and time of day
-        self.settings, self.say = dict(settings), say
+        self.place, self.settings, self.say = place, dict(settings), say
         self.is_rolling = False
-        self.clips: list[Path] = []
+        self.clips: list[Path] = []  # those that did not fail
+        self.failure: UserError | None = None  # the last recording that was lost, and why
         self._recorder: Recorder | None = None
         self._finished: list[Recorder] = []
         self._began = 0.0
@@ -39,8 +84,8 @@ class Camera:
         """Begin with the next step, or end with the last one."""
         self.is_rolling = not self.is_rolling
         if not self.is_rolling:
+            self.say(f"recorded {self._recorder.path}" if self._recorder else "nothing recorded")
             self._cut()
-            self.say(f"recorded {self.clips[-1]}" if self.clips else "nothing was recorded")
 
     def show(self, session: Session, step: Step, latency_ms: float | None) -> None:
         """Record a step if the camera rolls; when the disk refuses, say so and stop."""
@@ -50,14 +95,15 @@ class Camera:
             self._record(session, step, latency_ms)
         except UserError as error:
             self._stop(error)
+        except OSError as error:  # a folder that cannot even be looked into
+            self._stop(RecordingError(f"{self.place.folder}: recording stopped: {error}"))
 
     def name(self, session: Session) -> Path:
         """Where the next recording goes, unless something is there already."""
-        now = time.strftime("%Y%m%d-%H%M%S")
-        return self._name or FOLDER / f"{session.world.name}_{now}"
+        return self.place.path(session.world.name)
 
     def close(self) -> None:
-        """End the recording and wait until every one is on disk."""
+        """End the recording and wait until every one is on disk; `failure` says what is not."""
         self.is_rolling = False
         self._cut()
         for recorder in self._finished:
@@ -90,13 +136,12 @@ class Camera:
         try:
             recorder.wait()
         except UserError as error:
-            self.say(str(error))
+            self.failure = error
+            self.clips.remove(recorder.path)
 
     def _stop(self, error: UserError) -> None:
-        self.is_rolling = False
-        if self._recorder:
-            self._recorder.finish()
-            self._recorder = None
+        self.is_rolling, self.failure = False, error
+        self._cut()
         self.say(str(error))
 
     def _header(self, session: Session, step: Step) -> Header:
@@ -129,14 +174,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:  # run from a checkout
         return "not installed"
-
-
-def check_writable(name: Path) -> None:
-    """A `UserError` before play begins, rather than after, if nothing can be recorded there."""
-    probe = name.with_name(f".{name.name}.probe")
-    try:
-        name.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"--record {name}: cannot be written: {error.strerror}") from error

@@ -7,8 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.config import UserError
+from worldmodel.config import ConfigError, UserError
 from worldmodel.world import World
+
+MOST_STEPS = 1000
+MOST_THREADS = 1024
+MOST_FRAMES = 1_000_000_000
+LARGEST_SEED = 2**63 - 1  # what torch and a file take
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +26,13 @@ class Choice:
     dtype: str = "auto"
     threads: int = 0  # 0: one per core
     start: str | None = None  # a clip or an image to begin with
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.steps <= MOST_STEPS or not 0 <= self.threads <= MOST_THREADS:
+            raise ConfigError(
+                f"steps ({self.steps}) must be from 0 to {MOST_STEPS}, "
+                f"threads ({self.threads}) from 0 to {MOST_THREADS}"
+            )
 
 
 OpenWorld = Callable[[Choice], World]
@@ -54,24 +66,26 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--world", metavar="NAME", help="name or folder of a world (default: the one shipped)")
     add("--start", metavar="N", default="0", help="number of a start, a clip or an image (0)")
-    add("--seed", metavar="N", type=_count, default=0, help="seed of the noise and player (0)")
-    add("--steps", metavar="N", type=_count, default=0, help="denoising steps (0: the world's)")
+    seed, steps = count(0, LARGEST_SEED), count(0, MOST_STEPS)
+    add("--seed", metavar="N", type=seed, default=0, help="seed of the noise and player (0)")
+    add("--steps", metavar="N", type=steps, default=0, help="denoising steps (0: the world's)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(auto)")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16"], help="(auto)")
-    add("--threads", metavar="N", type=_count, default=0, help="threads (0: one per core)")
+    threads, frames = count(0, MOST_THREADS), count(0, MOST_FRAMES)
+    add("--threads", metavar="N", type=threads, default=0, help="threads (0: one per core)")
     add(
         "--record",
         metavar="PATH",
         nargs="?",
         const="",
-        help="record from the first frame (PATH: recordings/WORLD_TIME); F6 does it later",
+        help="record from the first frame (into recordings/); F6 does it later",
     )
     add("--replay", metavar="FILE", type=Path, help="play a recording's .jsonl again and compare")
     add("--player", metavar="WHO", default="human", help="human, idle, random or a script (human)")
-    add("--frames", metavar="N", type=_count, help="stop after N frames (no window: 300)")
+    add("--frames", metavar="N", type=frames, help="stop after N frames (no window: 300)")
     add("--headless", action="store_true", help="no window; a scripted player, a clip, numbers")
     add("--fps", metavar="N", type=_rate, help="frame rate, 0 for no limit (the world's own)")
-    add("--scale", metavar="N", type=_count, help="window size in world pixels (about 960 wide)")
+    add("--scale", metavar="N", type=count(1, 64), help="window pixels per pixel (960 wide)")
     add("--fullscreen", action="store_true", help="begin in fullscreen")
     add("--controls", metavar="FILE", type=Path, help="keys and mouse speed, TOML (WASD, mouse)")
     add("--sync", action="store_true", help="make frames in the window's thread")
@@ -79,10 +93,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
-    return int(text)
+def count(low: int, high: int) -> Callable[[str], int]:
+    """What reads a whole number from `low` to `high`."""
+
+    def read(text: str) -> int:
+        is_number = text.isdecimal() and len(text) <= len(str(high))
+        if not is_number or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {low} to {high}")
+        return int(text)
+
+    return read
 
 
 def _rate(text: str) -> float:

@@ -52,18 +52,18 @@ class Input:
         with self._lock:
             match event.type:
                 case pygame.KEYDOWN:
-                    return self._key_down(KEYS.get(event.scancode, ""), event.mod)
+                    return self._key_down(KEYS.get(event.scancode, ""), event)
                 case pygame.KEYUP:
-                    self._release(KEYS.get(event.scancode, ""))
+                    self._release(KEYS.get(event.scancode, ""), event)
                 case pygame.MOUSEBUTTONDOWN if event.button in MOUSE_BUTTONS:
                     if self.captured:
-                        self._press(MOUSE_BUTTONS[event.button])
+                        self._press(MOUSE_BUTTONS[event.button], event)
                     self.captured = True
                 case pygame.MOUSEBUTTONUP if event.button in MOUSE_BUTTONS:
-                    self._release(MOUSE_BUTTONS[event.button])
+                    self._release(MOUSE_BUTTONS[event.button], event)
                 case pygame.MOUSEMOTION if self.captured:
                     self._travel = self._travel[0] + event.rel[0], self._travel[1] + event.rel[1]
-                    self._stamp()
+                    self._stamp(event)
                 case pygame.WINDOWFOCUSLOST:
                     self._let_go()
                 case pygame.QUIT:
@@ -84,25 +84,25 @@ class Input:
         with self._lock:
             self._forget()
 
-    def _key_down(self, key: str, modifiers: int) -> Command | None:
+    def _key_down(self, key: str, event: pygame.event.Event) -> Command | None:
         if key == "Escape":
             self._let_go()
         elif key in self.keys.commands:
-            return None if modifiers & pygame.KMOD_ALT else self.keys.commands[key]
+            return None if event.mod & pygame.KMOD_ALT else self.keys.commands[key]
         else:
-            self._press(key)
+            self._press(key, event)
         return None
 
-    def _press(self, key: str) -> None:
+    def _press(self, key: str, event: pygame.event.Event) -> None:
         if key in self.keys.buttons or key in self.keys.turns:
             self._held.add(key)
             self._tapped.add(key)
-            self._stamp()
+            self._stamp(event)
 
-    def _release(self, key: str) -> None:
+    def _release(self, key: str, event: pygame.event.Event) -> None:
         if key in self._held:
             self._held.discard(key)
-            self._stamp()
+            self._stamp(event)
 
     def _let_go(self) -> None:
         self.captured = False
@@ -114,9 +114,9 @@ class Input:
         self._travel = (0.0, 0.0)
         self._event_time = None
 
-    def _stamp(self) -> None:
+    def _stamp(self, event: pygame.event.Event) -> None:
         if self._event_time is None:
-            self._event_time = time.perf_counter()
+            self._event_time = happened(event)
 
     def _mouse(self, down: set[str]) -> tuple[float, float]:
         turns = [self.keys.turns[key] for key in down if key in self.keys.turns]
@@ -124,3 +124,11 @@ class Input:
         right = self._travel[0] * degrees + turn * sum(way[0] for way in turns)
         below = self._travel[1] * degrees + turn * sum(way[1] for way in turns)
         return right, below
+
+
+def happened(event: pygame.event.Event) -> float:
+    """When an event came into being, where pygame tells (in ticks); else now, as it is read."""
+    now = time.perf_counter()
+    if not hasattr(event, "timestamp"):
+        return now
+    return now - max(0, pygame.time.get_ticks() - event.timestamp) / 1000

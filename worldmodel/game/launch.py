@@ -3,14 +3,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from worldmodel.action import Action
-from worldmodel.config import UserError
-from worldmodel.game.camera import FOLDER, Camera, check_writable
+from worldmodel.config import UserError, build_config
+from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, OpenWorld
 from worldmodel.game.controls import Controls, describe, load_controls
 from worldmodel.game.generator import FrameSource, Generator, InLine
@@ -52,17 +51,13 @@ class Launch:
         self.controls = load_controls(options.controls) if options.controls else Controls()
         self.script = self._read_script()
         self.choice = self._choose()
-        if options.scale == 0:
-            raise UserError("--scale 0: the picture needs at least one pixel per pixel")
-        self.recording = Path(options.record) if options.record else None
-        if options.record is not None:
-            check_writable(self.recording or FOLDER / "probe")
+        self.place = Place.of(options.record or "")
 
     def play_in(self, window: Window) -> int:
         """A session in a window."""
         options, devices = self.options, Input(self.controls)
-        camera = Camera(self.recording, asdict(self.choice), lambda text: _tell(window, text))
-        camera.is_rolling = options.record is not None
+        rolls = options.record is not None
+        camera = self._camera(lambda text: _tell(window, text), rolls=rolls)
         window.overlay.shows_numbers = not options.no_hud
         game = Game(
             self._source(devices),
@@ -84,20 +79,20 @@ class Launch:
             p50, p95 = speed.latency_p50_ms, speed.latency_p95_ms
             latency = f"; input to frame p50 {p50:.0f} ms, p95 {p95:.0f} ms" if p50 and p95 else ""
             say(f"{speed.frames_per_second:.1f} fps{latency}")
-        return self._verdict()
+        return self._verdict(camera)
 
     def play_headless(self) -> int:
         """A session without a window."""
         frames = self._frames()
-        camera = Camera(self.recording, asdict(self.choice), say)
-        camera.is_rolling = self.options.record is not None or self.replay is None
+        rolls = self.options.record is not None or self.replay is None
+        camera = self._camera(say, rolls=rolls)
         try:
             session = self._open_session(self._script_player, rate=self.options.fps or 0.0)
             frames = HEADLESS_FRAMES if frames is None else frames
             say(str(play_headless(session, frames, camera, self.replay)))
         finally:
             self._close(camera)
-        return self._verdict()
+        return self._verdict(camera)
 
     @property
     def is_human(self) -> bool:
@@ -151,15 +146,15 @@ class Launch:
         who = self.options.player
         if who in ("human", "idle", "random"):
             return None
-        if not Path(who).is_file():
+        if not _is_file(who):
             raise UserError(f"--player {who}: no such file; choose human, idle, random or a file")
         return load_script(Path(who))
 
     def _choose(self) -> Choice:
         """The world to open: of the command line, of the recording where that says nothing."""
         options = self.options
-        start = None if options.start.isdecimal() else options.start
-        if start is not None and not Path(start).is_file():
+        start = None if self._start_number is not None else options.start
+        if start is not None and not _is_file(start):
             raise UserError(f"--start {start}: neither a number nor a file")
         asked = Choice(
             world=options.world,
@@ -169,10 +164,15 @@ class Launch:
             threads=options.threads,
             start=start,
         )
-        return _fill(asked, self.replay.header.settings) if self.replay else asked
+        return _fill(asked, self.replay) if self.replay else asked
+
+    @property
+    def _start_number(self) -> int | None:
+        text = self.options.start
+        return int(text) if text.isdecimal() and len(text) < 10 else None
 
     def _start(self, world: World) -> int:
-        wanted = int(self.options.start) if self.options.start.isdecimal() else 0
+        wanted = self._start_number or 0
         if self.replay:
             wanted = self.replay.header.start
         if wanted >= len(world.starts):
@@ -185,16 +185,24 @@ class Launch:
             return int(self.options.frames)
         return None if self.script is None else len(self.script)
 
+    def _camera(self, tell: Callable[[str], None], *, rolls: bool) -> Camera:
+        if rolls:
+            self.place.check_writable()
+        camera = Camera(self.place, asdict(self.choice), tell)
+        camera.is_rolling = rolls
+        return camera
+
     def _close(self, camera: Camera) -> None:
         camera.close()
         for clip in camera.clips:
             say(f"{clip}")
 
-    def _verdict(self) -> int:
-        if self.replay is None:
-            return 0
-        say(self.replay.verdict())
-        return 1 if self.replay.first_different is not None else 0
+    def _verdict(self, camera: Camera) -> int:
+        if self.replay:
+            say(self.replay.verdict())
+        if camera.failure:
+            raise camera.failure
+        return 1 if self.replay and self.replay.first_different is not None else 0
 
 
 def has_display() -> bool:
@@ -214,12 +222,19 @@ def _tell(window: Window, text: str) -> None:
     say(text)
 
 
-def _fill(asked: Choice, recorded: Mapping[str, Any]) -> Choice:
+def _fill(asked: Choice, replay: Replay) -> Choice:
     """What was not asked for is as in the recording."""
     default, known = asdict(Choice()), asdict(asked)
-    return replace(
-        asked, **{k: v for k, v in recorded.items() if known.get(k) == default.get(k, k)}
-    )
+    table = {key: value for key, value in replay.header.settings.items() if key in known}
+    recorded = asdict(build_config(Choice, table, f"{replay.path}: settings"))
+    return replace(asked, **{k: v for k, v in recorded.items() if known[k] == default[k]})
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than any name
+        return False
 
 
 def _introduce(session: Session) -> None:

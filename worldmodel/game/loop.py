@@ -45,6 +45,7 @@ class Game:
                 if step := source.poll():
                     self.show(step)
                 self.window.overlay.is_paused = self.is_paused()
+                self.window.overlay.is_recording = self.camera.is_rolling
                 self.window.refresh()
 
     def show(self, step: Step) -> None:
@@ -54,7 +55,7 @@ class Game:
             self._introduce(session)
         if step.index == 0:
             self.window.note(session.world.starts[step.start])
-            self.meter.interrupt()
+            self._interrupt()
         self.window.overlay.action = step.action
         now = self.window.show(step.frame)
         latency_ms = None if step.event_time is None else 1000 * (now - step.event_time)
@@ -94,10 +95,14 @@ class Game:
         if self.replay and command in (Command.RESTART, Command.NEXT_START):
             self.window.note("a replay is played from its beginning to its end")
             return
-        if self.is_paused() and command is Command.PAUSE:
+        if command is Command.PAUSE or (command is Command.STEP and self.is_paused()):
             self.devices.discard()
-        self.meter.interrupt()
+        self._interrupt()
         self.source.send(command)
+
+    def _interrupt(self) -> None:
+        self.meter.interrupt()
+        self.whole.interrupt()
 
     def _introduce(self, session: Session) -> None:
         world, overlay = session.world, self.window.overlay
@@ -111,15 +116,13 @@ class Game:
         self.meter.add(now, latency_ms)
         self.whole.add(now, latency_ms)
         overlay = self.window.overlay
-        overlay.is_recording = self.camera.is_rolling
         if now - self._numbers_changed > NUMBERS_SECONDS:
             overlay.speed, self._numbers_changed = self.meter.speed(), now
 
     def _save_picture(self) -> None:
         name = self.camera.name(self._session())
-        path = name.with_name(f"{name.name}_frame{self._shown}.png")
         try:
-            self.window.save_picture(path)
+            path = self.window.save_picture(name.with_name(f"{name.name}_frame{self._shown}"))
             self.window.note(f"saved {path}")
         except UserError as error:
             self.window.note(str(error))

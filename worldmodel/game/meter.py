@@ -21,24 +21,27 @@ class Meter:
     """Fed with every frame that was shown."""
 
     def __init__(self, recent: int | None = RECENT) -> None:
-        self._times: deque[float] = deque(maxlen=recent)
+        self._last: float | None = None  # when the frame before was shown, if play went on since
+        self._spans: deque[float] = deque(maxlen=recent)  # seconds from frame to frame
         self._latencies: deque[float] = deque(maxlen=recent)
 
     def add(self, time: float, latency_ms: float | None) -> None:
         """A frame was on the screen at `time`; its latency, if there was an input to show."""
-        self._times.append(time)
+        if self._last is not None:
+            self._spans.append(time - self._last)
+        self._last = time
         if latency_ms is not None:
             self._latencies.append(latency_ms)
 
     def interrupt(self) -> None:
         """Play rested: the time until the next frame says nothing about speed."""
-        self._times.clear()
+        self._last = None
 
     def speed(self) -> Speed:
         """Numbers over the frames remembered."""
-        span = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
+        seconds = sum(self._spans)
         return Speed(
-            (len(self._times) - 1) / span if span > 0 else None,
+            len(self._spans) / seconds if seconds > 0 else None,
             percentile(self._latencies, 50),
             percentile(self._latencies, 95),
         )

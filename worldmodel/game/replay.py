@@ -27,6 +27,10 @@ class Replay:
     @classmethod
     def read(cls, path: Path) -> "Replay":
         """Open a recording; a `RecordingError` when it cannot be replayed."""
+        if path.suffix.lower() == ".mp4":
+            raise RecordingError(
+                f"{path}: the video does not hold the actions; give the .jsonl beside it"
+            )
         header, rows = read_recording(path)
         if not rows:
             raise RecordingError(f"{path}: the recording holds no frames")

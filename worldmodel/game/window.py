@@ -9,9 +9,11 @@ import pygame
 
 from worldmodel.config import UserError
 from worldmodel.game.hud import Hud, Overlay
+from worldmodel.recording import free_name
 from worldmodel.world import Frame
 
 FIRST_SIZE = (960, 720)
+LARGEST = 8192  # pixels, whatever the scale
 REFRESH_SECONDS = 0.1  # how often the picture is drawn again when no frame comes
 STEP_READY = pygame.event.custom_type()  # wakes the window when the generator has a frame
 
@@ -27,6 +29,7 @@ class Window:
         try:
             pygame.display.init()
             pygame.font.init()
+            pygame.time.Clock()  # starts the ticks in which events are dated
             pygame.display.set_caption(title)
             self._size = FIRST_SIZE
             self._open(is_fullscreen=is_fullscreen)
@@ -47,7 +50,7 @@ class Window:
     def fit(self, frame_size: tuple[int, int], scale: int | None) -> None:
         """Take the shape of the world's frames: `scale` times their size, or about 960 wide."""
         rows, columns = frame_size
-        factor = scale or FIRST_SIZE[0] / columns
+        factor = min(scale or FIRST_SIZE[0] / columns, LARGEST / max(rows, columns))
         size = round(columns * factor), round(rows * factor)
         if size != self._size:
             self._size = size
@@ -88,15 +91,18 @@ class Window:
         self._open(is_fullscreen=not self._is_fullscreen)
         self._draw()
 
-    def save_picture(self, path: Path) -> None:
-        """Write what is seen, without the heads-up display, as PNG."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def save_picture(self, name: Path) -> Path:
+        """Write what is seen, without the heads-up display, as NAME.png or NAME_002.png."""
         picture = pygame.Surface(self.screen.get_size())
         self._draw_frame(picture)
         try:
+            name.parent.mkdir(parents=True, exist_ok=True)
+            name = free_name(name, (".png",))
+            path = name.with_name(f"{name.name}.png")
             pygame.image.save(picture, path)
-        except pygame.error as error:
-            raise UserError(f"{path}: cannot be written: {error}") from error
+        except (pygame.error, OSError) as error:
+            raise UserError(f"{name}.png: cannot be written: {error}") from error
+        return path
 
     def _open(self, *, is_fullscreen: bool) -> None:
         self._is_fullscreen = is_fullscreen

@@ -1,6 +1,6 @@
 """Doom as ViZDoom runs it with the free Freedoom art: a game to learn from and measure against.
 
-One step is one `Action` and `TICS_PER_FRAME` tics of the game (35 a second). Frames are rendered
+One step is one `Action` and `tics_per_frame` tics of the game (35 a second). Frames are rendered
 large and averaged down, so that even a 64x48 frame is smooth. The game is a function of its seed
 and the actions.
 
@@ -33,7 +33,6 @@ ACTIONS = ActionSpec(
     max_mouse_degrees=20.0,
 )
 TICS_PER_SECOND = 35
-RENDER_SCALE = 5  # 64x48 frames come from the engine's 320x240 picture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,8 +34,7 @@ def record_doom(
 ) -> int:
     """Record episodes with consecutive seeds until `frames` frames are on disk.
 
-    An episode whose file is already there is kept, so that a broken-off run goes on where it was.
-    Returns the number of frames in the folder's episodes of these seeds.
+    The same seeds give the same files again. Returns the number of frames recorded.
     """
     done, seed = 0, first_seed
     with Doom(config) as game, tqdm(total=frames, unit="frame", unit_scale=True) as progress:

@@ -89,9 +89,7 @@ class Autoencoder(nn.Module):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """One frame of latents: c h w."""
-        down = self.config.downsampling
-        height, width = self.config.frame_height // down, self.config.frame_width // down
-        return self.config.latent_channels, height, width
+        return self.config.latent_shape
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames b 3 h w in [-1, 1] -> latents b c h w of unit variance."""

@@ -32,6 +32,7 @@ from worldmodel.training.teacher_forcing import (
     ClipTraining,
     PackedClip,
     PackedForward,
+    check_shapes,
     draw_clip,
     packed_velocity,
 )
@@ -88,6 +89,7 @@ class StudentStage:
     def __init__(self, config: StudentTraining, folder: Path) -> None:
         self.config = config
         self.autoencoder = load_autoencoder(config.autoencoder)
+        check_shapes(config.actions, config.model, self.autoencoder)
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )

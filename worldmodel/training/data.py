@@ -4,6 +4,7 @@ Frames are encoded once and kept beside the run as one file of latents; random r
 nothing. Letters: b batch, f frames, c h w latents, k buttons.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import load_tensors, save_tensors
-from worldmodel.config import ConfigError
+from worldmodel.config import ConfigError, to_toml
 from worldmodel.episodes import EpisodeError, find_episodes, load_episode
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 
@@ -49,10 +50,9 @@ class LatentEpisodes:
         """Encode `folder`, or read what an earlier call with the same weights left in `cache`."""
         paths = find_episodes(folder)
         stamp = {
-            "episodes": len(paths),
-            "bytes": sum(path.stat().st_size for path in paths),
-            "autoencoder": _fingerprint(autoencoder),
-            "actions": [*spec.buttons, spec.mouse_degrees],
+            "episodes": _hash_files(paths),
+            "autoencoder": _hash_encoder(autoencoder),
+            "actions": to_toml(spec),
         }
         if cache.exists():
             tensors, header = load_tensors(cache)
@@ -99,7 +99,21 @@ class LatentEpisodes:
         return index
 
 
-def _fingerprint(autoencoder: Autoencoder) -> float:
-    """A number that changes with the encoder's weights."""
-    weights = [parameter.detach().double() for parameter in autoencoder.encoder.parameters()]
-    return float(sum(weight.sum() for weight in weights))
+def _hash_files(paths: list[Path]) -> str:
+    """Changes with any episode's name, size or time of writing."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for part in dict.fromkeys((path, path.with_suffix(".mp4"))):
+            if part.exists():
+                stat = part.stat()
+                digest.update(f"{part.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _hash_encoder(autoencoder: Autoencoder) -> str:
+    """Changes with the weights that make latents, the normalisation's statistics included."""
+    digest = hashlib.sha256()
+    for name, tensor in autoencoder.state_dict().items():
+        if not name.startswith("decoder."):
+            digest.update(tensor.contiguous().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -72,7 +72,7 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         actions=student.actions,
         transformer=student.model,
         autoencoder=decoder.config,
-        sha256={name: sha256_of_bytes(files[name]) for name in (TRANSFORMER, AUTOENCODER, TEACHER)},
+        sha256={name: sha256_of_bytes(data) for name, data in files.items() if name != "NOTICE"},
         starts=starts,
         game=config.game,
         training={"made_by": config.made_by, **_costs(config, student)},

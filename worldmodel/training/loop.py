@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from worldmodel.checkpoint import load_tensors, save_tensors
-from worldmodel.config import ConfigError, UserError
+from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.training.metrics import MetricsLog
 
 STATE = "state.safetensors"
@@ -51,10 +51,11 @@ class LoopConfig:
     sample_every: int = 1000
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.decay_fraction <= 1 or not 0 <= self.ema_decay < 1:
+        require_positive(self, "steps", "log_every", "save_every", "sample_every")
+        if not 0 <= self.decay_fraction <= 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError(
-                f"steps ({self.steps}) must be at least 1, decay_fraction "
-                f"({self.decay_fraction}) in [0, 1], ema_decay ({self.ema_decay}) in [0, 1)"
+                f"decay_fraction ({self.decay_fraction}) must be in [0, 1], "
+                f"ema_decay ({self.ema_decay}) in [0, 1)"
             )
 
     def rate(self, step: int) -> float:
@@ -83,6 +84,10 @@ class Stage(Protocol):
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Write samples to look at; returns figures measured on unseen data."""
+
+
+class UnfinishedError(UserError):
+    """A run was asked to stop, or has not come to its end yet."""
 
 
 class DivergedError(UserError):
@@ -175,12 +180,10 @@ def update_ema(ema: nn.Module, student: nn.Module, decay: float) -> None:
 
 def train(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
     """Train until `config.steps`; resume if `folder` holds a state. SIGTERM saves, then stops."""
-    state = TrainState(stage, config)
-    if (folder / STATE).exists():
-        state.load(folder / STATE)
+    state = resume(stage, config, folder)
     loss_of = _loss_function(stage, config)
     with (
-        MetricsLog(folder) as log,
+        MetricsLog(folder, state.step) as log,
         tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05) as progress,
         _stop_on_sigterm() as stopping,
     ):
@@ -198,6 +201,14 @@ def train(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
             if state.step % config.sample_every == 0 or state.step == config.steps:
                 log.write(state.step, stage.sample(folder / "samples", state.step))
     state.save(folder / STATE)
+    return state
+
+
+def resume(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
+    """The state in `folder`, or a fresh one; a state of another model is an error."""
+    state = TrainState(stage, config)
+    if (folder / STATE).exists():
+        state.load(folder / STATE)
     return state
 
 

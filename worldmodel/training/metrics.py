@@ -1,27 +1,37 @@
 """Metrics of a run: JSON lines always, TensorBoard events where it is installed."""
 
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+from worldmodel.files import write_atomically
 
 
 class MetricsLog:
     """Appends figures to `metrics.jsonl` and to TensorBoard, side by side."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int) -> None:
+        """Go on from `step`: what a killed run logged after its last save is forgotten."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        path = folder / "metrics.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if line and json.loads(line)["step"] <= step]
+            write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+        self._file: IO[str] = path.open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # the extra [train] is not installed: the JSON lines say it all
             self._board = None
         else:
-            self._board = SummaryWriter(str(folder))
+            self._board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """One line for this step."""
-        self._file.write(json.dumps({"step": step, **figures}) + "\n")
+        finite = {key: v if math.isfinite(v) else None for key, v in figures.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
         if self._board is not None:
             for key, value in figures.items():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ModelConfig, SamplerConfig
-from worldmodel.episodes import find_episodes, load_episode
+from worldmodel.episodes import EpisodeError, find_episodes, load_episode
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
 from worldmodel.model.transformer import WorldTransformer
@@ -48,6 +48,8 @@ class Probe:
             self.frames_per_second = episode.frames_per_second
             frames.append(torch.from_numpy(episode.frames[first : first + length].copy()))
             actions.append(torch.from_numpy(spec.encode(episode.actions[first : first + length])))
+        if not frames:
+            raise EpisodeError(f"{folder}: no episode is as long as {length} frames")
         self.frames, self.actions = torch.stack(frames), torch.stack(actions)
         self.latents = encode_frames(autoencoder, self.frames)
         self.longest = min(length, visible)

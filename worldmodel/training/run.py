@@ -13,7 +13,7 @@ from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTrainin
 from worldmodel.training.consistency import StudentStage, StudentTraining
 from worldmodel.training.decoder import DecoderStage, DecoderTraining
 from worldmodel.training.export import WorldExport, export_world
-from worldmodel.training.loop import CONFIG, STATE, Stage, count_flops, train
+from worldmodel.training.loop import CONFIG, Stage, UnfinishedError, count_flops, resume, train
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
 from worldmodel.worlds.settings import available_cores
 
@@ -31,7 +31,7 @@ STAGES: dict[str, type[Config]] = {
 def read_stage(path: Path) -> Config:
     """The config of whichever stage a TOML file describes."""
     table = read_toml(path)
-    if table.get("stage") not in STAGES:
+    if str(table.get("stage")) not in STAGES:
         raise ConfigError(
             f"{path}: stage = {table.get('stage')!r}; choose from {', '.join(STAGES)}"
         )
@@ -44,9 +44,8 @@ def run_stage(path: Path, folder: Path, threads: int = 0) -> dict[str, Any]:
     torch.set_num_threads(threads or available_cores())
     if isinstance(config, WorldExport):
         return export_world(config, folder)
-    if (folder / STATE).exists() and not (folder / CONFIG).exists():
-        raise ConfigError(f"{folder}: holds a {STATE} but no {CONFIG}; train into another folder")
     stage = make_stage(config, folder)
+    resume(stage, config.loop, folder)  # before anything in the folder changes
     write_atomically(folder / CONFIG, to_toml(config).encode())
     flops = count_flops(stage)
     if config.loop.compile:
@@ -54,6 +53,11 @@ def run_stage(path: Path, folder: Path, threads: int = 0) -> dict[str, Any]:
             raise ConfigError(f"{path}: compile = true needs a C++ compiler; set it to false")
         stage.compile()
     state = train(stage, config.loop, folder)
+    if state.step < config.loop.steps:
+        raise UnfinishedError(
+            f"{folder}: stopped at step {state.step} of {config.loop.steps}; the state is saved, "
+            "the same command goes on from here"
+        )
     summary = {
         "stage": config.stage,
         "steps": state.step,

@@ -8,7 +8,7 @@ from worldmodel.checkpoint import CheckpointError, load_tensors
 from worldmodel.config import AutoencoderConfig, ModelConfig, build_config, read_toml
 from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.training.loop import CONFIG, STATE
+from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
 
 
 def load_autoencoder(run: Path) -> Autoencoder:
@@ -32,7 +32,12 @@ def load_transformer(run: Path, config: ModelConfig) -> WorldTransformer:
 
 
 def _load_average(model: nn.Module, run: Path, prefix: str) -> None:
-    tensors, _ = load_tensors(run / STATE)
+    tensors, header = load_tensors(run / STATE)
+    steps = read_toml(run / CONFIG).get("loop", {}).get("steps", 0)
+    if header.get("step", 0) < steps:
+        raise UnfinishedError(
+            f"{run}: is at step {header.get('step')} of {steps}; finish it with `worldmodel train`"
+        )
     weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     try:
         model.load_state_dict(weights)

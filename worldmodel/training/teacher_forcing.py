@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ModelConfig
+from worldmodel.config import ConfigError, ModelConfig, require_positive
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
@@ -44,6 +44,15 @@ class ClipTraining:
     history_sigma: float = 0.3  # the most of it
     own_history: float = 0.0  # share of clips whose history the model resampled itself
 
+    def __post_init__(self) -> None:
+        require_positive(self, "batch", "copies")
+        shares = (self.noisy_history, self.history_sigma, self.own_history)
+        if self.frames < 2 or self.sigma_shift <= 0 or not all(0 <= s <= 1 for s in shares):
+            raise ConfigError(
+                f"frames ({self.frames}) must be at least 2, sigma_shift ({self.sigma_shift}) "
+                f"above 0, the shares and levels {list(shares)} between 0 and 1"
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherTraining:
@@ -57,6 +66,15 @@ class TeacherTraining:
     model: ModelConfig
     clips: ClipTraining
     loop: LoopConfig
+
+
+def check_shapes(actions: ActionSpec, model: ModelConfig, autoencoder: Autoencoder) -> None:
+    """Refuse a transformer that does not fit the actions or the latents it will see."""
+    if len(actions.buttons) != model.buttons or autoencoder.latent_shape != model.latent_shape:
+        raise ConfigError(
+            f"[model] expects {model.buttons} buttons and latents {model.latent_shape}; [actions] "
+            f"names {len(actions.buttons)}, the autoencoder makes {autoencoder.latent_shape}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +153,7 @@ class TeacherStage:
     def __init__(self, config: TeacherTraining, folder: Path) -> None:
         self.config = config
         self.autoencoder: Autoencoder = load_autoencoder(config.autoencoder)
+        check_shapes(config.actions, config.model, self.autoencoder)
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )

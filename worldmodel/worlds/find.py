@@ -1,9 +1,11 @@
 """From a name, a folder or nothing at all to a world that can be played."""
 
+import contextlib
 import importlib
 from pathlib import Path
 from typing import cast
 
+from worldmodel.config import UserError
 from worldmodel.world import World
 from worldmodel.worlds.folder import WORLD_FILE, WorldError, WorldFile, read_world_file
 from worldmodel.worlds.settings import Settings
@@ -21,9 +23,12 @@ def shipped_worlds() -> Path:
 
 
 def list_worlds() -> list[tuple[Path, WorldFile]]:
-    """All shipped worlds that can be read."""
-    folders = sorted(path.parent for path in shipped_worlds().glob(f"*/{WORLD_FILE}"))
-    return [(folder, read_world_file(folder)) for folder in folders]
+    """All shipped worlds that can be read; a broken one says so when it is opened."""
+    worlds = []
+    for path in sorted(shipped_worlds().glob(f"*/{WORLD_FILE}")):
+        with contextlib.suppress(UserError):
+            worlds.append((path.parent, read_world_file(path.parent)))
+    return worlds
 
 
 def find_world(name: str | None) -> Path:

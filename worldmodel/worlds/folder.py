@@ -10,6 +10,7 @@ Saving writes a new folder beside the old one and swaps them, so a broken save l
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -66,15 +67,13 @@ class WorldFile:
             raise ConfigError("starts is empty: a world needs at least one first clip")
         if self.frames_per_second <= 0:
             raise ConfigError(f"frames_per_second = {self.frames_per_second}: must be above 0")
-        shape = (
-            self.autoencoder.latent_channels,
-            self.autoencoder.frame_height // self.autoencoder.downsampling,
-            self.autoencoder.frame_width // self.autoencoder.downsampling,
-        )
-        if shape != self.transformer.latent_shape:
+        for name in (self.name, *self.starts, *(Path(path).name for path in self.sha256)):
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ConfigError(f"the name {name!r} may hold letters, digits, '_', '-', '.' only")
+        if self.autoencoder.latent_shape != self.transformer.latent_shape:
             raise ConfigError(
-                f"the autoencoder makes latents {shape}, the transformer expects "
-                f"{self.transformer.latent_shape}"
+                f"the autoencoder makes latents {self.autoencoder.latent_shape}, "
+                f"the transformer expects {self.transformer.latent_shape}"
             )
         if len(self.actions.buttons) != self.transformer.buttons:
             raise ConfigError(
@@ -96,9 +95,10 @@ def write_measured(folder: Path, measured: Mapping[str, Any]) -> None:
     write_atomically(folder / WORLD_FILE, to_toml(world).encode())
 
 
-def check_weights(folder: Path, world: WorldFile) -> None:
-    """Compare the sha256 of the weight files with what `world.toml` says."""
-    for name in dict.fromkeys((TRANSFORMER, AUTOENCODER, *world.sha256)):
+def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
+    """Compare the sha256 of weights and starts with what `world.toml` says, `others` too."""
+    needed = (TRANSFORMER, AUTOENCODER, *(f"starts/{name}" for name in world.starts))
+    for name in (*needed, *others):
         path = folder / name
         if not path.is_file():
             raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
@@ -136,6 +136,7 @@ def save_world_folder(folder: Path, world: WorldFile, files: Mapping[str, bytes]
             path.write_bytes(content)
         (fresh / WORLD_FILE).write_text(to_toml(world), encoding="utf-8")
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)  # what an earlier crash may have left
             folder.replace(old)
         fresh.replace(folder)
         shutil.rmtree(old, ignore_errors=True)

@@ -79,7 +79,7 @@ class NativeWorld:
         for model in (transformer, autoencoder):
             model.requires_grad_(requires_grad=False).eval().to(device=device, dtype=dtype)
         channels_last(autoencoder)
-        clips = [load_episode(folder / "starts" / name) for name in file.starts]
+        clips = [_load_clip(folder / "starts" / name, file) for name in file.starts]
         captions = list(file.starts.values())
         if settings.start is not None:
             clips.insert(0, _load_start(Path(settings.start), file))
@@ -194,17 +194,22 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def _load_clip(path: Path, file: WorldFile) -> Episode:
+    """An episode or a recording, in the world's own frame size."""
+    clip, wanted = load_episode(path), file.autoencoder
+    if clip.frames.shape[1:3] != (wanted.frame_height, wanted.frame_width):
+        raise UserError(
+            f"{path}: frames are {clip.frames.shape[2]} x {clip.frames.shape[1]}, "
+            f"{file.name} plays {wanted.frame_width} x {wanted.frame_height}"
+        )
+    return clip
+
+
 def _load_start(path: Path, file: WorldFile) -> Episode:
     """A start of the user's own: an episode, a recording, or an image, which stands still."""
-    height, width = file.autoencoder.frame_height, file.autoencoder.frame_width
     if path.suffix in CLIP_ENDINGS:
-        clip = load_episode(path)
-        if clip.frames.shape[1:3] != (height, width):
-            raise UserError(
-                f"{path}: frames are {clip.frames.shape[2]} x {clip.frames.shape[1]}, "
-                f"{file.name} plays {width} x {height}"
-            )
-        return clip
+        return _load_clip(path, file)
+    height, width = file.autoencoder.frame_height, file.autoencoder.frame_width
     picture = cv2.imdecode(_read_bytes(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise UserError(f"{path}: not an image that can be read (PNG, JPEG, WebP, …)")

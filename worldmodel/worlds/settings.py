@@ -2,7 +2,8 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from worldmodel.config import ConfigError
 
@@ -21,6 +22,10 @@ class Settings:
     start: str | None = None  # a clip or image of the user's own as one more start
 
     def __post_init__(self) -> None:
+        for name, value, kind in (("device", self.device, Device), ("dtype", self.dtype, DType)):
+            if value not in get_args(kind):
+                choices = ", ".join(get_args(kind))
+                raise ConfigError(f"{name} = {value!r}: choose from {choices}")
         if self.steps < 0 or self.threads < 0:
             raise ConfigError(
                 f"steps ({self.steps}) and threads ({self.threads}) cannot be negative"
@@ -28,8 +33,12 @@ class Settings:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: those it is bound to, and what its container grants."""
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
     except AttributeError:  # not Linux
         return os.cpu_count() or 1
+    except (OSError, ValueError):  # Linux without cgroup limits
+        return len(os.sched_getaffinity(0))
