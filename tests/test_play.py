@@ -28,4 +28,4 @@ def test_help_fits_a_screen_and_loads_nothing_heavy() -> None:
 
 
 def test_the_front_door_is_short() -> None:
-    assert len((ROOT / "play.py").read_text().splitlines()) <= 60
+    assert len((ROOT / "play.py").read_text(encoding="utf-8").splitlines()) <= 60

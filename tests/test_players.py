@@ -30,7 +30,10 @@ def test_the_random_player_moves_like_a_person() -> None:
 
 def test_a_script_is_played_line_by_line_and_then_nothing_happens(tmp_path: Path) -> None:
     path = tmp_path / "walk.txt"
-    path.write_text("# a walk\n2 KeyW\n1 KeyW+KeyA mouse=4,-1.5\n\n1 idle # rest\n1 mouse=2,0\n")
+    path.write_text(
+        "# a walk\n2 KeyW\n1 KeyW+KeyA mouse=4,-1.5\n\n1 idle # rest\n1 mouse=2,0\n",
+        encoding="utf-8",
+    )
     player = ScriptedPlayer(load_script(path))
     forward = Action(frozenset({"KeyW"}))
     both = Action(frozenset({"KeyW", "KeyA"}), (4.0, -1.5))
@@ -38,10 +41,22 @@ def test_a_script_is_played_line_by_line_and_then_nothing_happens(tmp_path: Path
     assert [player.act(i) for i in range(1, 7)] == [forward, forward, both, IDLE, turn, IDLE]
 
 
-@pytest.mark.parametrize("line", ["KeyW", "3 KeyW mouse=4", "x idle"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "KeyW",
+        "3 KeyW mouse=4",
+        "x idle",
+        "3 mouse=nan,0",
+        "3 mouse=0,-inf",
+        "0 KeyW",
+        "-3 KeyW",
+        "1000001 idle",
+    ],
+)
 def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "walk.txt"
-    path.write_text(f"2 KeyW\n{line}\n")
+    path.write_text(f"2 KeyW\n{line}\n", encoding="utf-8")
     with pytest.raises(ScriptError, match=r"walk.txt: line 2: .* should be like '30 KeyW'"):
         load_script(path)
 

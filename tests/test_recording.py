@@ -1,9 +1,11 @@
 import json
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -131,7 +133,7 @@ def test_a_killed_process_leaves_a_playable_recording(tmp_path: Path) -> None:
     while not path.exists() or path.read_bytes().count(b"\n") < 90:
         assert time.monotonic() < ends
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     path.write_bytes(path.read_bytes() + b'{"index": 9')  # the line that was being written
 
@@ -162,6 +164,7 @@ except RecordingError as error:
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the full disk is a limit that Windows lacks")
 def test_a_full_disk_stops_the_recording_with_one_sentence_and_leaves_what_was_written(
     tmp_path: Path,
 ) -> None:
@@ -173,7 +176,7 @@ def test_a_full_disk_stops_the_recording_with_one_sentence_and_leaves_what_was_w
 
 
 def test_a_place_that_cannot_be_written_to_is_an_error_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(RecordingError, match="recording stopped"):
         Recorder(tmp_path / "file" / "walk", HEADER)
 
@@ -192,18 +195,128 @@ def test_a_recording_never_replaces_another(tmp_path: Path) -> None:
 )
 def test_what_is_no_recording_is_called_so(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(RecordingError, match=r"x.jsonl: not a recording"):
         read_recording(path)
     with pytest.raises(RecordingError, match="not a recording"):
         read_recording(tmp_path / "missing.jsonl")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"settings": "x"},
+        {"start": "1"},
+        {"start": -1},
+        {"seed": "x"},
+        {"seed": 10**30},
+        {"identity": 3},
+        {"frame_size": [48]},
+        {"buttons": "KeyW"},
+        {"frames_per_second": 0},
+        {"frames_per_second": 10**400},
+        {"versions": ["torch"]},
+    ],
+)
+def test_a_header_with_a_wrong_value_is_an_error_that_names_it(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    path = tmp_path / "x.jsonl"
+    table = {"format": "worldmodel recording 1", **asdict(HEADER), **wrong}
+    path.write_text(json.dumps(table), encoding="utf-8")
+    names = f"{next(iter(wrong))}|beyond all bounds"
+    with pytest.raises(
+        RecordingError, match=rf"x.jsonl: not a recording: the first line.*({names})"
+    ):
+        read_recording(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"index": 2', '"index": 1e999'), ('"mouse": [', '"mouse": [NaN, '), ("{", "[" * 99_999)],
+)
+def test_a_number_that_is_none_is_an_error_too(tmp_path: Path, old: str, new: str) -> None:
+    path = record(tmp_path / "walk", 5)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[3] = lines[3].replace(old, new).replace(", 0.2, 0.0]", ", 0.0]")
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(RecordingError, match="line 4 is not a frame"):
+        read_recording(path)
+
+
+def fail(error: Exception) -> Callable[..., None]:
+    def raise_it(*_: object) -> None:
+        raise error
+
+    return raise_it
+
+
+def write_slowly(recorder: Recorder, count: int) -> None:
+    for i in range(count):
+        recorder.write(frames(1)[0], Row(index=i, time=i / 20))
+        time.sleep(0.001)
+
+
+ERRORS = pytest.mark.parametrize(
+    "error", [av.error.ExternalError(1, "encoder"), RuntimeError("odd"), OSError(28, "disk full")]
+)
+
+
+@ERRORS
+def test_whatever_the_encoder_raises_play_never_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("worldmodel.video.VideoWriter.write", fail(error))
+    recorder = Recorder(tmp_path / "walk", HEADER)
+    with pytest.raises(RecordingError, match=r"recording stopped: .*(encoder|odd|disk full)"):
+        write_slowly(recorder, 500)
+    recorder.finish()
+    with pytest.raises(RecordingError, match="recording stopped"):
+        recorder.wait()
+
+
+@ERRORS
+def test_a_failure_while_finishing_reaches_the_one_who_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("worldmodel.video.VideoWriter.close", fail(error))
+    with pytest.raises(RecordingError, match="recording stopped"):
+        record(tmp_path / "walk", 3)
+
+
+def test_a_video_that_cannot_be_made_plain_stays_as_it_grew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worldmodel.video._defragment", fail(av.error.ExternalError(1, "x")))
+    assert len(load_recording(record(tmp_path / "walk", 5))) == 5
+
+
+@pytest.mark.parametrize("part", ["_write_line", "path"])
+def test_a_recording_that_cannot_begin_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    broken = fail(av.error.ExternalError(1, "x"))
+    if part == "path":
+        monkeypatch.setattr("worldmodel.recording.VideoWriter", broken)
+    else:
+        monkeypatch.setattr(Recorder, part, broken)
+    with pytest.raises(RecordingError, match="recording stopped"):
+        Recorder(tmp_path / "walk", HEADER)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_name_is_refused_before_the_video_of_it_is_touched(tmp_path: Path) -> None:
+    path = record(tmp_path / "walk", 3)
+    with pytest.raises(RecordingError, match="recording stopped"):
+        Recorder(tmp_path / "walk", HEADER)
+    assert len(load_recording(path)) == 3
+
+
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = record(tmp_path / "walk", 5)
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     lines[3] = lines[3][:20]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(RecordingError, match="line 4 is not a frame"):
         read_recording(path)
 

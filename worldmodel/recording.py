@@ -250,6 +250,8 @@ def _read_header(path: Path, line: str) -> Header:
         return build_config(Header, table, where)
     except ConfigError as error:
         raise RecordingError(str(error)) from error
+    except OverflowError as error:
+        raise RecordingError(f"{where} holds a number beyond all bounds: {error}") from error
 
 
 def _read_rows(path: Path, lines: list[str]) -> Iterator[Row]:

@@ -12,7 +12,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 from tests.game.drawn_world import SPEC
-from worldmodel.game.input import Input
+from worldmodel.game.input import Input, happened
 
 
 def key(code: int, *, down: bool = True, mod: int = 0) -> pygame.event.Event:
@@ -148,6 +148,17 @@ def test_the_time_is_that_of_the_oldest_event_not_yet_taken() -> None:
     assert devices.take().event_time is None, "a held key is no new event"
 
 
+def test_where_pygame_dates_an_event_that_is_when_it_happened() -> None:
+    pygame.time.Clock()  # starts the ticks
+    time.sleep(0.06)
+    dated = pygame.event.Event(pygame.KEYDOWN, timestamp=pygame.time.get_ticks() - 50)
+    assert time.perf_counter() - happened(dated) == pytest.approx(0.05, abs=0.02)
+    undated = pygame.event.Event(pygame.KEYDOWN)
+    assert time.perf_counter() - happened(undated) == pytest.approx(0, abs=0.02)
+    early = pygame.event.Event(pygame.KEYDOWN, timestamp=pygame.time.get_ticks() + 9000)
+    assert happened(early) <= time.perf_counter()
+
+
 def test_what_happened_unasked_is_forgotten_but_held_keys_stay_held() -> None:
     devices = devices_for()
     devices.feed(click())
@@ -162,7 +173,10 @@ def test_what_happened_unasked_is_forgotten_but_held_keys_stay_held() -> None:
 
 def test_a_controls_file_puts_buttons_on_other_keys(tmp_path: Path) -> None:
     path = tmp_path / "controls.toml"
-    path.write_text('turn_degrees = 3\n[buttons]\nKeyW = "ArrowUp"\nKeyA = ["KeyQ", "Numpad4"]\n')
+    path.write_text(
+        'turn_degrees = 3\n[buttons]\nKeyW = "ArrowUp"\nKeyA = ["KeyQ", "Numpad4"]\n',
+        encoding="utf-8",
+    )
     devices = devices_for(controls=load_controls(path))
     devices.feed(key(pygame.KSCAN_W))
     assert devices.take().action.buttons == set()
@@ -188,6 +202,6 @@ def test_a_wrong_controls_file_is_named_with_its_mistake(
     tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "controls.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         load_controls(path)

@@ -1,15 +1,20 @@
 """The command line, from arguments to exit code, on the drawn world."""
 
+import itertools
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.game.drawn_world import DrawnWorld
+from worldmodel.game.camera import Place
 from worldmodel.game.cli import Choice, main
+from worldmodel.game.window import Window
 from worldmodel.recording import load_recording, read_recording
-from worldmodel.world import World
+from worldmodel.world import Frame, World
 
 Play = Callable[..., int]
 
@@ -40,7 +45,9 @@ def test_headless_the_same_seed_gives_the_same_frames(play: Play) -> None:
         code = play("--headless", "--frames", 25, "--seed", seed, "--record", name)
         assert code == 0
     assert hashes(Path("a.jsonl")) == hashes(Path("b.jsonl"))
-    assert Path("a.jsonl").read_text() == Path("b.jsonl").read_text()
+    assert Path("a.jsonl").read_text(encoding="utf-8") == Path("b.jsonl").read_text(
+        encoding="utf-8"
+    )
     assert hashes(Path("a.jsonl")) != hashes(Path("c.jsonl"))
     assert len(load_recording(Path("a.jsonl"))) == 26
 
@@ -93,11 +100,11 @@ def test_a_replay_names_the_first_changed_frame(
 ) -> None:
     play("--headless", "--frames", 20, "--record", "walk")
     path = Path("walk.jsonl")
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     row = json.loads(lines[8])
     row["hash"] = "0" * 16
     lines[8] = json.dumps(row)
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
     assert play("--replay", path, "--headless") == 1
     assert (
         "20 of 21 frames identical; the first different one is frame 7" in capsys.readouterr().out
@@ -109,7 +116,10 @@ def test_a_replay_says_which_settings_differ(
 ) -> None:
     play("--headless", "--frames", 5, "--record", "walk")
     path = Path("walk.jsonl")
-    path.write_text(path.read_text().replace('"dtype": "uint8"', '"dtype": "float9"'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"dtype": "uint8"', '"dtype": "float9"'),
+        encoding="utf-8",
+    )
     assert play("--replay", path, "--headless") == 0
     out = capsys.readouterr().out
     assert "frames may differ, because settings do: dtype (float9 then, uint8 now)" in out
@@ -129,8 +139,11 @@ def test_a_recording_can_be_played_on_as_a_player(play: Play) -> None:
         (["--player", "nobody"], "--player nobody: no such file; choose human, idle, random"),
         (["--replay", "missing.jsonl"], "missing.jsonl: not a recording"),
         (["--controls", "missing.toml"], "missing.toml: cannot be read as TOML"),
-        (["--record", "blocked/clip"], "--record blocked/clip: cannot be written"),
-        (["--scale", "0"], "--scale 0"),
+        (["--record", "blocked/clip"], f"{Path('blocked/clip')}: cannot be recorded there"),
+        (["--record", "x" * 300], "--record xxx"),
+        (["--start", "9" * 5000], "neither a number nor a file"),
+        (["--player", "x" * 5000], "no such file"),
+        (["--replay", "x.mp4"], "x.mp4: the video does not hold the actions; give the .jsonl"),
     ],
 )
 @pytest.mark.parametrize("how", [["--headless"], []])
@@ -141,7 +154,7 @@ def test_a_mistake_is_one_sentence_and_exit_2(
     how: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Path("blocked").write_text("a file where a folder should be")
+    Path("blocked").write_text("a file where a folder should be", encoding="utf-8")
     assert play(*arguments, *how) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -149,7 +162,117 @@ def test_a_mistake_is_one_sentence_and_exit_2(
     assert error.startswith("play: ")
 
 
-@pytest.mark.parametrize("arguments", [["--frames", "-3"], ["--fps", "x"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--frames", "-3"],
+        ["--fps", "x"],
+        ["--nonsense"],
+        ["--seed", "9" * 30],
+        ["--seed", str(2**63)],
+        ["--seed", "9" * 5000],
+        ["--threads", "1025"],
+        ["--scale", "0"],
+        ["--scale", "100000"],
+    ],
+)
 def test_a_wrong_flag_is_exit_2(play: Play, arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         play(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"steps": "x"}, "steps"), ({"world": 3}, "world"), ({"threads": 10**30}, "threads")],
+)
+def test_a_recording_with_impossible_settings_is_one_sentence(
+    play: Play,
+    settings: dict[str, object],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    play("--headless", "--frames", 2, "--record", "walk")
+    path = Path("walk.jsonl")
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    table = json.loads(header)
+    table["settings"] |= settings
+    path.write_text("\n".join([json.dumps(table), *rows]), encoding="utf-8")
+    assert play("--replay", path, "--headless") == 2
+    error = capsys.readouterr().err
+    assert "play: walk.jsonl: settings" in error
+    assert message in error
+
+
+@pytest.mark.parametrize("how", [["--headless"], ["--player", "random"]])
+@pytest.mark.parametrize("part", ["write", "close"])
+def test_a_lost_recording_is_exit_2_after_play_went_on(
+    play: Play,
+    how: list[str],
+    part: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"worldmodel.video.VideoWriter.{part}", full)
+    assert play("--frames", 20, "--fps", 0, "--record", "walk", *how) == 2
+    captured = capsys.readouterr()
+    assert "fps" in captured.out
+    assert "walk.mp4\n" not in captured.out, "a lost clip is no result"
+    assert "play: walk.mp4: recording stopped: No space left on device" in captured.err
+
+
+def test_without_a_window_the_usual_folder_is_tried_before_play(
+    play: Play, chosen: list[Choice], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("recordings").write_text("a file where a folder should be", encoding="utf-8")
+    assert play("--headless", "--frames", 5) == 2
+    assert "play: recordings: cannot be recorded there" in capsys.readouterr().err
+    assert not chosen
+
+
+@pytest.mark.parametrize("where", [".", "..", "there", "new/", "new/sub/"])
+def test_to_record_into_a_folder_names_the_files_after_world_and_time(
+    play: Play, where: str
+) -> None:
+    Path("there").mkdir()
+    assert play("--headless", "--frames", 2, "--record", where) == 0
+    assert len(list(Path(where).glob("drawn_*-*.mp4"))) == 1
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "a\\b", "..", "C:evil", "x" * 300])
+def test_a_worlds_name_cannot_leave_the_folder(name: str) -> None:
+    path = Place().path(name)
+    assert path.parent == Path("recordings")
+    assert len(path.name) < 120
+    assert not set(path.name) & set('/\\:<>|"?*')
+    assert not path.name.startswith(".")
+
+
+def test_a_root_can_be_asked_for_and_a_file_ending_is_dropped() -> None:
+    assert Place.of("/") == Place(Path("/"))
+    assert Place.of("walk.mp4") == Place(Path(), "walk")
+    assert Place.of("") == Place(Path("recordings"))
+
+
+def test_a_window_that_breaks_in_the_middle_ends_every_thread_at_once(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, count = Window.show, itertools.count()
+    broke = 0.0
+
+    def show(window: Window, frame: Frame) -> float:
+        nonlocal broke
+        if next(count) == 5:
+            broke = time.perf_counter()
+            raise RuntimeError("the screen broke")
+        return real(window, frame)
+
+    monkeypatch.setattr(Window, "show", show)
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="the screen broke"):
+        play("--player", "random", "--fps", 0, "--record", "walk")
+    assert time.perf_counter() - broke < 1
+    assert threading.active_count() == before
+    assert len(load_recording(Path("walk.jsonl"))) == 5

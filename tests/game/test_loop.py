@@ -1,6 +1,7 @@
 """The main loop on SDL's dummy driver, with events put into its queue."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,13 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 from tests.game.drawn_world import DrawnWorld
-from worldmodel.game.camera import Camera
+from worldmodel.action import IDLE, Action
+from worldmodel.game.camera import Camera, Place
 from worldmodel.game.controls import Command, Controls
 from worldmodel.game.generator import InLine
 from worldmodel.game.input import Input
 from worldmodel.game.loop import Game
+from worldmodel.game.meter import Meter
 from worldmodel.game.session import Session
 from worldmodel.game.window import Window
 from worldmodel.recording import read_recording
@@ -31,7 +34,9 @@ def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
 def game(window: Window, tmp_path: Path) -> Game:
     devices = Input(Controls())
     source = InLine(lambda: Session(DrawnWorld(), lambda _: devices.take()))
-    return Game(source, window, devices, Camera(tmp_path / "clip", {}, lambda _: None), frames=3)
+    return Game(
+        source, window, devices, Camera(Place(tmp_path, "clip"), {}, lambda _: None), frames=3
+    )
 
 
 def press(scancode: int) -> None:
@@ -41,6 +46,14 @@ def press(scancode: int) -> None:
 def play_on(game: Game, frames: int) -> None:
     game.frames = (game.frames or 0) + frames
     game.play()
+
+
+def rest(game: Game) -> None:
+    """One turn of the loop with the events in the queue, whether a frame comes or not."""
+    game.frames = None
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    game.play()
+    game.devices.quit, game.frames = False, game._shown - 1
 
 
 def test_a_key_press_is_in_the_next_frame_and_its_latency_ends_when_that_is_shown(
@@ -102,6 +115,104 @@ def test_play_goes_on_when_the_disk_is_full(game: Game, monkeypatch: pytest.Monk
     assert len(told) == 1
     assert "recording stopped: No space left on device" in told[0]
     assert not game.window.overlay.is_recording
+    assert "No space left on device" in str(game.camera.failure)
+    assert game.camera.clips == []
+
+
+def test_recording_on_and_off_without_a_frame_says_so_and_not_the_clip_before(game: Game) -> None:
+    told: list[str] = []
+    game.camera.say = told.append
+    game.play()
+    for frames in (2, 0):
+        game.obey(Command.RECORD)
+        play_on(game, frames)
+        game.obey(Command.RECORD)
+    assert [text.split()[0] for text in told] == ["recorded", "nothing"]
+    game.camera.close()
+
+
+def test_the_mark_of_a_recording_shows_even_while_the_world_rests(game: Game) -> None:
+    game.play()
+    press(pygame.KSCAN_P)
+    press(pygame.KSCAN_F6)
+    rest(game)
+    assert game.is_paused()
+    assert game.window.overlay.is_recording
+    press(pygame.KSCAN_F6)
+    rest(game)
+    assert not game.window.overlay.is_recording
+
+
+def test_a_single_step_acts_on_what_is_held_and_not_on_what_was_done_while_paused(
+    game: Game,
+) -> None:
+    game.play()
+    press(pygame.KSCAN_W)
+    game.devices.captured = True
+    game.is_human = False  # the dummy driver has no mouse to capture
+    press(pygame.KSCAN_P)
+    rest(game)
+    press(pygame.KSCAN_A)
+    pygame.event.post(pygame.event.Event(pygame.KEYUP, scancode=pygame.KSCAN_A, mod=0))
+    pygame.event.post(pygame.event.Event(pygame.MOUSEMOTION, rel=(40, 0)))
+    press(pygame.KSCAN_PERIOD)
+    play_on(game, 1)
+    assert game.window.overlay.action == Action(frozenset({"KeyW"}))
+
+
+def test_what_was_done_right_before_a_pause_is_not_kept_for_its_end(game: Game) -> None:
+    game.play()
+    press(pygame.KSCAN_A)
+    pygame.event.post(pygame.event.Event(pygame.KEYUP, scancode=pygame.KSCAN_A, mod=0))
+    press(pygame.KSCAN_P)
+    rest(game)
+    assert game.is_paused()
+    assert game.devices.take().action == IDLE
+
+
+def test_pauses_do_not_count_as_time_of_play() -> None:
+    meter = Meter()
+    for start in (0.0, 100.0):
+        meter.interrupt()
+        for i in range(11):
+            meter.add(start + 0.05 * i, None)
+    assert meter.speed().frames_per_second == pytest.approx(20)
+
+
+def test_a_pause_interrupts_the_numbers_of_the_whole_session(game: Game) -> None:
+    game.play()
+    press(pygame.KSCAN_P)
+    rest(game)
+    time.sleep(0.5)
+    press(pygame.KSCAN_P)
+    play_on(game, 3)
+    rate = game.whole.speed().frames_per_second
+    assert rate is not None
+    assert rate > 6 / 0.5
+
+
+def test_a_screenshot_that_cannot_be_saved_is_a_note(game: Game, tmp_path: Path) -> None:
+    game.play()
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be", encoding="utf-8")
+    game.camera.place = Place(blocked, "clip")
+    game.obey(Command.SCREENSHOT)
+    assert "cannot be written" in game.window.overlay.note
+
+
+def test_a_screenshot_never_replaces_another(game: Game, tmp_path: Path) -> None:
+    game.play()
+    game.obey(Command.SCREENSHOT)
+    game.obey(Command.SCREENSHOT)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "clip_frame4.png",
+        "clip_frame4_002.png",
+    ]
+
+
+def test_a_window_is_never_larger_than_can_be_drawn(window: Window) -> None:
+    window.fit((4, 6000), 64)
+    assert window.screen.get_size() == (8192, 5)
 
 
 def test_a_screenshot_is_the_picture_without_the_numbers(game: Game, tmp_path: Path) -> None:
