@@ -241,7 +241,7 @@ def test_to_record_into_a_folder_names_the_files_after_world_and_time(
     assert len(list(Path(where).glob("drawn_*-*.mp4"))) == 1
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "a\\b", "..", "C:evil", "x" * 300])
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "a\\b", "..", "C:evil", "x" * 300])
 def test_a_worlds_name_cannot_leave_the_folder(name: str) -> None:
     path = Place().path(name)
     assert path.parent == Path("recordings")
