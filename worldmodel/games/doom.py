@@ -10,6 +10,7 @@ and the actions.
 """
 
 import contextlib
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ ACTIONS = ActionSpec(
     max_mouse_degrees=20.0,
 )
 TICS_PER_SECOND = 35
+SPAWN_TICS = 14  # the level holds a player still for as long after the spawn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +92,7 @@ class Doom:
     def close(self) -> None:
         """End the engine's process."""
         self._game.close()
+        _settings_file().unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the engine leaves an empty folder where it was started
             Path("_vizdoom").rmdir()
 
@@ -118,6 +121,11 @@ class Doom:
         return self.frame
 
 
+def _settings_file() -> Path:
+    """Where the engine keeps its settings: never shared with another process."""
+    return Path(tempfile.gettempdir()) / f"worldmodel-vizdoom-{os.getpid()}.ini"
+
+
 def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
     try:
         import vizdoom
@@ -134,7 +142,7 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
     game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
     game.set_doom_scenario_path(str(scenario))
     game.set_doom_map("map01")
-    game.set_doom_config_path(str(Path(tempfile.gettempdir()) / "worldmodel-vizdoom.ini"))
+    game.set_doom_config_path(str(_settings_file()))
     game.set_screen_resolution(vizdoom.ScreenResolution.RES_320X240)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
     game.set_depth_buffer_enabled(True)
@@ -162,6 +170,7 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
     variable = vizdoom.GameVariable
     game.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.ANGLE])
     game.set_episode_timeout(0)
+    game.set_episode_start_time(SPAWN_TICS)
     game.set_mode(vizdoom.Mode.PLAYER)
     game.init()
     return game

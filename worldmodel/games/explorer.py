@@ -20,12 +20,12 @@ BORED_AFTER = 80  # frames
 
 # What the player does for a while: share of decisions, then frames at least and at most.
 MOODS: dict[str, tuple[float, int, int]] = {
-    "wander": (0.50, 20, 70),
-    "sweep": (0.12, 8, 30),
-    "strafe": (0.14, 5, 20),
-    "retreat": (0.06, 5, 15),
-    "idle": (0.10, 8, 40),
-    "bump": (0.08, 10, 25),
+    "wander": (0.32, 20, 60),
+    "sweep": (0.16, 8, 30),
+    "strafe": (0.22, 8, 30),
+    "retreat": (0.12, 6, 24),
+    "idle": (0.10, 8, 80),
+    "bump": (0.08, 8, 20),
 }
 
 
