@@ -14,6 +14,7 @@ TINY = ModelConfig(
     buttons=4,
     context_frames=3,
     sink_frames=1,
+    frame_change=0.5,
 )
 
 

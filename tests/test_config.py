@@ -88,6 +88,7 @@ def load_bad_model(width: int) -> ModelConfig:
         buttons=4,
         context_frames=3,
         sink_frames=1,
+        frame_change=0.5,
     )
 
 

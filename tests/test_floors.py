@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "recording": {"config", "action", "files", "episodes", "video", "world"},
     "video": {"config", "files", "world"},
     "players": {"config", "action", "recording"},
-    "model": {"config"},
+    "model": {"config", "schedule"},
     "rollout": {*BASE, "model"},
     "checkpoint": BASE,
     "world": BASE,

@@ -99,6 +99,21 @@ def test_next_frames_are_what_play_draws_after_the_true_history(
     )
 
 
+def test_standing_still_on_the_grid_of_latents_is_a_fixed_point(
+    tiny_model: WorldTransformer,
+) -> None:
+    """A model that errs a little in every frame walks away without the grid, and not with it."""
+    torch.nn.init.zeros_(tiny_model.unembed.weight)
+    torch.nn.init.constant_(tiny_model.unembed.bias, 0.1)  # times frame_change: 0.05 a frame
+    past, actions = random_past(2), torch.zeros(1, 20, 6)
+    on_grid = SamplerConfig(sigmas=ONE_STEP.sigmas, renoise=True, latent_step=0.25)
+    walked = roll_out(tiny_model, ONE_STEP, past, actions)
+    stayed = roll_out(tiny_model, on_grid, past, actions)
+    assert float((walked[:, -1] - walked[:, 0]).abs().min()) > 0.9
+    assert torch.equal(stayed[:, -1], stayed[:, 0])
+    assert float((stayed[:, 0] - past[0][:, -1]).abs().max()) <= 0.125 + 0.05 + 1e-6
+
+
 def test_noise_on_the_history_is_drawn_and_told(tiny_model: WorldTransformer) -> None:
     noisy = SamplerConfig(sigmas=ONE_STEP.sigmas, renoise=True, context_sigma=0.2)
     past, actions = random_past(2), random_actions(5)

@@ -4,7 +4,15 @@ import torch
 from worldmodel.config import SamplerConfig
 from worldmodel.model.context import Context
 from worldmodel.rollout import denoise
-from worldmodel.schedule import add_noise, euler_step, sample_sigmas, sigma_grid, to_clean
+from worldmodel.schedule import (
+    add_noise,
+    euler_step,
+    residual_weight,
+    sample_sigmas,
+    sigma_grid,
+    to_clean,
+    velocity_around,
+)
 
 SHAPE = (2, 3, 4, 2, 2)
 
@@ -15,6 +23,40 @@ def test_a_velocity_leads_from_any_noise_level_to_the_clean_latents() -> None:
     torch.testing.assert_close(to_clean(noisy, noise - clean, sigmas), clean)
     landed = euler_step(noisy, noise - clean, sigmas, torch.zeros(2, 3))
     torch.testing.assert_close(landed, clean)
+
+
+def test_without_a_network_the_clean_estimate_is_the_best_guess_around_the_last_frame() -> None:
+    """Held against the conditional mean found by simulating the Gaussian and fitting a line."""
+    change, previous, count = 0.7, 0.4, 400_000
+    generator = torch.Generator().manual_seed(0)
+    clean = previous + change * torch.randn(count, generator=generator)
+    noise = torch.randn(count, generator=generator)
+    for sigma in (0.1, 0.5, 0.9):
+        noisy = (1 - sigma) * clean + sigma * noise
+        slope = float(torch.cov(torch.stack((noisy, clean)))[0, 1] / noisy.var())
+        at = torch.tensor([-1.0, 0.3, 2.0]).reshape(3, 1, 1, 1, 1)
+        level = torch.full((3, 1), sigma)
+        zero, last = torch.zeros_like(at), torch.full_like(at, previous)
+        guess = to_clean(at, velocity_around(last, at, level, change, zero), level)
+        expected = clean.mean() + slope * (at - noisy.mean())
+        torch.testing.assert_close(guess, expected, atol=0.01, rtol=0)
+
+
+def test_from_pure_noise_a_silent_network_repeats_the_last_frame() -> None:
+    previous, noise, ones = torch.randn(SHAPE), torch.randn(SHAPE), torch.ones(2, 3)
+    velocity = velocity_around(previous, noise, ones, 0.7, torch.zeros(SHAPE))
+    torch.testing.assert_close(to_clean(noise, velocity, ones), previous)
+
+
+def test_the_weight_makes_an_error_of_the_velocity_one_of_the_residual() -> None:
+    previous, noisy, residual = torch.randn(3, *SHAPE)
+    for sigmas in (torch.zeros(2, 3), torch.rand(2, 3), torch.ones(2, 3)):
+        wrong = velocity_around(previous, noisy, sigmas, 0.7, residual)
+        right = velocity_around(previous, noisy, sigmas, 0.7, torch.zeros(SHAPE))
+        error = (wrong - right).square().mean(dim=(2, 3, 4))
+        torch.testing.assert_close(
+            residual_weight(sigmas, 0.7) * error, residual.square().mean(dim=(2, 3, 4))
+        )
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0, 5.0])
@@ -62,6 +104,9 @@ def test_a_velocity_that_points_at_a_target_lands_there_on_any_grid(
 
 class NoContext:
     turns = (torch.zeros(0), torch.zeros(0))
+
+    def previous(self, latents: torch.Tensor) -> torch.Tensor:
+        raise AssertionError(latents)
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         raise AssertionError((layer, q, k, v))

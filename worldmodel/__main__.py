@@ -52,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     train = jobs.add_parser("train", help="train one stage", formatter_class=style)
     train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
     train.add_argument("--run", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)")
+    train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
     train.set_defaults(run=_train)
 
@@ -115,10 +116,12 @@ def _record(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from worldmodel.training.run import run_stage
+    from worldmodel.worlds.native import choose_device
 
     config = options.config
     folder = options.folder or Path("runs") / config.parent.name / config.stem
-    print(json.dumps(run_stage(config, folder, options.threads)))
+    device = choose_device(options.device)
+    print(json.dumps(run_stage(config, folder, options.threads, device)))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

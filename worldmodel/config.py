@@ -44,6 +44,7 @@ class ModelConfig:
     buttons: int
     context_frames: int  # the window: frames a query can see, its own included, sinks excluded
     sink_frames: int  # the first frames ever shown, which stay visible for good
+    frame_change: float  # how much latents change from frame to frame, as a standard deviation
     action_tokens: int = 1  # tokens per frame that carry its action
     feed_forward_ratio: int = 4
 
@@ -55,6 +56,8 @@ class ModelConfig:
                 f"width ({self.width}) must be a multiple of 4 x heads ({4 * self.heads}), at "
                 "least 8 a head: rotary embedding turns pairs of channels along time, rows, columns"
             )
+        if not self.frame_change > 0:
+            raise ConfigError(f"frame_change ({self.frame_change}) must be above 0")
         if self.context_frames < 2 or self.sink_frames < 0 or self.action_tokens < 1:
             raise ConfigError(
                 f"context_frames ({self.context_frames}) must be at least 2, sink_frames "
@@ -117,11 +120,17 @@ class SamplerConfig:
     sigmas: tuple[float, ...]  # from 1 (noise) to 0 (clean); one step between neighbours
     renoise: bool  # a consistency student; false: follow the velocity
     context_sigma: float = 0.0  # noise with which frames are remembered
+    latent_step: float = 0.0  # latents are rounded to multiples of it: small errors do not add up
 
     def __post_init__(self) -> None:
         falls = all(a > b for a, b in pairwise(self.sigmas))
         if len(self.sigmas) < 2 or self.sigmas[0] != 1.0 or self.sigmas[-1] != 0.0 or not falls:
             raise ConfigError(f"sigmas {list(self.sigmas)} must fall from 1.0 to 0.0")
+        if not 0 <= self.context_sigma < 1 or self.latent_step < 0:
+            raise ConfigError(
+                f"context_sigma ({self.context_sigma}) must be in [0, 1), latent_step "
+                f"({self.latent_step}) at least 0"
+            )
 
     @property
     def steps(self) -> int:

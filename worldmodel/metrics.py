@@ -7,6 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MOTION = 2.0  # mean absolute change of the picture, in levels of 255, that counts as motion
+
+
+def in_motion(frames: Tensor, before: Tensor) -> Tensor:
+    """Which frames have visibly changed since the ones before: ... h w 3 twice -> bool ..."""
+    return (frames.float() - before.float()).abs().mean(dim=(-3, -2, -1)) > MOTION
+
 
 def psnr(frames: Tensor, reference: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of every frame, in dB: f h w 3 twice -> f."""
@@ -37,7 +44,7 @@ def ssim(frames: Tensor, reference: Tensor) -> Tensor:
 
 def brightness(frames: Tensor) -> Tensor:
     """Luma (BT.601), 0 to 255: f h w 3 -> f h w."""
-    return frames.float() @ torch.tensor([0.299, 0.587, 0.114])
+    return frames.float() @ torch.tensor([0.299, 0.587, 0.114], device=frames.device)
 
 
 def sharpness(frames: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from worldmodel.config import SamplerConfig
 from worldmodel.model.context import Context, KVCache, TeacherForcing
@@ -41,6 +42,10 @@ def denoise(
     clean estimate and adds fresh noise of the next level (consistency models, arXiv 2303.01469,
     Algorithm 1). Play, evaluation and self-generated history all call this; there is no second
     sampler.
+
+    With a `latent_step`, what comes out is rounded to a grid. A player who stands still then sees
+    the very same frame again as long as the model errs by less than half a step, instead of a
+    slow random walk: what keeps a digital signal clean keeps a world in place.
     """
     x = noise()
     for sigma, next_sigma in pairwise(sampler.sigmas):
@@ -51,6 +56,8 @@ def denoise(
             x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
         else:
             x = euler_step(x, velocity, now, after)
+    if sampler.latent_step:
+        x = torch.round(x / sampler.latent_step) * sampler.latent_step
     return x
 
 
@@ -114,11 +121,18 @@ def roll_out(
     sampler: SamplerConfig,
     past: tuple[Tensor, Tensor],
     actions: Tensor,
+    label: str | None = None,
 ) -> Tensor:
-    """Play on from a past (latents b f c h w, actions b f (k+2)) with b g (k+2): b g c h w."""
+    """Play on from a past (latents b f c h w, actions b f (k+2)) with b g (k+2): b g c h w.
+
+    With a `label`, a progress bar of that name.
+    """
     rollout = Rollout(model, sampler, range(len(actions)))
     rollout.prime(*past)
-    return torch.cat([rollout.step(action) for action in actions.split(1, dim=1)], dim=1)
+    frames = tqdm(
+        actions.split(1, dim=1), desc=label, unit="frame", leave=False, disable=label is None
+    )
+    return torch.cat([rollout.step(action) for action in frames], dim=1)
 
 
 @torch.inference_mode()
@@ -139,6 +153,7 @@ def next_frames(
         return model(*packed, acts.repeat(1, 2, 1), context)[:, frames:]
 
     def noise() -> Tensor:
-        return torch.randn(latents.shape, generator=generator)
+        return torch.randn(latents.shape, generator=generator).to(latents.device)
 
-    return denoise(velocity, noise, sampler, actions, TeacherForcing(model.config, frames))
+    context = TeacherForcing(model.config, frames, device=latents.device)
+    return denoise(velocity, noise, sampler, actions, context)

@@ -33,6 +33,31 @@ def to_clean(noisy: Tensor, velocity: Tensor, sigmas: Tensor) -> Tensor:
     return noisy - broadcast(sigmas, noisy) * velocity
 
 
+def velocity_around(
+    previous: Tensor, noisy: Tensor, sigmas: Tensor, change: float, residual: Tensor
+) -> Tensor:
+    """Velocity from what a network adds to the best guess without one.
+
+    Before any network, a frame is the last frame, give or take: x₀ ~ N(previous, s²), s = `change`.
+    Given x_σ, that Gaussian has the mean m = previous + (1 − σ) s² / τ² (x_σ − (1 − σ) previous)
+    and the deviation σ s / τ, with τ² = (1 − σ)² s² + σ². The network's `residual` counts in such
+    deviations: x̂₀ = m + (σ s / τ) residual, v = (x_σ − x̂₀) / σ, written so that nothing is divided
+    by σ. It is the preconditioning of EDM (arXiv 2206.00364, §5) around the last frame: from pure
+    noise, a network that answers nought repeats that frame.
+    """
+    sigma = broadcast(sigmas, noisy)
+    keep = 1 - sigma
+    variance = (keep * change).square() + sigma.square()
+    pull = (sigma - keep * change**2) / variance
+    return pull * (noisy - keep * previous) - previous - change * variance.rsqrt() * residual
+
+
+def residual_weight(sigmas: Tensor, change: float) -> Tensor:
+    """What turns a squared error of the velocity into one of the residual: σ b f -> b f."""
+    sigma = sigmas.float()
+    return (1 - sigma).square() + (sigma / change).square()
+
+
 def euler_step(noisy: Tensor, velocity: Tensor, sigmas: Tensor, next_sigmas: Tensor) -> Tensor:
     """x_σ' = x_σ + (σ' − σ) v, the probability-flow ODE one step on."""
     return noisy + broadcast(next_sigmas - sigmas, noisy) * velocity
@@ -50,5 +75,5 @@ def sigma_grid(steps: int, shift: float = 1.0) -> Tensor:
 
 def sample_sigmas(shape: tuple[int, ...], shift: float, generator: torch.Generator) -> Tensor:
     """Independent training noise levels in [0, 1): uniform, then shifted as in `sigma_grid`."""
-    s = torch.rand(shape, generator=generator)
+    s = torch.rand(shape, generator=generator, device=generator.device)
     return shift * s / (1 + (shift - 1) * s)

@@ -11,7 +11,7 @@ from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
 from worldmodel.config import ConfigError, SamplerConfig, to_toml
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.consistency import StudentTraining
-from worldmodel.training.decoder import DecoderTraining
+from worldmodel.training.decoder import DecoderTraining, OwnPlay
 from worldmodel.training.export import WorldExport
 from worldmodel.training.loop import STATE, DivergedError, LoopConfig, UnfinishedError, train
 from worldmodel.training.run import run_stage
@@ -31,6 +31,7 @@ LOOP = LoopConfig(
     sample_every=60,
     ema_decay=0.9,
 )
+SAMPLER = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 CLIPS = ClipTraining(batch=8, frames=6, copies=2, noisy_history=0.3, own_history=0.3)
 
 
@@ -49,14 +50,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loop=replace(LOOP, steps=240),
             batch=16,
             frame_stride=2,
-        ),
-        "decoder": DecoderTraining(
-            stage="decoder",
-            data=data,
-            heldout=unseen,
-            autoencoder=root / "runs" / "autoencoder",
-            loop=replace(LOOP, steps=10),
-            batch=16,
         ),
         "teacher": TeacherTraining(
             stage="teacher",
@@ -80,6 +73,15 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loop=replace(LOOP, steps=20),
             levels=4,
         ),
+        "decoder": DecoderTraining(
+            stage="decoder",
+            data=data,
+            heldout=unseen,
+            autoencoder=root / "runs" / "autoencoder",
+            loop=replace(LOOP, steps=60),
+            batch=16,
+            own_play=OwnPlay(student=root / "runs" / "student", sampler=SAMPLER, clips=8, frames=4),
+        ),
         "world": WorldExport(
             stage="world",
             name="tiny",
@@ -88,7 +90,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             notice=root / "NOTICE",
             student=root / "runs" / "student",
             decoder=root / "runs" / "decoder",
-            sampler=SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True),
+            sampler=SAMPLER,
             frames_per_second=10.0,
             starts={f"{data}/000.safetensors@3": "the bar"},
             start_frames=6,
@@ -113,6 +115,8 @@ def test_every_stage_learns(recipe: Path) -> None:
     for stage, factor in (("autoencoder", 0.7), ("teacher", 0.8)):
         losses = metrics(recipe / "runs" / stage, "loss")
         assert sum(losses[-3:]) < factor * sum(losses[:3]), stage
+    l1 = metrics(recipe / "runs" / "decoder", "l1")
+    assert sum(l1[-3:]) < 1.2 * sum(l1[:3])  # crispness costs little of what was there
 
 
 def test_a_run_leaves_its_config_its_cost_and_pictures(recipe: Path) -> None:
@@ -126,6 +130,7 @@ def test_a_run_leaves_its_config_its_cost_and_pictures(recipe: Path) -> None:
         assert list((folder / "samples").glob("*.png"))
     assert list((recipe / "runs" / "student" / "samples").glob("*.mp4"))
     assert metrics(recipe / "runs" / "student", "next_2")
+    assert metrics(recipe / "runs" / "decoder", "played_sharpness")
 
 
 def test_the_exported_world_plays_what_was_trained(recipe: Path) -> None:

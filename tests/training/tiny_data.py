@@ -27,6 +27,7 @@ MODEL = ModelConfig(
     buttons=2,
     context_frames=5,
     sink_frames=1,
+    frame_change=0.5,
 )
 
 

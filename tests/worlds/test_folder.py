@@ -62,10 +62,10 @@ def test_an_unknown_key_or_a_contradiction_in_world_toml_is_named(tmp_path: Path
     with pytest.raises(ConfigError, match=r"world\.toml: unknown key 'license'"):
         read_world_file(folder)
     edit(folder, "license = ", "licence = ")
-    edit(folder, "format = 1", "format = 9")
-    with pytest.raises(ConfigError, match=r"format = 9: this version reads format 1"):
+    edit(folder, "format = 2", "format = 9")
+    with pytest.raises(ConfigError, match=r"format = 9: this version reads format 2"):
         read_world_file(folder)
-    edit(folder, "format = 9", "format = 1")
+    edit(folder, "format = 9", "format = 2")
     edit(folder, "latent_width = 4", "latent_width = 8")
     with pytest.raises(ConfigError, match="the autoencoder makes latents"):
         read_world_file(folder)

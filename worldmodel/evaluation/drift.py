@@ -73,7 +73,7 @@ def measure_drift(
     start = torch.cat([clip.frames for clip in pasts]), torch.cat([c.actions for c in pasts])
     real, acts = torch.cat([c.frames for c in reals]), torch.cat([c.actions for c in reals])
     primed = encode_frames(autoencoder, start[0]), start[1]
-    latents = roll_out(subject.model, subject.sampler, primed, acts)
+    latents = roll_out(subject.model, subject.sampler, primed, acts, f"{play} play")
     made = decode_latents(autoencoder, latents)
     low, high = _range_of_frames(reference_frames=real)
     looks = torch.stack((_brightness(made), _detail(made)), dim=-1)

@@ -1,11 +1,13 @@
 """What was done, read from what is seen: an inverse-dynamics model of real frames.
 
-A small convolutional network sees four consecutive frames and says which buttons were held and how
-far the view turned between the second and the third. Trained on real frames only, it judges
-generated ones: where it reads the same actions there, the world obeys its player. Its features also
-serve as the space of the Fréchet distance, stated as such wherever that number is printed.
+A small network sees four consecutive frames and says which buttons were held and how far the view
+turned between the second and the third. It compares every frame with the next one displaced by a
+few pixels (the correlation layer of FlowNetC, arXiv 1504.06852, §3), because motion is what it is
+asked about. Trained on real frames only, it judges generated ones: where it reads the same actions
+there, the world obeys its player. Its features also serve as the space of the Fréchet distance,
+stated as such wherever that number is printed.
 
-Letters: f frames, h w rows, columns, k buttons, d features.
+Letters: f frames, h w rows, columns (y x at half that), k buttons, d features, s displacements.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,9 @@ from tqdm import trange
 from worldmodel.model.autoencoder import to_tensor
 
 WINDOW = 4  # frames; the action in question led to the third of them
-WIDTHS = (32, 64, 96, 128)
+LOOK = 24  # channels of one frame's own features
+REACH = (1, 9)  # displacements down and across, in steps of two pixels, either way
+WIDTHS = (64, 96, 128)
 FEATURES = 128
 HELD = 0.5  # a button's entry in an action vector above which it was held
 
@@ -29,26 +33,54 @@ class InverseDynamics(nn.Module):
 
     def __init__(self, buttons: int, height: int, width: int) -> None:
         super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(3, LOOK, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(LOOK, LOOK, 3, padding=1),
+        )
+        displacements = (2 * REACH[0] + 1) * (2 * REACH[1] + 1)
         layers: list[nn.Module] = []
-        incoming = 3 * WINDOW
+        incoming = (WINDOW - 1) * displacements + LOOK
         for outgoing in WIDTHS:
             layers += [nn.Conv2d(incoming, outgoing, 3, stride=2, padding=1), nn.ReLU()]
             incoming = outgoing
         self.see = nn.Sequential(*layers)
-        shrink = 2 ** len(WIDTHS)
+        shrink = 2 ** (1 + len(WIDTHS))
         cells = -(-height // shrink) * -(-width // shrink)
         self.think = nn.Linear(incoming * cells, FEATURES)
         self.answer = nn.Linear(FEATURES, buttons + 1)
 
     def features(self, windows: Tensor) -> Tensor:
         """uint8 b 4 h w 3 -> b d."""
-        pixels = to_tensor(windows.flatten(0, 1)).unflatten(0, windows.shape[:2]).flatten(1, 2)
-        return F.relu(self.think(self.see(pixels).flatten(1)))
+        seen = self.look(to_tensor(windows.flatten(0, 1))).unflatten(0, windows.shape[:2])
+        motion = correlation(seen[:, :-1].flatten(0, 1), seen[:, 1:].flatten(0, 1), REACH)
+        motion = motion.unflatten(0, (len(windows), WINDOW - 1)).flatten(1, 2)
+        together = torch.cat((motion, F.relu(seen[:, 2])), dim=1)
+        return F.relu(self.think(self.see(together).flatten(1)))
 
     def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 b 4 h w 3 -> logits b k, turn b."""
         answer = self.answer(self.features(windows))
         return answer[:, :-1], answer[:, -1]
+
+
+def correlation(one: Tensor, other: Tensor, reach: tuple[int, int]) -> Tensor:
+    """Likeness, in [-1, 1], of each place in `one` and the places around it in `other`.
+
+    b d y x twice, as far as `reach` down and across -> b s y x, all displacements in reading order.
+    """
+    one, other = (F.normalize(x, dim=1) for x in (one, other))
+    down, across = reach
+    height, width = one.shape[-2:]
+    padded = F.pad(other, (across, across, down, down))
+    return torch.stack(
+        [
+            (one * padded[..., i : i + height, j : j + width]).sum(dim=1)
+            for i in range(2 * down + 1)
+            for j in range(2 * across + 1)
+        ],
+        dim=1,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +102,7 @@ def windows_of(clips: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], Te
 
 
 def train_inverse_dynamics(
-    clips: Sequence[tuple[Tensor, Tensor]], steps: int = 2500, batch: int = 96
+    clips: Sequence[tuple[Tensor, Tensor]], steps: int = 2500, batch: int = 64
 ) -> InverseDynamics:
     """Fit on real clips of frames f h w 3 and action vectors f (k+2)."""
     windows, actions = windows_of(clips)

@@ -11,12 +11,11 @@ from torch import Tensor
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
 from worldmodel.evaluation.real import Clips
 from worldmodel.evaluation.subject import Subject
-from worldmodel.metrics import frechet_distance, psnr, sharpness, ssim
+from worldmodel.metrics import frechet_distance, in_motion, psnr, sharpness, ssim
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
 from worldmodel.rollout import next_frames, roll_out
 
 HORIZONS = (1, 8, 16, 32, 64)
-MOTION = 2.0  # mean absolute change of the real picture, of 255, that counts as motion
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def measure_next_frame(
     """The last frame of every clip, given all frames before it."""
     latents = encode_frames(autoencoder, clips.frames)
     real, before = clips.frames[:, -1], clips.frames[:, -2]
-    moving = (real.float() - before.float()).abs().mean(dim=(1, 2, 3)) > MOTION
+    moving = in_motion(real, before)
     limit = decode_latents(autoencoder, latents[:, -1:])[:, 0]
     drawn = {}
     for subject in subjects:
@@ -95,6 +94,7 @@ def measure_rollout(
         subject.sampler,
         (latents, clips.actions[:, :past]),
         clips.actions[:, past:],
+        f"rollout, {subject.name}",
     )
     frames = decode_latents(autoencoder, played)
     real = clips.frames[:, past:]

@@ -62,7 +62,7 @@ class EvaluationPlan:
     seed: int
     teacher_steps: int
     next_clips: int = 320
-    judge_clips: int = 240  # of real play, that the inverse-dynamics model learns from
+    judge_clips: int = 400  # of real play, that the inverse-dynamics model learns from
     judge_steps: int = 2500
 
 

@@ -32,6 +32,12 @@ class Context(Protocol):
     def turns(self) -> tuple[Tensor, Tensor]:
         """Cosines and sines t e/2 of the positions of the tokens that are passed in."""
 
+    def previous(self, latents: Tensor) -> Tensor:
+        """The frame before each one passed in, as remembered; nought before the first: b f c h w.
+
+        The transformer calls it once a pass, with the latents of that pass.
+        """
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Turned queries and keys, values: b n t e each -> what was attended to, b n t e."""
 
@@ -56,6 +62,10 @@ class Clip:
         self.config = config
         self.turns = turns(config, torch.arange(frames), device)
         self.hidden = _over_tokens(~visible(config, frames), config).to(device)
+
+    def previous(self, latents: Tensor) -> Tensor:
+        """The clip, one frame later."""
+        return _one_later(latents)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Causal attention over the clip."""
@@ -83,6 +93,10 @@ class TeacherForcing:
         past = visible(config, frames) & ~torch.eye(frames, dtype=torch.bool)
         self.hidden = _over_tokens(~past, config).to(device)
 
+    def previous(self, latents: Tensor) -> Tensor:
+        """The clean half, one frame later, for both kinds of frames."""
+        return _one_later(latents[:, : self.frames]).repeat(1, 1 + self.copies, 1, 1, 1)
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Both kinds of frames; t = (1 + copies) f p."""
         p = self.config.tokens_per_frame
@@ -104,9 +118,9 @@ class TeacherForcing:
 class KVCache:
     """Keys and values of the sinks and of the last frames, in preallocated slots.
 
-    Each pass over a frame overwrites that frame's slot, so the last pass before `advance` (the
-    clean one) is what later frames see. The slots fill from the front, sinks first, then a ring:
-    what is valid is always a prefix, so attention needs no mask and memory never grows.
+    Each pass over a frame overwrites that frame's slot and its latents, so the last pass before
+    `advance` (the clean one) is what later frames see. The slots fill from the front, sinks first,
+    then a ring: what is valid is always a prefix, so attention needs no mask, memory never grows.
     """
 
     def __init__(
@@ -126,12 +140,19 @@ class KVCache:
         self.sink_k = self.k[..., :sink_tokens, :].clone()  # as they came, never moved
         self.now = 0
         self.turns = turns(config, torch.tensor([0]), device)
+        self._last = torch.zeros(batch, 1, *config.latent_shape, device=device)
+        self._current = self._last
 
     @property
     def slot(self) -> int:
         """Where the current frame is kept."""
         sinks, ring = self.config.sink_frames, self.config.context_frames
         return self.now if self.now < sinks else sinks + (self.now - sinks) % ring
+
+    def previous(self, latents: Tensor) -> Tensor:
+        """The frame that was kept last."""
+        self._current = latents
+        return self._last
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep the current frame in its slot and attend to everything kept."""
@@ -150,11 +171,17 @@ class KVCache:
         if self.now < config.sink_frames:
             here = slice(self.now * p, (self.now + 1) * p)
             self.sink_k[..., here, :] = self.k[..., here, :]
+        self._last = self._current
         self.now += 1
         self.turns = turns(config, torch.tensor([self.now]), self.device)
         if config.sink_frames and pinned_time(config, 0, self.now) > 0:
             tokens = config.sink_frames * p
             self.k[..., :tokens, :] = _pin_sinks(config, self.sink_k, self.now)
+
+
+def _one_later(latents: Tensor) -> Tensor:
+    """Latents b f c h w moved on by one frame, the first nought."""
+    return torch.cat((torch.zeros_like(latents[:, :1]), latents[:, :-1]), dim=1)
 
 
 def _over_tokens(mask: Tensor, config: ModelConfig) -> Tensor:

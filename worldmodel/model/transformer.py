@@ -1,8 +1,10 @@
 """A causal diffusion transformer over frames of latents.
 
-A frame is a few tokens: its action, then one per latent position. Noise level and action also
-modulate every layer (adaLN, arXiv 2212.09748), frame by frame; all layers' modulations come from
-one product. There is no branch for training, priming or play: `Context` makes the difference.
+A frame is a few tokens: its action, then one per latent position, which shows the noisy latent and
+the last frame's. What comes out counts from the last frame too (`schedule.velocity_around`), so the
+network has to explain only what has changed. Noise level and action also modulate every layer
+(adaLN, arXiv 2212.09748), frame by frame; all layers' modulations come from one product. There is
+no branch for training, priming or play: `Context` makes the difference.
 
 Letters: b batch, f frames, c h w latents, k buttons, p tokens a frame, t = f p tokens, n heads,
 e head width, m action tokens, d model width, l layers.
@@ -19,6 +21,7 @@ from worldmodel.config import ModelConfig
 from worldmodel.model.action_encoder import ActionEncoder
 from worldmodel.model.context import Context
 from worldmodel.model.rotary import turn
+from worldmodel.schedule import velocity_around
 
 MODULATIONS = 6  # shift, scale, gate of attention; shift, scale, gate of the feed-forward layer
 SIGMA_FEATURES = 128
@@ -99,6 +102,7 @@ class WorldTransformer(nn.Module):
         self.config = config
         d = config.width
         self.embed_latent = nn.Linear(config.latent_channels, d)
+        self.embed_previous = nn.Linear(config.latent_channels, d, bias=False)
         self.embed_position = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame, d))
         self.embed_sigma = SigmaEncoder(d)
         self.embed_action = ActionEncoder(config.buttons, config.action_tokens, d)
@@ -109,6 +113,7 @@ class WorldTransformer(nn.Module):
         for layer in (self.modulate, self.modulate_out, self.unembed):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.embed_previous.weight)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -119,7 +124,9 @@ class WorldTransformer(nn.Module):
         """Latents b f c h w, sigmas b f, actions b f (k+2) -> velocity b f c h w, fp32."""
         height, m = latents.shape[-2], self.config.action_tokens
         act = self.embed_action(actions.to(self.dtype))
+        previous = context.previous(latents)
         x = self.embed_latent(rearrange(latents.to(self.dtype), "b f c h w -> b f (h w) c"))
+        x = x + self.embed_previous(rearrange(previous.to(self.dtype), "b f c h w -> b f (h w) c"))
         x = torch.cat((act.to(x.dtype), x), dim=2) + self.embed_position.to(x.dtype)
 
         condition = F.silu(self.embed_sigma(sigmas) + act.mean(dim=2))
@@ -133,4 +140,5 @@ class WorldTransformer(nn.Module):
 
         shift, scale = self.modulate_out(condition)[:, :, None].chunk(2, dim=-1)
         y = self.unembed(torch.addcmul(shift, normalise(x[:, :, m:]), 1 + scale))
-        return rearrange(y, "b f (h w) c -> b f c h w", h=height).float()
+        residual = rearrange(y, "b f (h w) c -> b f c h w", h=height).float()
+        return velocity_around(previous, latents, sigmas, self.config.frame_change, residual)

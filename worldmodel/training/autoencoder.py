@@ -19,6 +19,7 @@ from torch import Tensor
 from worldmodel.config import AutoencoderConfig
 from worldmodel.metrics import psnr
 from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames, to_tensor
+from worldmodel.model.context import Device
 from worldmodel.training.data import load_frames
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.samples import save_grid
@@ -42,13 +43,13 @@ class AutoencoderTraining:
 class AutoencoderStage:
     """Holds the frames and the model; gives the loop its loss."""
 
-    def __init__(self, config: AutoencoderTraining) -> None:
+    def __init__(self, config: AutoencoderTraining, device: Device = "cpu") -> None:
         self.config = config
         size = (config.model.frame_height, config.model.frame_width)
-        self.frames = load_frames(config.data, config.frame_stride, *size)
-        self.heldout = load_frames(config.heldout, 31, *size)[:256]
+        self.frames = load_frames(config.data, config.frame_stride, *size).to(device)
+        self.heldout = load_frames(config.heldout, 31, *size)[:256].to(device)
         torch.manual_seed(config.loop.seed)
-        self.student = channels_last(Autoencoder(config.model))
+        self.student = channels_last(Autoencoder(config.model).to(device))
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
 
     def compile(self) -> None:
@@ -57,12 +58,9 @@ class AutoencoderStage:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction loss of one batch."""
         del step
-        index = torch.randint(len(self.frames), (self.config.batch,), generator=generator)
-        pixels = to_tensor(self.frames[index]).to(memory_format=torch.channels_last)
-        latents = self.student.encode(pixels)
-        strength = self.config.latent_noise * torch.rand(len(index), 1, 1, 1, generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        decoded = self.student.decode(latents + strength * noise).float()
+        pixels = draw_frames(self.frames, self.config.batch, generator)
+        latents = disturb(self.student.encode(pixels), self.config.latent_noise, generator)
+        decoded = self.student.decode(latents).float()
         absolute = F.l1_loss(decoded, pixels)
         edges = gradient_loss(decoded, pixels)
         return absolute + self.config.gradient_weight * edges, {"l1": absolute, "gradient": edges}
@@ -72,8 +70,21 @@ class AutoencoderStage:
         """Unseen frames above their reconstructions; PSNR of each and their mean."""
         pixels = to_tensor(self.heldout).to(memory_format=torch.channels_last)
         decoded = to_frames(self.ema.decode(self.ema.encode(pixels)))
-        save_grid(folder / f"{step:06d}.png", [self.heldout[:12].numpy(), decoded[:12].numpy()])
+        save_grid(folder / f"{step:06d}.png", [self.heldout[:12], decoded[:12]])
         return {"heldout_psnr": float(psnr(decoded, self.heldout).mean())}
+
+
+def draw_frames(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Some of the frames uint8 b h w 3, as `to_tensor` shows them: count 3 h w."""
+    index = torch.randint(len(frames), (count,), generator=generator, device=generator.device)
+    return to_tensor(frames[index]).to(memory_format=torch.channels_last)
+
+
+def disturb(latents: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Latents b c h w with noise, of up to `strength` times their own spread."""
+    device = generator.device
+    level = strength * torch.rand(len(latents), 1, 1, 1, generator=generator, device=device)
+    return latents + level * torch.randn(latents.shape, generator=generator, device=device)
 
 
 def gradient_loss(decoded: Tensor, pixels: Tensor) -> Tensor:

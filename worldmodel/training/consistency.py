@@ -7,8 +7,8 @@ for every frame, drawn from 0 … N−1 (the last interval, which ends in the da
     x_r = x_s + (σ_{i+1} − σ_i) v_φ(x_s, σ_i)        one online ODE step of the frozen teacher φ
     L   = || f_θ(x_s, σ_i) − sg f_θ⁻(x_r, σ_{i+1}) ||²,   f(x, σ) = x − σ v(x, σ)
 
-with θ⁻ the moving average of θ. At σ_N = 0, f is the identity: the loss is anchored in the data.
-σ and its differences are fp32 throughout.
+with θ⁻ the moving average of θ, errors weighed as in stage 1 where little moves. At σ_N = 0, f is
+the identity: the loss is anchored in the data. σ and its differences are fp32 throughout.
 """
 
 import copy
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, ModelConfig
-from worldmodel.model.context import TeacherForcing
+from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, euler_step, sigma_grid, to_clean
 from worldmodel.training.data import LatentEpisodes
@@ -35,6 +35,7 @@ from worldmodel.training.teacher_forcing import (
     check_shapes,
     draw_clip,
     packed_velocity,
+    stillness_weight,
 )
 
 
@@ -86,19 +87,21 @@ def consistency_loss(
 class StudentStage:
     """Three transformers of one shape: the student, its average, the frozen teacher."""
 
-    def __init__(self, config: StudentTraining, folder: Path) -> None:
+    def __init__(self, config: StudentTraining, folder: Path, device: Device = "cpu") -> None:
         self.config = config
-        self.autoencoder = load_autoencoder(config.autoencoder)
-        check_shapes(config.actions, config.model, self.autoencoder)
+        self.autoencoder = load_autoencoder(config.autoencoder).to(device)
+        check_shapes(config.actions, config.model, config.clips, self.autoencoder)
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
         self.packed: PackedForward = packed_velocity
-        self.teacher = load_transformer(config.teacher, config.model)
+        self.teacher = load_transformer(config.teacher, config.model).to(device)
         self.student = copy.deepcopy(self.teacher).requires_grad_(requires_grad=True)
         self.ema = copy.deepcopy(self.teacher)
-        self.grid = sigma_grid(config.levels, config.level_shift)
-        self.context = TeacherForcing(config.model, config.clips.frames, config.clips.copies)
+        self.grid = sigma_grid(config.levels, config.level_shift).to(device)
+        self.context = TeacherForcing(
+            config.model, config.clips.frames, config.clips.copies, device
+        )
         self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
 
     def compile(self) -> None:
@@ -106,13 +109,14 @@ class StudentStage:
         self.packed = torch.compile(packed_velocity)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Consistency loss of a batch; the first frame, which nothing leads to, does not count."""
+        """Consistency loss of a batch, of the same frames as the teacher's."""
         del step
         clips = self.config.clips
         clip = draw_clip(self.packed, self.student, self.data, clips, generator)
         shape = (clips.batch, clips.copies, *clip.clean.shape[1:])
-        noise = torch.randn(shape, generator=generator)
-        index = torch.randint(self.config.levels, shape[:3], generator=generator)
+        noise = torch.randn(shape, generator=generator, device=generator.device)
+        levels = self.config.levels
+        index = torch.randint(levels, shape[:3], generator=generator, device=generator.device)
         error = consistency_loss(
             self.packed,
             self.student,
@@ -123,9 +127,11 @@ class StudentStage:
             index,
             noise,
             self.context,
-        )[:, :, 1:]
-        first = error.detach()[index[:, :, 1:] == 0].mean()
-        return error.mean(), {"from_noise": first}
+        )
+        error = error * stillness_weight(clip.clean, self.config.model.frame_change)[:, None]
+        first = 1 + self.config.model.sink_frames
+        error, index = error[:, :, first:], index[:, :, first:]
+        return error.mean(), {"from_noise": error.detach()[index == 0].mean()}
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Roll out on unseen episodes with the averaged weights; write a picture."""

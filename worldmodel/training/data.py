@@ -41,13 +41,17 @@ class LatentEpisodes:
 
     latents: Tensor  # total c h w, float16
     actions: Tensor  # total (k+2), float32
-    starts: Tensor  # first frame of each episode, and the total at the end
+    starts: Tensor  # first frame of each episode, and the total at the end; on the CPU
 
     @classmethod
     def encode(
         cls, folder: Path, autoencoder: Autoencoder, spec: ActionSpec, cache: Path
     ) -> "LatentEpisodes":
-        """Encode `folder`, or read what an earlier call with the same weights left in `cache`."""
+        """Encode `folder`, or read what an earlier call with the same weights left in `cache`.
+
+        They end on the autoencoder's device.
+        """
+        device = next(autoencoder.parameters()).device
         paths = find_episodes(folder)
         stamp = {
             "episodes": _hash_files(paths),
@@ -57,19 +61,21 @@ class LatentEpisodes:
         if cache.exists():
             tensors, header = load_tensors(cache)
             if header == stamp:
-                return cls(tensors["latents"], tensors["actions"], tensors["starts"])
+                return cls(
+                    tensors["latents"].to(device), tensors["actions"].to(device), tensors["starts"]
+                )
         parts, actions, starts = [], [], [0]
         for path in tqdm(paths, desc="latents", unit="episode", leave=False):
             episode = load_episode(path)
             frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
-            with torch.autocast("cpu", torch.bfloat16):
-                parts.append(encode_frames(autoencoder, frames)[0].half())
+            with torch.autocast(device.type, torch.bfloat16):
+                parts.append(encode_frames(autoencoder, frames)[0].half().cpu())
             actions.append(torch.from_numpy(spec.encode(episode.actions)))
             starts.append(starts[-1] + len(episode))
         found = cls(torch.cat(parts), torch.cat(actions), torch.tensor(starts))
         tensors = {"latents": found.latents, "actions": found.actions, "starts": found.starts}
         save_tensors(cache, tensors, stamp)
-        return found
+        return cls(found.latents.to(device), found.actions.to(device), found.starts)
 
     def clips(
         self, batch: int, frames: int, sinks: int, generator: torch.Generator
@@ -80,7 +86,7 @@ class LatentEpisodes:
         right before the others, as at the start of play; in the rest from any earlier moment of
         the episode, as after an hour of play.
         """
-        index = self.clip_index(batch, frames, sinks, generator)
+        index = self.clip_index(batch, frames, sinks, generator).to(self.latents.device)
         return self.latents[index].float(), self.actions[index]
 
     def clip_index(self, batch: int, frames: int, sinks: int, generator: torch.Generator) -> Tensor:
@@ -89,12 +95,14 @@ class LatentEpisodes:
         places = (lengths - frames + 1).clamp(min=0)
         if not int(places.sum()):
             raise ConfigError(f"no episode is as long as a clip of {frames} frames")
-        episode = torch.multinomial(places.double(), batch, replacement=True, generator=generator)
-        offset = (torch.rand(batch, generator=generator) * places[episode]).long()
+        device = generator.device
+        weights = places.to(device, torch.float32)
+        episode = torch.multinomial(weights, batch, replacement=True, generator=generator).cpu()
+        rolls = torch.rand(3, batch, generator=generator, device=device).cpu()
+        offset = (rolls[0] * places[episode]).long()
         first = self.starts[episode] + offset
         index = first[:, None] + torch.arange(frames)
-        jump = (torch.rand(batch, generator=generator) * (offset + 1)).long()
-        jump *= (torch.rand(batch, generator=generator) < 0.5).long()
+        jump = (rolls[1] * (offset + 1)).long() * (rolls[2] < 0.5).long()
         index[:, :sinks] -= jump[:, None]
         return index
 
@@ -115,5 +123,5 @@ def _hash_encoder(autoencoder: Autoencoder) -> str:
     digest = hashlib.sha256()
     for name, tensor in autoencoder.state_dict().items():
         if not name.startswith("decoder."):
-            digest.update(tensor.contiguous().float().numpy().tobytes())
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

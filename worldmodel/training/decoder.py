@@ -1,4 +1,4 @@
-"""Stage 0b: a crisper decoder for a finished autoencoder, its encoder and latents untouched.
+"""The decoder's own stage: a crisper one for finished latents, which stay as they are.
 
 A reconstruction loss alone answers "some grain, I cannot tell which" with none at all. Here every
 patch of the picture must also have as much detail as the real one, wherever it is, and a patch
@@ -8,8 +8,12 @@ VQGAN, arXiv 2012.09841):
     L_decoder = |x̂ − x| + λ |∇x̂ − ∇x| + κ |mean_patch |∇x̂| − mean_patch |∇x|| − μ D(x̂)
     L_critic  = max(0, 1 − D(x)) + max(0, 1 + D(x̂))
 
-Since the latents stay what they are, transformers trained on them keep working; so this can run
-beside their training or after it.
+Since the latents stay what they are, transformers trained on them keep working.
+
+With `[own_play]` part of every batch are latents that a student drew in play, whose uncertainty
+shows as blur: the decoder learns which crisp picture such latents stand for. They are paired with
+the real frames, which count less the longer the student has been playing without them; the critic
+judges all alike.
 """
 
 import copy
@@ -17,18 +21,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from tqdm import tqdm
 
+from worldmodel.config import ConfigError, SamplerConfig, load_config, require_positive
+from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
 from worldmodel.metrics import psnr, sharpness
-from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames, to_tensor
-from worldmodel.training.autoencoder import gradient_loss
+from worldmodel.model.autoencoder import (
+    Autoencoder,
+    channels_last,
+    encode_frames,
+    to_frames,
+    to_tensor,
+)
+from worldmodel.model.context import Device
+from worldmodel.rollout import roll_out
+from worldmodel.training.autoencoder import disturb, draw_frames, gradient_loss
+from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.data import load_frames
-from worldmodel.training.loop import LoopConfig
-from worldmodel.training.runs import load_autoencoder
+from worldmodel.training.loop import CONFIG, LoopConfig
+from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.samples import save_grid
+
+PLAY_BATCH = 64  # rollouts side by side
+HALF_TRUE = 4  # frames of play after which the real frame counts half
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnPlay:
+    """Rollouts of a student on the data's actions, for the decoder to learn from."""
+
+    student: Path  # the run of stage 2
+    sampler: SamplerConfig
+    clips: int = 1200
+    frames: int = 24  # of each clip, after a full context of true ones
+    share: float = 0.5  # of a batch
+
+    def __post_init__(self) -> None:
+        require_positive(self, "clips", "frames")
+        if not 0 <= self.share < 1:
+            raise ConfigError(f"share ({self.share}) must be at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +83,7 @@ class DecoderTraining:
     detail_weight: float = 1.0  # κ
     critic_weight: float = 0.1  # μ
     critic_width: int = 48
+    own_play: OwnPlay | None = None
 
 
 class PatchCritic(nn.Module):
@@ -79,19 +116,92 @@ class CriticisedAutoencoder(nn.Module):
         self.autoencoder, self.critic = autoencoder, critic
 
 
+@dataclass(frozen=True, slots=True)
+class PlayedFrames:
+    """What a student drew, and the real frames that its actions led to."""
+
+    latents: Tensor  # b c h w
+    frames: Tensor  # uint8 b h w 3
+    weights: Tensor  # b, how much the real frame still says
+
+    @classmethod
+    @torch.no_grad()
+    def play(cls, config: OwnPlay, autoencoder: Autoencoder, data: Path) -> "PlayedFrames":
+        """Roll the student out on stretches of the data's episodes, all episodes alike."""
+        if not (config.student / CONFIG).is_file():
+            raise ConfigError(f"{config.student}: no run of the stage `student`; train it first")
+        training = load_config(StudentTraining, config.student / CONFIG)
+        device = next(autoencoder.parameters()).device
+        student = load_transformer(config.student, training.model).to(device)
+        past = training.model.context_frames + training.model.sink_frames
+        paths, rng = find_episodes(data), np.random.default_rng(0)
+        stretches: list[Episode] = []
+        for path in rng.permutation(np.asarray(paths, object)):
+            stretches += _stretches(load_episode(path), past + config.frames, rng)
+            if len(stretches) >= config.clips:
+                break
+        if not stretches:
+            raise EpisodeError(f"{data}: no episode is as long as {past + config.frames} frames")
+        stretches, latents, frames = stretches[: config.clips], [], []
+        batches = range(0, len(stretches), PLAY_BATCH)
+        for first in tqdm(batches, desc="the student's play", unit="batch", leave=False):
+            part = stretches[first : first + PLAY_BATCH]
+            shown = torch.from_numpy(np.stack([stretch.frames for stretch in part]))
+            acts = torch.from_numpy(
+                np.stack([training.actions.encode(stretch.actions) for stretch in part])
+            ).to(device)
+            primed = encode_frames(autoencoder, shown[:, :past]), acts[:, :past]
+            latents.append(roll_out(student, config.sampler, primed, acts[:, past:]).flatten(0, 1))
+            frames.append(shown[:, past:].flatten(0, 1))
+        fade = 0.5 ** (torch.arange(config.frames) / HALF_TRUE)
+        played = torch.cat(latents).clone()
+        weights = fade.repeat(len(played) // config.frames)
+        return cls(played, torch.cat(frames).to(device), weights.to(device))
+
+
+def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[Episode]:
+    """A few stretches of an episode, one for every three lengths that it has."""
+    count, last = len(episode) // (3 * length), len(episode) - length
+    if last < 0:
+        return []
+    return [
+        Episode(
+            frames=episode.frames[first : first + length].copy(),  # a view would keep the episode
+            actions=list(episode.actions[first : first + length]),
+            frames_per_second=episode.frames_per_second,
+            buttons=episode.buttons,
+        )
+        for first in rng.integers(0, last + 1, size=max(1, count)).tolist()
+    ]
+
+
+def _check_latents(student: Path, autoencoder: Path) -> None:
+    """Refuse a student that draws the latents of another autoencoder."""
+    if (student / CONFIG).is_file():
+        drawn = load_config(StudentTraining, student / CONFIG).autoencoder
+        if drawn.resolve() != autoencoder.resolve():
+            raise ConfigError(
+                f"{student} draws the latents of {drawn}; this decoder is for {autoencoder}"
+            )
+
+
 class DecoderStage:
     """Holds the frames and the models; gives the loop its loss."""
 
-    def __init__(self, config: DecoderTraining) -> None:
+    def __init__(self, config: DecoderTraining, device: Device = "cpu") -> None:
         self.config = config
-        autoencoder = load_autoencoder(config.autoencoder)
+        autoencoder = load_autoencoder(config.autoencoder).to(device)
         autoencoder.decoder.requires_grad_(requires_grad=True)
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
-        self.frames = load_frames(config.data, config.frame_stride, *size)
-        self.heldout = load_frames(config.heldout, 31, *size)[:256]
+        self.frames = load_frames(config.data, config.frame_stride, *size).to(device)
+        self.heldout = load_frames(config.heldout, 31, *size)[:256].to(device)
+        self.played: PlayedFrames | None = None
+        if config.own_play:
+            _check_latents(config.own_play.student, config.autoencoder)
+            self.played = PlayedFrames.play(config.own_play, autoencoder, config.data)
         torch.manual_seed(config.loop.seed)
         self.student = channels_last(
-            CriticisedAutoencoder(autoencoder, PatchCritic(config.critic_width))
+            CriticisedAutoencoder(autoencoder, PatchCritic(config.critic_width).to(device))
         )
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
 
@@ -102,23 +212,37 @@ class DecoderStage:
         """Both players' losses in one sum: neither's gradient reaches the other's weights."""
         del step
         autoencoder, critic = self.student.autoencoder, self.student.critic
-        index = torch.randint(len(self.frames), (self.config.batch,), generator=generator)
-        pixels = to_tensor(self.frames[index]).to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            latents = autoencoder.encode(pixels)
-        strength = self.config.latent_noise * torch.rand(len(index), 1, 1, 1, generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        decoded = autoencoder.decode(latents + strength * noise).float()
+        pixels, latents, weights = self._draw(generator)
+        decoded = autoencoder.decode(latents).float()
         frozen = {name: weight.detach() for name, weight in critic.named_parameters()}
         fooled = functional_call(critic, frozen, (decoded,)).float().mean()
-        absolute = F.l1_loss(decoded, pixels)
-        edges = gradient_loss(decoded, pixels)
+        weight = weights[:, None, None, None]
+        absolute = (weight * (decoded - pixels).abs()).mean()
+        edges = gradient_loss(weight * decoded, weight * pixels)
         real, made = critic(pixels).float(), critic(decoded.detach()).float()
         judged = F.relu(1 - real).mean() + F.relu(1 + made).mean()
-        detail = detail_loss(decoded, pixels)
+        detail = detail_loss(decoded, pixels, weight)
         whole = absolute + self.config.gradient_weight * edges + judged
         whole = whole + self.config.detail_weight * detail - self.config.critic_weight * fooled
         return whole, {"l1": absolute, "detail": detail, "critic": judged}
+
+    @torch.no_grad()
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Real frames b 3 h w, latents b c h w to decode, how much each real frame says b."""
+        played = (
+            round(self.config.batch * self.config.own_play.share) if self.config.own_play else 0
+        )
+        pixels = draw_frames(self.frames, self.config.batch - played, generator)
+        latents = self.student.autoencoder.encode(pixels)
+        latents = disturb(latents, self.config.latent_noise, generator)
+        weights = torch.ones(len(pixels), device=pixels.device)
+        if self.played is None:
+            return pixels, latents, weights
+        count = len(self.played.frames)
+        index = torch.randint(count, (played,), generator=generator, device=generator.device)
+        pixels = torch.cat((pixels, to_tensor(self.played.frames[index])))
+        latents = torch.cat((latents, self.played.latents[index]))
+        return pixels, latents, torch.cat((weights, self.played.weights[index]))
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
@@ -126,18 +250,33 @@ class DecoderStage:
         pixels = to_tensor(self.heldout).to(memory_format=torch.channels_last)
         model = self.ema.autoencoder
         decoded = to_frames(model.decode(model.encode(pixels)))
-        save_grid(folder / f"{step:06d}.png", [self.heldout[:12].numpy(), decoded[:12].numpy()])
-        sharp = sharpness(decoded).mean() / sharpness(self.heldout).mean()
-        return {
+        save_grid(folder / f"{step:06d}.png", [self.heldout[:12], decoded[:12]])
+        figures = {
             "heldout_psnr": float(psnr(decoded, self.heldout).mean()),
-            "heldout_sharpness": float(sharp),
+            "heldout_sharpness": float(sharpness(decoded).mean() / sharpness(self.heldout).mean()),
         }
+        if self.played is not None:
+            some = torch.randperm(
+                len(self.played.frames), generator=torch.Generator().manual_seed(0)
+            )
+            some = some[:256].to(self.played.frames.device)
+            real = self.played.frames[some]
+            drawn = to_frames(model.decode(self.played.latents[some]))
+            figures["played_sharpness"] = float(sharpness(drawn).mean() / sharpness(real).mean())
+            save_grid(folder / f"{step:06d}_played.png", [real[:12], drawn[:12]])
+        return figures
 
 
-def detail_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
-    """Mean difference of the detail in patches of 4 pixels: b c h w each."""
+def detail_loss(decoded: Tensor, pixels: Tensor, weight: Tensor) -> Tensor:
+    """Difference of the detail in patches of 4 pixels: b c h w twice, weight b 1 1 1.
+
+    Where the weight is below one, because the real frame shows another place, the detail of the
+    whole frame counts instead of that of its patches.
+    """
     total = decoded.new_zeros(())
     for dim in (-1, -2):
         made, real = (F.avg_pool2d(x.diff(dim=dim).abs(), 4) for x in (decoded, pixels))
-        total = total + (made - real).abs().mean()
+        patches = (weight * (made - real).abs()).mean()
+        frames = ((1 - weight[:, 0, 0]) * (made - real).mean(dim=(2, 3)).abs()).mean()
+        total = total + patches + frames
     return total

@@ -37,7 +37,7 @@ class WorldExport:
     licence: str
     notice: Path
     student: Path  # the run of stage 2
-    decoder: Path  # the run of stage 0 or 0b whose decoder is shipped
+    decoder: Path  # the run of the stage `decoder` (or `autoencoder`) whose decoder is shipped
     sampler: SamplerConfig
     frames_per_second: float
     starts: dict[str, str]  # "episode file@first frame" -> caption

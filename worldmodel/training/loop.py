@@ -1,8 +1,8 @@
 """The one training loop: every stage gives a loss, everything else is here.
 
 A step is a function of (weights, optimizer state, seed, step number): data, noise and dropout are
-drawn from a generator seeded with the last two. So a run that was killed and resumed takes the
-same steps as one that was not, and no random state has to be stored.
+drawn from a generator seeded with the last two. So a run that was killed and resumed on the same
+kind of device takes the same steps as one that was not, and no random state has to be stored.
 
 A run's folder holds `state.safetensors` (weights, EMA, optimizer, step; written atomically),
 `metrics.jsonl`, TensorBoard events and `samples/`.
@@ -77,7 +77,10 @@ class Stage(Protocol):
         """Its moving average; some stages use it as the target."""
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one step, and figures worth logging."""
+        """The loss of one step, and figures worth logging.
+
+        `generator` is the only source of chance; it lives on the model's device.
+        """
 
     def compile(self) -> None:
         """Make `loss` faster from here on."""
@@ -129,6 +132,7 @@ class TrainState:
         self.step = 0
         self.seconds = 0.0  # of training so far, over all sessions
         self.student, self.ema = stage.student, stage.ema
+        self.device = next(stage.student.parameters()).device
         self.optimizers = make_optimizers(stage.student, config)
 
     def save(self, path: Path) -> None:
@@ -181,7 +185,7 @@ def update_ema(ema: nn.Module, student: nn.Module, decay: float) -> None:
 def train(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
     """Train until `config.steps`; resume if `folder` holds a state. SIGTERM saves, then stops."""
     state = resume(stage, config, folder)
-    loss_of = _loss_function(stage, config)
+    loss_of = _loss_function(stage, config, state.device)
     with (
         MetricsLog(folder, state.step) as log,
         tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05) as progress,
@@ -215,16 +219,16 @@ def resume(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
 LossFunction = Callable[[int, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
 
 
-def _loss_function(stage: Stage, config: LoopConfig) -> LossFunction:
+def _loss_function(stage: Stage, config: LoopConfig, device: torch.device) -> LossFunction:
     def loss_of(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             return stage.loss(step, generator)
 
     return loss_of
 
 
 def _step(state: TrainState, loss_of: LossFunction, config: LoopConfig) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
+    generator = torch.Generator(state.device).manual_seed(config.seed * 1_000_003 + state.step)
     torch.manual_seed(config.seed * 1_000_003 + state.step)
     loss, figures = loss_of(state.step, generator)
     loss.backward()
@@ -267,8 +271,9 @@ def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
 def count_flops(stage: Stage) -> int:
     """Floating-point operations of one step's forward and backward passes."""
     counter = FlopCounterMode(display=False)
+    device = next(stage.student.parameters()).device
     with counter:
-        loss, _ = stage.loss(0, torch.Generator().manual_seed(0))
+        loss, _ = stage.loss(0, torch.Generator(device).manual_seed(0))
         loss.backward()
     stage.student.zero_grad(set_to_none=True)
     return int(counter.get_total_flops())

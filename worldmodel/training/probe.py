@@ -15,7 +15,7 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.episodes import EpisodeError, find_episodes, load_episode
-from worldmodel.metrics import psnr, sharpness
+from worldmodel.metrics import in_motion, psnr, sharpness
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames, roll_out
@@ -24,7 +24,6 @@ from worldmodel.training.samples import save_clip, save_grid
 
 CLIPS = 32
 ROLL = 24
-MOTION = 2.0  # mean absolute change of the real picture, in levels of 255, that counts as motion
 
 
 class Probe:
@@ -52,10 +51,11 @@ class Probe:
             raise EpisodeError(f"{folder}: no episode is as long as {length} frames")
         self.frames, self.actions = torch.stack(frames), torch.stack(actions)
         self.latents = encode_frames(autoencoder, self.frames)
+        self.actions = self.actions.to(self.latents.device)
         self.longest = min(length, visible)
-        limit = decode_latents(autoencoder, self.latents)
+        limit = decode_latents(autoencoder, self.latents).cpu()
         real, before = self.frames[:, self.prime :], self.frames[:, self.prime - 1 : -1]
-        self.moving = (real.float() - before.float()).abs().mean(dim=(2, 3, 4)) > MOTION
+        self.moving = in_motion(real, before)
         self.limit = self._score(limit[:, self.prime :])
         self.copy = self._score(before)
 
@@ -81,7 +81,7 @@ class Probe:
             drawn = next_frames(
                 model, _sampler(steps, renoise), self.latents[:, stretch], self.actions[:, stretch]
             )
-            decoded = decode_latents(self.autoencoder, drawn[:, self.prime :])
+            decoded = decode_latents(self.autoencoder, drawn[:, self.prime :]).cpu()
             score = float(self._score(decoded)[moving].mean())
             figures[f"next_{steps}"] = score
             figures[f"gap_{steps}"] = (score - copy) / (limit - copy)
@@ -89,7 +89,7 @@ class Probe:
         for steps in (1, 2):
             past = self.latents[:, : self.prime], self.actions[:, : self.prime]
             latents = roll_out(model, _sampler(steps, renoise), past, self.actions[:, self.prime :])
-            played = decode_latents(self.autoencoder, latents)
+            played = decode_latents(self.autoencoder, latents).cpu()
             scores = self._score(played)
             figures |= {f"roll16_{steps}": float(scores[:, 15].mean())}
             figures |= {f"roll24_{steps}": float(scores[:, 23].mean())}

@@ -9,6 +9,7 @@ import torch
 
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
 from worldmodel.files import write_atomically
+from worldmodel.model.context import Device
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.consistency import StudentStage, StudentTraining
 from worldmodel.training.decoder import DecoderStage, DecoderTraining
@@ -38,13 +39,13 @@ def read_stage(path: Path) -> Config:
     return build_config(STAGES[table["stage"]], table, str(path))
 
 
-def run_stage(path: Path, folder: Path, threads: int = 0) -> dict[str, Any]:
+def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu") -> dict[str, Any]:
     """Train (or resume) the stage that `path` describes in `folder`; returns its summary."""
     config = read_stage(path)
     torch.set_num_threads(threads or available_cores())
     if isinstance(config, WorldExport):
         return export_world(config, folder)
-    stage = make_stage(config, folder)
+    stage = make_stage(config, folder, device)
     resume(stage, config.loop, folder)  # before anything in the folder changes
     write_atomically(folder / CONFIG, to_toml(config).encode())
     flops = count_flops(stage)
@@ -70,12 +71,12 @@ def run_stage(path: Path, folder: Path, threads: int = 0) -> dict[str, Any]:
     return summary
 
 
-def make_stage(config: Training, folder: Path) -> Stage:
-    """Read the data and build the models of a stage."""
+def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
+    """Read the data and build the models of a stage on a device."""
     if isinstance(config, AutoencoderTraining):
-        return AutoencoderStage(config)
+        return AutoencoderStage(config, device)
     if isinstance(config, DecoderTraining):
-        return DecoderStage(config)
+        return DecoderStage(config, device)
     if isinstance(config, TeacherTraining):
-        return TeacherStage(config, folder)
-    return StudentStage(config, folder)
+        return TeacherStage(config, folder, device)
+    return StudentStage(config, folder, device)

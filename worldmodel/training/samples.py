@@ -6,16 +6,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from worldmodel.files import write_atomically
 from worldmodel.video import VideoWriter
 
-Frames = NDArray[np.uint8]  # f h w 3
+Frames = NDArray[np.uint8] | Tensor  # f h w 3
 
 
 def make_grid(rows: Sequence[Frames], scale: int = 2) -> NDArray[np.uint8]:
     """Rows of frames f h w 3 as one picture, every frame `scale` times as large."""
-    wide = [np.concatenate(list(row), axis=1) for row in rows]
+    wide = [np.concatenate(list(_to_numpy(row)), axis=1) for row in rows]
     grid = np.concatenate(wide, axis=0)
     size = (grid.shape[1] * scale, grid.shape[0] * scale)
     return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_NEAREST), np.uint8)
@@ -31,6 +32,10 @@ def save_clip(path: Path, frames: Frames, frames_per_second: float) -> None:
     """Write frames as an MP4, replacing an older one."""
     path.unlink(missing_ok=True)
     writer = VideoWriter(path, (frames.shape[1], frames.shape[2]), frames_per_second)
-    for number, frame in enumerate(frames):
+    for number, frame in enumerate(_to_numpy(frames)):
         writer.write(frame, number / frames_per_second)
     writer.close()
+
+
+def _to_numpy(frames: Frames) -> NDArray[np.uint8]:
+    return frames.cpu().numpy() if isinstance(frames, Tensor) else frames

@@ -24,12 +24,13 @@ from worldmodel.config import (
     ModelConfig,
     SamplerConfig,
     UserError,
-    load_config,
+    build_config,
+    read_toml,
     to_toml,
 )
 from worldmodel.files import FileWriteError, write_atomically
 
-FORMAT = 1
+FORMAT = 2
 TRANSFORMER = "transformer.safetensors"
 AUTOENCODER = "autoencoder.safetensors"
 TEACHER = "teacher.safetensors"  # optional: what the student was distilled from, for evaluation
@@ -61,8 +62,6 @@ class WorldFile:
     measured: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.format != FORMAT:
-            raise ConfigError(f"format = {self.format}: this version reads format {FORMAT}")
         if not self.starts:
             raise ConfigError("starts is empty: a world needs at least one first clip")
         if self.frames_per_second <= 0:
@@ -86,7 +85,14 @@ def read_world_file(folder: Path) -> WorldFile:
     """Read and check `world.toml`; the weights are checked by `check_weights`."""
     if not (folder / WORLD_FILE).is_file():
         raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
-    return load_config(WorldFile, folder / WORLD_FILE)
+    path = folder / WORLD_FILE
+    table = read_toml(path)
+    if table.get("format") != FORMAT:  # first of all: another format has other keys
+        raise ConfigError(
+            f"{path}: format = {table.get('format')!r}: this version reads format {FORMAT}; "
+            "get the world for this version, or the version for this world"
+        )
+    return build_config(WorldFile, table, str(path))
 
 
 def write_measured(folder: Path, measured: Mapping[str, Any]) -> None:

@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from tests.conftest import make_lively
+from tests.training.tiny_data import MODEL
+from worldmodel.model.context import TeacherForcing
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.training.data import LatentEpisodes
+from worldmodel.training.teacher_forcing import (
+    ClipTraining,
+    PackedClip,
+    draw_clip,
+    packed_velocity,
+    stillness_weight,
+)
+
+FRAMES, KNOWN = 6, 1 + MODEL.sink_frames
+
+
+@pytest.fixture
+def numbered() -> LatentEpisodes:
+    """One episode whose frame number stands in every latent and every action."""
+    number = torch.arange(80.0)
+    latents = number[:, None, None, None].expand(-1, *MODEL.latent_shape).half()
+    return LatentEpisodes(latents, number[:, None].expand(-1, 4), torch.tensor([0, 80]))
+
+
+@pytest.fixture
+def model() -> WorldTransformer:
+    torch.manual_seed(0)
+    return make_lively(WorldTransformer(MODEL))
+
+
+def draw(model: WorldTransformer, data: LatentEpisodes, **shares: float) -> PackedClip:
+    config = ClipTraining(batch=4, frames=FRAMES, **{"noisy_history": 0.0, **shares})  # type: ignore[arg-type]  # only shares
+    return draw_clip(packed_velocity, model, data, config, torch.Generator().manual_seed(1))
+
+
+def test_frames_actions_and_targets_of_a_clip_belong_together(
+    model: WorldTransformer, numbered: LatentEpisodes
+) -> None:
+    for own in (0.0, 0.5, 1.0):
+        clip = draw(model, numbered, own_history=own)
+        numbers = clip.clean[:, :, 0, 0, 0]
+        assert torch.equal(numbers, clip.actions[:, :, 0])
+        assert (numbers[:, MODEL.sink_frames :].diff(dim=1) == 1).all()
+        assert (numbers[:, 0] < numbers[:, 1]).all()  # the sink: this moment or an earlier one
+
+
+def test_a_resampled_history_is_the_model_s_own_answer_and_the_rest_is_exact(
+    model: WorldTransformer, numbered: LatentEpisodes
+) -> None:
+    clip = draw(model, numbered, own_history=0.5)
+    own, given = clip.history[:2], clip.history[2:]
+    assert torch.equal(given, clip.clean[2:])
+    assert torch.equal(own[:, :KNOWN], clip.clean[:2, :KNOWN])
+    assert not (own[:, KNOWN:] == clip.clean[:2, KNOWN:]).all(dim=(2, 3, 4)).any()
+    assert not clip.history.requires_grad
+
+
+def test_noise_on_a_history_is_told_to_the_model(
+    model: WorldTransformer, numbered: LatentEpisodes
+) -> None:
+    clip = draw(model, numbered, noisy_history=1.0, history_sigma=0.5)
+    assert (clip.history_sigmas > 0).all()
+    error = (clip.history - (1 - clip.history_sigmas[..., None, None, None]) * clip.clean).std()
+    assert 0.05 < float(error) < 0.5
+
+
+def test_a_still_frame_counts_more_than_a_moving_one() -> None:
+    clean = torch.zeros(1, 3, *MODEL.latent_shape)
+    clean[:, 2] = 1.0
+    still, moving = stillness_weight(clean, change=0.7)[0, 1:].tolist()
+    assert still > 3
+    assert moving < 1
+
+
+def test_history_and_target_meet_in_the_packed_forward(
+    model: WorldTransformer, numbered: LatentEpisodes
+) -> None:
+    """A change of one frame of history moves later frames' velocities, and no earlier one."""
+    clip = draw(model, numbered)
+    noisy, sigmas = torch.randn(4, 1, FRAMES, *MODEL.latent_shape), torch.full((4, 1, FRAMES), 0.7)
+    context = TeacherForcing(MODEL, FRAMES)
+    before = packed_velocity(model, clip, noisy, sigmas, context)
+    changed = clip.history.clone()
+    changed[:, 3] += 1
+    other = PackedClip(clip.clean, changed, clip.history_sigmas, clip.actions)
+    moved = (packed_velocity(model, other, noisy, sigmas, context) - before).abs() > 1e-6
+    assert moved.any(dim=(0, 1, 3, 4, 5)).tolist() == [False] * 4 + [True] * 2
