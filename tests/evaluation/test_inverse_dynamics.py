@@ -51,12 +51,12 @@ def test_the_action_of_a_window_led_to_its_third_frame() -> None:
 
 def test_the_correlation_is_one_where_the_other_picture_has_moved_to() -> None:
     one = torch.randn(1, 8, 10, 12)
-    likeness = correlation(one, one.roll((1, -2), dims=(2, 3)), reach=(1, 3))
-    assert likeness.shape == (1, 3 * 7, 10, 12)
-    inside = likeness[0, :, 3:-3, 4:-4].mean(dim=(1, 2))
-    down, across = 1, -2
-    assert int(inside.argmax()) == (down + 1) * 7 + (across + 3)
-    assert float(inside.max()) > 0.999
+    for moved in (-3, -2, 0, 1, 3):
+        likeness = correlation(one, one.roll(moved, dims=3), reach=3)
+        assert likeness.shape == (1, 7, 10, 12)
+        inside = likeness[0, :, :, 4:-4].mean(dim=(1, 2))
+        assert int(inside.argmax()) == moved + 3
+        assert float(inside.max()) > 0.999
 
 
 def test_a_clip_gives_one_feature_vector_for_each_window() -> None:

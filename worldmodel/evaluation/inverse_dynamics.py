@@ -1,8 +1,8 @@
 """What was done, read from what is seen: an inverse-dynamics model of real frames.
 
 A small network sees four consecutive frames and says which buttons were held and how far the view
-turned between the second and the third. It compares every frame with the next one displaced by a
-few pixels (the correlation layer of FlowNetC, arXiv 1504.06852, §3), because motion is what it is
+turned between the second and the third. It compares every frame with the next one moved aside by
+some pixels (the correlation layer of FlowNetC, arXiv 1504.06852, §3), because motion is what it is
 asked about. Trained on real frames only, it judges generated ones: where it reads the same actions
 there, the world obeys its player. Its features also serve as the space of the Fréchet distance,
 stated as such wherever that number is printed.
@@ -22,7 +22,7 @@ from worldmodel.model.autoencoder import to_tensor
 
 WINDOW = 4  # frames; the action in question led to the third of them
 LOOK = 24  # channels of one frame's own features
-REACH = (1, 9)  # displacements down and across, in steps of two pixels, either way
+REACH = 9  # displacements across, in steps of two pixels, either way
 WIDTHS = (64, 96, 128)
 FEATURES = 128
 HELD = 0.5  # a button's entry in an action vector above which it was held
@@ -38,7 +38,7 @@ class InverseDynamics(nn.Module):
             nn.ReLU(),
             nn.Conv2d(LOOK, LOOK, 3, padding=1),
         )
-        displacements = (2 * REACH[0] + 1) * (2 * REACH[1] + 1)
+        displacements = 2 * REACH + 1
         layers: list[nn.Module] = []
         incoming = (WINDOW - 1) * displacements + LOOK
         for outgoing in WIDTHS:
@@ -64,23 +64,20 @@ class InverseDynamics(nn.Module):
         return answer[:, :-1], answer[:, -1]
 
 
-def correlation(one: Tensor, other: Tensor, reach: tuple[int, int]) -> Tensor:
-    """Likeness, in [-1, 1], of each place in `one` and the places around it in `other`.
+def correlation(one: Tensor, other: Tensor, reach: int) -> Tensor:
+    """Likeness, in [-1, 1], of each place in `one` and those beside it in `other`.
 
-    b d y x twice, as far as `reach` down and across -> b s y x, all displacements in reading order.
+    b d y x twice, up to `reach` places to either side -> b s y x, from left to right. Each row is
+    one matrix product of all its places; of that matrix the band around the diagonal is taken.
     """
-    one, other = (F.normalize(x, dim=1) for x in (one, other))
-    down, across = reach
-    height, width = one.shape[-2:]
-    padded = F.pad(other, (across, across, down, down))
-    return torch.stack(
-        [
-            (one * padded[..., i : i + height, j : j + width]).sum(dim=1)
-            for i in range(2 * down + 1)
-            for j in range(2 * across + 1)
-        ],
-        dim=1,
+    one, other = (F.normalize(x, dim=1).permute(0, 2, 3, 1) for x in (one, other))  # b y x d
+    width = F.pad(one @ other.mT, (reach, reach))  # b y x (reach + x + reach)
+    batch, rows, columns, padded = width.shape
+    band = width.contiguous().as_strided(
+        (batch, rows, columns, 2 * reach + 1),
+        (rows * columns * padded, columns * padded, padded + 1, 1),
     )
+    return band.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ def windows_of(clips: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], Te
 
 
 def train_inverse_dynamics(
-    clips: Sequence[tuple[Tensor, Tensor]], steps: int = 2500, batch: int = 64
+    clips: Sequence[tuple[Tensor, Tensor]], steps: int = 1200, batch: int = 64
 ) -> InverseDynamics:
     """Fit on real clips of frames f h w 3 and action vectors f (k+2)."""
     windows, actions = windows_of(clips)

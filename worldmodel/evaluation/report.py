@@ -62,8 +62,8 @@ class EvaluationPlan:
     seed: int
     teacher_steps: int
     next_clips: int = 320
-    judge_clips: int = 400  # of real play, that the inverse-dynamics model learns from
-    judge_steps: int = 2500
+    judge_clips: int = 320  # of real play, that the inverse-dynamics model learns from
+    judge_steps: int = 1200
 
 
 def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
