@@ -25,11 +25,12 @@ ALLOWED: dict[str, set[str]] = {
     "rollout": {*BASE, "model"},
     "checkpoint": BASE,
     "world": BASE,
-    "worlds": {*MODEL, *STORE, "world"},
+    "engine": {*MODEL, "world"},
+    "worlds": {*MODEL, *STORE, "world", "engine"},
     "games": STORE,
     "game": {*STORE, "world", "worlds"},
     "training": {*MODEL, *STORE, "worlds"},
-    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training"},
+    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine"},
     "__main__": {"config", "games", "training", "evaluation", "worlds", "game"},
 }
 

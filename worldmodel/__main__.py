@@ -70,19 +70,31 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
     evaluate.set_defaults(run=_evaluate)
 
-    bench = jobs.add_parser("bench", help="measure speed", formatter_class=style)
+    _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
+
+    worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
+    worlds.set_defaults(run=_worlds)
+    return parser
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--world", help="folder or name; none: the default world")
     bench.add_argument("--frames", type=_positive, default=600, help="frames to time")
     bench.add_argument("--steps", type=_count, default=0, help="denoising steps; 0: the world's")
     bench.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     bench.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    bench.add_argument("--engine", default="auto", choices=["auto", "torch", "openvino"])
     bench.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
-    bench.add_argument("--growth", action="store_true", help="also time frame 100, 1000, 10000")
+    bench.add_argument(
+        "--soak", type=_positive, nargs="+", default=[], metavar="N", help="look at these frames"
+    )
+    bench.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="two settings in turns: engine=torch,…"
+    )
+    bench.add_argument(
+        "--sessions", type=_positive, nargs="+", metavar="B", help="play so many as one batch"
+    )
     bench.set_defaults(run=_bench)
-
-    worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
-    worlds.set_defaults(run=_worlds)
-    return parser
 
 
 def _count(text: str) -> int:
@@ -149,20 +161,36 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from worldmodel.evaluation.bench import bench, print_bench
+    from worldmodel.evaluation.bench import (
+        bench,
+        compare,
+        print_bench,
+        print_comparison,
+        print_throughput,
+        throughput,
+    )
     from worldmodel.worlds.settings import Settings
 
     settings = Settings(
-        steps=options.steps, device=options.device, dtype=options.dtype, threads=options.threads
+        steps=options.steps,
+        device=options.device,
+        dtype=options.dtype,
+        engine=options.engine,
+        threads=options.threads,
     )
+    if options.sessions:
+        print_throughput(throughput(options.world, settings, options.sessions, options.frames))
+        return
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # frames are drawn and flipped, no screen is needed
     from worldmodel.game.window import Window
 
     with Window("bench") as window:
-        print_bench(
-            bench(options.world, settings, options.frames, window.show, growth=options.growth)
-        )
+        if options.compare:
+            pair = (options.compare[0], options.compare[1])
+            print_comparison(compare(options.world, settings, pair, options.frames, window))
+        else:
+            print_bench(bench(options.world, settings, options.frames, window, options.soak))
 
 
 def _worlds(options: argparse.Namespace) -> None:

@@ -56,9 +56,13 @@ def denoise(
             x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
         else:
             x = euler_step(x, velocity, now, after)
-    if sampler.latent_step:
-        x = torch.round(x / sampler.latent_step) * sampler.latent_step
-    return x
+    return round_to_grid(x, sampler)
+
+
+def round_to_grid(latents: Tensor, sampler: SamplerConfig) -> Tensor:
+    """Latents on the sampler's grid, if it has one."""
+    step = sampler.latent_step
+    return torch.round(latents / step) * step if step else latents
 
 
 class Rollout:

@@ -1,40 +1,82 @@
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.worlds.make_world import make_world
-from worldmodel.evaluation.bench import bench, flop_per_frame, print_bench
+from worldmodel.config import ConfigError
+from worldmodel.evaluation.bench import (
+    apply_settings,
+    bench,
+    compare,
+    flop_per_frame,
+    print_bench,
+    print_comparison,
+)
+from worldmodel.evaluation.machine import measure_machine, products
 from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
 
 KEYS = {
-    "world", "device", "dtype", "threads", "torch", "fps", "latency_ms", "split_ms",
+    "world", "device", "engine", "dtype", "threads", "torch", "fps", "latency_ms", "split_ms",
     "gflop_per_frame", "peak_gflops", "efficiency", "rss_mb", "steps",
 }  # fmt: skip
+TORCH = Settings(threads=1, dtype="float32", engine="torch")
+
+
+@dataclass
+class Wall:
+    """A screen that only keeps what it is shown."""
+
+    shown: list[Frame] = field(default_factory=list)
+    convert_ms: float = 0.5
+    present_ms: float = 0.25
+
+    def show(self, frame: Frame) -> None:
+        self.shown.append(frame)
 
 
 def test_the_last_line_holds_every_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown: list[Frame] = []
-    settings = Settings(threads=1, dtype="float32")
-    result = bench(str(make_world(tmp_path / "tiny")), settings, 10, shown.append, growth=False)
+    wall = Wall()
+    result = bench(str(make_world(tmp_path / "tiny")), TORCH, 10, wall, soak=[60, 120])
     print_bench(result)
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(line) >= KEYS
     assert set(line["latency_ms"]) == {"p50", "p95", "p99"}
-    assert set(line["split_ms"]) == {"denoise", "clean", "decode", "present"}
-    assert len(shown) == 50  # warm-up and measured frames were all shown
+    assert set(line["split_ms"]) == {"denoise", "clean", "decode", "convert", "present", "wait"}
+    assert (line["split_ms"]["convert"], line["split_ms"]["present"]) == (0.5, 0.25)
+    assert [row["frame"] for row in line["soak"]] == [60, 120]
+    assert len(wall.shown) == 50 + 120  # warm-up, measured frames and the soak: all shown
     assert 0 < line["efficiency"] < 1
-    assert sum(line["split_ms"].values()) < 3 * 1000 / line["fps"]
+
+
+def test_two_settings_are_compared_in_turns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More denoising steps take longer, whatever else the machine does."""
+    folder = str(make_world(tmp_path / "tiny"))
+    result = compare(folder, TORCH, ("steps=1", "steps=8"), 80, Wall())
+    print_comparison(result)
+    assert result["ratio"] > 1.5
+    assert result["ratio_range"][0] <= result["ratio"] <= result["ratio_range"][1]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
+
+
+def test_a_setting_that_does_not_exist_is_named() -> None:
+    assert apply_settings(TORCH, "threads=2,dtype=bfloat16").threads == 2
+    for text in ("speed=3", "threads", "threads=two", "engine=magic"):
+        with pytest.raises(ConfigError, match=text.split("=")[0]):
+            apply_settings(TORCH, text)
 
 
 def test_the_work_of_a_frame_is_counted_attention_included(tmp_path: Path) -> None:
     """Against a count by hand of the transformer's products, to which the decoder adds a little."""
-    world = NativeWorld.load(make_world(tmp_path / "tiny"), Settings(threads=1, dtype="float32"))
-    world.warm_up()
+    world = NativeWorld.load(make_world(tmp_path / "tiny"), TORCH)
     model = world.file.transformer
     tokens, width, passes = model.tokens_per_frame, model.width, world.sampler.steps + 1
     seen = (model.context_frames + model.sink_frames) * tokens
@@ -42,3 +84,14 @@ def test_the_work_of_a_frame_is_counted_attention_included(tmp_path: Path) -> No
     attention = 2 * tokens * seen * width
     by_hand = passes * 2 * model.layers * (linear + attention)
     assert by_hand < flop_per_frame(world) < 2 * by_hand
+    one_block = sum(2 * rows * inner * columns for rows, inner, columns in products(model))
+    assert one_block == 2 * linear
+
+
+def test_the_machine_is_measured_in_every_dtype(tmp_path: Path) -> None:
+    world = NativeWorld.load(make_world(tmp_path / "tiny"), TORCH)
+    machine = measure_machine(world.file.transformer, torch.device("cpu"))
+    for rates in (machine.square, machine.model_shapes):
+        assert set(rates) == {"float32", "bfloat16"}
+        assert all(rate > 0 for rate in rates.values())
+    assert machine.copy_gb_per_s > 0.1

@@ -1,29 +1,34 @@
 """How fast a world plays on this machine, and where the time goes.
 
 A frame is what play does for it, one after the other: action tokens, every denoising step, decode,
-convert and show (into a window without a screen), the clean pass. Latency runs from the moment
-when the action is read to the end of the flip that shows its frame; an input event that comes at a
-random moment waits half a frame time more on average, which `latency_ms` includes by drawing such
-a moment for every frame. Efficiency is floating-point operations over this machine's own measured
-matrix rate and the frame time. The last line is one JSON object.
+convert (scale it to the window and draw over it) and present (flip), then the clean pass. Latency
+runs from the moment when an input event comes to the end of the flip that shows its frame: an event
+comes at a random moment and waits until the frame that is being made is done, which `wait` is the
+median of. Efficiency is floating-point operations over frame time and a matrix rate that was
+measured here: the machine's best, and that at the model's own shapes. The last line is one JSON
+object.
 """
 
 import json
 import os
 import platform
+import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from worldmodel.action import Action
+from worldmodel.config import ConfigError
+from worldmodel.engine.torch_engine import TorchEngine
+from worldmodel.evaluation.machine import measure_machine
 from worldmodel.players import RandomPlayer
 from worldmodel.world import Frame
 from worldmodel.worlds.find import find_world
@@ -31,10 +36,24 @@ from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings, available_cores
 
 WARM_UP = 40  # frames, past the point where the cache wraps
-GROWTH = (100, 1_000, 10_000)
-GROWTH_WINDOW = 50
+GROWTH_WINDOW = 50  # frames that each row of a soak is the median of
+BLOCK = 20  # frames that each of two settings plays before the other one's turn
+PARTS = ("denoise", "clean", "decode", "convert", "present", "wait")
 
-Show = Callable[[Frame], object]
+
+class Screen(Protocol):
+    """Where frames are shown."""
+
+    def show(self, frame: Frame) -> object:
+        """Convert and present."""
+
+    @property
+    def convert_ms(self) -> float:
+        """Of the last frame shown."""
+
+    @property
+    def present_ms(self) -> float:
+        """Of the last frame shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,82 +62,209 @@ class Times:
 
     denoise: NDArray[np.float64]
     decode: NDArray[np.float64]
+    convert: NDArray[np.float64]
     present: NDArray[np.float64]
     clean: NDArray[np.float64]
     whole: NDArray[np.float64]
 
+    @property
+    def wait(self) -> NDArray[np.float64]:
+        """How long an event at a random moment of each frame waits for the next one to begin."""
+        return np.random.default_rng(0).random(len(self.whole)) * self.whole
+
+    @property
+    def latency(self) -> NDArray[np.float64]:
+        """From the event to the end of the flip."""
+        return self.wait + self.denoise + self.decode + self.convert + self.present
+
 
 def bench(
-    name: str | None, settings: Settings, frames: int, show: Show, *, growth: bool
+    name: str | None, settings: Settings, frames: int, screen: Screen, soak: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """Play `frames` frames as fast as they come; returns what the JSON line holds."""
+    """Play `frames` frames as fast as they come; returns what the JSON line holds.
+
+    `soak`: frame numbers of one long session at which frame time and memory are looked at.
+    """
     world = NativeWorld.load(find_world(name), settings)
     world.reset(0, seed=0)
     player = RandomPlayer(world.actions, 0)
-    _play(world, player, 1, WARM_UP, show)
-    times = _play(world, player, 1 + WARM_UP, frames, show)
-    # An event waits for the rest of the frame that is being made when it comes.
-    wait = np.random.default_rng(0).random(frames) * times.whole
-    latency = wait + times.denoise + times.decode + times.present
+    _play(world, player, 1, WARM_UP, screen)
+    times = _play(world, player, 1 + WARM_UP, frames, screen)
     flop = flop_per_frame(world)
-    peak = _peak_gflops(world.transformer.dtype)
-    seconds = float(np.median(times.whole)) / 1000
+    machine = measure_machine(world.file.transformer, world.device)
+    dtype, seconds = world.engine.dtype, float(np.median(times.whole)) / 1000
+    computing = float(np.median(times.denoise + times.decode + times.clean)) / 1000
     result = {
         "world": world.name,
         "device": _device_name(world.device),
-        "dtype": str(world.transformer.dtype).removeprefix("torch."),
+        "engine": f"{world.engine.name} {world.engine.version}",
+        "dtype": dtype,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "fps": round(1 / float(np.mean(times.whole)) * 1000, 1),
-        "latency_ms": {f"p{q}": round(float(np.percentile(latency, q)), 1) for q in (50, 95, 99)},
-        "split_ms": {
-            part: round(float(np.median(getattr(times, part))), 2)
-            for part in ("denoise", "clean", "decode", "present")
-        },
+        "python": platform.python_version(),
+        "fps": round(1000 / float(np.mean(times.whole)), 1),
+        "latency_ms": _percentiles(times.latency),
+        "frame_ms": _percentiles(times.whole),
+        "split_ms": {part: round(float(np.median(getattr(times, part))), 2) for part in PARTS},
         "gflop_per_frame": round(flop / 1e9, 3),
-        "peak_gflops": round(peak, 1),
-        "efficiency": round(flop / 1e9 / peak / seconds, 3),
+        "peak_gflops": machine.square[dtype],
+        "efficiency": round(flop / 1e9 / machine.square[dtype] / seconds, 3),
+        "efficiency_at_model_shapes": round(
+            flop / 1e9 / machine.model_shapes[dtype] / computing, 3
+        ),
+        "machine": asdict(machine),
         "rss_mb": round(_resident_mb(), 1),
         "steps": world.sampler.steps,
-        "python": platform.python_version(),
     }
-    if growth:
-        result["growth"] = _growth(world, player, show)
+    if soak:
+        result["soak"] = _soak(world, player, screen, soak)
     return result
+
+
+def compare(
+    name: str | None, settings: Settings, pair: tuple[str, str], frames: int, screen: Screen
+) -> dict[str, Any]:
+    """Two settings in turns of a few frames, so that a noisy machine treats both alike.
+
+    A setting is `key=value,key=value` with the keys of `Settings`. The ratio is the median over
+    turns of B's frame time over A's: above 1, A is faster.
+    """
+    worlds = [NativeWorld.load(find_world(name), apply_settings(settings, text)) for text in pair]
+    players = [RandomPlayer(world.actions, 0) for world in worlds]
+    for world, player in zip(worlds, players, strict=True):
+        world.reset(0, seed=0)
+        _play(world, player, 1, WARM_UP, screen)
+    rows: list[list[float]] = []
+    for turn in trange(max(3, frames // BLOCK), desc="turns", leave=False):
+        row = []
+        for world, player in zip(worlds, players, strict=True):
+            times = _play(world, player, 1 + WARM_UP + turn * BLOCK, BLOCK, screen)
+            row.append(float(np.median(times.whole)))
+        rows.append(row)
+    ratios = sorted(b / a for a, b in rows)
+    medians = [statistics.median(column) for column in zip(*rows, strict=True)]
+    return {
+        "world": worlds[0].name,
+        "a": {"settings": pair[0], "on": worlds[0].running_on, "frame_ms": round(medians[0], 2)},
+        "b": {"settings": pair[1], "on": worlds[1].running_on, "frame_ms": round(medians[1], 2)},
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_range": [round(ratios[0], 3), round(ratios[-1], 3)],
+        "turns": len(rows),
+    }
+
+
+def apply_settings(settings: Settings, text: str) -> Settings:
+    """Settings with what `text` says, for instance `engine=torch,dtype=float32`."""
+    changed: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        key, _, value = part.partition("=")
+        default = asdict(settings).get(key, ...)
+        if default is ... or key == "start" or not value:
+            keys = ", ".join(k for k in asdict(settings) if k != "start")
+            raise ConfigError(f"{part!r}: expected key=value with one of {keys}")
+        if isinstance(default, int) and not value.isdecimal():
+            raise ConfigError(f"{part!r}: expected a whole number")
+        changed[key] = int(value) if isinstance(default, int) else value
+    return replace(settings, **changed)
+
+
+def throughput(
+    name: str | None, settings: Settings, sessions: Sequence[int], frames: int
+) -> dict[str, Any]:
+    """Several players in one process, as one batch: what all of them get together."""
+    world = NativeWorld.load(find_world(name), settings)
+    rows = []
+    for count in tqdm(sessions, desc="sessions", leave=False):
+        playing = world.engine.begin(range(count))
+        latents, actions = world.first_past
+        playing.prime(latents.repeat(count, 1, 1, 1, 1), actions.repeat(count, 1, 1))
+        players = [RandomPlayer(world.actions, seed) for seed in range(count)]
+        times = []
+        for index in range(1, 1 + WARM_UP + frames):
+            began = time.perf_counter()
+            encoded = [world.actions.encode([player.act(index)]) for player in players]
+            vectors = torch.from_numpy(np.stack(encoded)).to(world.device)
+            world.engine.decode(playing.denoise(vectors))
+            playing.remember()
+            times.append(1000 * (time.perf_counter() - began))
+        median = statistics.median(times[WARM_UP:])
+        rows.append(
+            {
+                "sessions": count,
+                "frame_ms": round(median, 2),
+                "fps_each": round(1000 / median, 1),
+                "fps_together": round(1000 * count / median, 1),
+            }
+        )
+    return {"world": world.name, "on": world.running_on, "sessions": rows}
+
+
+def print_throughput(result: dict[str, Any]) -> None:
+    """A row for each number of sessions, then one line of JSON."""
+    print(f"{result['world']} on {result['on']}, no window")  # noqa: T201
+    for row in result["sessions"]:
+        print(  # noqa: T201
+            f"{row['sessions']:4} sessions   {row['frame_ms']:8.2f} ms a frame   "
+            f"{row['fps_each']:7.1f} frames/s each   {row['fps_together']:7.1f} together"
+        )
+    print(json.dumps(result))  # noqa: T201
 
 
 def print_bench(result: dict[str, Any]) -> None:
     """A table for a person, then one line of JSON."""
-    latency, split = result["latency_ms"], result["split_ms"]
+    latency, frame, split = result["latency_ms"], result["frame_ms"], result["split_ms"]
+    machine, steps = result["machine"], result["steps"]
+    own, best = machine["model_shapes"][result["dtype"]], result["peak_gflops"]
     lines = [
-        f"world            {result['world']}, {result['steps']} denoising steps",
-        f"machine          {result['device']}, {result['threads']} threads, {result['dtype']}, "
-        f"torch {result['torch']}",
-        f"frame rate       {result['fps']:.1f} frames/s, uncapped",
+        f"world            {result['world']}, {steps} denoising step{'s' if steps > 1 else ''}",
+        f"machine          {result['device']}, {result['threads']} threads",
+        f"engine           {result['engine']}, {result['dtype']}",
+        f"frame rate       {result['fps']:.1f} frames/s, uncapped; a frame takes "
+        f"{frame['p50']} ms (p95 {frame['p95']})",
         f"input to frame   p50 {latency['p50']} ms, p95 {latency['p95']} ms, "
         f"p99 {latency['p99']} ms",
         "split (median)   " + ", ".join(f"{part} {ms} ms" for part, ms in split.items()),
-        f"work             {result['gflop_per_frame']} GFLOP a frame; matrix peak "
-        f"{result['peak_gflops']} GFLOP/s; efficiency {100 * result['efficiency']:.1f} %",
-        f"memory           {result['rss_mb']} MB resident",
+        f"work             {result['gflop_per_frame']} GFLOP a frame",
+        f"efficiency       {100 * result['efficiency']:.1f} % of the machine's best "
+        f"{result['dtype']} product ({best:.0f} GFLOP/s); without the window "
+        f"{100 * result['efficiency_at_model_shapes']:.0f} % of torch's at the model's own shapes "
+        f"({own:.0f} GFLOP/s)",
+        f"memory           {result['rss_mb']} MB resident; copies {machine['copy_gb_per_s']} GB/s",
     ]
     lines.extend(
         f"at frame {row['frame']:6}  {row['frame_ms']} ms a frame, {row['rss_mb']} MB resident"
-        for row in result.get("growth", [])
+        for row in result.get("soak", [])
     )
     print("\n".join(lines))  # noqa: T201  # this is the command's output
     print(json.dumps(result))  # noqa: T201
 
 
-def _play(world: NativeWorld, player: RandomPlayer, first: int, frames: int, show: Show) -> Times:
+def print_comparison(result: dict[str, Any]) -> None:
+    """Two lines, the ratio, and one line of JSON."""
+    low, high = result["ratio_range"]
+    for key in ("a", "b"):
+        row = result[key]
+        print(f"{key}  {row['frame_ms']:8.2f} ms a frame   {row['settings']}: {row['on']}")  # noqa: T201
+    print(  # noqa: T201
+        f"a is {result['ratio']:.2f} times as fast as b (median of {result['turns']} turns, "
+        f"{low:.2f} to {high:.2f})"
+    )
+    print(json.dumps(result))  # noqa: T201
+
+
+def _percentiles(values: NDArray[np.float64]) -> dict[str, float]:
+    return {f"p{q}": round(float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
+
+
+def _play(
+    world: NativeWorld, player: RandomPlayer, first: int, frames: int, screen: Screen
+) -> Times:
     rows = []
-    for index in trange(first, first + frames, desc="bench", leave=False):
+    for index in range(first, first + frames):
         action: Action = player.act(index)
         began = time.perf_counter()
         frame = world.generate(action)
-        made = time.perf_counter()
-        show(frame)
-        shown = time.perf_counter()
+        screen.show(frame)
         world.remember()
         ended = time.perf_counter()
         split = world.split
@@ -126,33 +272,53 @@ def _play(world: NativeWorld, player: RandomPlayer, first: int, frames: int, sho
             (
                 split.denoise,
                 split.decode,
-                1000 * (shown - made),
-                1000 * (ended - shown),
+                screen.convert_ms,
+                screen.present_ms,
+                split.clean,
                 1000 * (ended - began),
             )
         )
     return Times(*np.asarray(rows).T)
 
 
-def _growth(world: NativeWorld, player: RandomPlayer, show: Show) -> list[dict[str, float]]:
-    """Frame time and memory around frames 100, 1 000 and 10 000 of one session."""
+def _soak(
+    world: NativeWorld, player: RandomPlayer, screen: Screen, targets: Sequence[int]
+) -> list[dict[str, float]]:
+    """Frame time and memory around some frames of one session."""
     world.reset(0, seed=0)
     rows, played = [], 0
-    for target in GROWTH:
-        _play(world, player, 1 + played, target - GROWTH_WINDOW - played, show)
-        times = _play(world, player, 1 + target - GROWTH_WINDOW, GROWTH_WINDOW, show)
-        played = target
-        median = round(float(np.median(times.whole)), 2)
-        rows.append({"frame": target, "frame_ms": median, "rss_mb": round(_resident_mb(), 1)})
+    with tqdm(total=max(targets), desc="soak", unit="frame", leave=False) as progress:
+        for target in sorted(targets):
+            while played < target - GROWTH_WINDOW:
+                count = min(100, target - GROWTH_WINDOW - played)
+                _play(world, player, 1 + played, count, screen)
+                played += count
+                progress.update(count)
+            times = _play(world, player, 1 + played, target - played, screen)
+            progress.update(target - played)
+            played = target
+            median = round(float(np.median(times.whole)), 2)
+            rows.append({"frame": target, "frame_ms": median, "rss_mb": round(_resident_mb(), 1)})
     return rows
 
 
 def flop_per_frame(world: NativeWorld) -> int:
-    """Multiplications and additions of one frame's matrix products, attention, convolutions."""
+    """Multiplications and additions of one frame's matrix products, attention, convolutions.
+
+    Counted on torch, whatever engine plays, with a full cache.
+    """
+    config = world.file.transformer
+    reference = TorchEngine(
+        world.transformer, world.autoencoder, world.sampler, "float32", world.device
+    )
+    playing = reference.begin([0])
+    playing.prime(*world.first_past)
+    action = torch.zeros(1, 1, config.buttons + 2, device=world.device)
+    for _ in range(config.context_frames + config.sink_frames):
+        playing.step(action)
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
     with FlopCounterMode(display=False, custom_mapping=attention) as counter:
-        world.generate(Action())
-        world.remember()
+        reference.decode(playing.step(action))
     return int(counter.get_total_flops())
 
 
@@ -162,17 +328,6 @@ def _attention_flop(
     """Of the products in attention, b n t e with b n u e, which torch does not count on CPUs."""
     b, n, t, e = q
     return 2 * b * n * t * k[2] * (e + v[3])
-
-
-def _peak_gflops(dtype: torch.dtype, size: int = 1024) -> float:
-    """The best rate of a square matrix product in the dtype of the model, here and now."""
-    a = torch.randn(size, size).to(dtype)
-    best = 0.0
-    for _ in range(12):
-        began = time.perf_counter()
-        torch.mm(a, a)
-        best = max(best, 2 * size**3 / (time.perf_counter() - began) / 1e9)
-    return best
 
 
 def _resident_mb() -> float:

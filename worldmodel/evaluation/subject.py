@@ -10,6 +10,7 @@ import torch
 
 from worldmodel.checkpoint import load_weights
 from worldmodel.config import SamplerConfig
+from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
@@ -49,7 +50,7 @@ def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subje
 
     file = read_world_file(folder)
     check_weights(folder, file, *(name for name in (TEACHER,) if name in file.sha256))
-    dtype = choose_dtype(settings.dtype, choose_device("cpu"))
+    dtype = DTYPES[choose_dtype(settings.dtype, choose_device("cpu"))]
     autoencoder = Autoencoder(file.autoencoder)
     load_weights(autoencoder, folder / AUTOENCODER)
     autoencoder.requires_grad_(requires_grad=False).eval().to(dtype=dtype)

@@ -24,6 +24,7 @@ class Choice:
     steps: int = 0  # denoising steps; 0: as the world says
     device: str = "auto"
     dtype: str = "auto"
+    engine: str = "auto"  # what computes the frames
     threads: int = 0  # 0: one per core
     start: str | None = None  # a clip or an image to begin with
 
@@ -71,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--steps", metavar="N", type=steps, default=0, help="denoising steps (0: the world's)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(auto)")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16"], help="(auto)")
+    add("--engine", default="auto", choices=["auto", "torch", "openvino"], help="(the fastest)")
     threads, frames = count(0, MOST_THREADS), count(0, MOST_FRAMES)
     add("--threads", metavar="N", type=threads, default=0, help="threads (0: one per core)")
     add(

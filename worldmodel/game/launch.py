@@ -161,6 +161,7 @@ class Launch:
             steps=options.steps,
             device=options.device,
             dtype=options.dtype,
+            engine=options.engine,
             threads=options.threads,
             start=start,
         )

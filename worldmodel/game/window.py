@@ -37,6 +37,7 @@ class Window:
             raise NoDisplayError(f"no window can be opened: {error}") from error
         self.overlay = Overlay(caption="loading")
         self.hud = Hud()
+        self.convert_ms = self.present_ms = 0.0  # of the last picture: draw it, flip it
         self._frame: Frame | None = None
         self._drawn = 0.0
         self._note_ends = 0.0
@@ -113,10 +114,13 @@ class Window:
         if time.perf_counter() > self._note_ends:
             self.overlay.note = ""
         self.screen = pygame.display.get_surface() or self.screen  # another one after a resize
+        began = time.perf_counter()
         self._draw_frame(self.screen)
         self.hud.draw(self.screen, self.overlay)
+        drawn = time.perf_counter()
         pygame.display.flip()
         self._drawn = time.perf_counter()
+        self.convert_ms, self.present_ms = 1000 * (drawn - began), 1000 * (self._drawn - drawn)
         return self._drawn
 
     def _draw_frame(self, surface: pygame.Surface) -> None:

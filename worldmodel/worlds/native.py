@@ -10,7 +10,7 @@ the decoder. All of it is used from one thread at a time.
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,13 @@ from torch import Tensor
 from worldmodel.action import IDLE, Action
 from worldmodel.checkpoint import load_weights
 from worldmodel.config import SamplerConfig, UserError
+from worldmodel.engine import Engine, Playing
+from worldmodel.engine.choose import Chosen, choose_engine
+from worldmodel.engine.openvino import OpenVinoEngine
+from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.episodes import Episode, load_episode
-from worldmodel.model.autoencoder import Autoencoder, channels_last, decode_latents, encode_frames
+from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.rollout import Rollout
 from worldmodel.schedule import sigma_grid
 from worldmodel.world import Frame, Split
 from worldmodel.worlds.folder import (
@@ -49,20 +52,23 @@ class NativeWorld:
         file: WorldFile,
         transformer: WorldTransformer,
         autoencoder: Autoencoder,
+        chosen: Chosen,
+        device: torch.device,
         clips: Sequence[Episode],
         captions: Sequence[str],
         sampler: SamplerConfig,
     ) -> None:
-        self.file, self.transformer, self.autoencoder = file, transformer, autoencoder
+        self.file, self.device = file, device
+        self.transformer, self.autoencoder = transformer, autoencoder  # in fp32, for reference
+        self.engine, self.why = chosen.engine, chosen.why
         self.name, self.actions = file.name, file.actions
         self.frames_per_second = file.frames_per_second
         self.frame_size = (file.autoencoder.frame_height, file.autoencoder.frame_width)
         self.starts = list(captions)
         self.sampler = sampler
-        self.device = transformer.unembed.weight.device
         self._primes = [self._encode(clip) for clip in clips]
         self._split = Split()
-        self._rollout: Rollout | None = None
+        self._rollout: Playing | None = None
 
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "NativeWorld":
@@ -71,14 +77,13 @@ class NativeWorld:
         check_weights(folder, file)
         torch.set_num_threads(settings.threads or available_cores())
         device = choose_device(settings.device)
-        dtype = choose_dtype(settings.dtype, device)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
         load_weights(autoencoder, folder / AUTOENCODER)
         for model in (transformer, autoencoder):
-            model.requires_grad_(requires_grad=False).eval().to(device=device, dtype=dtype)
-        channels_last(autoencoder)
+            model.requires_grad_(requires_grad=False).eval()
+        channels_last(autoencoder.to(device))
         clips = [_load_clip(folder / "starts" / name, file) for name in file.starts]
         captions = list(file.starts.values())
         if settings.start is not None:
@@ -87,16 +92,19 @@ class NativeWorld:
         sampler = file.sampler
         if settings.steps and settings.steps != sampler.steps:
             sampler = replace(sampler, sigmas=tuple(sigma_grid(settings.steps).tolist()))
-        world = cls(file, transformer, autoencoder, clips, captions, sampler)
+        key = f"{file.sha256[TRANSFORMER]} {file.sha256[AUTOENCODER]} {sampler}"
+        candidates = _candidates(transformer, autoencoder, sampler, settings, device, key)
+        chosen = choose_engine(candidates, file.transformer, key)
+        world = cls(file, transformer, autoencoder, chosen, device, clips, captions, sampler)
         world.warm_up()
         return world
 
     def reset(self, start: int, seed: int) -> Frame:
         """Begin at a start: its clip becomes the past, its last frame is what is seen."""
         latents, actions = self._primes[start % len(self._primes)]
-        self._rollout = Rollout(self.transformer, self.sampler, [seed])
+        self._rollout = self.engine.begin([seed])
         self._rollout.prime(latents, actions)
-        return self._decode(latents[:, -1:])
+        return self.engine.decode(latents[:, -1:])[0]
 
     def generate(self, action: Action) -> Frame:
         """Action tokens, denoising steps, decoder: the frame that `action` leads to."""
@@ -105,7 +113,7 @@ class NativeWorld:
         vector = torch.from_numpy(self.actions.encode([action]))[None].to(self.device)
         latent = self._rollout.denoise(vector)
         denoised = time.perf_counter()
-        frame = self._decode(latent)
+        frame = self.engine.decode(latent)[0]
         self._split = Split(1000 * (denoised - began), 1000 * (time.perf_counter() - denoised))
         return frame
 
@@ -129,22 +137,26 @@ class NativeWorld:
             "world": self.name,
             "sha256": dict(self.file.sha256),
             "sampler": asdict(self.sampler),
-            "dtype": str(self.transformer.dtype).removeprefix("torch."),
+            "engine": self.engine.name,
+            "engine_version": self.engine.version,
+            "dtype": self.engine.dtype,
             "device": self.device.type,
             "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
             "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         }
 
     @property
     def running_on(self) -> str:
-        """Device, dtype and threads, and why these."""
-        dtype = str(self.transformer.dtype).removeprefix("torch.")
+        """Device, engine, dtype and threads, and why these."""
+        engine = f"{self.engine.name} in {self.engine.dtype} ({self.why})"
         if self.device.type != "cpu":
-            return f"{self.device.type}, {dtype}"
-        has_bf16 = torch.cpu._is_avx512_bf16_supported()
-        why = "multiplied natively here" if has_bf16 else "no bfloat16 instructions here"
-        return f"cpu (no GPU used), {dtype} ({why}), {torch.get_num_threads()} threads"
+            return f"{self.device.type}, {engine}"
+        return f"cpu (no GPU used), {engine}, {torch.get_num_threads()} threads"
+
+    @property
+    def first_past(self) -> tuple[Tensor, Tensor]:
+        """Latents 1 f c h w and actions 1 f (k+2) of the first start."""
+        return self._primes[0]
 
     def warm_up(self) -> None:
         """Play past the point where the cache wraps: the first real frame then costs as any."""
@@ -154,16 +166,40 @@ class NativeWorld:
             self.generate(IDLE)
             self.remember()
 
-    def _decode(self, latent: Tensor) -> Frame:
-        """Latent 1 1 c h w -> frame h w 3."""
-        return decode_latents(self.autoencoder, latent)[0, 0].contiguous().cpu().numpy()
-
     def _encode(self, clip: Episode) -> tuple[Tensor, Tensor]:
         """A start as latents 1 f c h w and action vectors 1 f (k+2), at most what is visible."""
         longest = self.file.transformer.context_frames + self.file.transformer.sink_frames
         frames = torch.from_numpy(np.ascontiguousarray(clip.frames[-longest:]))
         actions = torch.from_numpy(self.actions.encode(clip.actions[-longest:]))
         return encode_frames(self.autoencoder, frames[None]), actions[None].to(self.device)
+
+
+def _candidates(
+    transformer: WorldTransformer,
+    autoencoder: Autoencoder,
+    sampler: SamplerConfig,
+    settings: Settings,
+    device: torch.device,
+    key: str,
+) -> dict[str, Callable[[], Engine]]:
+    """What could play here, by name, as the settings allow."""
+    threads = torch.get_num_threads()
+
+    def on_torch(dtype: str) -> Callable[[], Engine]:
+        return lambda: TorchEngine(transformer, autoencoder, sampler, dtype, device)
+
+    def on_openvino(dtype: str) -> Callable[[], Engine]:
+        return lambda: OpenVinoEngine(transformer, autoencoder, sampler, dtype, threads, key)
+
+    dtype = choose_dtype(settings.dtype, device)
+    wanted = settings.engine
+    if device.type != "cpu":
+        if wanted == "openvino":
+            raise UserError(f"--engine openvino plays on CPUs; --device is {device.type}")
+        wanted = "torch"
+    engines = {"openvino": on_openvino, "torch": on_torch}
+    names = [name for name in engines if wanted in (name, "auto")]
+    return {f"{name} in {dtype}": engines[name](dtype) for name in names}
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -183,15 +219,15 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+def choose_dtype(wanted: str, device: torch.device) -> str:
     """bfloat16 where the processor multiplies it natively, else float32."""
     if wanted != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+        return wanted
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+        return "bfloat16"
+    return "float32"
 
 
 def _load_clip(path: Path, file: WorldFile) -> Episode:

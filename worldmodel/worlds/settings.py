@@ -9,6 +9,7 @@ from worldmodel.config import ConfigError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16"]
+EngineName = Literal["auto", "torch", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,11 +19,16 @@ class Settings:
     steps: int = 0  # denoising steps; 0: as the world says
     device: Device = "auto"
     dtype: DType = "auto"
-    threads: int = 0  # of torch; 0: one per core
+    engine: EngineName = "auto"  # what computes; on a CPU the fastest here, measured once
+    threads: int = 0  # 0: one per core
     start: str | None = None  # a clip or image of the user's own as one more start
 
     def __post_init__(self) -> None:
-        for name, value, kind in (("device", self.device, Device), ("dtype", self.dtype, DType)):
+        for name, value, kind in (
+            ("device", self.device, Device),
+            ("dtype", self.dtype, DType),
+            ("engine", self.engine, EngineName),
+        ):
             if value not in get_args(kind):
                 choices = ", ".join(get_args(kind))
                 raise ConfigError(f"{name} = {value!r}: choose from {choices}")

@@ -1,0 +1,102 @@
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import TINY
+from worldmodel.engine import choose
+from worldmodel.engine.choose import choose_engine
+from worldmodel.engine.openvino import EngineError
+from worldmodel.world import Frame
+
+
+@dataclass
+class Sleeper:
+    """An engine that takes its time."""
+
+    name: str
+    seconds: float
+    dtype: str = "float32"
+    version: str = "1"
+    begun: list[int] = field(default_factory=list)
+
+    def begin(self, seeds: Sequence[int]) -> "Sleeper":
+        self.begun.extend(seeds)
+        return self
+
+    def prime(self, latents: Tensor, actions: Tensor) -> None:
+        del latents, actions
+
+    def denoise(self, action: Tensor) -> Tensor:
+        del action
+        time.sleep(self.seconds)
+        return torch.zeros(1, 1, *TINY.latent_shape)
+
+    def remember(self) -> None:
+        pass
+
+    def decode(self, latent: Tensor) -> Frame:
+        del latent
+        return np.zeros((1, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(choose, "cache_folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_the_faster_engine_is_chosen_and_remembered() -> None:
+    slow, fast = Sleeper("slow", 0.02), Sleeper("fast", 0.001)
+    candidates = {"slow": lambda: slow, "fast": lambda: fast}
+    chosen = choose_engine(candidates, TINY, "world")
+    assert chosen.engine is fast
+    assert "slow" in chosen.why
+    slow.begun.clear()
+    fast.begun.clear()
+    assert choose_engine(candidates, TINY, "world").engine is fast
+    assert not slow.begun  # nothing was measured again
+    assert not fast.begun
+    choose_engine(candidates, TINY, "another world")
+    assert slow.begun
+
+
+def test_an_engine_that_cannot_be_built_is_left_out() -> None:
+    def broken() -> Sleeper:
+        raise EngineError("not here")
+
+    fine = Sleeper("fine", 0.0)
+    assert choose_engine({"broken": broken, "fine": lambda: fine}, TINY, "w").engine is fine
+    with pytest.raises(EngineError, match="not here"):
+        choose_engine({"broken": broken}, TINY, "w")
+
+
+def test_a_remembered_engine_that_no_longer_works_gives_way_to_the_others() -> None:
+    fast, slow = Sleeper("fast", 0.0), Sleeper("slow", 0.01)
+    works = {"fast": lambda: fast, "slow": lambda: slow}
+    assert choose_engine(works, TINY, "w").engine is fast
+
+    def broken() -> Sleeper:
+        raise EngineError("no longer")
+
+    assert choose_engine(works | {"fast": broken}, TINY, "w").engine is slow
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    fast = Sleeper("fast", 0.0)
+    candidates = {"fast": lambda: fast, "slow": lambda: Sleeper("slow", 0.01)}
+    assert choose_engine(candidates, TINY, "w").engine is fast
+
+
+def test_a_broken_cache_file_is_measured_over(cache: Path) -> None:
+    cache.mkdir()
+    (cache / "choices.json").write_text("{")
+    fast = Sleeper("fast", 0.0)
+    candidates = {"fast": lambda: fast, "slow": lambda: Sleeper("slow", 0.01)}
+    assert choose_engine(candidates, TINY, "w").engine is fast

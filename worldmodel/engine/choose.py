@@ -1,0 +1,111 @@
+"""Which engine plays a world on this machine: measured once, remembered, and said.
+
+Nobody knows beforehand whether OpenVINO or torch is faster on a processor. So at the first start
+every candidate plays a few frames, and the name of the fastest one is written into the user's cache
+folder, under everything that the answer depends on.
+"""
+
+import contextlib
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from worldmodel.config import ModelConfig
+from worldmodel.engine import Engine
+from worldmodel.engine.openvino import EngineError, cache_folder
+from worldmodel.files import FileWriteError, write_atomically
+
+FRAMES = 12  # timed, after as many that are not
+
+Build = Callable[[], Engine]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An engine, and in words why it is this one."""
+
+    engine: Engine
+    why: str
+
+
+def choose_engine(candidates: Mapping[str, Build], config: ModelConfig, key: str) -> Chosen:
+    """The fastest of several engines, by name; `key` names the world's weights and sampler.
+
+    A candidate that cannot be built here is left out; if none can, the last one's error is raised.
+    """
+    if len(candidates) == 1:
+        (build,) = candidates.values()
+        return Chosen(build(), "no other was asked for")
+    path = cache_folder() / "choices.json"
+    stamp = _stamp(key, list(candidates))
+    known = _read(path)
+    if (name := known.get(stamp, "")) in candidates:
+        with contextlib.suppress(EngineError):  # it worked then and does not now: measure again
+            return Chosen(candidates[name](), "the fastest here when it was measured")
+    built = {name: _build(build) for name, build in candidates.items()}
+    engines = {name: one for name, one in built.items() if not isinstance(one, EngineError)}
+    if not engines:
+        raise next(one for one in built.values() if isinstance(one, EngineError))
+    milliseconds = {name: frame_milliseconds(engine, config) for name, engine in engines.items()}
+    best = min(milliseconds, key=lambda name: milliseconds[name])
+    _remember(path, known | {stamp: best})
+    measured = ", ".join(f"{name} {ms:.1f} ms" for name, ms in milliseconds.items())
+    return Chosen(engines[best], f"measured a frame: {measured}")
+
+
+def _build(build: Build) -> Engine | EngineError:
+    try:
+        return build()
+    except EngineError as error:
+        return error
+
+
+def frame_milliseconds(engine: Engine, config: ModelConfig) -> float:
+    """Median time of a frame, from action to remembered, with a full cache."""
+    generator = torch.Generator().manual_seed(0)
+    playing = engine.begin([0])
+    past = config.context_frames + config.sink_frames
+    latents = torch.randn(1, past, *config.latent_shape, generator=generator)
+    playing.prime(latents, torch.zeros(1, past, config.buttons + 2))
+    action = torch.zeros(1, 1, config.buttons + 2)
+    times = []
+    for _ in range(2 * FRAMES):
+        began = time.perf_counter()
+        engine.decode(playing.denoise(action))
+        playing.remember()
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times[FRAMES:])
+
+
+def _stamp(key: str, names: list[str]) -> str:
+    """Changes with whatever could change the answer."""
+    try:
+        openvino = version("openvino")
+    except PackageNotFoundError:
+        openvino = "none"
+    facts = [key, names, torch.__version__, openvino, torch.get_num_threads()]
+    facts += [platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()]
+    return sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Earlier choices; a file that is missing or broken holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(path: Path, choices: dict[str, str]) -> None:
+    """Keep the choices; a cache that cannot be written is measured again the next time."""
+    with contextlib.suppress(FileWriteError):
+        write_atomically(path, json.dumps(choices, indent=2).encode())
