@@ -78,8 +78,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             data=data,
             heldout=unseen,
             autoencoder=root / "runs" / "autoencoder",
-            loop=replace(LOOP, steps=60),
+            loop=replace(LOOP, steps=100, learning_rate=1e-3, sample_every=100),
             batch=16,
+            critic_weight=0.01,  # on frames as small as these the critic soon wins
             own_play=OwnPlay(student=root / "runs" / "student", sampler=SAMPLER, clips=8, frames=4),
         ),
         "world": WorldExport(
@@ -115,8 +116,9 @@ def test_every_stage_learns(recipe: Path) -> None:
     for stage, factor in (("autoencoder", 0.7), ("teacher", 0.8)):
         losses = metrics(recipe / "runs" / stage, "loss")
         assert sum(losses[-3:]) < factor * sum(losses[:3]), stage
-    l1 = metrics(recipe / "runs" / "decoder", "l1")
-    assert sum(l1[-3:]) < 1.2 * sum(l1[:3])  # crispness costs little of what was there
+    for figure in ("l1", "detail", "critic"):  # both players of the decoder's stage
+        values = metrics(recipe / "runs" / "decoder", figure)
+        assert sum(values[-3:]) < 0.95 * sum(values[:3]), figure
 
 
 def test_a_run_leaves_its_config_its_cost_and_pictures(recipe: Path) -> None:
