@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -26,6 +28,16 @@ def make_lively(model: WorldTransformer) -> WorldTransformer:
             if not parameter.any():
                 parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled graphs and choices of engines stay out of the cache of whoever runs the tests."""
+    folder = str(tmp_path_factory.mktemp("cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+            patch.setenv(name, folder)
+        yield
 
 
 @pytest.fixture

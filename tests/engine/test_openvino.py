@@ -103,6 +103,17 @@ def test_a_second_build_finds_the_first_one_on_disk(
     assert torch.equal(first, again)
 
 
+def test_a_broken_graph_on_disk_is_made_again(
+    models: tuple[WorldTransformer, Autoencoder], cache: Path
+) -> None:
+    sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
+    first = play(OpenVinoEngine(*models, sampler, "float32", threads=1, key="tiny"))
+    for path in (*cache.glob("*.xml"), *cache.glob("compiled/*")):
+        path.write_bytes(path.read_bytes()[:100])
+    again = play(OpenVinoEngine(*models, sampler, "float32", threads=1, key="tiny"))
+    assert torch.equal(first, again)
+
+
 def test_a_graph_of_other_weights_is_found_out_and_made_again(
     models: tuple[WorldTransformer, Autoencoder],
 ) -> None:

@@ -43,7 +43,7 @@ def test_the_last_line_holds_every_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wall = Wall()
-    result = bench(str(make_world(tmp_path / "tiny")), TORCH, 10, wall, soak=[60, 120])
+    result = bench(str(make_world(tmp_path / "tiny")), TORCH, 10, wall, soak=[60, 120, 60])
     print_bench(result)
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(line) >= KEYS
@@ -65,6 +65,23 @@ def test_two_settings_are_compared_in_turns(
     assert result["ratio"] > 1.5
     assert result["ratio_range"][0] <= result["ratio"] <= result["ratio_range"][1]
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
+
+
+def test_a_comparison_gives_each_setting_its_own_threads(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Counting(Wall):
+        def show(self, frame: Frame) -> None:
+            del frame
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    pair = ("threads=2", "threads=1")
+    result = compare(str(make_world(tmp_path / "tiny")), TORCH, pair, 60, Counting())
+    torch.set_num_threads(before)
+    assert "2 threads" in result["a"]["on"]
+    assert "1 threads" in result["b"]["on"]
+    assert seen[-60:] == ([2] * 20 + [1] * 20 + [2] * 20 + [1] * 20)[-60:]
 
 
 def test_a_setting_that_does_not_exist_is_named() -> None:

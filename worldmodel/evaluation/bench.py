@@ -99,7 +99,7 @@ def bench(
         "device": _device_name(world.device),
         "engine": f"{world.engine.name} {world.engine.version}",
         "dtype": dtype,
-        "threads": torch.get_num_threads(),
+        "threads": world.threads,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "fps": round(1000 / float(np.mean(times.whole)), 1),
@@ -138,6 +138,7 @@ def compare(
     for turn in trange(max(3, frames // BLOCK), desc="turns", leave=False):
         row = []
         for world, player in zip(worlds, players, strict=True):
+            torch.set_num_threads(world.threads)  # one number for all of torch: each its own
             times = _play(world, player, 1 + WARM_UP + turn * BLOCK, BLOCK, screen)
             row.append(float(np.median(times.whole)))
         rows.append(row)
@@ -288,7 +289,7 @@ def _soak(
     world.reset(0, seed=0)
     rows, played = [], 0
     with tqdm(total=max(targets), desc="soak", unit="frame", leave=False) as progress:
-        for target in sorted(targets):
+        for target in sorted(set(targets)):
             while played < target - GROWTH_WINDOW:
                 count = min(100, target - GROWTH_WINDOW - played)
                 _play(world, player, 1 + played, count, screen)

@@ -61,6 +61,7 @@ class NativeWorld:
         self.file, self.device = file, device
         self.transformer, self.autoencoder = transformer, autoencoder  # in fp32, for reference
         self.engine, self.why = chosen.engine, chosen.why
+        self.threads = torch.get_num_threads()  # what the engine was built for
         self.name, self.actions = file.name, file.actions
         self.frames_per_second = file.frames_per_second
         self.frame_size = (file.autoencoder.frame_height, file.autoencoder.frame_width)
@@ -141,7 +142,7 @@ class NativeWorld:
             "engine_version": self.engine.version,
             "dtype": self.engine.dtype,
             "device": self.device.type,
-            "threads": torch.get_num_threads(),
+            "threads": self.threads,
             "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         }
 
@@ -151,7 +152,7 @@ class NativeWorld:
         engine = f"{self.engine.name} in {self.engine.dtype} ({self.why})"
         if self.device.type != "cpu":
             return f"{self.device.type}, {engine}"
-        return f"cpu (no GPU used), {engine}, {torch.get_num_threads()} threads"
+        return f"cpu (no GPU used), {engine}, {self.threads} threads"
 
     @property
     def first_past(self) -> tuple[Tensor, Tensor]:
