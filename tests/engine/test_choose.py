@@ -71,7 +71,9 @@ def test_an_engine_that_cannot_be_built_is_left_out() -> None:
         raise EngineError("not here")
 
     fine = Sleeper("fine", 0.0)
-    assert choose_engine({"broken": broken, "fine": lambda: fine}, TINY, "w").engine is fine
+    chosen = choose_engine({"broken": broken, "fine": lambda: fine}, TINY, "w")
+    assert chosen.engine is fine
+    assert "not broken: not here" in chosen.why
     with pytest.raises(EngineError, match="not here"):
         choose_engine({"broken": broken}, TINY, "w")
 

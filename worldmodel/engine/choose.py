@@ -57,8 +57,9 @@ def choose_engine(candidates: Mapping[str, Build], config: ModelConfig, key: str
     milliseconds = {name: frame_milliseconds(engine, config) for name, engine in engines.items()}
     best = min(milliseconds, key=lambda name: milliseconds[name])
     _remember(path, known | {stamp: best})
-    measured = ", ".join(f"{name} {ms:.1f} ms" for name, ms in milliseconds.items())
-    return Chosen(engines[best], f"measured a frame: {measured}")
+    said = [f"{name} {ms:.1f} ms a frame" for name, ms in milliseconds.items()]
+    said += [f"not {name}: {one}" for name, one in built.items() if isinstance(one, EngineError)]
+    return Chosen(engines[best], "; ".join(said))
 
 
 def _build(build: Build) -> Engine | EngineError:
