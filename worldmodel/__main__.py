@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worldmodel.config import UserError
+from worldmodel.game.cli import ENGINES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,8 +84,9 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--steps", type=_count, default=0, help="denoising steps; 0: the world's")
     bench.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     bench.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    bench.add_argument("--engine", default="auto", choices=["auto", "torch", "openvino"])
-    bench.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
+    bench.add_argument("--engine", default="auto", choices=ENGINES)
+    bench.add_argument("--compile", action="store_true", help="torch, fused by its compiler")
+    bench.add_argument("--threads", type=_count, default=0, help="0: the fastest number")
     bench.add_argument(
         "--soak", type=_positive, nargs="+", default=[], metavar="N", help="look at these frames"
     )
@@ -176,6 +178,7 @@ def _bench(options: argparse.Namespace) -> None:
         device=options.device,
         dtype=options.dtype,
         engine=options.engine,
+        compile=options.compile,
         threads=options.threads,
     )
     if options.sessions:

@@ -138,11 +138,12 @@ def test_a_graph_that_disagrees_with_torch_is_refused(
         )
 
 
-def test_without_a_place_for_graphs_the_error_says_so(
+def test_without_a_place_for_graphs_they_are_compiled_each_time(
     models: tuple[WorldTransformer, Autoencoder], cache: Path
 ) -> None:
     cache.write_text("a file where the folder should be")
-    with pytest.raises(EngineError, match="cannot compile the graphs"):
-        OpenVinoEngine(
-            *models, SamplerConfig(sigmas=(1.0, 0.0), renoise=True), "float32", 1, key="tiny"
-        )
+    sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
+    drawn = play(OpenVinoEngine(*models, sampler, "float32", threads=1, key="tiny"))
+    reference = play(TorchEngine(*models, sampler, "float32", torch.device("cpu")))
+    torch.testing.assert_close(drawn, reference, atol=2e-3, rtol=2e-3)
+    assert cache.is_file()
