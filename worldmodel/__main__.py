@@ -79,7 +79,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("--world", help="folder or name; none: the default world")
+    bench.add_argument("--world", help="folder, name or random:38m; none: the default world")
+    bench.add_argument(
+        "--sizes", nargs="+", metavar="W", help="a row for each: default, random:300m, random:1b, …"
+    )
+    bench.add_argument("--growth", type=Path, metavar="PNG", help="plot time against size")
     bench.add_argument("--frames", type=_positive, default=600, help="frames to time")
     bench.add_argument("--steps", type=_count, default=0, help="denoising steps; 0: the world's")
     bench.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
@@ -189,7 +193,20 @@ def _bench(options: argparse.Namespace) -> None:
     from worldmodel.game.window import Window
 
     with Window("bench") as window:
-        if options.compare:
+        if options.sizes:
+            from worldmodel.evaluation.scaling import measure_sizes, print_sizes
+
+            names = [None if name == "default" else name for name in options.sizes]
+            results = measure_sizes(names, settings, options.frames, window)
+            print_sizes(results)
+            print(json.dumps(results))
+        elif options.growth:
+            from worldmodel.evaluation.scaling import measure_growth, plot_growth
+
+            rows = measure_growth(settings, options.frames, window)
+            plot_growth(rows, options.growth)
+            print(json.dumps(rows))
+        elif options.compare:
             pair = (options.compare[0], options.compare[1])
             print_comparison(compare(options.world, settings, pair, options.frames, window))
         else:

@@ -76,20 +76,33 @@ class NativeWorld:
         """Read a world's folder; errors name the file, what was found and what was expected."""
         file = read_world_file(folder)
         check_weights(folder, file)
-        torch.set_num_threads(settings.threads or available_cores())
-        device = choose_device(settings.device)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
         load_weights(autoencoder, folder / AUTOENCODER)
-        for model in (transformer, autoencoder):
-            model.requires_grad_(requires_grad=False).eval()
-        channels_last(autoencoder.to(device))
         clips = [_load_clip(folder / "starts" / name, file) for name in file.starts]
         captions = list(file.starts.values())
         if settings.start is not None:
             clips.insert(0, _load_start(Path(settings.start), file))
             captions.insert(0, Path(settings.start).name)
+        return cls.of(file, transformer, autoencoder, clips, captions, settings)
+
+    @classmethod
+    def of(
+        cls,
+        file: WorldFile,
+        transformer: WorldTransformer,
+        autoencoder: Autoencoder,
+        clips: Sequence[Episode],
+        captions: Sequence[str],
+        settings: Settings,
+    ) -> "NativeWorld":
+        """A world from its parts, on the engine that suits this machine."""
+        torch.set_num_threads(settings.threads or available_cores())
+        device = choose_device(settings.device)
+        for model in (transformer, autoencoder):
+            model.requires_grad_(requires_grad=False).eval()
+        channels_last(autoencoder.to(device))
         sampler = file.sampler
         if settings.steps and settings.steps != sampler.steps:
             sampler = replace(sampler, sigmas=tuple(sigma_grid(settings.steps).tolist()))
