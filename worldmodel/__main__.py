@@ -83,6 +83,9 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--sizes", nargs="+", metavar="W", help="a row for each: default, random:300m, random:1b, …"
     )
+    bench.add_argument(
+        "--live", action="store_true", help="the real game loop, with made-up key presses"
+    )
     bench.add_argument("--growth", type=Path, metavar="PNG", help="plot time against size")
     bench.add_argument("--frames", type=_positive, default=600, help="frames to time")
     bench.add_argument("--steps", type=_count, default=0, help="denoising steps; 0: the world's")
@@ -200,6 +203,18 @@ def _bench(options: argparse.Namespace) -> None:
             results = measure_sizes(names, settings, options.frames, window)
             print_sizes(results)
             print(json.dumps(results))
+        elif options.live:
+            from worldmodel.evaluation.bench import open_to_measure
+            from worldmodel.game.rehearse import print_rehearsals, rehearse
+
+            world = open_to_measure(options.world, settings)
+            plans = [(None, True), (0.0, False), (0.0, True), (0.0, False), (0.0, True)]
+            rows = [
+                rehearse(world, window, options.frames, fps=fps, records=records)
+                for fps, records in plans
+            ]
+            print_rehearsals(rows)
+            print(json.dumps(rows))
         elif options.growth:
             from worldmodel.evaluation.scaling import measure_growth, plot_growth
 

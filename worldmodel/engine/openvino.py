@@ -6,6 +6,7 @@ start; a graph that disagrees is not used. What OpenVINO compiles is kept in the
 folder, so the next start takes a moment; without a place to keep it, it is compiled every time.
 """
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 GRAPHS = 2  # counts up with every change of `graphs.py` that changes what a graph computes
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.06}  # RMS error of a graph, over the RMS of its answer
 PRECISION = {"float32": "f32", "bfloat16": "bf16"}
+KEPT_BYTES = 1_000_000_000  # of graphs; those that were not used for the longest time go first
 CACHED = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -192,12 +194,14 @@ def compile_graph(
             kept = settings | {"CACHE_DIR": str(folder / "compiled")}
             compiled = ov.Core().compile_model(str(path), "CPU", kept)
             if _error(module, compiled, example) < TOLERANCE[dtype]:
+                path.touch()
                 return compiled
         except RuntimeError:
             pass
         path.unlink(missing_ok=True)  # broken, or made by something else: once more
     graph = _trace(module, example)
     if folder and path:
+        _prune(folder)
         _save(graph, path)
         settings["CACHE_DIR"] = str(folder / "compiled")
         compiled = ov.Core().compile_model(str(path), "CPU", settings)
@@ -255,6 +259,17 @@ def _save(graph: "openvino.Model", path: Path) -> None:
     ov.save_model(graph, str(partial), compress_to_fp16=False)
     partial.with_suffix(".bin").replace(path.with_suffix(".bin"))
     partial.replace(path)
+
+
+def _prune(folder: Path) -> None:
+    """Keep the folder within bounds; another process may be using it, so nothing is certain."""
+    with contextlib.suppress(OSError):
+        files = [(p.stat().st_mtime, p.stat().st_size, p) for p in folder.rglob("*") if p.is_file()]
+        room = KEPT_BYTES
+        for _, size, path in sorted(files, reverse=True):
+            room -= size
+            if room < 0 and path.suffix != ".json":
+                path.unlink(missing_ok=True)
 
 
 @torch.no_grad()

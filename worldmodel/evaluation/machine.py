@@ -13,7 +13,7 @@ import torch
 from worldmodel.config import ModelConfig
 from worldmodel.engine.torch_engine import DTYPES
 
-SQUARE = 2048  # rows and columns of the product that stands for the machine's best
+SQUARE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # rows and columns of the machine's best product
 REPEATS = 8
 COPIED = 1 << 26  # bytes
 
@@ -31,7 +31,7 @@ def measure_machine(model: ModelConfig, device: torch.device, frames: int = 1) -
     """A few seconds of work in torch; `frames` that the engine puts through a layer at once."""
     own = products(model, frames)
     return Machine(
-        square={name: _product_rate([(SQUARE,) * 3], name, device) for name in DTYPES},
+        square={name: _product_rate([(SQUARE[device.type],) * 3], name, device) for name in DTYPES},
         model_shapes={name: _product_rate(own, name, device) for name in DTYPES},
         copy_gb_per_s=_copy_rate(device),
     )
