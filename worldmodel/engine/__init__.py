@@ -15,13 +15,20 @@ of its dtype; bit for bit the frames are only those of the same engine on the sa
 from collections.abc import Sequence
 from typing import Protocol
 
-from torch import Tensor
+from torch import Generator, Tensor
 
+from worldmodel.model.context import KVCache
 from worldmodel.world import Frame
 
 
 class Playing(Protocol):
-    """Worlds being played side by side; b is 1 for a person at a keyboard."""
+    """Worlds being played side by side; b is 1 for a person at a keyboard.
+
+    Between two frames, all that changes is in these two (`engine.state` saves and loads it).
+    """
+
+    cache: KVCache
+    generators: list[Generator]  # of each session's noise
 
     def prime(self, latents: Tensor, actions: Tensor) -> None:
         """Show the worlds their past: clean latents b f c h w and the actions b f (k+2) in it."""
@@ -53,3 +60,6 @@ class Engine(Protocol):
 
     def decode(self, latents: Tensor) -> Frame:
         """Latents b 1 c h w -> frames uint8 b h w 3."""
+
+    def broken_weight(self) -> str | None:
+        """The first weight that holds values that are not numbers, where weights can be read."""

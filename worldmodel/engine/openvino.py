@@ -202,6 +202,10 @@ class OpenVinoEngine:
         found = self._for(len(latents)).decode.infer([latents.numpy()], share_inputs=True)
         return np.array(next(iter(found.values())))
 
+    def broken_weight(self) -> str | None:
+        """None: nobody can look into compiled graphs."""
+        return None
+
     def _for(self, sessions: int) -> Graphs:
         if sessions not in self._graphs:
             self._graphs[sessions] = self._compile(sessions)
@@ -218,7 +222,6 @@ class OpenVinoRollout:
         self.cache = KVCache(config, len(seeds))
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.bias = torch.zeros(self.cache.k.shape[3])
-        self.last = torch.zeros(len(seeds), 1, *config.latent_shape)
         self._current: tuple[Tensor, Tensor] | None = None
 
     def prime(self, latents: Tensor, actions: Tensor) -> None:
@@ -246,13 +249,14 @@ class OpenVinoRollout:
         here = slice(slot * p, (slot + 1) * p)
         for cached, own in zip((self.cache.k, self.cache.v), found.values(), strict=True):
             cached[..., here, :] = torch.from_numpy(np.asarray(own))
+        self.cache.previous(latent)
         self.cache.advance()
-        self.last, self._current = latent, None
+        self._current = None
 
     def _past(self, action: Tensor) -> list[NDArray[np.float32]]:
         seen(self.cache, self.config, self.bias)
         cos, sin = self.cache.turns
-        past = (action, self.last, self.cache.k, self.cache.v, self.bias, cos, sin)
+        past = (action, self.cache.last, self.cache.k, self.cache.v, self.bias, cos, sin)
         return [x.numpy() for x in past]
 
     def _noise(self) -> Tensor:

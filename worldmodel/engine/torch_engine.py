@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from worldmodel.checkpoint import broken_weight
 from worldmodel.config import SamplerConfig
 from worldmodel.model.autoencoder import Autoencoder, channels_last, decode_latents
 from worldmodel.model.transformer import WorldTransformer
@@ -41,3 +42,7 @@ class TorchEngine:
     def decode(self, latents: Tensor) -> Frame:
         """Latents b 1 c h w -> frames uint8 b h w 3."""
         return decode_latents(self.autoencoder, latents)[:, 0].contiguous().cpu().numpy()
+
+    def broken_weight(self) -> str | None:
+        """The first weight that holds values that are not numbers."""
+        return broken_weight(self.model) or broken_weight(self.autoencoder)
