@@ -19,7 +19,7 @@ import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,11 @@ class Row:
     action: Action = IDLE
     latency_ms: float | None = None  # None when the player did nothing new
     hash: str = ""
+    back_to: int | None = None  # the frame that it comes after, where play went back in time
 
     def to_json(self) -> str:
         """One line, without its end."""
-        table = {
+        table: dict[str, Any] = {
             "index": self.index,
             "time": round(self.time, 6),
             "buttons": sorted(self.action.buttons),
@@ -89,6 +90,8 @@ class Row:
             "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
             "hash": self.hash,
         }
+        if self.back_to is not None:
+            table["back_to"] = self.back_to
         return json.dumps(table)
 
     @classmethod
@@ -102,6 +105,7 @@ class Row:
             action=Action(frozenset(map(str, table["buttons"])), (right, down)),
             latency_ms=None if table["latency_ms"] is None else _finite(table["latency_ms"]),
             hash=str(table["hash"]),
+            back_to=None if table.get("back_to") is None else int(table["back_to"]),
         )
 
 
@@ -188,13 +192,7 @@ class Recorder:
                 clean()
 
     def _append(self, frame: Frame, row: Row) -> None:
-        whole = Row(
-            index=row.index,
-            time=row.time,
-            action=row.action,
-            latency_ms=row.latency_ms,
-            hash=hash_frame(frame),
-        )
+        whole = replace(row, hash=hash_frame(frame))
         self._write_line(whole.to_json())
         self._video.write(frame, row.time)
 
@@ -222,17 +220,32 @@ def read_recording(path: Path) -> tuple[Header, list[Row]]:
     return header, list(_read_rows(path, lines[1:]))
 
 
+def last_path(rows: Sequence[Row]) -> list[int]:
+    """Which rows lead to the last one: where play went back in time, what it left is left out."""
+    path: list[int] = []
+    for i, row in enumerate(rows):
+        if row.back_to is not None:
+            while path and rows[path[-1]].index > row.back_to:
+                path.pop()
+        path.append(i)
+    return path
+
+
 def load_recording(path: Path) -> Episode:
-    """The recording as an episode: as many frames as both files hold, at the world's own size."""
+    """The recording as an episode: as many frames as both files hold, at the world's own size.
+
+    An episode has one past, so of several branches it is the last one.
+    """
     header, rows = read_recording(path)
-    frames = [shrink(frame, header.frame_size) for frame in read_video(path.with_suffix(".mp4"))]
-    length = min(len(frames), len(rows))
-    if not length:
+    video = read_video(path.with_suffix(".mp4"))
+    frames = [shrink(frame, header.frame_size) for frame, _ in zip(video, rows, strict=False)]
+    if not frames:
         raise EpisodeError(f"{path}: the recording holds no frames")
-    stacked: NDArray[np.uint8] = np.stack(frames[:length])
+    kept = last_path(rows[: len(frames)])
+    stacked: NDArray[np.uint8] = np.stack([frames[i] for i in kept])
     return Episode(
         frames=stacked,
-        actions=[IDLE, *(row.action for row in rows[1:length])],
+        actions=[IDLE, *(rows[i].action for i in kept[1:])],
         frames_per_second=header.frames_per_second,
         buttons=header.buttons,
     )
@@ -255,14 +268,26 @@ def _read_header(path: Path, line: str) -> Header:
 
 
 def _read_rows(path: Path, lines: list[str]) -> Iterator[Row]:
+    index: int | None = None
     for i, line in enumerate(lines):
         try:
             row = Row.from_json(line)
+            index = _check_order(row, index)
         except BAD_LINE as error:
             if i == len(lines) - 1:
                 return
             raise RecordingError(f"{path}: line {i + 2} is not a frame: {error}") from error
         yield row
+
+
+def _check_order(row: Row, before: int | None) -> int:
+    """Frames follow each other, and play goes back only to where it has been."""
+    after = before if row.back_to is None else row.back_to
+    if row.index < 0 or (after is not None and row.index != after + 1):
+        raise ValueError(f"frame {row.index} after frame {after}")
+    if row.back_to is not None and (before is None or not 0 <= row.back_to <= before):
+        raise ValueError(f"play cannot go back to frame {row.back_to} from {before}")
+    return row.index
 
 
 def _finite(value: Any) -> float:

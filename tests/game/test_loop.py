@@ -34,9 +34,7 @@ def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
 def game(window: Window, tmp_path: Path) -> Game:
     devices = Input(Controls())
     source = InLine(lambda: Session(DrawnWorld(), lambda _: devices.take()))
-    return Game(
-        source, window, devices, Camera(Place(tmp_path, "clip"), {}, lambda _: None), frames=3
-    )
+    return Game(source, window, devices, Camera(Place(tmp_path, "clip"), lambda _: None), frames=3)
 
 
 def press(scancode: int) -> None:

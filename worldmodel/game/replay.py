@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel.game.camera import installed_versions
-from worldmodel.game.session import Step
+from worldmodel.action import IDLE
+from worldmodel.game.input import Taken
+from worldmodel.game.step import Step
 from worldmodel.recording import Header, RecordingError, Row, hash_frame, read_recording
+from worldmodel.versions import installed_versions
 
 FRAME_MAKERS = ("worldmodel", "torch")  # versions that can change a frame
 
@@ -21,7 +23,8 @@ class Replay:
     header: Header
     rows: list[Row]
     same: int = 0
-    first_different: int | None = None
+    first_different: int | None = None  # counted in rows
+    played: int = 0  # rows whose action was taken
     differences: list[str] = field(default_factory=list)  # of the settings, here and there
 
     @classmethod
@@ -56,14 +59,26 @@ class Replay:
             return ""
         return f"frames may differ, because settings do: {', '.join(self.differences)}"
 
+    def take(self, index: int) -> Taken:
+        """What was done to make the next frame, row by row; past the end the player stands still.
+
+        A row that goes back takes the session with it: both branches are played again.
+        """
+        del index
+        self.played += 1
+        if self.played >= len(self.rows):
+            return Taken(IDLE, None)
+        row = self.rows[self.played]
+        return Taken(row.action, None, row.back_to)
+
     def check(self, step: Step) -> None:
         """Compare one frame with its row."""
-        if step.index >= len(self.rows):
+        if step.is_past or step.count >= len(self.rows):
             return
-        if hash_frame(step.frame) == self.rows[step.index].hash:
+        if hash_frame(step.frame) == self.rows[step.count].hash:
             self.same += 1
         elif self.first_different is None:
-            self.first_different = step.index
+            self.first_different = step.count
 
     def verdict(self) -> str:
         """One sentence for the person."""
