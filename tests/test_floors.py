@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "moments": {*BASE, "world", "autosave"},
     "autosave": {"config"},
     "episodes": {"config", "action", "files", "recording"},
-    "recording": {"config", "action", "files", "episodes", "video", "world"},
+    "recording": {"config", "action", "files", "episodes", "video", "world", "moments"},
     "video": {"config", "files", "world"},
     "players": {"config", "action", "recording"},
     "model": {"config", "schedule"},

@@ -220,7 +220,7 @@ def test_a_history_is_exact_and_small() -> None:
         history.append(Action(frozenset({"KeyW", "KeyD"} if i % 3 else ()), (i / 7, -i / 11)))
     held, mouse = history.to_arrays()
     assert held.nbytes + mouse.nbytes == 20 * 10_000
-    again = History.from_arrays([sorted(s) for s in history.sets], held, mouse)
+    again = History.from_arrays([sorted(s) for s in history.sets], held, mouse, 10_000)
     assert all(again[i] == history[i] for i in (0, 1, 5000, 9999))
     again.cut(5)
     again.append(Action(frozenset({"KeyA"})))
@@ -228,7 +228,7 @@ def test_a_history_is_exact_and_small() -> None:
     assert again[5].buttons == {"KeyA"}
     assert len(history) == 10_000
     with pytest.raises(HistoryError, match="different sets"):
-        History.from_arrays([[]] * 70_000, held, mouse)
+        History.from_arrays([[]] * 70_000, held, mouse, 10_000)
 
 
 def test_a_moment_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:

@@ -24,17 +24,24 @@ class HistoryError(UserError):
 
 @dataclass(slots=True)
 class History:
-    """Actions in the order of their frames; the first one led to frame 1."""
+    """Actions in the order of their frames; the first one led to frame 1.
 
+    Of the first `unknown` frames nobody knows what was done.
+    """
+
+    unknown: int = 0
     sets: list[frozenset[str]] = field(default_factory=list)
     _held: "array[int]" = field(default_factory=lambda: array("L"))  # numbers of `sets`
     _mouse: "array[float]" = field(default_factory=lambda: array("d"))  # right, down, right, …
     _numbers: dict[frozenset[str], int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return self.unknown + len(self._held)
 
     def __getitem__(self, i: int) -> Action:
+        i -= self.unknown
+        if i < 0:
+            raise HistoryError(f"what led to frame {i + self.unknown + 1} was not kept")
         return Action(self.sets[self._held[i]], (self._mouse[2 * i], self._mouse[2 * i + 1]))
 
     def append(self, action: Action) -> None:
@@ -47,12 +54,14 @@ class History:
 
     def cut(self, length: int) -> None:
         """Forget what came after the first `length` frames."""
+        length = max(0, length - self.unknown)
         del self._held[length:], self._mouse[2 * length :]
 
     def copy(self, length: int) -> "History":
         """The first `length` actions on their own."""
+        length = max(0, length - self.unknown)
         held, mouse = self._held[:length], self._mouse[: 2 * length]
-        return History(list(self.sets), held, mouse, dict(self._numbers))
+        return History(self.unknown, list(self.sets), held, mouse, dict(self._numbers))
 
     def to_arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
         """Copies: number of the held set f, mouse in degrees f 2."""
@@ -61,10 +70,12 @@ class History:
 
     @classmethod
     def from_arrays(
-        cls, sets: Sequence[Sequence[str]], held: NDArray[Any], mouse: NDArray[Any]
+        cls, sets: Sequence[Sequence[str]], held: NDArray[Any], mouse: NDArray[Any], length: int
     ) -> "History":
-        """What `to_arrays` gave; a `HistoryError` says why it is nothing like it."""
+        """What `to_arrays` gave of `length` frames; a `HistoryError` says why it cannot be."""
         count = len(held) if held.ndim else 0
+        if count > length:
+            raise HistoryError(f"{count} actions led to {length} frames")
         if held.shape != (count,) or held.dtype != np.uint32:
             raise HistoryError(f"held sets are {held.dtype} {list(held.shape)}, expected uint32 f")
         if mouse.shape != (count, 2) or mouse.dtype != np.float64:
@@ -77,4 +88,5 @@ class History:
             raise HistoryError(f"{len(sets)} different sets of buttons, at most {MOST_SETS}")
         known = [frozenset(buttons) for buttons in sets]
         numbers = {buttons: i for i, buttons in enumerate(known)}
-        return cls(known, array("L", held.tolist()), array("d", mouse.ravel().tolist()), numbers)
+        held_sets, travel = array("L", held.tolist()), array("d", mouse.ravel().tolist())
+        return cls(length - count, known, held_sets, travel, numbers)

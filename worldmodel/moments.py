@@ -105,7 +105,7 @@ def load_moment(path: Path) -> Moment:
                 {n.removeprefix("state."): a for n, a in arrays.items() if n.startswith("state.")},
             ),
             frame=_check_picture(arrays["frame"]),
-            history=History.from_arrays(header.sets, arrays["held"], arrays["mouse"]),
+            history=History.from_arrays(header.sets, arrays["held"], arrays["mouse"], header.index),
         )
     except BROKEN as error:
         raise MomentError(f"{path}: a broken moment: {_told(error)}") from error

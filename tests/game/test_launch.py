@@ -423,3 +423,18 @@ def test_a_moment_that_cannot_be_loaded_is_one_sentence(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_recording_begun_in_the_middle_of_play_replays(
+    play: Play, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    press_keys(monkeypatch, {12: pygame.KSCAN_F6})
+    assert play("--frames", 30, "--fps", 0, "--seed", 3, "--player", "random") == 0
+    (path,) = Path("recordings").glob("*.jsonl")
+    header, rows = read_recording(path)
+    assert header.first_frame > 0
+    assert play("--replay", path, "--headless") == 0
+    assert f"{len(rows)} of {len(rows)} frames identical" in capsys.readouterr().out
+    path.with_suffix(".moment").rename("elsewhere.moment")
+    assert play("--replay", path, "--headless") == 2
+    assert "with what came before, is not beside it" in capsys.readouterr().err

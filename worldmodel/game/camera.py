@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.action import IDLE
 from worldmodel.config import UserError
 from worldmodel.files import plain
 from worldmodel.game.session import Session
 from worldmodel.game.step import Step
-from worldmodel.recording import ENDINGS, Header, Recorder, RecordingError, Row, free_name
+from worldmodel.recording import ENDINGS, Header, Recorder, RecordingError, Row, begin_recording
 from worldmodel.versions import installed_versions
 
 FOLDER = Path("recordings")
@@ -107,18 +106,29 @@ class Camera:
             is_first = True  # to before this recording: another one
         if is_first:
             self._cut()
-            self._recorder = Recorder(free_name(self.name(session)), self._header(session, step))
-            self._segment, self._began, self._first = step.segment, step.time, step.index
-            self.clips.append(self._recorder.path)
+            self._begin(session, step)
+            if not step.count:
+                return
         row = Row(
             index=step.index,
             time=step.time - self._began,
-            action=IDLE if is_first else step.action,
+            action=step.action,
             latency_ms=latency_ms,
             back_to=None if is_first else step.back_to,
         )
         assert self._recorder is not None
         self._recorder.write(step.frame, row)
+
+    def _begin(self, session: Session, step: Step) -> None:
+        """A recording that begins with what the step found; in the middle of play, as a moment."""
+        past = step.past
+        moment = session.moment(past) if past.index else None
+        header = self._header(session, past.index)
+        self._recorder = begin_recording(self.name(session), header, moment)
+        self._segment, self._first = step.segment, past.index
+        self._began = step.time - (1 / session.world.frames_per_second if step.count else 0.0)
+        self.clips.append(self._recorder.path)
+        self._recorder.write(past.frame, Row(index=past.index, time=0.0))
 
     def _cut(self) -> None:
         if self._recorder:
@@ -138,14 +148,14 @@ class Camera:
         self._cut()
         self.say(str(error))
 
-    def _header(self, session: Session, step: Step) -> Header:
+    def _header(self, session: Session, first_frame: int) -> Header:
         world = session.world
         return Header(
             settings=session.settings,
             identity=session.identity,
             seed=session.seed,
-            start=step.start,
-            first_frame=step.index,
+            start=session.start,
+            first_frame=first_frame,
             frames_per_second=world.frames_per_second,
             frame_size=world.frame_size,
             buttons=world.actions.buttons,

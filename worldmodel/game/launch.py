@@ -229,6 +229,8 @@ class Launch:
         """The moment to begin with; where none was asked for, a broken session is offered."""
         options = self.options
         if options.load is None:
+            if self.replay:
+                return self.replay.moment
             if self.is_human:
                 offer_broken_sessions(say)
             return None

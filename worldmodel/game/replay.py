@@ -9,6 +9,7 @@ from typing import Any
 from worldmodel.action import IDLE
 from worldmodel.game.input import Taken
 from worldmodel.game.step import Step
+from worldmodel.moments import Moment, load_moment
 from worldmodel.recording import Header, RecordingError, Row, hash_frame, read_recording
 from worldmodel.versions import installed_versions
 
@@ -22,6 +23,7 @@ class Replay:
     path: Path
     header: Header
     rows: list[Row]
+    moment: Moment | None = None  # where it begins, if not at a start
     same: int = 0
     first_different: int | None = None  # counted in rows
     played: int = 0  # rows whose action was taken
@@ -37,13 +39,7 @@ class Replay:
         header, rows = read_recording(path)
         if not rows:
             raise RecordingError(f"{path}: the recording holds no frames")
-        if header.first_frame:
-            raise RecordingError(
-                f"{path}: this recording was begun in the middle of play, at frame "
-                f"{header.first_frame}, so what came before is not in it; it can be watched and "
-                "trained on, not replayed"
-            )
-        return cls(path, header, rows)
+        return cls(path, header, rows, _first_moment(path, header))
 
     def compare_settings(self, identity: Mapping[str, Any]) -> str:
         """What differs between the world here and the one recorded, as a sentence or nothing."""
@@ -93,6 +89,25 @@ class Replay:
         settings = ", ".join(self.differences) or "none, so the world is not deterministic here"
         why = "" if self.first_different is None else f"; settings that differ: {settings}"
         return f"{self.same} of {total} frames identical; {where}{why}"
+
+
+def _first_moment(path: Path, header: Header) -> Moment | None:
+    if not header.first_frame:
+        return None
+    beside = path.with_suffix(".moment")
+    if not beside.is_file():
+        raise RecordingError(
+            f"{path}: this recording was begun in the middle of play, at frame "
+            f"{header.first_frame}, and {beside.name}, with what came before, is not beside it; "
+            "it can be watched and trained on, not replayed"
+        )
+    moment = load_moment(beside)
+    if moment.header.index != header.first_frame:
+        raise RecordingError(
+            f"{beside}: it is of frame {moment.header.index}, the recording begins at frame "
+            f"{header.first_frame}: the two do not belong together"
+        )
+    return moment
 
 
 def _relevant(versions: Mapping[str, str]) -> dict[str, str]:

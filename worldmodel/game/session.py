@@ -92,11 +92,10 @@ class Session:
     def load(self, moment: Moment) -> Step:
         """Go on from a saved moment; after a `UserError` all is as it was."""
         sampled, header = time.perf_counter(), moment.header
-        if moment.frame.shape[:2] != self.world.frame_size or len(moment.history) != header.index:
+        if moment.frame.shape[:2] != self.world.frame_size:
             raise StateError(
-                f"a picture of {list(moment.frame.shape[:2])} after {header.index} frames and "
-                f"{len(moment.history)} actions is no moment of {self.world.name}, whose "
-                f"pictures are {list(self.world.frame_size)}"
+                f"its picture is {list(moment.frame.shape[:2])}, those of {self.world.name} are "
+                f"{list(self.world.frame_size)}"
             )
         self.world.load_state(moment.state)
         self.seed = header.seed
@@ -152,10 +151,16 @@ class Session:
         if self.keeper and self.keeper.autosave_is_due():
             self.keeper.autosave(self.moment())
 
-    def moment(self) -> Moment:
-        """The newest frame that the world remembers, as it can be kept."""
-        past = self.timeline.newest
-        history = self.timeline.history.copy(past.index)
+    def moment(self, past: Past | None = None) -> Moment:
+        """The newest frame that the world remembers, as it can be kept.
+
+        Another frame, from any thread, without the actions that led to it.
+        """
+        if past:
+            history = History(past.index)
+        else:
+            past = self.timeline.newest
+            history = self.timeline.history.copy(past.index)
         header = MomentHeader(
             settings=self.settings,
             identity=self.identity,
@@ -264,6 +269,7 @@ class Session:
             time=self._clock.played,
             split=replace(self.world.split, clean=self._clean_ms),
             count=self._count,
+            past=self.timeline.newest,
         )
 
 
