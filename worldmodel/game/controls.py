@@ -33,18 +33,25 @@ class Command(enum.Enum):
     PAUSE = "pause"
     STEP = "one frame while paused"
     NEXT_START = "next start"
+    SAVE = "save this moment"
+    LOAD = "load the last saved moment"
+    REWIND = "hold: go back in time"
+    GO_ON = "go on from here"  # the key of REWIND is let go
 
 
 RUNTIME_KEYS = {
     "F1": Command.CONTROLS,
     "F2": Command.HUD,
     "F4": Command.RESTART,
+    "F5": Command.SAVE,
     "F6": Command.RECORD,
+    "F9": Command.LOAD,
     "F11": Command.FULLSCREEN,
     "F12": Command.SCREENSHOT,
     "KeyP": Command.PAUSE,
     "Period": Command.STEP,
     "Tab": Command.NEXT_START,
+    "Backspace": Command.REWIND,
 }
 
 TURN_KEYS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0)}
