@@ -11,8 +11,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from worldmodel.config import UserError
+
+if TYPE_CHECKING:
+    from worldmodel.games.gym import GymConfig
+    from worldmodel.games.record_gym import RecordPlan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,10 +44,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     jobs = parser.add_subparsers(required=True, metavar="JOB")
 
-    record = jobs.add_parser("record", help="collect episodes from Doom", formatter_class=style)
+    record = jobs.add_parser("record", help="collect episodes from a game", formatter_class=style)
     record.add_argument("--out", type=Path, default=Path("data/doom"), help="folder of episodes")
     record.add_argument("--level", default="my_way_home", help="a ViZDoom scenario")
     record.add_argument("--frames", type=_positive, default=20_000, help="frames to collect, about")
+    _add_gym(record.add_argument_group("any other game: a Gymnasium environment"))
     record.add_argument("--episode-frames", type=_positive, default=600, help="longest episode")
     record.add_argument("--seed", type=_count, default=0, help="seed of the first episode")
     record.add_argument("--size", default="64x48", help="width x height of the frames")
@@ -77,6 +83,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_gym(record: argparse._ArgumentGroup) -> None:
+    add = record.add_argument
+    add("--env", metavar="ID", help="as gymnasium.make takes it; MODULE:ID imports a module first")
+    add("--env-arg", metavar="NAME=VALUE", action="append", default=[], help="for gymnasium.make")
+    add("--player", default="sticky", help="human, sticky, random or code as MODULE:CALLABLE")
+    add("--allow-code", action="store_true", help="let --player run code of your own")
+    add("--keys", metavar="KEY=ACTION,…", help="what each key does: ArrowLeft=0,ArrowRight=2")
+    add("--noop", metavar="ACTION", help="what no key does (the environment's own, or 0)")
+    add("--skip", type=_positive, default=1, help="steps of the environment that a frame takes")
+    add("--rate", type=float, help="steps a second (the environment's own, or 30)")
+    add("--fit", default="stretch", choices=["stretch", "crop", "pad"], help="picture into --size")
+    add("--through-ends", action="store_true", help="one recording goes on over episodes' ends")
+
+
 def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--world", help="folder or name; none: the default world")
     bench.add_argument("--frames", type=_positive, default=600, help="frames to time")
@@ -109,13 +129,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _record(options: argparse.Namespace) -> None:
-    from worldmodel.games.doom import DoomConfig
-    from worldmodel.games.record import record_doom
-
+def _record(options: argparse.Namespace) -> int:
     width, _, height = options.size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UserError(f"--size {options.size!r}: expected width x height, for instance 64x48")
+    if options.env:
+        return _record_gym(options, (int(height), int(width)))
+    from worldmodel.games.doom import DoomConfig
+    from worldmodel.games.record import record_doom
+
     config = DoomConfig(
         level=options.level,
         frame_width=int(width),
@@ -124,6 +146,66 @@ def _record(options: argparse.Namespace) -> None:
     )
     done = record_doom(config, options.out, options.frames, options.seed, options.episode_frames)
     print(f"{done} frames in {options.out}")
+    return 0
+
+
+def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.games.gym import GymConfig, open_game
+    from worldmodel.games.policies import find_policy
+    from worldmodel.games.record_gym import RecordPlan, actions_table, record_gym
+
+    config = GymConfig(
+        env=options.env,
+        arguments=dict(map(_argument, options.env_arg)),
+        size=size,
+        fit=options.fit,
+        skip=options.skip,
+        rate=options.rate,
+        keys=options.keys,
+        noop=options.noop,
+        through_ends=options.through_ends,
+    )
+    plan = RecordPlan(
+        folder=options.out,
+        frames=options.frames,
+        episode_frames=options.episode_frames,
+        seed=options.seed,
+    )
+    if options.player == "human":
+        return _play_and_record(config, plan)
+    policy = find_policy(options.player, allow_code=options.allow_code)
+    with open_game(config) as game:
+        done = record_gym(game, policy, plan)
+        rate = f"{game.frames_per_second:g} frames/s"
+        print(f"{done} frames in {plan.folder}, {size[1]} x {size[0]}, {rate}")
+        print(f"for the configs of its teacher and student:\n\n{actions_table(game.actions)}")
+    return 0
+
+
+def _play_and_record(config: "GymConfig", plan: "RecordPlan") -> int:
+    """A person plays in the window that worlds are played in; what they play is recorded there."""
+    from worldmodel.game.cli import main as play
+    from worldmodel.game.launch import has_display
+    from worldmodel.games.gym import open_game
+
+    if not has_display():
+        raise UserError("--player human needs a screen; choose another player to record without")
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with open_game(config) as game:
+        # One thread: a real game is quick, and some draw only in the thread that made them.
+        arguments = ["--sync", "--record", f"{plan.folder}/", "--seed", str(plan.seed)]
+        return play([*arguments, "--frames", str(plan.frames)], lambda _: game)
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, is_pair, value = text.partition("=")
+    if not is_pair:
+        raise UserError(f"--env-arg {text!r}: expected NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a text, without quotes
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -90,7 +90,8 @@ class Hud:
                 box = pygame.Rect(*corner, width - 4, cap - 4)
                 _draw_cap(surface, box, label(button), unit, is_down=button in action.buttons)
             left += (1 + max(column for column, _ in cluster.values())) * width + unit // 2
-        self._draw_turn(surface, action.mouse[0] / spec.max_mouse_degrees, unit)
+        if spec.uses_mouse:
+            self._draw_turn(surface, action.mouse[0] / spec.max_mouse_degrees, unit)
 
     def _draw_turn(self, surface: pygame.Surface, share: float, unit: int) -> None:
         """An arrow at the lower right, towards the turn; full length is fastest."""

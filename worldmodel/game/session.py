@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from worldmodel.action import IDLE, Action
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
-from worldmodel.world import Frame, Split, World
+from worldmodel.world import Ending, Frame, Split, World
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
@@ -64,6 +64,9 @@ class Session:
     def turn(self, command: Command | None) -> Step | None:
         """Obey a command, or make the next frame when there is none."""
         match command:
+            case None if isinstance(self.world, Ending) and self.world.is_over:
+                self.seed += 1  # the next episode is another one
+                return self.begin()
             case None:
                 return self._advance()
             case Command.RESTART:

@@ -1,0 +1,322 @@
+"""What a player's keys mean to a Gymnasium environment, and back.
+
+| action space                      | becomes                                                       |
+|-----------------------------------|---------------------------------------------------------------|
+| any, with `get_keys_to_action`    | the environment's own keys                                    |
+| any, with `--keys`                | those keys: `ArrowLeft=0,ArrowRight=2`                        |
+| Discrete                          | a key for every action but `noop`: Digit1, Digit2, …          |
+| MultiBinary                       | a key for every bit                                           |
+| MultiDiscrete                     | for every part a key for each value but 0                     |
+| Box of one or two bounded numbers | mouse right and mouse down; not moving it is the middle       |
+
+No key at all is the action `noop`, and so is a combination that no one has given a meaning.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium import Env, spaces
+from numpy.typing import NDArray
+
+from worldmodel.action import IDLE, Action, ActionSpec
+from worldmodel.config import UserError
+from worldmodel.keycodes import KEYCODES, key_name
+
+Keys = frozenset[str]
+
+FULL_TURN = 6.0  # degrees per frame that reach the end of a Box: an arrow key held, by default
+SPARE_KEYS = tuple(f"Digit{d}" for d in "1234567890") + tuple(f"Key{c}" for c in "QWERTYUIOP")
+MOST_PAIRS = 64  # combinations of two keys that a scripted player tries
+
+
+class Hands(Protocol):
+    """The keys and the mouse of one environment."""
+
+    @property
+    def spec(self) -> ActionSpec:
+        """What a world learned from it will understand."""
+
+    @property
+    def choices(self) -> Sequence[Keys]:
+        """What a scripted player may hold; the first is nothing."""
+
+    def to_env(self, action: Action) -> Any:
+        """The environment's action that a player's action means."""
+
+    def from_env(self, value: Any) -> Action:
+        """The player's action that means `value`; a `UserError` if no key does."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTable:
+    """Combinations of keys, each with an action of the environment."""
+
+    spec: ActionSpec
+    table: Mapping[Keys, Any]
+    noop: Any
+
+    @property
+    def choices(self) -> list[Keys]:
+        """Nothing, then every combination."""
+        return [frozenset(), *(keys for keys in self.table if keys)]
+
+    def to_env(self, action: Action) -> Any:
+        """The action of exactly these keys, else `noop`."""
+        return self.table.get(action.buttons, self.noop)
+
+    def from_env(self, value: Any) -> Action:
+        """The first combination with this action."""
+        if np.array_equal(value, self.noop):
+            return IDLE
+        for keys, action in self.table.items():
+            if np.array_equal(action, value):
+                return Action(keys)
+        raise UserError(
+            f"the policy chose {value!r}, for which there is no key; give it one with --keys"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyGroups:
+    """A MultiBinary or MultiDiscrete space: `groups[g][v - 1]` is the key for value v of part g."""
+
+    spec: ActionSpec
+    groups: Sequence[Sequence[str]]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    least: NDArray[Any]  # the lowest value of each part
+
+    @property
+    def choices(self) -> list[Keys]:
+        """Nothing, every key, and pairs of keys of different groups."""
+        single = [frozenset({key}) for group in self.groups for key in group]
+        pairs = [
+            frozenset({one, other})
+            for g, group in enumerate(self.groups)
+            for one in group
+            for others in self.groups[g + 1 :]
+            for other in others
+        ]
+        return [frozenset(), *single, *pairs[:MOST_PAIRS]]
+
+    def to_env(self, action: Action) -> Any:
+        """One value for each part; of two keys of a group the first counts."""
+        values = [
+            next((v for v, key in enumerate(group, start=1) if key in action.buttons), 0)
+            for group in self.groups
+        ]
+        return (np.asarray(values) + self.least).astype(self.dtype).reshape(self.shape)
+
+    def from_env(self, value: Any) -> Action:
+        """The keys of all parts that are not at their lowest value."""
+        values = np.asarray(value).reshape(-1) - self.least
+        pairs = zip(self.groups, values.tolist(), strict=True)
+        return Action(frozenset(group[int(v) - 1] for group, v in pairs if v > 0))
+
+
+@dataclass(frozen=True, slots=True)
+class MouseAxes:
+    """A Box of one or two numbers: full speed of the mouse is the end of the range."""
+
+    spec: ActionSpec
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    space: spaces.Box
+
+    @property
+    def choices(self) -> list[Keys]:
+        """No keys: the mouse does everything."""
+        return [frozenset()]
+
+    def to_env(self, action: Action) -> Any:
+        """Mouse right, then down, on the Box's range."""
+        share = np.asarray(action.mouse[: len(self.low)]) / FULL_TURN
+        middle, reach = (self.low + self.high) / 2, (self.high - self.low) / 2
+        value = middle + reach * np.clip(share, -1, 1)
+        return value.astype(self.space.dtype).reshape(self.space.shape)
+
+    def from_env(self, value: Any) -> Action:
+        """The mouse travel that means this value; beyond the range is its end."""
+        middle, reach = (self.low + self.high) / 2, (self.high - self.low) / 2
+        share = np.clip((np.asarray(value, np.float64).reshape(-1) - middle) / reach, -1, 1)
+        right, down = (*(FULL_TURN * share).tolist(), 0.0)[:2]
+        return Action(mouse=(right, down))
+
+
+def make_hands(env: "Env[Any, Any]", keys: str | None, noop: str | None) -> Hands:
+    """The keys of an environment; `keys` and `noop` as on the command line, None its own."""
+    space = env.action_space
+    nothing = _first_noop(space) if noop is None else _parse_value(noop, space, "--noop")
+    if keys is not None:
+        return _table(parse_keys(keys, space), nothing, env)
+    if env.has_wrapper_attr("get_keys_to_action"):
+        own = _own_keys(env.get_wrapper_attr("get_keys_to_action")())
+        nothing = own.get(frozenset(), nothing) if noop is None else nothing
+        return _table(own, nothing, env)
+    if isinstance(space, spaces.Discrete):
+        actions = [a for a in _all_of(space) if a != nothing]
+        named = zip(_spare(len(actions), env), actions, strict=True)
+        return _table({frozenset({key}): a for key, a in named}, nothing, env)
+    if isinstance(space, spaces.MultiBinary):
+        return _groups([2] * int(np.prod(space.shape)), space, env)
+    if isinstance(space, spaces.MultiDiscrete):
+        return _groups(space.nvec.reshape(-1).tolist(), space, env)
+    if isinstance(space, spaces.Box) and _is_mouse(space):
+        return _mouse(space)
+    raise UserError(
+        f"{_id(env)}: its actions are {space}; recorded are Discrete, MultiBinary, MultiDiscrete, "
+        "a Box of one or two bounded numbers (the mouse), and any other where --keys says "
+        "which keys mean which action, for instance --keys 'KeyW=[0,1,0],KeyA=[-1,0,0]'"
+    )
+
+
+def parse_keys(text: str, space: "spaces.Space[Any]") -> dict[Keys, Any]:
+    """Read `ArrowLeft=0,KeyW+Space=[0,1]`: keys of the player, an action of the environment."""
+    table: dict[Keys, Any] = {}
+    for part in _split(text):
+        names, is_pair, value = part.partition("=")
+        keys = frozenset(name.strip() for name in names.split("+"))
+        if not is_pair or not keys <= KEYCODES.keys():
+            raise UserError(
+                f"--keys {part!r}: expected KEY=ACTION or KEY+KEY=ACTION, keys being among "
+                f"{', '.join(KEYCODES)}"
+            )
+        table[keys] = _parse_value(value, space, f"--keys {part}")
+    return table
+
+
+def _split(text: str) -> list[str]:
+    """At commas that are not inside brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _parse_value(text: str, space: "spaces.Space[Any]", where: str) -> Any:
+    """A number or a list of numbers that the space contains."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where}: {text!r} is neither a number nor a list of them") from error
+    value = found
+    if space.shape:
+        value = np.asarray(found, space.dtype)
+        if value.size == 1:  # a Box of one number may be written as that number
+            value = value.reshape(space.shape)
+    if not space.contains(value):
+        raise UserError(f"{where}: {found!r} is none of the environment's actions, {space}")
+    return value
+
+
+def _own_keys(found: Mapping[Any, Any]) -> dict[Keys, Any]:
+    """What `get_keys_to_action` says, in W3C names."""
+    table: dict[Keys, Any] = {}
+    for combination, action in found.items():
+        several = (combination,) if isinstance(combination, int) else combination
+        names = [key_name(key) for key in several]
+        if None in names:
+            raise UserError(
+                f"the environment's keys {combination!r} have no name here; say with --keys "
+                "which keys mean which action"
+            )
+        table[frozenset(name for name in names if name)] = action
+    return table
+
+
+def _table(table: dict[Keys, Any], noop: Any, env: "Env[Any, Any]") -> KeyTable:
+    buttons = tuple(dict.fromkeys(key for keys in table for key in sorted(keys)))
+    if not buttons:
+        raise UserError(f"{_id(env)}: no key means anything; say which do with --keys")
+    meanings = _meanings(env)
+    names = {key: _name(table.get(frozenset({key})), meanings, key) for key in buttons}
+    return KeyTable(_spec(buttons, [names[key] for key in buttons]), table, noop)
+
+
+def _groups(
+    counts: Sequence[int], space: "spaces.MultiBinary | spaces.MultiDiscrete", env: "Env[Any, Any]"
+) -> KeyGroups:
+    keys = iter(_spare(sum(count - 1 for count in counts), env))
+    groups = [[next(keys) for _ in range(count - 1)] for count in counts]
+    names = [
+        f"part {g}" if count == 2 else f"part {g} = {value}"
+        for g, count in enumerate(counts)
+        for value in range(1, count)
+    ]
+    least = np.zeros(len(counts), np.int64)
+    if isinstance(space, spaces.MultiDiscrete):
+        least = np.asarray(space.start, np.int64).reshape(-1)
+    spec = _spec([key for group in groups for key in group], names)
+    return KeyGroups(spec, groups, space.shape, np.dtype(space.dtype or np.int64), least)
+
+
+def _mouse(space: spaces.Box) -> MouseAxes:
+    low, high = (np.asarray(x, np.float64).reshape(-1) for x in (space.low, space.high))
+    both = len(low) == 2
+    spec = replace(_spec((), ()), uses_mouse=True, look_up_down=both)
+    return MouseAxes(spec, low, high, space)
+
+
+def _spec(buttons: Sequence[str], names: Sequence[str]) -> ActionSpec:
+    return ActionSpec(
+        buttons=tuple(buttons),
+        names=tuple(names),
+        mouse_degrees=FULL_TURN,
+        max_mouse_degrees=FULL_TURN,
+        uses_mouse=False,
+    )
+
+
+def _is_mouse(space: spaces.Box) -> bool:
+    count = int(np.prod(space.shape))
+    is_float = np.issubdtype(space.dtype or np.float32, np.floating)
+    return is_float and 1 <= count <= 2 and bool(np.isfinite([space.low, space.high]).all())
+
+
+def _first_noop(space: "spaces.Space[Any]") -> Any:
+    """What doing nothing is unless somebody says otherwise: 0, as in `gymnasium.utils.play`."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.start)
+    if isinstance(space, spaces.MultiDiscrete):
+        return np.asarray(space.start, space.dtype)
+    return np.zeros(space.shape or (), space.dtype)
+
+
+def _all_of(space: spaces.Discrete) -> range:
+    return range(int(space.start), int(space.start + space.n))
+
+
+def _spare(count: int, env: "Env[Any, Any]") -> Sequence[str]:
+    if count > len(SPARE_KEYS):
+        raise UserError(
+            f"{_id(env)}: {count} keys would be needed, {len(SPARE_KEYS)} are given out by "
+            "themselves; say with --keys which keys mean which action"
+        )
+    return SPARE_KEYS[:count]
+
+
+def _meanings(env: "Env[Any, Any]") -> Sequence[str]:
+    """Names of a Discrete space's actions, where the environment has them (Atari does)."""
+    if not env.has_wrapper_attr("get_action_meanings"):
+        return ()
+    return [str(name).lower() for name in env.get_wrapper_attr("get_action_meanings")()]
+
+
+def _name(value: Any, meanings: Sequence[str], key: str) -> str:
+    if value is None:  # a key that only counts together with others
+        return f"with {key}"
+    if isinstance(value, int | np.integer) and 0 <= value < len(meanings):
+        return meanings[int(value)]
+    shown = value.tolist() if isinstance(value, np.ndarray) else value
+    return f"action {shown}"
+
+
+def _id(env: "Env[Any, Any]") -> str:
+    return env.spec.id if env.spec else type(env.unwrapped).__name__
