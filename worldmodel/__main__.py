@@ -2,7 +2,7 @@
 
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
-worlds   list and describe
+worlds   list and describe                        data     check what was recorded
 """
 
 import argparse
@@ -62,6 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
     train.set_defaults(run=_train)
 
+    _add_data(jobs.add_parser("data", help="look at what was recorded"), style)
+
     evaluate = jobs.add_parser(
         "evaluate", help="measure a world against the real game", formatter_class=style
     )
@@ -93,8 +95,19 @@ def _add_gym(record: argparse._ArgumentGroup) -> None:
     add("--noop", metavar="ACTION", help="what no key does (the environment's own, or 0)")
     add("--skip", type=_positive, default=1, help="steps of the environment that a frame takes")
     add("--rate", type=float, help="steps a second (the environment's own, or 30)")
+    add("--crop", metavar="X,Y,W,H", help="the part of the picture to record, in its pixels")
     add("--fit", default="stretch", choices=["stretch", "crop", "pad"], help="picture into --size")
     add("--through-ends", action="store_true", help="one recording goes on over episodes' ends")
+
+
+def _add_data(data: argparse.ArgumentParser, style: type[argparse.HelpFormatter]) -> None:
+    kinds = data.add_subparsers(required=True, metavar="WHAT")
+    check = kinds.add_parser("check", help="what is wrong with a data set", formatter_class=style)
+    check.add_argument("folder", type=Path, help="of episodes and recordings")
+    check.add_argument("heldout", type=Path, nargs="?", help="of those to measure on, if any")
+    check.add_argument("--clip", type=_positive, default=13, help="frames of a clip in training")
+    check.add_argument("--json", action="store_true", help="one line for programs, no table")
+    check.set_defaults(run=_check)
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
@@ -159,6 +172,7 @@ def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
         env=options.env,
         arguments=dict(map(_argument, options.env_arg)),
         size=size,
+        crop=_four(options.crop) if options.crop else None,
         fit=options.fit,
         skip=options.skip,
         rate=options.rate,
@@ -198,6 +212,16 @@ def _play_and_record(config: "GymConfig", plan: "RecordPlan") -> int:
         return play([*arguments, "--frames", str(plan.frames)], lambda _: game)
 
 
+def _four(text: str) -> tuple[int, int, int, int]:
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
+        raise UserError(
+            f"--crop {text!r}: expected left,top,width,height, for instance 0,20,160,160"
+        )
+    left, top, width, height = map(int, numbers)
+    return left, top, width, height
+
+
 def _argument(text: str) -> tuple[str, Any]:
     name, is_pair, value = text.partition("=")
     if not is_pair:
@@ -206,6 +230,22 @@ def _argument(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value  # a text, without quotes
+
+
+def _check(options: argparse.Namespace) -> int:
+    from worldmodel.datacheck.report import check_folder, describe, overlap
+
+    sets = [check_folder(path, options.clip) for path in (options.folder, options.heldout) if path]
+    if len(sets) > 1 and (share := overlap(*sets)):
+        text = f"{100 * share:.1f} % of it is in {sets[0].folder} too, frame for frame"
+        sets[1].warnings.append(text)
+    is_fit = not any(data.errors for data in sets)
+    if options.json:
+        print(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))
+    else:
+        print("\n".join(line for data in sets for line in describe(data)))
+        print("it can be trained on" if is_fit else "it cannot be trained on as it is")
+    return 0 if is_fit else 2
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -1,13 +1,13 @@
 """What a player's keys mean to a Gymnasium environment, and back.
 
-| action space                      | becomes                                                       |
-|-----------------------------------|---------------------------------------------------------------|
-| any, with `get_keys_to_action`    | the environment's own keys                                    |
-| any, with `--keys`                | those keys: `ArrowLeft=0,ArrowRight=2`                        |
-| Discrete                          | a key for every action but `noop`: Digit1, Digit2, …          |
-| MultiBinary                       | a key for every bit                                           |
-| MultiDiscrete                     | for every part a key for each value but 0                     |
-| Box of one or two bounded numbers | mouse right and mouse down; not moving it is the middle       |
+| action space                    | becomes                                                |
+|---------------------------------|--------------------------------------------------------|
+| any, with `get_keys_to_action`  | the environment's own keys                             |
+| any, with `--keys`              | those keys: `ArrowLeft=0,ArrowRight=2`                 |
+| Discrete                        | a key for every action but `noop`: Digit1, Digit2, …   |
+| MultiBinary                     | a key for every bit                                    |
+| MultiDiscrete                   | for every part a key for each value but the lowest     |
+| Box of one or two bounded numbers | mouse right and down; not moving it is the middle    |
 
 No key at all is the action `noop`, and so is a combination that no one has given a meaning.
 """

@@ -5,8 +5,9 @@
         frame = game.generate(action); game.remember()
         game.is_over                             # then `reset` comes next
 
-One frame is `skip` steps of the environment with the same action. The picture is brought to the
-wanted size by one rule, `fit`: `stretch` it, `crop` its middle, or `pad` it with black.
+One frame is `skip` steps of the environment with the same action. The picture is cut to `crop`,
+if that is given, and brought to the wanted size by one rule, `fit`: `stretch` it, `crop` what is
+too long on both ends, or `pad` it with black.
 """
 
 import importlib
@@ -42,6 +43,7 @@ class GymConfig:
     env: str  # as `gymnasium.make` takes it: "CartPole-v1", "my_module:MyGame-v0"
     arguments: dict[str, Any] = field(default_factory=dict)  # for `gymnasium.make`
     size: tuple[int, int] = (48, 64)  # rows, columns
+    crop: tuple[int, int, int, int] | None = None  # left, top, width, height of the picture
     fit: Fit = "stretch"
     skip: int = 1  # steps of the environment that a frame takes
     rate: float | None = None  # steps per second; None: what the environment's metadata say
@@ -53,6 +55,10 @@ class GymConfig:
         require_positive(self, "skip")
         if min(self.size) < 1:
             raise ConfigError(f"size {self.size[1]} x {self.size[0]}: must be at least 1 x 1")
+        if self.crop is not None and (min(self.crop) < 0 or min(self.crop[2:]) < 1):
+            raise ConfigError(
+                f"crop {list(self.crop)}: expected left, top, width, height in pixels"
+            )
         if self.rate is not None and not 0 < self.rate <= 1000:
             raise ConfigError(f"rate = {self.rate}: must be above 0 and at most 1000")
 
@@ -142,7 +148,19 @@ class GymGame:
             raise UserError(
                 f"{self.config.env}: render() gave {kind}, expected a uint8 picture h w 3"
             )
-        return fit_frame(picture[..., :3], self.config.size, self.config.fit)
+        return fit_frame(self._crop(picture[..., :3]), self.config.size, self.config.fit)
+
+    def _crop(self, picture: Frame) -> Frame:
+        if self.config.crop is None:
+            return picture
+        left, top, width, height = self.config.crop
+        rows, columns = picture.shape[:2]
+        if left + width > columns or top + height > rows:
+            raise UserError(
+                f"--crop {left},{top},{width},{height} reaches beyond the picture of "
+                f"{self.config.env}, which is {columns} x {rows}"
+            )
+        return picture[top : top + height, left : left + width]
 
 
 def fit_frame(picture: Frame, size: tuple[int, int], fit: Fit) -> Frame:
