@@ -3,6 +3,7 @@
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
 worlds   list and describe                        data     check what was recorded
+clip     draw the pressed keys into a recording
 """
 
 import argparse
@@ -79,6 +80,11 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
+
+    clip = jobs.add_parser("clip", help="draw the pressed keys into a recording, as a new clip")
+    clip.add_argument("recording", type=Path, help="the .jsonl or .mp4 of a recording")
+    clip.add_argument("--out", type=Path, help="the clip (default: NAME_keys.mp4 beside it)")
+    clip.set_defaults(run=_clip)
 
     worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
     worlds.set_defaults(run=_worlds)
@@ -313,6 +319,13 @@ def _bench(options: argparse.Namespace) -> None:
             print_comparison(compare(options.world, settings, pair, options.frames, window))
         else:
             print_bench(bench(options.world, settings, options.frames, window, options.soak))
+
+
+def _clip(options: argparse.Namespace) -> None:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.game.clip import draw_keys
+
+    print(draw_keys(options.recording, options.out))
 
 
 def _worlds(options: argparse.Namespace) -> None:

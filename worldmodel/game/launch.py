@@ -11,15 +11,17 @@ from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, OpenWorld
+from worldmodel.game.clip import draw_keys
 from worldmodel.game.controls import Controls, describe, load_controls
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input, Taken
 from worldmodel.game.loop import Game
+from worldmodel.game.policy import MakePolicy, PolicyPlayer
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Session
 from worldmodel.game.window import NoDisplayError, Window, announce
-from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_script
+from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_code, load_script
 from worldmodel.world import World
 
 HEADLESS_FRAMES = 300
@@ -49,6 +51,7 @@ class Launch:
         self.options, self._open_world = options, open_world
         self.replay = Replay.read(options.replay) if options.replay else None
         self.controls = load_controls(options.controls) if options.controls else Controls()
+        self.policy: MakePolicy | None = None
         self.script = self._read_script()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
@@ -129,6 +132,8 @@ class Launch:
             seed = self.replay.header.seed
         rate = world.frames_per_second if rate is None else rate
         session = Session(world, player_for(world), start=start, seed=seed, rate=rate)
+        if self.policy:
+            session.take = PolicyPlayer(self.policy, session).take
         _introduce(session)
         if self.replay and (difference := self.replay.compare_settings(session.identity)):
             say(difference)
@@ -145,6 +150,9 @@ class Launch:
             return [row.action for row in self.replay.rows[1:]]
         who = self.options.player
         if who in ("human", "idle", "random"):
+            return None
+        if ":" in who and not _is_file(who):
+            self.policy = load_code(who, allow_code=self.options.allow_code)
             return None
         if not _is_file(who):
             raise UserError(f"--player {who}: no such file; choose human, idle, random or a file")
@@ -197,6 +205,8 @@ class Launch:
         camera.close()
         for clip in camera.clips:
             say(f"{clip}")
+            if self.options.show_keys:
+                say(f"{draw_keys(clip)}")
 
     def _verdict(self, camera: Camera) -> int:
         if self.replay:

@@ -48,6 +48,7 @@ class Session:
         self.running_on = world.running_on
         self.paused = False
         self.segment = self.index = 0
+        self.frame: Frame | None = None  # the last one
         self.is_remembered = True
         self._period = 1 / rate if rate else 0.0  # rate 0: as fast as the world goes
         self._began = self._due = self._time = self._clean_ms = 0.0
@@ -106,7 +107,7 @@ class Session:
         return self._step(taken, frame, sampled, time.perf_counter())
 
     def _step(self, taken: Taken, frame: Frame, sampled: float, ready: float) -> Step:
-        self._time = ready - self._began
+        self._time, self.frame = ready - self._began, frame
         return Step(
             segment=self.segment,
             start=self.start,

@@ -207,11 +207,15 @@ def _parse_value(text: str, space: "spaces.Space[Any]", where: str) -> Any:
     except ValueError as error:
         raise UserError(f"{where}: {text!r} is neither a number nor a list of them") from error
     value = found
-    if space.shape:
-        value = np.asarray(found, space.dtype)
-        if value.size == 1:  # a Box of one number may be written as that number
-            value = value.reshape(space.shape)
-    if not space.contains(value):
+    try:
+        if space.shape:
+            value = np.asarray(found, space.dtype)
+            if value.size == 1:  # a Box of one number may be written as that number
+                value = value.reshape(space.shape)
+        is_one = space.contains(value)
+    except (ValueError, TypeError):  # of another shape, or no numbers
+        is_one = False
+    if not is_one:
         raise UserError(f"{where}: {found!r} is none of the environment's actions, {space}")
     return value
 

@@ -190,10 +190,12 @@ def _resize(picture: Frame, size: tuple[int, int]) -> Frame:
 
 def open_game(config: GymConfig) -> GymGame:
     """Make the environment; a `UserError` says what it lacks."""
-    if ":" in config.env:
-        find_here()
+    module, _, name = config.env.rpartition(":")
     try:
-        spec = gymnasium.spec(config.env)
+        if module:
+            find_here()
+            importlib.import_module(module)
+        spec = gymnasium.spec(name)
         kinds = _render_modes(spec.entry_point)
         if kinds is not None and "rgb_array" not in kinds:
             raise UserError(
@@ -201,7 +203,7 @@ def open_game(config: GymConfig) -> GymGame:
                 f"{', '.join(kinds) or 'none'}); recording needs rgb_array"
             )
         env = gymnasium.make(
-            config.env, render_mode="rgb_array", disable_env_checker=True, **config.arguments
+            name, render_mode="rgb_array", disable_env_checker=True, **config.arguments
         )
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise UserError(f"--env {config.env}: {_one_line(error)}") from error

@@ -20,6 +20,7 @@ from worldmodel.players import load_code
 
 SHORTEST, LONGEST = 0.15, 0.8  # seconds that a key is held
 REST = 0.12  # share of the holds in which nothing is done
+CLUMSY = 0.06  # share of them in which keys of two actions are held: it happens to people too
 
 
 class Policy(Protocol):
@@ -53,6 +54,8 @@ class HoldingPolicy:
 
     def _choose(self, game: GymGame) -> Action:
         keys = self.choices[int(self.rng.integers(len(self.choices)))]
+        if self.rng.random() < CLUMSY:
+            keys |= self.choices[int(self.rng.integers(len(self.choices)))]
         spec = game.actions
         if not spec.uses_mouse:
             return Action(keys)
