@@ -18,7 +18,7 @@ from worldmodel.config import ConfigError, UserError
 from worldmodel.env.controls import WorldControls
 from worldmodel.env.single import WorldEnv
 
-TORCH = {"engine": "torch", "dtype": "float32", "threads": 1}
+TORCH: dict[str, Any] = {"engine": "torch", "dtype": "float32", "threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_actions_reach_the_world(env: Any) -> None:
 
 
 def test_an_episode_is_cut_at_its_length_and_rewards_nothing(folder: str) -> None:
-    env = WorldEnv(folder, max_frames=3, **TORCH)  # type: ignore[arg-type]
+    env = WorldEnv(folder, max_frames=3, **TORCH)
     env.reset(seed=0)
     ends = [env.step(0)[1:4] for _ in range(3)]
     assert ends == [(0.0, False, False), (0.0, False, False), (0.0, False, True)]
@@ -124,7 +124,9 @@ def test_in_human_mode_frames_are_shown_at_the_worlds_rate(
     for _ in range(6):
         env.step(0)
     took = pygame.time.get_ticks() - began
-    picture = pygame.surfarray.array3d(pygame.display.get_surface())
+    surface = pygame.display.get_surface()
+    assert surface is not None
+    picture = pygame.surfarray.array3d(surface)
     env.close()
     assert took >= 6 * 1000 / 30 - 40
     assert picture.std() > 10
@@ -216,7 +218,7 @@ def test_all_sessions_begin_again_after_the_last_frame(folder: str) -> None:
 
 def test_closing_leaves_no_thread_behind(folder: str) -> None:
     before = threading.active_count()
-    env = WorldEnv(folder, **TORCH)  # type: ignore[arg-type]
+    env = WorldEnv(folder, **TORCH)
     env.reset(seed=0)
     env.close()
     env.close()

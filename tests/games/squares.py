@@ -1,6 +1,6 @@
 """A small environment of our own: a square on a grey floor that goes where it is pushed."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,12 +18,14 @@ SPACES: dict[str, spaces.Space[Any]] = {
     "endless": spaces.Box(-np.inf, np.inf, (1,), np.float32),
     "both": spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2))),
 }
+SEEING: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
+BLIND: dict[str, Any] = {"render_modes": ["human", "ansi"]}
 
 
 class Squares(gymnasium.Env[NDArray[np.float64], Any]):
     """`kind` names the action space; an episode ends after `length` steps."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata = SEEING
 
     def __init__(
         self, kind: str = "discrete", length: int = 25, render_mode: str | None = None
@@ -47,7 +49,7 @@ class Squares(gymnasium.Env[NDArray[np.float64], Any]):
         self.steps += 1
         return np.array([float(self.place)]), 1.0, self.steps >= self.length, False, {}
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8]:
         picture = np.full((30, 60, 3), 90, np.uint8)
         left = self.place % 50
         picture[10:20, left : left + 10] = (220, 180, 30)
@@ -64,7 +66,7 @@ class KeyedSquares(Squares):
 class Blind(Squares):
     """Cannot draw itself."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "ansi"]}
+    metadata = BLIND
 
 
 def register() -> None:

@@ -96,7 +96,7 @@ def test_a_frame_may_take_several_steps() -> None:
         assert not game.is_over
         game.generate(Action(frozenset({"Digit2"})))
         assert game.is_over
-        assert game.env.unwrapped.seen == [1, 1, 1, 1, 2, 2]  # type: ignore[attr-defined]
+        assert game.env.get_wrapper_attr("seen") == [1, 1, 1, 1, 2, 2]
 
 
 def test_a_recording_can_go_on_over_the_ends_of_episodes(tmp_path: Path) -> None:
@@ -219,12 +219,14 @@ def test_the_command_records_and_says_what_a_config_needs(
     assert "expected NAME=VALUE" in capsys.readouterr().err
 
 
-def test_the_printed_table_is_the_games_own() -> None:
+def test_the_printed_table_is_the_games_own(tmp_path: Path) -> None:
     from worldmodel.action import ActionSpec
-    from worldmodel.config import build_config, tomllib
+    from worldmodel.config import build_config, read_toml
 
+    path = tmp_path / "actions.toml"
     with open_game(SQUARES) as game:
-        table = tomllib.loads(actions_table(game.actions))
+        path.write_text(actions_table(game.actions))
+        table = read_toml(path)
         assert build_config(ActionSpec, table["actions"], "printed") == game.actions
 
 

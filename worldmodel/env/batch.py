@@ -4,7 +4,7 @@ All of them are as old as each other: episodes end by length alone, so they end 
 step after that all begin again (`AutoresetMode.NEXT_STEP`).
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,11 @@ from worldmodel.env.single import check_frames, draw_start, frame_space, load_wo
 from worldmodel.world import Frame, World
 from worldmodel.worlds.native import NativeWorld
 
+METADATA: dict[str, Any] = {
+    "render_modes": ["rgb_array"],
+    "render_fps": 30,
+    "autoreset_mode": AutoresetMode.NEXT_STEP,
+}
 Flags = NDArray[np.bool_]
 Rewards = NDArray[np.float64]
 
@@ -30,11 +35,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
     Frames then are the same but for the rounding of another batch size.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
-        "render_modes": ["rgb_array"],
-        "render_fps": 30,
-        "autoreset_mode": AutoresetMode.NEXT_STEP,
-    }
+    metadata = METADATA
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         self.controls = WorldControls(loaded.actions, actions, turn_degrees)
         self.render_mode = render_mode
         rate = max(1, round(loaded.frames_per_second))
-        self.metadata = {**self.metadata, "render_fps": rate}  # type: ignore[misc]
+        self.metadata = {**METADATA, "render_fps": rate}
         self.single_observation_space = frame_space(loaded.frame_size)
         self.single_action_space = self.controls.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)

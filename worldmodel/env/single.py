@@ -1,7 +1,7 @@
 """`WorldEnv`: one learned world as a `gymnasium.Env`."""
 
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 import numpy as np
@@ -15,6 +15,7 @@ from worldmodel.world import Frame, World, step
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
 
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 30}
 LARGEST_SEED = 2**31  # of a session's noise
 
 
@@ -28,7 +29,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
     `reset(options={"start": 2})` begins at a certain start; else the seed chooses one.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "human"], "render_fps": 30}
+    metadata = METADATA
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         self.controls = WorldControls(self.world.actions, actions, turn_degrees)
         self.max_frames, self.render_mode = max_frames, render_mode
         rate = self.world.frames_per_second
-        self.metadata = {**self.metadata, "render_fps": max(1, round(rate))}  # type: ignore[misc]
+        self.metadata = {**METADATA, "render_fps": max(1, round(rate))}
         self.observation_space = frame_space(self.world.frame_size)
         self.action_space = self.controls.space
         self._frame: Frame | None = None
@@ -74,7 +75,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         is_over = self.max_frames is not None and self._count >= self.max_frames
         return self._frame.copy(), 0.0, False, is_over, {}
 
-    def render(self) -> Frame | None:  # type: ignore[override]  # the base class's type is free
+    def render(self) -> Frame | None:
         """The last frame; in `human` mode it has been shown already."""
         if self.render_mode != "rgb_array" or self._frame is None:
             return None
@@ -120,9 +121,9 @@ def load_world(world: "str | World | None", settings: dict[str, Any]) -> World:
     return open_world(world, Settings(**settings))
 
 
-def frame_space(size: tuple[int, int]) -> spaces.Box:
+def frame_space(size: tuple[int, int]) -> "spaces.Space[Frame]":
     """Frames of a size (rows, columns)."""
-    return spaces.Box(0, 255, (*size, 3), np.uint8)
+    return cast("spaces.Space[Frame]", spaces.Box(0, 255, (*size, 3), np.uint8))
 
 
 def draw_start(

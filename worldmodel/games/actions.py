@@ -258,7 +258,7 @@ def _groups(
     if isinstance(space, spaces.MultiDiscrete):
         least = np.asarray(space.start, np.int64).reshape(-1)
     spec = _spec([key for group in groups for key in group], names)
-    return KeyGroups(spec, groups, space.shape, np.dtype(space.dtype or np.int64), least)
+    return KeyGroups(spec, groups, space.shape, np.dtype(space.dtype), least)
 
 
 def _mouse(space: spaces.Box) -> MouseAxes:
@@ -280,7 +280,7 @@ def _spec(buttons: Sequence[str], names: Sequence[str]) -> ActionSpec:
 
 def _is_mouse(space: spaces.Box) -> bool:
     count = int(np.prod(space.shape))
-    is_float = np.issubdtype(space.dtype or np.float32, np.floating)
+    is_float = np.issubdtype(space.dtype, np.floating)
     return is_float and 1 <= count <= 2 and bool(np.isfinite([space.low, space.high]).all())
 
 
