@@ -318,8 +318,8 @@ def _name(value: Any, meanings: Sequence[str], key: str) -> str:
         return f"with {key}"
     if isinstance(value, int | np.integer) and 0 <= value < len(meanings):
         return meanings[int(value)]
-    shown = value.tolist() if isinstance(value, np.ndarray) else value
-    return f"action {shown}"
+    numbers = [f"{number:g}" for number in np.asarray(value, np.float64).reshape(-1).tolist()]
+    return f"action {', '.join(numbers)}"
 
 
 def _id(env: "Env[Any, Any]") -> str:
