@@ -195,6 +195,8 @@ def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
     if options.player == "human":
         return _play_and_record(config, plan)
     policy = find_policy(options.player, allow_code=options.allow_code)
+    # An environment that draws with SDL would have it swallow SIGTERM, with no window to close.
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
     with open_game(config) as game:
         done = record_gym(game, policy, plan)
         rate = f"{game.frames_per_second:g} frames/s"

@@ -1,6 +1,10 @@
 """Recording Gymnasium environments, by policies and by a person in a window."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -85,6 +89,22 @@ def test_a_killed_recording_keeps_every_finished_episode(tmp_path: Path) -> None
             record_gym(broken, find_policy("random", allow_code=False), plan)
     assert [len(load_episode(path)) for path in find_episodes(tmp_path)] == [26, 26]
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
+def test_a_recording_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    """Also of an environment that starts SDL, which likes to keep such signals to itself."""
+    command = [sys.executable, "-m", "worldmodel", "record", "--env", "Pendulum-v1"]
+    command += ["--frames", "1000000", "--episode-frames", "20", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    ends = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.safetensors"))) < 2 and time.monotonic() < ends:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=10) == -signal.SIGTERM
+    lengths = [len(load_episode(path)) for path in find_episodes(tmp_path)]
+    assert len(lengths) >= 2
+    assert set(lengths) == {20}
 
 
 def test_a_frame_may_take_several_steps() -> None:
