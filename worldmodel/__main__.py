@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     jobs = parser.add_subparsers(required=True, metavar="JOB")
 
     record = jobs.add_parser("record", help="collect episodes from a game", formatter_class=style)
-    record.add_argument("--out", type=Path, default=Path("data/doom"), help="folder of episodes")
+    record.add_argument("--out", type=Path, help="folder of episodes (data/doom, or data/ENV)")
     record.add_argument("--level", default="my_way_home", help="a ViZDoom scenario")
     record.add_argument("--frames", type=_positive, default=20_000, help="frames to collect, about")
     _add_gym(record.add_argument_group("any other game: a Gymnasium environment"))
@@ -152,8 +152,12 @@ def _record(options: argparse.Namespace) -> int:
     width, _, height = options.size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UserError(f"--size {options.size!r}: expected width x height, for instance 64x48")
+    game = options.env.rpartition(":")[2].replace("/", "-") if options.env else "doom"
+    options.out = options.out or Path("data") / game
     if options.env:
         return _record_gym(options, (int(height), int(width)))
+    if options.player != "sticky":
+        raise UserError("--player is for --env; Doom has an explorer of its own")
     from worldmodel.games.doom import DoomConfig
     from worldmodel.games.record import record_doom
 

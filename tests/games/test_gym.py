@@ -236,6 +236,7 @@ def test_the_command_records_and_says_what_a_config_needs(
     assert load_episode(find_episodes(tmp_path)[0]).frames.shape == (40, 24, 32, 3)
     assert main([*command, "--env-arg", "sutton_barto_reward"]) == 2
     assert main(["record", "--env", "CartPole-v1", "--crop", "1,2"]) == 2
+    assert main(["record", "--player", "human"]) == 2
     assert "expected NAME=VALUE" in capsys.readouterr().err
 
 

@@ -13,8 +13,7 @@ from safetensors import SafetensorError, safe_open
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.episodes import FORMAT, EpisodeError, to_actions
-from worldmodel.recording import read_recording
-from worldmodel.video import read_video, shrink
+from worldmodel.recording import read_frames, read_recording
 
 Frames = NDArray[np.uint8]  # n h w 3
 
@@ -42,8 +41,7 @@ def read_blocks(source: Source) -> Iterator[Frames]:
     if source.path.suffix != ".jsonl":
         yield from _read_episode(source.path)
         return
-    pictures = read_video(source.path.with_suffix(".mp4"))
-    small = (shrink(picture, source.size) for picture in pictures)
+    small = read_frames(source.path.with_suffix(".mp4"), source.size)
     while block := list(islice(small, BLOCK)):
         yield np.stack(block)
 
