@@ -93,7 +93,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_gym(record: argparse._ArgumentGroup) -> None:
     add = record.add_argument
-    add("--env", metavar="ID", help="as gymnasium.make takes it; MODULE:ID imports a module first")
+    add(
+        "--env",
+        metavar="ID",
+        help="its name; MODULE:NAME imports a module first, NAME may be a class",
+    )
     add("--env-arg", metavar="NAME=VALUE", action="append", default=[], help="for gymnasium.make")
     add("--player", default="sticky", help="human, sticky, random or code as MODULE:CALLABLE")
     add("--allow-code", action="store_true", help="let --player run code of your own")

@@ -119,6 +119,14 @@ def test_a_frame_may_take_several_steps() -> None:
         assert game.env.get_wrapper_attr("seen") == [1, 1, 1, 1, 2, 2]
 
 
+def test_a_class_needs_no_registration(tmp_path: Path) -> None:
+    config = GymConfig(env=f"{MODULE}:Squares", size=(15, 30), arguments={"length": 7})
+    record(tmp_path, config, frames=8)
+    (path,) = find_episodes(tmp_path)
+    assert path.name == "Squares_000005.safetensors"
+    assert len(load_episode(path)) == 8
+
+
 def test_a_recording_can_go_on_over_the_ends_of_episodes(tmp_path: Path) -> None:
     config = GymConfig(env=SQUARES_ID, size=(15, 30), through_ends=True)
     record(tmp_path, config, frames=100)

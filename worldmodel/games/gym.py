@@ -40,7 +40,7 @@ USUAL_RATE = 30.0  # frames per second, what Gymnasium takes where an environmen
 class GymConfig:
     """Which environment, and how it is shown and played."""
 
-    env: str  # as `gymnasium.make` takes it: "CartPole-v1", "my_module:MyGame-v0"
+    env: str  # "CartPole-v1", "my_module:MyGame-v0", or a class, "my_module:MyGame"
     arguments: dict[str, Any] = field(default_factory=dict)  # for `gymnasium.make`
     size: tuple[int, int] = (48, 64)  # rows, columns
     crop: tuple[int, int, int, int] | None = None  # left, top, width, height of the picture
@@ -190,21 +190,8 @@ def _resize(picture: Frame, size: tuple[int, int]) -> Frame:
 
 def open_game(config: GymConfig) -> GymGame:
     """Make the environment; a `UserError` says what it lacks."""
-    module, _, name = config.env.rpartition(":")
     try:
-        if module:
-            find_here()
-            importlib.import_module(module)
-        spec = gymnasium.spec(name)
-        kinds = _render_modes(spec.entry_point)
-        if kinds is not None and "rgb_array" not in kinds:
-            raise UserError(
-                f"{config.env} cannot draw itself into an array (its render modes are "
-                f"{', '.join(kinds) or 'none'}); recording needs rgb_array"
-            )
-        env = gymnasium.make(
-            name, render_mode="rgb_array", disable_env_checker=True, **config.arguments
-        )
+        env = _make(config)
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise UserError(f"--env {config.env}: {_one_line(error)}") from error
     try:
@@ -214,11 +201,32 @@ def open_game(config: GymConfig) -> GymGame:
         raise
 
 
+def _make(config: GymConfig) -> "gymnasium.Env[Any, Any]":
+    """By its registered name, or MODULE:NAME of a class that nobody registered."""
+    module, _, name = config.env.rpartition(":")
+    own = None
+    if module:
+        find_here()
+        own = vars(importlib.import_module(module)).get(name)
+    modes = _render_modes(own or gymnasium.spec(name).entry_point)
+    if modes is not None and "rgb_array" not in modes:
+        raise UserError(
+            f"{config.env} cannot draw itself into an array (its render modes are "
+            f"{', '.join(modes) or 'none'}); recording needs rgb_array"
+        )
+    if own:
+        made: gymnasium.Env[Any, Any] = own(render_mode="rgb_array", **config.arguments)
+        return made
+    return gymnasium.make(
+        name, render_mode="rgb_array", disable_env_checker=True, **config.arguments
+    )
+
+
 def _render_modes(entry_point: Any) -> Sequence[str] | None:
     """What the class of an environment says it can draw; None where it cannot be told."""
     if isinstance(entry_point, str):
         module, _, name = entry_point.partition(":")
-        entry_point = getattr(importlib.import_module(module), name)
+        entry_point = vars(importlib.import_module(module)).get(name)
     metadata = getattr(entry_point, "metadata", None)
     return metadata.get("render_modes", []) if isinstance(metadata, dict) else None
 
