@@ -249,7 +249,9 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from worldmodel.datacheck.report import check_folder, describe, overlap
+    from worldmodel.datacheck.dataset import overlap
+    from worldmodel.datacheck.faults import check_folder
+    from worldmodel.datacheck.report import describe
 
     sets = [check_folder(path, options.clip) for path in (options.folder, options.heldout) if path]
     if len(sets) > 1 and (share := overlap(*sets)):

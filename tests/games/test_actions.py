@@ -9,7 +9,8 @@ import pytest
 from tests.games import squares
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
-from worldmodel.games.actions import Hands, make_hands
+from worldmodel.games.actions import make_hands
+from worldmodel.games.hands import Hands
 
 
 def hands(kind: str, keys: str | None = None, noop: str | None = None) -> Hands:

@@ -20,7 +20,8 @@ import numpy as np
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, require_positive
-from worldmodel.games.actions import Hands, make_hands
+from worldmodel.games.actions import make_hands
+from worldmodel.games.hands import Hands
 from worldmodel.players import find_here
 from worldmodel.world import Frame, Split
 
