@@ -7,7 +7,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
-BASE = {"config", "action", "schedule", "files", "metrics", "folders", "history", "versions"}
+BASE = {
+    "config", "action", "schedule", "files", "metrics",
+    "folders", "history", "versions", "keycodes",
+}  # fmt: skip
 STORE = {*BASE, "episodes", "recording", "players", "video", "moments", "autosave"}
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
@@ -15,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": set(),
     "action": {"config"},
     "files": {"config"},
+    "keycodes": set(),
     "schedule": set(),
     "metrics": set(),
     "folders": set(),
@@ -32,11 +36,13 @@ ALLOWED: dict[str, set[str]] = {
     "world": BASE,
     "engine": {*MODEL, "world"},
     "worlds": {*MODEL, *STORE, "world", "engine"},
-    "games": STORE,
+    "datacheck": STORE,
+    "games": {*STORE, "world"},
     "game": {*STORE, "world", "worlds"},
+    "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine"},
-    "__main__": {"config", "games", "training", "evaluation", "worlds", "game"},
+    "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "datacheck"},
 }
 
 

@@ -2,7 +2,8 @@
 
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
-worlds   list and describe
+worlds   list and describe                        data     check what was recorded
+clip     draw the pressed keys into a recording
 """
 
 import argparse
@@ -11,9 +12,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from worldmodel.config import UserError
 from worldmodel.game.cli import ENGINES
+
+if TYPE_CHECKING:
+    from worldmodel.games.gym import GymConfig
+    from worldmodel.games.record_gym import RecordPlan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,10 +46,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     jobs = parser.add_subparsers(required=True, metavar="JOB")
 
-    record = jobs.add_parser("record", help="collect episodes from Doom", formatter_class=style)
-    record.add_argument("--out", type=Path, default=Path("data/doom"), help="folder of episodes")
+    record = jobs.add_parser("record", help="collect episodes from a game", formatter_class=style)
+    record.add_argument("--out", type=Path, help="folder of episodes (data/doom, or data/ENV)")
     record.add_argument("--level", default="my_way_home", help="a ViZDoom scenario")
     record.add_argument("--frames", type=_positive, default=20_000, help="frames to collect, about")
+    _add_gym(record.add_argument_group("any other game: a Gymnasium environment"))
     record.add_argument("--episode-frames", type=_positive, default=600, help="longest episode")
     record.add_argument("--seed", type=_count, default=0, help="seed of the first episode")
     record.add_argument("--size", default="64x48", help="width x height of the frames")
@@ -56,6 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
     train.set_defaults(run=_train)
+
+    _add_data(jobs.add_parser("data", help="look at what was recorded"), style)
 
     evaluate = jobs.add_parser(
         "evaluate", help="measure a world against the real game", formatter_class=style
@@ -73,9 +82,43 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
 
+    clip = jobs.add_parser("clip", help="draw the pressed keys into a recording, as a new clip")
+    clip.add_argument("recording", type=Path, help="the .jsonl or .mp4 of a recording")
+    clip.add_argument("--out", type=Path, help="the clip (default: NAME_keys.mp4 beside it)")
+    clip.set_defaults(run=_clip)
+
     worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
     worlds.set_defaults(run=_worlds)
     return parser
+
+
+def _add_gym(record: argparse._ArgumentGroup) -> None:
+    add = record.add_argument
+    add(
+        "--env",
+        metavar="ID",
+        help="its name; MODULE:NAME imports a module first, NAME may be a class",
+    )
+    add("--env-arg", metavar="NAME=VALUE", action="append", default=[], help="for gymnasium.make")
+    add("--player", default="sticky", help="human, sticky, random or code as MODULE:CALLABLE")
+    add("--allow-code", action="store_true", help="let --player run code of your own")
+    add("--keys", metavar="KEY=ACTION,…", help="what each key does: ArrowLeft=0,ArrowRight=2")
+    add("--noop", metavar="ACTION", help="what no key does (the environment's own, or 0)")
+    add("--skip", type=_positive, default=1, help="steps of the environment that a frame takes")
+    add("--rate", type=float, help="steps a second (the environment's own, or 30)")
+    add("--crop", metavar="X,Y,W,H", help="the part of the picture to record, in its pixels")
+    add("--fit", default="stretch", choices=["stretch", "crop", "pad"], help="picture into --size")
+    add("--through-ends", action="store_true", help="one recording goes on over episodes' ends")
+
+
+def _add_data(data: argparse.ArgumentParser, style: type[argparse.HelpFormatter]) -> None:
+    kinds = data.add_subparsers(required=True, metavar="WHAT")
+    check = kinds.add_parser("check", help="what is wrong with a data set", formatter_class=style)
+    check.add_argument("folder", type=Path, help="of episodes and recordings")
+    check.add_argument("heldout", type=Path, nargs="?", help="of those to measure on, if any")
+    check.add_argument("--clip", type=_positive, default=13, help="frames of a clip in training")
+    check.add_argument("--json", action="store_true", help="one line for programs, no table")
+    check.set_defaults(run=_check)
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
@@ -118,13 +161,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _record(options: argparse.Namespace) -> None:
-    from worldmodel.games.doom import DoomConfig
-    from worldmodel.games.record import record_doom
-
+def _record(options: argparse.Namespace) -> int:
     width, _, height = options.size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UserError(f"--size {options.size!r}: expected width x height, for instance 64x48")
+    game = options.env.rpartition(":")[2].replace("/", "-") if options.env else "doom"
+    options.out = options.out or Path("data") / game
+    if options.env:
+        return _record_gym(options, (int(height), int(width)))
+    if options.player != "sticky":
+        raise UserError("--player is for --env; Doom has an explorer of its own")
+    from worldmodel.games.doom import DoomConfig
+    from worldmodel.games.record import record_doom
+
     config = DoomConfig(
         level=options.level,
         frame_width=int(width),
@@ -133,6 +182,97 @@ def _record(options: argparse.Namespace) -> None:
     )
     done = record_doom(config, options.out, options.frames, options.seed, options.episode_frames)
     print(f"{done} frames in {options.out}")
+    return 0
+
+
+def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.games.gym import GymConfig, open_game
+    from worldmodel.games.policies import find_policy
+    from worldmodel.games.record_gym import RecordPlan, actions_table, record_gym
+
+    config = GymConfig(
+        env=options.env,
+        arguments=dict(map(_argument, options.env_arg)),
+        size=size,
+        crop=_four(options.crop) if options.crop else None,
+        fit=options.fit,
+        skip=options.skip,
+        rate=options.rate,
+        keys=options.keys,
+        noop=options.noop,
+        through_ends=options.through_ends,
+    )
+    plan = RecordPlan(
+        folder=options.out,
+        frames=options.frames,
+        episode_frames=options.episode_frames,
+        seed=options.seed,
+    )
+    if options.player == "human":
+        return _play_and_record(config, plan)
+    policy = find_policy(options.player, allow_code=options.allow_code)
+    # An environment that draws with SDL would have it swallow SIGTERM, with no window to close.
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
+    with open_game(config) as game:
+        done = record_gym(game, policy, plan)
+        rate = f"{game.frames_per_second:g} frames/s"
+        print(f"{done} frames in {plan.folder}, {size[1]} x {size[0]}, {rate}")
+        print(f"for the configs of its teacher and student:\n\n{actions_table(game.actions)}")
+    return 0
+
+
+def _play_and_record(config: "GymConfig", plan: "RecordPlan") -> int:
+    """A person plays in the window that worlds are played in; what they play is recorded there."""
+    from worldmodel.game.cli import main as play
+    from worldmodel.game.launch import has_display
+    from worldmodel.games.gym import open_game
+
+    if not has_display():
+        raise UserError("--player human needs a screen; choose another player to record without")
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with open_game(config) as game:
+        # One thread: a real game is quick, and some draw only in the thread that made them.
+        arguments = ["--sync", "--record", f"{plan.folder}/", "--seed", str(plan.seed)]
+        return play([*arguments, "--frames", str(plan.frames)], lambda _: game)
+
+
+def _four(text: str) -> tuple[int, int, int, int]:
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
+        raise UserError(
+            f"--crop {text!r}: expected left,top,width,height, for instance 0,20,160,160"
+        )
+    left, top, width, height = map(int, numbers)
+    return left, top, width, height
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, is_pair, value = text.partition("=")
+    if not is_pair:
+        raise UserError(f"--env-arg {text!r}: expected NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a text, without quotes
+
+
+def _check(options: argparse.Namespace) -> int:
+    from worldmodel.datacheck.dataset import overlap
+    from worldmodel.datacheck.faults import check_folder
+    from worldmodel.datacheck.report import describe
+
+    sets = [check_folder(path, options.clip) for path in (options.folder, options.heldout) if path]
+    if len(sets) > 1 and (share := overlap(*sets)):
+        text = f"{100 * share:.1f} % of it is in {sets[0].folder} too, frame for frame"
+        sets[1].warnings.append(text)
+    is_fit = not any(data.errors for data in sets)
+    if options.json:
+        print(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))
+    else:
+        print("\n".join(line for data in sets for line in describe(data)))
+        print("it can be trained on" if is_fit else "it cannot be trained on as it is")
+    return 0 if is_fit else 2
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -226,6 +366,13 @@ def _bench(options: argparse.Namespace) -> None:
             print_comparison(compare(options.world, settings, pair, options.frames, window))
         else:
             print_bench(bench(options.world, settings, options.frames, window, options.soak))
+
+
+def _clip(options: argparse.Namespace) -> None:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.game.clip import draw_keys
+
+    print(draw_keys(options.recording, options.out))
 
 
 def _worlds(options: argparse.Namespace) -> None:

@@ -36,6 +36,7 @@ class ActionSpec:
     mouse_degrees: float  # mouse travel that becomes 1.0 in the action vector
     max_mouse_degrees: float  # the fastest turn in training; faster ones are held to it
     look_up_down: bool = False  # whether vertical mouse travel means anything here
+    uses_mouse: bool = True  # whether any mouse travel does
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.buttons) or len(set(self.buttons)) != len(self.buttons):
@@ -54,8 +55,10 @@ class ActionSpec:
     def known(self, action: Action) -> Action:
         """The part of `action` that this world understands, mouse held to the trained range."""
         limit = self.max_mouse_degrees
-        right, down = (min(max(degrees, -limit), limit) for degrees in action.mouse)
         buttons = action.buttons.intersection(self.buttons)
+        if not self.uses_mouse:
+            return Action(buttons)
+        right, down = (min(max(degrees, -limit), limit) for degrees in action.mouse)
         return Action(buttons, (right, down if self.look_up_down else 0.0))
 
     def encode(self, actions: Sequence[Action]) -> NDArray[np.float32]:

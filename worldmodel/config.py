@@ -49,13 +49,15 @@ class ModelConfig:
     feed_forward_ratio: int = 4
 
     def __post_init__(self) -> None:
-        require_positive(self, "width", "heads", "layers", "buttons", "feed_forward_ratio")
+        require_positive(self, "width", "heads", "layers", "feed_forward_ratio")
         require_positive(self, "latent_channels", "latent_height", "latent_width")
         if self.width % (4 * self.heads) or self.width // self.heads < 8:
             raise ConfigError(
                 f"width ({self.width}) must be a multiple of 4 x heads ({4 * self.heads}), at "
                 "least 8 a head: rotary embedding turns pairs of channels along time, rows, columns"
             )
+        if self.buttons < 0:  # none at all: a world of the mouse alone
+            raise ConfigError(f"buttons = {self.buttons}: cannot be negative")
         if not self.frame_change > 0:
             raise ConfigError(f"frame_change ({self.frame_change}) must be above 0")
         if self.context_frames < 2 or self.sink_frames < 0 or self.action_tokens < 1:

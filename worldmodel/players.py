@@ -7,12 +7,14 @@ A script is text, one line per stretch of frames; `#` begins a comment:
     20 idle
 """
 
+import importlib
 import math
 import random
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.config import UserError
@@ -115,6 +117,28 @@ def load_script(path: Path) -> list[Action]:
                     f"'10 KeyW+KeyA mouse=4,0' or '20 idle' ({error})"
                 ) from error
     return actions
+
+
+def load_code(name: str, *, allow_code: bool) -> Callable[..., Any]:
+    """What `module:callable` names; nothing is imported unless the user said that it may be."""
+    if not allow_code:
+        raise UserError(f"--player {name} is code that would be run: add --allow-code if you want")
+    module, _, attribute = name.partition(":")
+    find_here()
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--player {name}: {error}") from error
+    if not callable(found):
+        raise UserError(f"--player {name}: {attribute} is no function or class")
+    return found
+
+
+def find_here() -> None:
+    """Let modules in the working folder be found, after all others."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _parse_count(word: str) -> int:

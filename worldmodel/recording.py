@@ -303,8 +303,8 @@ def load_recording(path: Path) -> Episode:
     An episode has one past, so of several branches it is the last one.
     """
     header, rows = read_recording(path)
-    video = read_video(path.with_suffix(".mp4"))
-    frames = [shrink(frame, header.frame_size) for frame, _ in zip(video, rows, strict=False)]
+    video = read_frames(path.with_suffix(".mp4"), header.frame_size)
+    frames = [frame for frame, _ in zip(video, rows, strict=False)]
     if not frames:
         raise EpisodeError(f"{path}: the recording holds no frames")
     kept = last_path(rows[: len(frames)])
@@ -315,6 +315,18 @@ def load_recording(path: Path) -> Episode:
         frames_per_second=header.frames_per_second,
         buttons=header.buttons,
     )
+
+
+def read_frames(path: Path, frame_size: tuple[int, int]) -> Iterator[Frame]:
+    """A recording's frames at the world's own size, one after the other."""
+    for picture in read_video(path):
+        rows, columns = picture.shape[:2]
+        if rows < frame_size[0] or columns < frame_size[1]:
+            raise EpisodeError(
+                f"{path}: the video shows {columns} x {rows}, too small for frames of "
+                f"{frame_size[1]} x {frame_size[0]}, as the rows beside it have them"
+            )
+        yield shrink(picture, frame_size)
 
 
 def _read_header(path: Path, line: str) -> Header:

@@ -88,8 +88,11 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--load", metavar="FILE", nargs="?", const="", help="go on from a saved moment (the newest)"
     )
+    add("--show-keys", action="store_true", help="make another clip of it, with the pressed keys")
     add("--replay", metavar="FILE", type=Path, help="play a recording's .jsonl again and compare")
-    add("--player", metavar="WHO", default="human", help="human, idle, random or a script (human)")
+    who = "human, idle, random, a script or a policy as MODULE:CALLABLE (human)"
+    add("--player", metavar="WHO", default="human", help=who)
+    add("--allow-code", action="store_true", help="let --player run code of your own")
     add("--frames", metavar="N", type=frames, help="stop after N frames (no window: 300)")
     add("--headless", action="store_true", help="no window; a scripted player, a clip, numbers")
     add("--fps", metavar="N", type=_rate, help="frame rate, 0 for no limit (the world's own)")

@@ -103,7 +103,7 @@ class KeyMap:
         for button in spec.buttons:
             for key in controls.keys_for(button):
                 buttons[key] = (*buttons.get(key, ()), button)
-        turns = {**TURN_KEYS, **(LOOK_KEYS if spec.look_up_down else {})}
+        turns = {**TURN_KEYS, **(LOOK_KEYS if spec.look_up_down else {})} if spec.uses_mouse else {}
         return cls(
             buttons=buttons,
             turns={key: way for key, way in turns.items() if key not in buttons},
@@ -118,7 +118,8 @@ def describe(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
         (_labels(controls.keys_for(button)), name)
         for button, name in zip(spec.buttons, spec.names, strict=True)
     ]
-    lines.append(("mouse", "look (click the picture to begin, Esc to end)"))
+    if spec.uses_mouse:
+        lines.append(("mouse", "look (click the picture to begin, Esc to end)"))
     if keys.turns:
         lines.append((_labels(tuple(keys.turns)), "turn"))
     return lines + [(label(key), command.value) for key, command in keys.commands.items()]

@@ -46,10 +46,10 @@ class Hud:
 
     def draw(self, surface: pygame.Surface, overlay: Overlay) -> None:
         """Draw on top of what is there."""
-        unit = max(14, surface.get_height() // 36)  # height of a line of text
+        unit = _unit(surface)
         if overlay.shows_numbers and overlay.spec:
             self._draw_numbers(surface, overlay.speed, unit)
-            self._draw_keys(surface, overlay.spec, overlay.action, unit)
+            self.draw_keys(surface, overlay.spec, overlay.action)
         if overlay.note:
             self._draw_note(surface, overlay.note, unit)
         if overlay.is_recording:
@@ -76,9 +76,9 @@ class Hud:
         below = base + unit // 6 + latency.get_height() - rest.get_height()
         surface.blit(rest, (unit + latency.get_width() + unit // 2, below))
 
-    def _draw_keys(
-        self, surface: pygame.Surface, spec: ActionSpec, action: Action, unit: int
-    ) -> None:
+    def draw_keys(self, surface: pygame.Surface, spec: ActionSpec, action: Action) -> None:
+        """The keys as they lie on a keyboard, pressed ones lit, and an arrow for the turn."""
+        unit = _unit(surface)
         cap = unit * 2
         bottom, left = surface.get_height() - unit // 2, unit // 2
         for cluster in _clusters(spec.buttons):
@@ -90,7 +90,8 @@ class Hud:
                 box = pygame.Rect(*corner, width - 4, cap - 4)
                 _draw_cap(surface, box, label(button), unit, is_down=button in action.buttons)
             left += (1 + max(column for column, _ in cluster.values())) * width + unit // 2
-        self._draw_turn(surface, action.mouse[0] / spec.max_mouse_degrees, unit)
+        if spec.uses_mouse:
+            self._draw_turn(surface, action.mouse[0] / spec.max_mouse_degrees, unit)
 
     def _draw_turn(self, surface: pygame.Surface, share: float, unit: int) -> None:
         """An arrow at the lower right, towards the turn; full length is fastest."""
@@ -153,6 +154,11 @@ class Hud:
             y = box.top + size + round(i * 1.6 * size)
             surface.blit(keys, (box.left + size, y))
             surface.blit(meaning, (box.left + size + split, y))
+
+
+def _unit(surface: pygame.Surface) -> int:
+    """Height of a line of text, pixels."""
+    return max(14, surface.get_height() // 36)
 
 
 def _clusters(buttons: Sequence[str]) -> list[dict[str, tuple[int, int]]]:
@@ -219,3 +225,10 @@ def _wrap(text: str, columns: int) -> list[str]:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
+
+
+def forget_fonts() -> None:
+    """Fonts end with pygame's font module, which others may quit; call it after `font.init`."""
+    _shade.cache_clear()
+    _text.cache_clear()
+    _font.cache_clear()

@@ -12,6 +12,7 @@ from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, OpenWorld
+from worldmodel.game.clip import draw_keys
 from worldmodel.game.controls import Controls, describe, load_controls
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
@@ -19,11 +20,12 @@ from worldmodel.game.input import Input, Taken
 from worldmodel.game.keeper import Keeper
 from worldmodel.game.loop import Game
 from worldmodel.game.moments import choose_moment, offer_broken_sessions
+from worldmodel.game.policy import MakePolicy, PolicyPlayer
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Keeping, Session
 from worldmodel.game.window import NoDisplayError, Window, announce
 from worldmodel.moments import Moment
-from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_script
+from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_code, load_script
 from worldmodel.world import World
 
 HEADLESS_FRAMES = 300
@@ -54,6 +56,7 @@ class Launch:
         self.replay = Replay.read(options.replay) if options.replay else None
         self.moment = self._read_moment()
         self.controls = load_controls(options.controls) if options.controls else Controls()
+        self.policy: MakePolicy | None = None
         self.script = self._read_script()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
@@ -149,6 +152,8 @@ class Launch:
             keeping=Keeping(settings=asdict(self.choice), keeper=keeper),
             moment=self.moment,
         )
+        if self.policy:
+            session.take = PolicyPlayer(self.policy, session).take
         _introduce(session)
         if self.replay and (difference := self.replay.compare_settings(session.identity)):
             say(difference)
@@ -167,6 +172,9 @@ class Launch:
             return None
         who = self.options.player
         if who in ("human", "idle", "random"):
+            return None
+        if ":" in who and not _is_file(who):
+            self.policy = load_code(who, allow_code=self.options.allow_code)
             return None
         if not _is_file(who):
             raise UserError(f"--player {who}: no such file; choose human, idle, random or a file")
@@ -253,6 +261,8 @@ class Launch:
         camera.close()
         for clip in camera.clips:
             say(f"{clip}")
+            if self.options.show_keys:
+                say(f"{draw_keys(clip)}")
 
     def _verdict(self, camera: Camera) -> int:
         if self.replay:

@@ -17,21 +17,21 @@ from tqdm import tqdm
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import ConfigError, to_toml
-from worldmodel.episodes import EpisodeError, find_episodes, load_episode
+from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
+
+RATES_AGREE = 0.01  # relative
+FAR = 4.0  # times too large or too small
+MOST_CHANGES = 20_000  # frames that tell how much latents change
 
 
 def load_frames(folder: Path, stride: int, height: int, width: int) -> Tensor:
     """Every `stride`-th frame of every episode: uint8 b h w 3, in memory."""
     parts: list[NDArray[np.uint8]] = []
     for path in tqdm(find_episodes(folder), desc="frames", unit="episode", leave=False):
-        frames = load_episode(path).frames
-        if frames.shape[1:] != (height, width, 3):
-            raise EpisodeError(
-                f"{path}: frames are {frames.shape[2]} x {frames.shape[1]}, "
-                f"the config says {width} x {height}"
-            )
-        parts.append(frames[::stride].copy())
+        episode = load_episode(path)
+        _check_size(path, episode, height, width)
+        parts.append(episode.frames[::stride].copy())
     return torch.from_numpy(np.concatenate(parts))
 
 
@@ -64,9 +64,14 @@ class LatentEpisodes:
                 return cls(
                     tensors["latents"].to(device), tensors["actions"].to(device), tensors["starts"]
                 )
-        parts, actions, starts = [], [], [0]
+        parts, actions, starts, rates = [], [], [0], {}
+        size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
         for path in tqdm(paths, desc="latents", unit="episode", leave=False):
             episode = load_episode(path)
+            _check_size(path, episode, *size)
+            _check_buttons(path, episode, spec)
+            rates[path] = episode.frames_per_second
+            _check_rates(rates)
             frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
             with torch.autocast(device.type, torch.bfloat16):
                 parts.append(encode_frames(autoencoder, frames)[0].half().cpu())
@@ -76,6 +81,15 @@ class LatentEpisodes:
         tensors = {"latents": found.latents, "actions": found.actions, "starts": found.starts}
         save_tensors(cache, tensors, stamp)
         return cls(found.latents.to(device), found.actions.to(device), found.starts)
+
+    @property
+    def change(self) -> float:
+        """How much latents change from frame to frame, as a standard deviation."""
+        inside = torch.ones(len(self.latents), dtype=torch.bool)
+        inside[self.starts[:-1]] = False  # an episode's first frame follows from none
+        later = torch.nonzero(inside)[:, 0][:MOST_CHANGES]
+        changed = self.latents[later].float() - self.latents[later - 1].float()
+        return float(changed.square().mean().sqrt())
 
     def clips(
         self, batch: int, frames: int, sinks: int, generator: torch.Generator
@@ -105,6 +119,47 @@ class LatentEpisodes:
         jump = (rolls[1] * (offset + 1)).long() * (rolls[2] < 0.5).long()
         index[:, :sinks] -= jump[:, None]
         return index
+
+
+def check_change(frame_change: float, data: LatentEpisodes) -> None:
+    """Refuse a `frame_change` far from what these latents do: training would weigh noise wrongly.
+
+    The right number depends on the game and on the autoencoder, so nobody knows it beforehand.
+    """
+    found = data.change
+    if found and not 1 / FAR < frame_change / found < FAR:
+        raise ConfigError(
+            f"[model] frame_change = {frame_change}, but from frame to frame these latents change "
+            f"by {found:.2f}; write that"
+        )
+
+
+def _check_size(path: Path, episode: Episode, height: int, width: int) -> None:
+    rows, columns = episode.frames.shape[1:3]
+    if (rows, columns) != (height, width):
+        raise EpisodeError(
+            f"{path}: frames are {columns} x {rows}, the config says {width} x {height}"
+        )
+
+
+def _check_buttons(path: Path, episode: Episode, spec: ActionSpec) -> None:
+    """Nobody may press what the world will not hear of: its effects would come from nowhere."""
+    pressed = {button for action in episode.actions for button in action.buttons}
+    if unknown := sorted(pressed - set(spec.buttons)):
+        raise EpisodeError(
+            f"{path}: {', '.join(unknown)} is pressed in it, but [actions] has only "
+            f"{', '.join(spec.buttons) or 'no buttons'}; name it there or leave the file out"
+        )
+
+
+def _check_rates(rates: dict[Path, float]) -> None:
+    """The last of the files read so far must be as fast as the first."""
+    (first, rate), (last, other) = next(iter(rates.items())), next(reversed(rates.items()))
+    if abs(other - rate) > RATES_AGREE * rate:
+        raise EpisodeError(
+            f"{last} has {other:g} frames/s, {first} has {rate:g}; a world has one speed, so give "
+            "each a data folder of its own"
+        )
 
 
 def _hash_files(paths: list[Path]) -> str:

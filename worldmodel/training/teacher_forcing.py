@@ -33,7 +33,7 @@ from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, residual_weight, sample_sigmas, to_clean, velocity_target
-from worldmodel.training.data import LatentEpisodes
+from worldmodel.training.data import LatentEpisodes, check_change
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder
@@ -188,6 +188,7 @@ class TeacherStage:
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
+        check_change(config.model.frame_change, self.data)
         torch.manual_seed(config.loop.seed)
         self.packed: PackedForward = packed_velocity
         self.student = WorldTransformer(config.model).to(device)

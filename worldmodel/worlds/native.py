@@ -190,6 +190,10 @@ class NativeWorld:
         """Latents 1 f c h w and actions 1 f (k+2) of the first start."""
         return self._primes[0]
 
+    def past(self, start: int) -> tuple[Tensor, Tensor]:
+        """Latents 1 f c h w and actions 1 f (k+2) of a start."""
+        return self._primes[start]
+
     def warm_up(self) -> None:
         """Play past the point where the cache wraps: the first real frame then costs as any."""
         self.reset(0, seed=0)
