@@ -156,6 +156,12 @@ class Hud:
             surface.blit(meaning, (box.left + size + split, y))
 
 
+def start_fonts() -> None:
+    """Be ready to write; a font from before somebody's `pygame.quit` is of no use after it."""
+    pygame.font.init()
+    _font.cache_clear()
+
+
 def _unit(surface: pygame.Surface) -> int:
     """Height of a line of text, pixels."""
     return max(14, surface.get_height() // 36)
