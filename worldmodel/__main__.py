@@ -258,14 +258,12 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from worldmodel.datacheck.dataset import overlap
-    from worldmodel.datacheck.faults import check_folder
+    from worldmodel.datacheck.faults import check_apart, check_folder
     from worldmodel.datacheck.report import describe
 
     sets = [check_folder(path, options.clip) for path in (options.folder, options.heldout) if path]
-    if len(sets) > 1 and (share := overlap(*sets)):
-        text = f"{100 * share:.1f} % of it is in {sets[0].folder} too, frame for frame"
-        sets[1].warnings.append(text)
+    if len(sets) > 1:
+        check_apart(*sets)
     is_fit = not any(data.errors for data in sets)
     if options.json:
         print(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))

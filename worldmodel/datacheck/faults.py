@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from worldmodel.datacheck.dataset import DataSet, action_shares, scan_folder, share_of
+from worldmodel.datacheck.dataset import DataSet, action_shares, overlap, scan_folder, share_of
 from worldmodel.datacheck.scan import Scan
 
 LEAST_IDLE = 0.03  # share; worlds that never saw anybody rest decay when the player does
 MOST_FLAT = 0.02  # share of frames of one colour
+MOST_SHARED = 0.02  # of the held-out stretches
 RATES_AGREE = 0.01  # relative
 NAMED = 3  # files that a message names before it counts the others
 
@@ -23,6 +24,14 @@ def check_folder(folder: Path, clip: int) -> DataSet:
     if found.scans:
         _find_warnings(found)
     return found
+
+
+def check_apart(train: DataSet, heldout: DataSet) -> None:
+    """Warn if what is held out was trained on; in a small game a little comes again by itself."""
+    share = overlap(train, heldout)
+    if share > MOST_SHARED:
+        text = f"{100 * share:.1f} % of it is in {train.folder} too, frame for frame"
+        heldout.warnings.append(text)
 
 
 def _find_errors(data: DataSet) -> None:

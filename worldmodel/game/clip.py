@@ -11,7 +11,7 @@ import pygame
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
-from worldmodel.game.hud import Hud
+from worldmodel.game.hud import Hud, start_fonts
 from worldmodel.recording import Row, free_name, read_recording
 from worldmodel.video import VideoWriter, read_video
 from worldmodel.world import Frame
@@ -27,7 +27,7 @@ def draw_keys(path: Path, out: Path | None = None) -> Path:
     name = free_name(target, (".mp4",))
     target = name.with_name(f"{name.name}.mp4")
     spec = _spec(header.buttons, rows)
-    pygame.font.init()
+    start_fonts()
     hud, writer = Hud(), None
     try:
         pictures = read_video(rows_path.with_suffix(".mp4"))

@@ -156,6 +156,12 @@ class Hud:
             surface.blit(meaning, (box.left + size + split, y))
 
 
+def start_fonts() -> None:
+    """Be ready to write; a font from before somebody's `pygame.quit` is of no use after it."""
+    pygame.font.init()
+    _font.cache_clear()
+
+
 def _unit(surface: pygame.Surface) -> int:
     """Height of a line of text, pixels."""
     return max(14, surface.get_height() // 36)
@@ -225,10 +231,3 @@ def _wrap(text: str, columns: int) -> list[str]:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
-
-
-def forget_fonts() -> None:
-    """Fonts end with pygame's font module, which others may quit; call it after `font.init`."""
-    _shade.cache_clear()
-    _text.cache_clear()
-    _font.cache_clear()

@@ -8,7 +8,7 @@ import numpy as np
 import pygame
 
 from worldmodel.config import UserError
-from worldmodel.game.hud import Hud, Overlay, forget_fonts
+from worldmodel.game.hud import Hud, Overlay, start_fonts
 from worldmodel.recording import free_name
 from worldmodel.world import Frame
 
@@ -28,8 +28,7 @@ class Window:
     def __init__(self, title: str, *, is_fullscreen: bool = False) -> None:
         try:
             pygame.display.init()
-            pygame.font.init()
-            forget_fonts()
+            start_fonts()
             pygame.time.Clock()  # starts the ticks in which events are dated
             pygame.display.set_caption(title)
             self._size = FIRST_SIZE
