@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": BASE,
     "world": BASE,
     "engine": {*MODEL, "world"},
+    "wan": {*MODEL},
     "worlds": {*MODEL, *STORE, "world", "engine"},
     "games": STORE,
     "game": {*STORE, "world", "worlds"},
