@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": BASE,
     "world": BASE,
     "engine": {*MODEL, "world"},
+    "wan": {*MODEL},
     "worlds": {*MODEL, *STORE, "world", "engine"},
     "datacheck": STORE,
     "games": {*STORE, "world"},

@@ -1,0 +1,1 @@
+"""The parts of the Wan family of video models: files, autoencoders, text encoder."""
