@@ -186,6 +186,7 @@ class OpenVinoEngine:
         threads: int,
         key: str,
     ) -> None:
+        _refuse_unsupported(model.config, sampler)
         self.config, self.sampler, self.dtype = model.config, sampler, dtype
         self._compile = partial(
             compile_graphs, model, autoencoder, sampler, dtype, threads, f"{key} {threads}"
@@ -206,6 +207,20 @@ class OpenVinoEngine:
         if sessions not in self._graphs:
             self._graphs[sessions] = self._compile(sessions)
         return self._graphs[sessions]
+
+
+def _refuse_unsupported(config: ModelConfig, sampler: SamplerConfig) -> None:
+    """What torch alone plays so far."""
+    asked = {
+        f"chunk_frames = {config.chunk_frames}": config.chunk_frames > 1,
+        "first_sigmas": bool(sampler.first_sigmas),
+        "cache_from_last_step": sampler.cache_from_last_step,
+    }
+    if names := [name for name, wanted in asked.items() if wanted]:
+        raise EngineError(
+            f"the openvino engine does not know {', '.join(names)}, which this world asks for; "
+            "use --engine torch"
+        )
 
 
 class OpenVinoRollout:

@@ -34,7 +34,9 @@ class Probe:
     ) -> None:
         self.autoencoder = autoencoder
         visible = config.sink_frames + config.context_frames
-        self.prime = min(8, 2 * visible // 3)  # frames of true history that a rollout begins with
+        chunk = config.chunk_frames
+        # Frames of true history that a rollout begins with: whole chunks.
+        self.prime = max(chunk, min(8, 2 * visible // 3) // chunk * chunk)
         length = self.prime + ROLL
         rng = np.random.default_rng(0)
         frames: list[Tensor] = []
@@ -52,7 +54,7 @@ class Probe:
         self.frames, self.actions = torch.stack(frames), torch.stack(actions)
         self.latents = encode_frames(autoencoder, self.frames)
         self.actions = self.actions.to(self.latents.device)
-        self.longest = min(length, visible)
+        self.longest = min(length // chunk * chunk, visible)
         limit = decode_latents(autoencoder, self.latents).cpu()
         real, before = self.frames[:, self.prime :], self.frames[:, self.prime - 1 : -1]
         self.moving = in_motion(real, before)
