@@ -132,7 +132,7 @@ class Rollout:
     def draw(self, actions: Tensor, levels: SamplerConfig) -> Tensor:
         """The next frames b n c h w by a sampler that may stop early."""
         latents = denoise(self.model, self._noise, levels, actions, self.cache)
-        self._current = latents, actions
+        self._current = latents.detach(), actions
         return latents
 
     def keep(self) -> None:

@@ -69,7 +69,9 @@ class LatentEpisodes:
             episode = load_episode(path)
             frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
             with torch.autocast(device.type, torch.bfloat16):
-                parts.append(encode_frames(autoencoder, frames)[0].half().cpu())
+                # Contiguous as the file will be: a resumed run must read the same bytes in the
+                # same order, or its sums round differently.
+                parts.append(encode_frames(autoencoder, frames)[0].half().cpu().contiguous())
             actions.append(torch.from_numpy(spec.encode(episode.actions)))
             starts.append(starts[-1] + len(episode))
         found = cls(torch.cat(parts), torch.cat(actions), torch.tensor(starts))
@@ -86,7 +88,9 @@ class LatentEpisodes:
         right before the others, as at the start of play; in the rest from any earlier moment of
         the episode, as after an hour of play.
         """
-        index = self.clip_index(batch, frames, sinks, generator).to(self.latents.device)
+        # Places are drawn on the host, which then need not wait for a GPU to know them.
+        host = torch.Generator().manual_seed(generator.initial_seed())
+        index = self.clip_index(batch, frames, sinks, host).to(self.latents.device)
         return self.latents[index].float(), self.actions[index]
 
     def clip_index(self, batch: int, frames: int, sinks: int, generator: torch.Generator) -> Tensor:
@@ -95,10 +99,8 @@ class LatentEpisodes:
         places = (lengths - frames + 1).clamp(min=0)
         if not int(places.sum()):
             raise ConfigError(f"no episode is as long as a clip of {frames} frames")
-        device = generator.device
-        weights = places.to(device, torch.float32)
-        episode = torch.multinomial(weights, batch, replacement=True, generator=generator).cpu()
-        rolls = torch.rand(3, batch, generator=generator, device=device).cpu()
+        episode = torch.multinomial(places.float(), batch, replacement=True, generator=generator)
+        rolls = torch.rand(3, batch, generator=generator)
         offset = (rolls[0] * places[episode]).long()
         first = self.starts[episode] + offset
         index = first[:, None] + torch.arange(frames)

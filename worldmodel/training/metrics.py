@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from worldmodel.files import write_atomically
+from worldmodel.files import FileWriteError, write_atomically
 
 
 class MetricsLog:
@@ -31,8 +31,11 @@ class MetricsLog:
     def write(self, step: int, figures: dict[str, float]) -> None:
         """One line for this step."""
         finite = {key: v if math.isfinite(v) else None for key, v in figures.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise FileWriteError(f"{self._file.name}: cannot be written: {error}") from error
         if self._board is not None:
             for key, value in figures.items():
                 self._board.add_scalar(key, value, step)

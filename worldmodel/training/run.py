@@ -11,20 +11,31 @@ from worldmodel.config import ConfigError, build_config, read_toml, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
+from worldmodel.training.bidirectional import BidirectionalStage, BidirectionalTraining
 from worldmodel.training.consistency import StudentStage, StudentTraining
 from worldmodel.training.decoder import DecoderStage, DecoderTraining
+from worldmodel.training.dmd import DmdStage, DmdTraining
 from worldmodel.training.export import WorldExport, export_world
 from worldmodel.training.loop import CONFIG, Stage, UnfinishedError, count_flops, resume, train
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
 from worldmodel.worlds.settings import available_cores
 
-Training = AutoencoderTraining | DecoderTraining | TeacherTraining | StudentTraining
+Training = (
+    AutoencoderTraining
+    | DecoderTraining
+    | BidirectionalTraining
+    | TeacherTraining
+    | StudentTraining
+    | DmdTraining
+)
 Config = Training | WorldExport
 STAGES: dict[str, type[Config]] = {
     "autoencoder": AutoencoderTraining,
     "decoder": DecoderTraining,
+    "bidirectional": BidirectionalTraining,
     "teacher": TeacherTraining,
     "student": StudentTraining,
+    "dmd": DmdTraining,
     "world": WorldExport,
 }
 
@@ -77,6 +88,10 @@ def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
         return AutoencoderStage(config, device)
     if isinstance(config, DecoderTraining):
         return DecoderStage(config, device)
+    if isinstance(config, BidirectionalTraining):
+        return BidirectionalStage(config, folder, device)
     if isinstance(config, TeacherTraining):
         return TeacherStage(config, folder, device)
+    if isinstance(config, DmdTraining):
+        return DmdStage(config, folder, device)
     return StudentStage(config, folder, device)
