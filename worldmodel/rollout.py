@@ -95,7 +95,7 @@ class Rollout:
     ) -> None:
         self.model, self.sampler = model, sampler
         self.device = model.unembed.weight.device
-        self.cache = KVCache(model.config, len(seeds), model.dtype, self.device)
+        self.cache = KVCache(model.config, len(seeds), _dtype(model), self.device)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.drawn = 0  # chunks, priming apart
         self._current: tuple[Tensor, Tensor] | None = None
@@ -169,6 +169,12 @@ class Rollout:
         shape = (1, config.chunk_frames, *config.latent_shape)
         # Drawn on the CPU: the same seed gives the same noise on every device.
         return torch.cat([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+
+
+def _dtype(model: WorldTransformer) -> torch.dtype:
+    """What keys and values come in: the model's dtype, or that of autocast around it."""
+    device = model.unembed.weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
 
 
 @torch.inference_mode()

@@ -123,6 +123,29 @@ def test_the_window_and_the_sinks_are_all_that_is_visible() -> None:
     ]
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_beginning_that_is_read_at_once_leaves_the_cache_as_chunk_by_chunk(
+    config: ModelConfig,
+) -> None:
+    model, (latents, sigmas, actions) = make_model(config), random_clip(config)
+    frames, n = config.sink_frames + config.context_frames, config.chunk_frames
+    slow, fast = KVCache(config, batch=2), KVCache(config, batch=2)
+    for f in range(0, frames, n):
+        now = slice(f, f + n)
+        model(latents[:, now], sigmas[:, now], actions[:, now], slow)
+        slow.advance()
+    past = slice(0, frames)
+    model(latents[:, past], sigmas[:, past], actions[:, past], fast.begin(frames))
+    assert fast.now == slow.now
+    after = slice(frames, frames + n)
+    for cache in (slow, fast):
+        assert torch.equal(cache.previous(latents[:, after])[:, -1], latents[:, frames - 1])
+    torch.testing.assert_close(fast.k, slow.k, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(fast.sink_k, slow.sink_k, atol=1e-5, rtol=1e-4)
+    x, s, a = (x[:, after] for x in (latents, sigmas, actions))
+    torch.testing.assert_close(model(x, s, a, fast), model(x, s, a, slow), atol=1e-5, rtol=1e-4)
+
+
 def test_a_chunk_sees_all_of_itself_and_no_later_one() -> None:
     config = replace(TINY, context_frames=4, sink_frames=2, chunk_frames=2)
     assert visible(config, 10).int().tolist()[::2] == [

@@ -91,7 +91,7 @@ def test_the_clean_pass_of_training_is_as_clean_as_that_of_play() -> None:
     model, seen = make_model(), []
     model.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[1], inputs[0])))
     frames = play(model, TWO, Exit(0, 0), frames=3)
-    drawn = seen[PAST:]  # without the priming: step, clean pass, step, clean pass, step
+    drawn = seen[1:]  # without the priming: step, clean pass, step, clean pass, step
     assert [float(sigma[0, 0]) for sigma, _ in drawn] == [1.0, 0.0, 1.0, 0.0, 1.0]
     assert torch.equal(drawn[1][1], frames[:, :1])
 
@@ -141,7 +141,7 @@ def test_one_exit_serves_a_whole_rollout_and_the_first_frame_has_its_own_list() 
     model, levels = make_model(), []
     model.register_forward_pre_hook(lambda _, inputs: levels.append(float(inputs[1][0, 0])))
     play(model, longer, Exit(2, 0), frames=3)
-    assert levels[PAST:] == [1.0, 0.75, 0.5, 0.0, 1.0, 0.0, 1.0]
+    assert levels[1:] == [1.0, 0.75, 0.5, 0.0, 1.0, 0.0, 1.0]
 
 
 def test_without_a_clean_pass_the_cache_is_as_play_s_last_step_leaves_it() -> None:
@@ -154,7 +154,7 @@ def test_without_a_clean_pass_the_cache_is_as_play_s_last_step_leaves_it() -> No
         )
         play(model, kept, Exit(leave, leave), frames=2)
         hook.remove()
-        assert levels[PAST:] == expected
+        assert levels[1:] == expected
 
 
 @pytest.mark.parametrize("n", [1, 3])

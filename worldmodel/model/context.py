@@ -75,8 +75,8 @@ class Clip:
 
     def __init__(self, config: ModelConfig, frames: int, device: Device = "cpu") -> None:
         self.config = config
-        self.turns = turns(config, torch.arange(frames), device)
-        self.hidden = _over_tokens(~visible(config, frames), config).to(device)
+        self.turns = _kept_turns(config, 0, frames, device)
+        self.hidden = _kept_mask(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
         """The clip, one chunk later, of every chunk its last frame."""
@@ -139,7 +139,7 @@ class WholeClip:
     """
 
     def __init__(self, config: ModelConfig, frames: int, known: Tensor) -> None:
-        self.turns = turns(config, torch.arange(frames), known.device)
+        self.turns = _kept_turns(config, 0, frames, known.device)
         times = torch.arange(frames, device=known.device)
         self.before = torch.minimum(times, known[:, None]) - 1  # b f
 
@@ -183,7 +183,7 @@ class KVCache:
         sink_tokens = config.sink_frames * config.tokens_per_frame
         self.sink_k = self.k[..., :sink_tokens, :].clone()  # as they came, never moved
         self.now = 0
-        self.turns = _chunk_turns(config, 0, device)
+        self.turns = _kept_turns(config, 0, config.chunk_frames, device)
         self._last = torch.zeros(batch, 1, *config.latent_shape, device=device)
         self._current = self._last
 
@@ -202,6 +202,7 @@ class KVCache:
         """Keep the current chunk in its slots and attend to everything kept."""
         p = self.config.tokens_per_frame
         here = slice(self.slot * p, self.slot * p + self.config.tokens_per_chunk)
+        k, v = k.to(self.k.dtype), v.to(self.v.dtype)
         self.k[layer, :, :, here] = k.detach()
         self.v[layer, :, :, here] = v.detach()
         kept = self.config.sink_frames + self.config.context_frames
@@ -212,6 +213,12 @@ class KVCache:
             keys = torch.cat((keys[:, :, before], k, keys[:, :, after]), dim=2)
             values = torch.cat((values[:, :, before], v, values[:, :, after]), dim=2)
         return F.scaled_dot_product_attention(q, keys, values)
+
+    def begin(self, frames: int) -> "Beginning":
+        """The context of one pass over all the `frames` frames before play; they are kept."""
+        assert self.now == 0
+        assert frames <= self.config.sink_frames + self.config.context_frames
+        return Beginning(self, frames)
 
     def advance(self, latents: Tensor | None = None) -> None:
         """Keep the current chunk and open the slots of the next one.
@@ -225,10 +232,34 @@ class KVCache:
         kept = self._current if latents is None else latents
         self._last = kept[:, -1:].detach()
         self.now += config.chunk_frames
-        self.turns = _chunk_turns(config, self.now, self.device)
+        self.turns = _kept_turns(config, self.now, config.chunk_frames, self.device)
         if config.sink_frames and pinned_time(config, 0, self.now) > 0:
             tokens = config.sink_frames * p
             self.k[..., :tokens, :] = _pin_sinks(config, self.sink_k, self.now)
+
+
+class Beginning(Clip):
+    """A clip that is read at once into an empty cache, instead of chunk by chunk."""
+
+    def __init__(self, cache: KVCache, frames: int) -> None:
+        super().__init__(cache.config, frames, cache.device)
+        self.cache, self.frames = cache, frames
+
+    def previous(self, latents: Tensor) -> Tensor:
+        """As in any clip; the cache keeps the last frame."""
+        self.cache._current = latents
+        return super().previous(latents)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As in any clip; the cache keeps keys and values, after the last layer the time too."""
+        cache, config = self.cache, self.config
+        tokens = self.frames * config.tokens_per_frame
+        cache.k[layer, :, :, :tokens], cache.v[layer, :, :, :tokens] = k, v
+        if layer == config.layers - 1:
+            cache.sink_k.copy_(cache.k[..., : cache.sink_k.shape[3], :])
+            cache.now = self.frames - config.chunk_frames
+            cache.advance()
+        return super().attend(layer, q, k, v)
 
 
 def _before_chunks(latents: Tensor, chunk: int) -> Tensor:
@@ -239,9 +270,18 @@ def _before_chunks(latents: Tensor, chunk: int) -> Tensor:
 
 @lru_cache(maxsize=512)
 @torch.inference_mode(mode=False)  # kept, so it must also serve where gradients are taken
-def _chunk_turns(config: ModelConfig, now: int, device: Device) -> tuple[Tensor, Tensor]:
-    """Turns of the chunk that begins at `now`; kept, since a copy to a GPU waits for the GPU."""
-    return turns(config, now + torch.arange(config.chunk_frames), device)
+def _kept_turns(
+    config: ModelConfig, first: int, frames: int, device: Device
+) -> tuple[Tensor, Tensor]:
+    """Turns of `frames` frames from `first` on; kept, since a copy to a GPU waits for the GPU."""
+    return turns(config, first + torch.arange(frames), device)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)
+def _kept_mask(config: ModelConfig, frames: int, device: Device) -> Tensor:
+    """Which tokens of a clip are hidden from which: t u."""
+    return _over_tokens(~visible(config, frames), config).to(device)
 
 
 def _over_tokens(mask: Tensor, config: ModelConfig) -> Tensor:

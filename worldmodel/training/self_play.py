@@ -46,6 +46,15 @@ class SelfPlay(Rollout):
         super().__init__(model, sampler, seeds=[0] * batch)
         self.leave, self.generator, self.batch = leave, generator, batch
 
+    def show(self, latents: Tensor, actions: Tensor) -> None:
+        """As play is primed, but all frames in one pass; they must fill whole chunks and fit."""
+        sigmas = latents.new_full(latents.shape[:2], self.sampler.context_sigma)
+        if self.sampler.context_sigma > 0:
+            device = self.generator.device
+            noise = torch.randn(latents.shape, generator=self.generator, device=device)
+            latents = add_noise(latents, noise, sigmas)
+        self.model(latents, sigmas, actions, self.cache.begin(latents.shape[1]))
+
     def next(self, actions: Tensor) -> Tensor:
         """The next chunk b n c h w, denoised up to the exit step."""
         return self.draw(actions, self.levels.until(self._exit))
