@@ -25,11 +25,14 @@ from worldmodel.training.loop import (
     UnfinishedError,
     train,
 )
+from worldmodel.training.ode import OdeTraining
 from worldmodel.training.run import make_stage, read_stage, run_stage
-from worldmodel.training.runs import load_autoencoder
+from worldmodel.training.runs import lineage, load_autoencoder
 from worldmodel.training.state import TrainState
 from worldmodel.training.teacher_forcing import ClipTraining, TeacherTraining
+from worldmodel.training.trajectories import OdeTrajectories
 from worldmodel.world import step
+from worldmodel.worlds.folder import TEACHER, read_world_file
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
 
@@ -45,6 +48,9 @@ LOOP = LoopConfig(
 )
 SAMPLER = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 CLIPS = ClipTraining(batch=8, frames=6, copies=2, noisy_history=0.3, own_history=0.3)
+
+
+STAGES = ("autoencoder", "decoder", "bidirectional", "teacher", "student", "ode", "dmd")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +102,31 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loop=replace(LOOP, steps=120, muon_learning_rate=0.02),
             start=root / "runs" / "teacher",
         ),
+        "ode_trajectories": OdeTrajectories(
+            stage="ode_trajectories",
+            data=data,
+            autoencoder=root / "runs" / "autoencoder",
+            teacher=root / "runs" / "teacher",
+            actions=SPEC,
+            model=MODEL,
+            clips=20,
+            frames=6,
+            sigmas=(1.0, 0.5),
+            steps=4,
+            shard=8,
+            batch=5,
+        ),
+        "ode": OdeTraining(
+            stage="ode",
+            heldout=unseen,
+            autoencoder=root / "runs" / "autoencoder",
+            teacher=root / "runs" / "teacher",
+            trajectories=root / "runs" / "ode_trajectories",
+            actions=SPEC,
+            model=MODEL,
+            batch=8,
+            loop=replace(LOOP, steps=60),
+        ),
         "dmd": DmdTraining(
             stage="dmd",
             data=data,
@@ -118,7 +149,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loop=replace(LOOP, steps=100, learning_rate=1e-3, sample_every=100),
             batch=16,
             critic_weight=0.01,  # on frames as small as these the critic soon wins
-            own_play=OwnPlay(student=root / "runs" / "student", sampler=SAMPLER, clips=8, frames=4),
+            own_play=OwnPlay(student=root / "runs" / "ode", sampler=SAMPLER, clips=8, frames=4),
         ),
         "world": WorldExport(
             stage="world",
@@ -126,7 +157,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             title="A bar",
             licence="none",
             notice=root / "NOTICE",
-            student=root / "runs" / "student",
+            student=root / "runs" / "dmd",
             decoder=root / "runs" / "decoder",
             sampler=SAMPLER,
             frames_per_second=10.0,
@@ -150,7 +181,12 @@ def metrics(folder: Path, key: str) -> list[float]:
 
 
 def test_every_stage_learns(recipe: Path) -> None:
-    for stage, factor in (("autoencoder", 0.8), ("teacher", 0.9), ("bidirectional", 0.9)):
+    for stage, factor in (
+        ("autoencoder", 0.8),
+        ("teacher", 0.9),
+        ("bidirectional", 0.9),
+        ("ode", 0.9),
+    ):
         losses = metrics(recipe / "runs" / stage, "loss")
         quarter = len(losses) // 4
         assert sum(losses[-quarter:]) < factor * sum(losses[:quarter]), stage
@@ -160,7 +196,7 @@ def test_every_stage_learns(recipe: Path) -> None:
 
 
 def test_a_run_leaves_its_config_its_cost_and_pictures(recipe: Path) -> None:
-    for stage in ("autoencoder", "decoder", "bidirectional", "teacher", "student", "dmd"):
+    for stage in STAGES:
         folder = recipe / "runs" / stage
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["petaflops"] >= 0
@@ -184,16 +220,13 @@ def test_the_exported_world_plays_what_was_trained(recipe: Path) -> None:
     assert all(frame.shape == first.shape for frame in frames)
 
 
-STAGES = ("autoencoder", "decoder", "bidirectional", "teacher", "student", "dmd")
-
-
 @pytest.mark.parametrize("name", STAGES)
 def test_a_resumed_run_ends_in_the_same_weights_as_an_unbroken_one(
     name: str, recipe: Path, tmp_path: Path
 ) -> None:
     """Killed in the middle of a step, after the save at step 5; every stage, both players."""
     config = read_stage(recipe / f"{name}.toml")
-    assert not isinstance(config, WorldExport)
+    assert not isinstance(config, WorldExport | OdeTrajectories)
     loop = replace(config.loop, steps=12, save_every=5, sample_every=100)
     config = replace(config, loop=loop)
 
@@ -267,6 +300,21 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_state(tmp_pat
     state = train(again, replace(config.loop, steps=5), tmp_path / "run")
     assert state.step == 5
     assert all(parameter.isfinite().all() for parameter in again.student.parameters())
+
+
+def test_a_world_says_what_all_the_runs_behind_it_took(recipe: Path) -> None:
+    world = read_world_file(recipe / "world")
+    assert {"autoencoder", "teacher", "bidirectional", "student", "dmd"} <= world.training.keys()
+    assert TEACHER in world.sha256
+    assert lineage(recipe / "runs" / "dmd").teacher == recipe / "runs" / "teacher"
+    assert lineage(recipe / "runs" / "ode").runs[-2:] == (
+        recipe / "runs" / "ode_trajectories",
+        recipe / "runs" / "ode",
+    )
+    with pytest.raises(ConfigError, match="trains no transformer"):
+        lineage(recipe / "runs" / "autoencoder")
+    with pytest.raises(ConfigError, match="train it first"):
+        lineage(recipe / "runs" / "nothing")
 
 
 def test_a_state_of_another_model_is_refused(recipe: Path, tmp_path: Path) -> None:

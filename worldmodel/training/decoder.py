@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from tqdm import tqdm
 
-from worldmodel.config import ConfigError, SamplerConfig, load_config, require_positive
+from worldmodel.config import ConfigError, SamplerConfig, require_positive
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import (
@@ -41,10 +41,9 @@ from worldmodel.model.autoencoder import (
 from worldmodel.model.context import Device
 from worldmodel.rollout import roll_out
 from worldmodel.training.autoencoder import disturb, draw_frames, gradient_loss
-from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.data import load_frames
-from worldmodel.training.loop import CONFIG, LoopConfig
-from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.loop import LoopConfig
+from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.samples import save_grid
 
 PLAY_BATCH = 64  # rollouts side by side
@@ -55,7 +54,7 @@ HALF_TRUE = 4  # frames of play after which the real frame counts half
 class OwnPlay:
     """Rollouts of a student on the data's actions, for the decoder to learn from."""
 
-    student: Path  # the run of stage 2
+    student: Path  # the run of the stage `student`, `ode` or `dmd`
     sampler: SamplerConfig
     clips: int = 1200
     frames: int = 24  # of each clip, after a full context of true ones
@@ -128,9 +127,7 @@ class PlayedFrames:
     @torch.no_grad()
     def play(cls, config: OwnPlay, autoencoder: Autoencoder, data: Path) -> "PlayedFrames":
         """Roll the student out on stretches of the data's episodes, all episodes alike."""
-        if not (config.student / CONFIG).is_file():
-            raise ConfigError(f"{config.student}: no run of the stage `student`; train it first")
-        training = load_config(StudentTraining, config.student / CONFIG)
+        training = lineage(config.student)
         device = next(autoencoder.parameters()).device
         student = load_transformer(config.student, training.model).to(device)
         past = training.model.context_frames + training.model.sink_frames
@@ -177,12 +174,11 @@ def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[
 
 def _check_latents(student: Path, autoencoder: Path) -> None:
     """Refuse a student that draws the latents of another autoencoder."""
-    if (student / CONFIG).is_file():
-        drawn = load_config(StudentTraining, student / CONFIG).autoencoder
-        if drawn.resolve() != autoencoder.resolve():
-            raise ConfigError(
-                f"{student} draws the latents of {drawn}; this decoder is for {autoencoder}"
-            )
+    drawn = lineage(student).autoencoder
+    if drawn.resolve() != autoencoder.resolve():
+        raise ConfigError(
+            f"{student} draws the latents of {drawn}; this decoder is for {autoencoder}"
+        )
 
 
 class DecoderStage:

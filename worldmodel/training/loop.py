@@ -133,7 +133,7 @@ def train(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
     with (
         MetricsLog(folder, state.step) as log,
         tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05) as progress,
-        _stop_on_sigterm() as stopping,
+        stop_on_sigterm() as stopping,
     ):
         while state.step < config.steps and not stopping():
             run.take_step()
@@ -260,7 +260,7 @@ class Run:
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
     """Turn SIGTERM and SIGINT into a flag, so that the loop ends between two steps and saves."""
     asked = False
 

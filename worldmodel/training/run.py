@@ -17,7 +17,9 @@ from worldmodel.training.decoder import DecoderStage, DecoderTraining
 from worldmodel.training.dmd import DmdStage, DmdTraining
 from worldmodel.training.export import WorldExport, export_world
 from worldmodel.training.loop import CONFIG, Stage, UnfinishedError, count_flops, resume, train
+from worldmodel.training.ode import OdeStage, OdeTraining
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
+from worldmodel.training.trajectories import OdeTrajectories, write_trajectories
 from worldmodel.worlds.settings import available_cores
 
 Training = (
@@ -26,15 +28,18 @@ Training = (
     | BidirectionalTraining
     | TeacherTraining
     | StudentTraining
+    | OdeTraining
     | DmdTraining
 )
-Config = Training | WorldExport
+Config = Training | OdeTrajectories | WorldExport
 STAGES: dict[str, type[Config]] = {
     "autoencoder": AutoencoderTraining,
     "decoder": DecoderTraining,
     "bidirectional": BidirectionalTraining,
     "teacher": TeacherTraining,
     "student": StudentTraining,
+    "ode_trajectories": OdeTrajectories,
+    "ode": OdeTraining,
     "dmd": DmdTraining,
     "world": WorldExport,
 }
@@ -56,6 +61,8 @@ def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu"
     torch.set_num_threads(threads or available_cores())
     if isinstance(config, WorldExport):
         return export_world(config, folder)
+    if isinstance(config, OdeTrajectories):
+        return write_trajectories(config, folder, device)
     stage = make_stage(config, folder, device)
     resume(stage, config.loop, folder)  # before anything in the folder changes
     write_atomically(folder / CONFIG, to_toml(config).encode())
@@ -92,6 +99,8 @@ def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
         return BidirectionalStage(config, folder, device)
     if isinstance(config, TeacherTraining):
         return TeacherStage(config, folder, device)
+    if isinstance(config, OdeTraining):
+        return OdeStage(config, folder, device)
     if isinstance(config, DmdTraining):
         return DmdStage(config, folder, device)
     return StudentStage(config, folder, device)
