@@ -181,12 +181,8 @@ def metrics(folder: Path, key: str) -> list[float]:
 
 
 def test_every_stage_learns(recipe: Path) -> None:
-    for stage, factor in (
-        ("autoencoder", 0.8),
-        ("teacher", 0.9),
-        ("bidirectional", 0.9),
-        ("ode", 0.9),
-    ):
+    factors = {"autoencoder": 0.8, "teacher": 0.9, "bidirectional": 0.9, "ode": 0.9}
+    for stage, factor in factors.items():
         losses = metrics(recipe / "runs" / stage, "loss")
         quarter = len(losses) // 4
         assert sum(losses[-quarter:]) < factor * sum(losses[:quarter]), stage
