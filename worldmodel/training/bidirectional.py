@@ -107,6 +107,7 @@ class BidirectionalStage:
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
+        self.reading = self.data.reading
         torch.manual_seed(config.loop.seed)
         self.forward: WholeForward = whole_velocity
         if config.start:

@@ -103,6 +103,7 @@ class StudentStage:
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
+        self.reading = self.data.reading
         self.packed: PackedForward = packed_velocity
         self.teacher = load_transformer(config.teacher, config.model).to(device)
         self.student = copy.deepcopy(self.teacher).requires_grad_(requires_grad=True)

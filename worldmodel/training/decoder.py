@@ -45,6 +45,7 @@ from worldmodel.training.data import load_frames
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.samples import save_grid
+from worldmodel.training.store import Reading
 
 PLAY_BATCH = 64  # rollouts side by side
 HALF_TRUE = 4  # frames of play after which the real frame counts half
@@ -184,13 +185,13 @@ def _check_latents(student: Path, autoencoder: Path) -> None:
 class DecoderStage:
     """Holds the frames and the models; gives the loop its loss."""
 
-    def __init__(self, config: DecoderTraining, device: Device = "cpu") -> None:
-        self.config = config
+    def __init__(self, config: DecoderTraining, folder: Path, device: Device = "cpu") -> None:
+        self.config, self.reading = config, Reading()
         autoencoder = load_autoencoder(config.autoencoder).to(device)
         autoencoder.decoder.requires_grad_(requires_grad=True)
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
-        self.frames = load_frames(config.data, config.frame_stride, *size).to(device)
-        self.heldout = load_frames(config.heldout, 31, *size)[:256].to(device)
+        self.frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
+        self.heldout = load_frames(config.heldout, 31, *size, folder.parent)[:256].to(device)
         self.played: PlayedFrames | None = None
         if config.own_play:
             _check_latents(config.own_play.student, config.autoencoder)
@@ -228,7 +229,7 @@ class DecoderStage:
         played = (
             round(self.config.batch * self.config.own_play.share) if self.config.own_play else 0
         )
-        pixels = draw_frames(self.frames, self.config.batch - played, generator)
+        pixels = draw_frames(self.frames, self.config.batch - played, generator, self.reading)
         latents = self.student.autoencoder.encode(pixels)
         latents = disturb(latents, self.config.latent_noise, generator)
         weights = torch.ones(len(pixels), device=pixels.device)

@@ -132,6 +132,7 @@ class DmdStage:
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
+        self.reading = self.data.reading
         self.forward: WholeForward = whole_velocity
         self.student = load_transformer(config.student, config.model).to(device)
         self.ema = copy.deepcopy(self.student)

@@ -26,6 +26,7 @@ from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.files import FileWriteError
 from worldmodel.training.metrics import MetricsLog
 from worldmodel.training.state import CRITIC, STUDENT, TrainState, update_ema
+from worldmodel.training.store import Reading
 
 STATE = "state.safetensors"
 CONFIG = "config.toml"  # what the run was started with, resolved
@@ -116,6 +117,15 @@ class CriticisedStage(Protocol):
     @property
     def critic(self) -> Critic:
         """The other player."""
+
+
+@runtime_checkable
+class ReadingStage(Protocol):
+    """A stage that says how fast its data comes."""
+
+    @property
+    def reading(self) -> Reading:
+        """All reads so far."""
 
 
 class UnfinishedError(UserError):
@@ -223,6 +233,8 @@ class Run:
         state, (clock, step, _) = self.state, self._began
         pace = (time.perf_counter() - clock) / max(1, state.step - step)
         left = pace * (self.config.steps - state.step) / 60
+        if isinstance(self.stage, ReadingStage):
+            values["loader_frames_per_second"] = round(self.stage.reading.frames_per_second)
         return {**values, "seconds": state.seconds, "minutes_left": round(left, 2)}
 
     def save(self) -> None:

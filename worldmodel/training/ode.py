@@ -68,6 +68,7 @@ class OdeStage:
                     f"{getattr(self.made, name)}"
                 )
         self.shards = TrajectoryShards(config.trajectories, self.made)
+        self.reading = self.shards.reading
         self.packed: PackedForward = packed_velocity
         self.student = load_transformer(config.teacher, config.model).to(device)
         self.ema = copy.deepcopy(self.student)

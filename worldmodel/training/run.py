@@ -92,9 +92,9 @@ def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu"
 def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
     """Read the data and build the models of a stage on a device."""
     if isinstance(config, AutoencoderTraining):
-        return AutoencoderStage(config, device)
+        return AutoencoderStage(config, folder, device)
     if isinstance(config, DecoderTraining):
-        return DecoderStage(config, device)
+        return DecoderStage(config, folder, device)
     if isinstance(config, BidirectionalTraining):
         return BidirectionalStage(config, folder, device)
     if isinstance(config, TeacherTraining):

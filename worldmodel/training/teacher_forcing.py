@@ -230,6 +230,7 @@ class TeacherStage:
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
+        self.reading = self.data.reading
         torch.manual_seed(config.loop.seed)
         self.packed: PackedForward = packed_velocity
         self.student = WorldTransformer(config.model).to(device)

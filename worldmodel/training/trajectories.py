@@ -38,6 +38,7 @@ from worldmodel.schedule import euler_step, sigma_grid
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.store import Reading
 from worldmodel.training.teacher_forcing import PackedClip, packed_velocity
 
 OPEN = 64  # shards that are kept open
@@ -212,7 +213,7 @@ class TrajectoryShards:
                 f"{missing[0]}: missing; finish the stage `ode_trajectories` with "
                 "`worldmodel train`"
             )
-        self.paths = paths
+        self.paths, self.reading = paths, Reading()
         self._open: OrderedDict[Path, Any] = OrderedDict()
 
     def draw(
@@ -221,15 +222,16 @@ class TrajectoryShards:
         """Random clips: states at kept level number `levels` b, ends, true clips, actions."""
         host = torch.Generator().manual_seed(generator.initial_seed())
         index = torch.randint(self.config.clips, (batch,), generator=host).tolist()
-        rows = []
+        rows, began = [], time.perf_counter()
         for clip, level in zip(index, levels, strict=True):
             file, row = self._file(clip // self.config.shard), clip % self.config.shard
             states = file.get_slice("states")
             clean, actions = (file.get_slice(name)[row] for name in ("clean", "actions"))
             rows.append((states[row, level], states[row, len(self.config.sigmas)], clean, actions))
-        state, end, clean, actions = (
-            torch.stack(column).float().to(generator.device) for column in zip(*rows, strict=True)
-        )
+        columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
+        self.reading.frames += batch * self.config.frames
+        self.reading.seconds += time.perf_counter() - began
+        state, end, clean, actions = (column.to(generator.device) for column in columns)
         return state, end, clean, actions
 
     def _file(self, number: int) -> Any:
