@@ -5,7 +5,8 @@ drawn from a generator seeded with the last two. So a run that was killed and re
 kind of device takes the same steps as one that was not, and no random state has to be stored.
 
 A run's folder holds `state.safetensors` (weights, EMA, optimizer, step; written atomically),
-`metrics.jsonl`, TensorBoard events and `samples/`.
+`metrics.jsonl`, TensorBoard events and `samples/`. Several processes (`processes`) save their parts
+of the state (`sharded`) and write the one file when they end.
 """
 
 import signal
@@ -25,6 +26,8 @@ from tqdm import tqdm
 from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.files import FileWriteError
 from worldmodel.training.metrics import MetricsLog
+from worldmodel.training.processes import Processes, whole, whole_copy
+from worldmodel.training.sharded import load_sharded, save_sharded, sharded_step
 from worldmodel.training.state import CRITIC, STUDENT, TrainState, update_ema
 from worldmodel.training.store import Reading
 
@@ -47,6 +50,7 @@ class LoopConfig:
     ema_decay: float = 0.999
     seed: int = 0
     micro_batches: int = 1  # a step's batches, whose gradients are averaged
+    checkpointing: bool = False  # compute activations twice instead of keeping them
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     compile: bool = False  # needs a C++ compiler; a quarter faster
     log_every: int = 10
@@ -136,16 +140,24 @@ class DivergedError(UserError):
     """The loss is not a number; the last good state is on disk."""
 
 
-def train(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
+def train(
+    stage: Stage, config: LoopConfig, folder: Path, processes: Processes | None = None
+) -> TrainState:
     """Train until `config.steps`; resume if `folder` holds a state. SIGTERM saves, then stops."""
     state = resume(stage, config, folder)
-    run = Run(stage, config, folder, state)
+    run = Run(stage, config, folder, state, processes or Processes(state.device))
     with (
-        MetricsLog(folder, state.step) as log,
-        tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05) as progress,
+        MetricsLog(folder, state.step, writes=run.processes.leads) as log,
+        tqdm(
+            total=config.steps,
+            initial=state.step,
+            unit="step",
+            smoothing=0.05,
+            disable=not run.processes.leads,
+        ) as progress,
         stop_on_sigterm() as stopping,
     ):
-        while state.step < config.steps and not stopping():
+        while state.step < config.steps and not run.processes.any(stopping()):
             run.take_step()
             progress.update(1)
             if state.step % config.log_every == 0 or state.step == config.steps:
@@ -156,15 +168,18 @@ def train(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
                 run.save()
             if state.step % config.sample_every == 0 or state.step == config.steps:
                 log.write(state.step, run.sample())
-        run.save()
+        run.save(last=True)
     return state
 
 
 def resume(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
-    """The state in `folder`, or a fresh one; a state of another model is an error."""
+    """The newest state in `folder`, or a fresh one; a state of another model is an error."""
     state = TrainState(stage, config)
     if (folder / STATE).exists():
         state.load(folder / STATE)
+    step = sharded_step(folder)
+    if step is not None and step > state.step:
+        load_sharded(state, folder)
     return state
 
 
@@ -173,10 +188,18 @@ class Run:
 
     losses = ("loss", "critic_loss")
 
-    def __init__(self, stage: Stage, config: LoopConfig, folder: Path, state: TrainState) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        config: LoopConfig,
+        folder: Path,
+        state: TrainState,
+        processes: Processes,
+    ) -> None:
         self.stage, self.config, self.folder, self.state = stage, config, folder, state
+        self.processes, self._share = processes, processes.share(config.micro_batches)
         self._critic = stage.critic if isinstance(stage, CriticisedStage) else None
-        self._saved = state.step if (folder / STATE).exists() else None
+        self._saved = state.step or None
         self._began = (time.perf_counter(), state.step, state.seconds)
         self._pauses = 0.0  # seconds in which nothing was trained
         self._latest: dict[str, Tensor] = {}
@@ -189,13 +212,13 @@ class Run:
         player = CRITIC if self._critic and self._critic.has_turn(state.step) else STUDENT
         model = state.players[player]
         figures: dict[str, Tensor] = {}
-        for batch in range(config.micro_batches):
+        for batch in self._share:
             loss, found = self._loss(batch)
-            (loss / config.micro_batches).backward()
+            (loss / len(self._share)).backward()  # and the mean over processes
             for key, value in {"loss": loss, **found}.items():
-                part = value.detach() / config.micro_batches
+                part = value.detach() / len(self._share)
                 figures[key] = figures[key] + part if key in figures else part
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
+        norm = whole(nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm))
         self._bad = torch.where(norm.isfinite(), self._bad, self._bad.clamp(max=state.step))
         rate = config.rate(state.step)
         for optimizer in state.optimizers[player]:
@@ -229,6 +252,7 @@ class Run:
         """
         self._check()
         values = {key: float(value) for key, value in self._latest.items()}
+        values = self.processes.mean(values)
         self._latest = {}
         state, (clock, step, _) = self.state, self._began
         pace = (time.perf_counter() - clock) / max(1, state.step - step)
@@ -237,12 +261,16 @@ class Run:
             values["loader_frames_per_second"] = round(self.stage.reading.frames_per_second)
         return {**values, "seconds": state.seconds, "minutes_left": round(left, 2)}
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         """Write the state unless it is broken; if it cannot be written, say what is still there."""
         self._check()
+        several, leads = self.processes.count > 1, self.processes.leads
         with self._pause():
             try:
-                self.state.save(self.folder / STATE)
+                if several:
+                    save_sharded(self.state, self.folder, self.processes)
+                if last or not several:
+                    self.state.save(self.folder / STATE, leads=leads)
             except FileWriteError as error:
                 raise FileWriteError(f"{error}; {self._last_good()}") from error
         self._saved = self.state.step
@@ -250,7 +278,16 @@ class Run:
     def sample(self) -> dict[str, float]:
         """Pictures, and figures measured on unseen data."""
         with self._pause():
-            return self.stage.sample(self.folder / "samples", self.state.step)
+            if self.processes.count == 1:
+                return self.stage.sample(self.folder / "samples", self.state.step)
+            average, copied = self.stage.ema, whole_copy(self.stage.ema)
+            figures: dict[str, float] = {}
+            if self.processes.leads:  # with weights of its own: the others need not take part
+                vars(self.stage)["ema"] = copied
+                figures = self.stage.sample(self.folder / "samples", self.state.step)
+                vars(self.stage)["ema"] = average
+            self.processes.wait()
+            return figures
 
     @contextmanager
     def _pause(self) -> Iterator[None]:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import ConfigError
+from worldmodel.training.processes import local, whole
 
 if TYPE_CHECKING:
     from worldmodel.training.loop import LoopConfig, Stage
@@ -73,16 +75,22 @@ class TrainState:
         """The weights as they are trained, not their average."""
         return self.players[STUDENT]
 
-    def save(self, path: Path) -> None:
-        """Write one file, atomically: raw weights, their average, optimizers, step."""
-        tensors = {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+    def save(self, path: Path, *, leads: bool = True) -> None:
+        """Write one file, atomically: raw weights, their average, optimizers, step.
+
+        Of several processes all must call it, and the one that leads writes.
+        """
+        tensors = {f"ema.{k}": whole(v) for k, v in self.ema.state_dict().items()}
         for name, model in self.players.items():
-            tensors |= {f"{name}.{k}": v for k, v in model.state_dict().items()}
+            tensors |= {f"{name}.{k}": whole(v) for k, v in model.state_dict().items()}
             for o, optimizer in enumerate(self.optimizers[name]):
                 for i, slots in optimizer.state_dict()["state"].items():
                     prefix = f"{_slots_of(name)}.{o}.{i}"
-                    tensors |= {f"{prefix}.{key}": torch.as_tensor(v) for key, v in slots.items()}
-        save_tensors(path, tensors, {"step": self.step, "seconds": self.seconds})
+                    tensors |= {
+                        f"{prefix}.{key}": whole(torch.as_tensor(v)) for key, v in slots.items()
+                    }
+        if leads:
+            save_tensors(path, tensors, {"step": self.step, "seconds": self.seconds})
 
     def load(self, path: Path) -> None:
         """Go on where a run stopped; a state of another model is an error."""
@@ -93,7 +101,7 @@ class TrainState:
             parts.setdefault(part, {})[rest] = tensor
         try:
             for name, model in {**self.players, "ema": self.ema}.items():
-                model.load_state_dict(parts.get(name, {}))
+                _load_model(model, parts.get(name, {}))
         except RuntimeError as error:
             raise ConfigError(
                 f"{path}: holds another model than this config describes; train into another "
@@ -110,14 +118,28 @@ def _slots_of(player: str) -> str:
     return "optimizer" if player == STUDENT else f"{player}_optimizer"
 
 
+def _load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Fill a model, which may be split over processes, with whole tensors."""
+    own = model.state_dict()
+    model.load_state_dict({k: _split_like(v, own.get(k, v)) for k, v in tensors.items()})
+
+
+def _split_like(tensor: Tensor, own: Tensor) -> Tensor:
+    """A whole tensor, split over processes as one of its shape is."""
+    if not isinstance(own, DTensor) or tensor.shape != own.shape:
+        return tensor
+    return distribute_tensor(tensor.to(own.device), own.device_mesh, own.placements)
+
+
 def _load_optimizer(
     optimizer: torch.optim.Optimizer, slots: Mapping[str, Tensor], number: int
 ) -> None:
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in slots.items():
         which, index, name = key.split(".")
         if int(which) == number:
-            state.setdefault(int(index), {})[name] = tensor
+            state.setdefault(int(index), {})[name] = _split_like(tensor, weights[int(index)])
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -125,8 +147,8 @@ def _load_optimizer(
 @torch.no_grad()
 def update_ema(ema: nn.Module, student: nn.Module, decay: float) -> None:
     """θ⁻ ← decay θ⁻ + (1 − decay) θ; buffers are copied."""
-    averages: list[Tensor] = list(ema.parameters())
-    weights: list[Tensor] = list(student.parameters())
+    averages: list[Tensor] = [local(p) for p in ema.parameters()]
+    weights: list[Tensor] = [local(p) for p in student.parameters()]
     torch._foreach_lerp_(averages, weights, 1 - decay)
     for average, buffer in zip(ema.buffers(), student.buffers(), strict=True):
         average.copy_(buffer)
