@@ -59,7 +59,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     train = jobs.add_parser("train", help="train one stage", formatter_class=style)
     train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
-    train.add_argument("--run", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)")
+    # Two names: `torchrun` takes `--run` for an option of its own.
+    train.add_argument(
+        "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
+    )
     train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
     train.set_defaults(run=_train)

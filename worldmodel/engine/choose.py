@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from worldmodel.config import ModelConfig
-from worldmodel.engine import Engine
-from worldmodel.engine.openvino import EngineError, cache_folder
+from worldmodel.engine import Engine, EngineError
+from worldmodel.engine.openvino import cache_folder
 from worldmodel.files import FileWriteError, write_atomically
 
 FRAMES = 12  # timed, after as many that are not

@@ -108,7 +108,8 @@ class NativeWorld:
         channels_last(autoencoder.to(device))
         sampler = file.sampler
         if settings.steps and settings.steps != sampler.steps:
-            sampler = replace(sampler, sigmas=tuple(sigma_grid(settings.steps).tolist()))
+            grid = tuple(sigma_grid(settings.steps).tolist())
+            sampler = replace(sampler, sigmas=grid, first_sigmas=())
         key = f"{file.sha256[TRANSFORMER]} {file.sha256[AUTOENCODER]} {sampler}"
         candidates = _candidates(transformer, autoencoder, sampler, settings, device, key)
         chosen = choose_engine(candidates, file.transformer, key)
