@@ -14,6 +14,7 @@ Letters: b batch, f frames, c h w latents, k buttons.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,17 +25,18 @@ from worldmodel.model.context import Context, KVCache, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, euler_step, to_clean
 
+C = TypeVar("C")  # the context that a model takes
 # latents b f c h w, sigmas b f, actions b f (k+2), context -> velocity b f c h w
-Velocity = Callable[[Tensor, Tensor, Tensor, Context], Tensor]
+Velocity = Callable[[Tensor, Tensor, Tensor, C], Tensor]
 Noise = Callable[[], Tensor]  # fresh standard normal noise, b f c h w
 
 
 def denoise(
-    model: Velocity,
+    model: Velocity[C],
     noise: Noise,
     sampler: SamplerConfig,
     actions: Tensor,
-    context: Context,
+    context: C,
 ) -> Tensor:
     """From pure noise to clean latents b f c h w along the sampler's levels, 1 to 0.
 
