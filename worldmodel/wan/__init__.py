@@ -1,1 +1,1 @@
-"""Wan 2.1 as a causal few-step world: the released Causal Forcing and minWM models."""
+"""Wan 2.1: the causal students of Causal Forcing and minWM, their files, autoencoders and text."""
