@@ -43,8 +43,8 @@ def diffusers_name(config: VaeConfig, name: str) -> str:
         level, place = divmod(number, config.blocks + 2)
         inner = "upsamplers.0" if place == config.blocks + 1 else f"resnets.{place}"
         return f"{coder}.up_blocks.{level}.{inner}.{_in_block(rest)}"
-    place = max((p for p in PLACES if name.startswith(f"{p}.")), key=len)
-    return f"{PLACES[place]}.{_in_block(name[len(place) + 1 :])}"
+    outside = max((place for place in PLACES if name.startswith(f"{place}.")), key=len)
+    return f"{PLACES[outside]}.{_in_block(name[len(outside) + 1 :])}"
 
 
 def _in_block(rest: str) -> str:
