@@ -2,7 +2,7 @@
 
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
-worlds   list and describe
+worlds   list and describe                        import    released models, as worlds
 """
 
 import argparse
@@ -72,6 +72,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
 
+    _add_import(jobs.add_parser("import", help="make a world of released files"))
+
     worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
     worlds.set_defaults(run=_worlds)
     return parser
@@ -95,6 +97,25 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
         "--sessions", type=_positive, nargs="+", metavar="B", help="play so many as one batch"
     )
     bench.set_defaults(run=_bench)
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", type=Path, nargs="+", metavar="FILE", help="weights: .pt, .pth, .safetensors")
+    add("--to", type=Path, required=True, metavar="WORLD", help="folder to make or to add to")
+    add("--recipe", help="how a student is sampled, where its tensors do not say")
+    add("--title", default="", help="one line about the world")
+    add("--prompt", action="append", default=[], metavar="TEXT", help="opening words, one a start")
+    add(
+        "--key",
+        action="append",
+        default=[],
+        metavar="CODE=TEXT",
+        help="words on a key, Digit1='+ It rains.'; + adds them to the opening words",
+    )
+    add("--text-encoder", default="", metavar="FOLDER", help="UMT5-XXL, for embeddings of words")
+    add("--dtype", default="bfloat16", choices=["bfloat16", "float32", "file"], help="of weights")
+    parser.set_defaults(run=_import)
 
 
 def _count(text: str) -> int:
@@ -191,6 +212,28 @@ def _bench(options: argparse.Namespace) -> None:
             print_comparison(compare(options.world, settings, pair, options.frames, window))
         else:
             print_bench(bench(options.world, settings, options.frames, window, options.soak))
+
+
+def _import(options: argparse.Namespace) -> None:
+    import torch
+
+    from worldmodel.worlds.wan_import import ImportPlan, import_files
+
+    pairs = [text.partition("=") for text in options.key]
+    if wrong := [code for code, equals, text in pairs if not (code and equals and text)]:
+        raise UserError(f"--key {wrong[0]!r}: expected a key and words, like Digit1='+ It rains.'")
+    plan = ImportPlan(
+        recipe=options.recipe,
+        title=options.title,
+        openings=tuple(options.prompt),
+        keys={code: text for code, _, text in pairs},
+        text_encoder=options.text_encoder,
+        dtype=None if options.dtype == "file" else getattr(torch, options.dtype),
+    )
+    world = import_files(options.files, options.to, plan)
+    print(f"{options.to}: {world.title}")
+    for kind, told in world.source.items():
+        print(f"  {kind}: {told['file']}, {told['tensors']}")
 
 
 def _worlds(options: argparse.Namespace) -> None:

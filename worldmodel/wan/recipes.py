@@ -30,19 +30,22 @@ class Recipe:
     window_frames: int
     sink_frames: int
     cameras: bool = False
+    renoise: bool = True  # false: a teacher, which follows its velocity
 
     @property
     def sampler(self) -> SamplerConfig:
         """How a block is denoised."""
-        return SamplerConfig(sigmas=warped_sigmas(self.steps), renoise=True)
+        return SamplerConfig(sigmas=warped_sigmas(self.steps), renoise=self.renoise)
 
     @property
     def first_sampler(self) -> SamplerConfig:
         """How the first block of a session is denoised."""
-        return SamplerConfig(sigmas=warped_sigmas(self.first_steps), renoise=True)
+        return SamplerConfig(sigmas=warped_sigmas(self.first_steps), renoise=self.renoise)
 
 
 FOUR, TWO, ONE = (1000, 750, 500, 250), (1000, 500), (1000,)
+FIFTY = tuple(range(1000, 0, -20))
+STEPS = {4: FOUR, 2: TWO, 1: ONE}  # the lists that students were trained on
 
 # Windows and sinks add up to the frames of a training clip (21; minWM 20): within it nothing is
 # left out, and later no frame meets an age that training has not shown.
@@ -67,5 +70,20 @@ RECIPES = {
         about="minWM Wan21/Action2V/dmd/model.pt (and its other stages)",
         steps=FOUR, first_steps=FOUR, block_frames=4, window_frames=20, sink_frames=0,
         cameras=True,
+    ),
+    "teacher-framewise": Recipe(
+        about="Causal-Forcing framewise/ar_diffusion.pt, without guidance",
+        steps=FIFTY, first_steps=FIFTY, block_frames=1, window_frames=18, sink_frames=3,
+        renoise=False,
+    ),
+    "teacher-chunkwise": Recipe(
+        about="Causal-Forcing chunkwise/ar_diffusion.pt, without guidance",
+        steps=FIFTY, first_steps=FIFTY, block_frames=3, window_frames=18, sink_frames=3,
+        renoise=False,
+    ),
+    "bidirectional": Recipe(
+        about="Wan2.1-T2V as Alibaba released it, a whole clip of 81 frames at a time, no guidance",
+        steps=FIFTY, first_steps=FIFTY, block_frames=21, window_frames=21, sink_frames=0,
+        renoise=False,
     ),
 }  # fmt: skip

@@ -22,6 +22,7 @@ class Settings:
     engine: EngineName = "auto"  # what computes; on a CPU the fastest here, measured once
     threads: int = 0  # 0: one per core
     start: str | None = None  # a clip or image of the user's own as one more start
+    prompt: str | None = None  # what a world with text is told first
 
     def __post_init__(self) -> None:
         for name, value, kind in (
