@@ -45,6 +45,7 @@ class ActionSpec:
     mouse_degrees: float  # mouse travel that becomes 1.0 in the action vector
     max_mouse_degrees: float  # the fastest turn in training; faster ones are held to it
     look_up_down: bool = False  # whether vertical mouse travel means anything here
+    look_left_right: bool = True  # whether horizontal travel does
     prompts: bool = False  # whether words steer the world
     frames: int = 1  # what is shown for one action; the actions of several frames come together
 
@@ -68,7 +69,8 @@ class ActionSpec:
         right, down = (min(max(degrees, -limit), limit) for degrees in action.mouse)
         buttons = action.buttons.intersection(self.buttons)
         prompt = action.prompt if self.prompts else None
-        return Action(buttons, (right, down if self.look_up_down else 0.0), prompt)
+        mouse = right if self.look_left_right else 0.0, down if self.look_up_down else 0.0
+        return Action(buttons, mouse, prompt)
 
     def encode(self, actions: Sequence[Action]) -> NDArray[np.float32]:
         """Action vectors f (k+2): 1.0 for each held button, then mouse right and down, scaled."""

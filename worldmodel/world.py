@@ -9,7 +9,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,14 @@ class World(Protocol):
     @property
     def running_on(self) -> str:
         """For people: device, dtype, threads, and why these."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A world that has something to tell its player at times: words it did not understand."""
+
+    def take_notice(self) -> str:
+        """What there is to tell since the last time; mostly nothing."""
 
 
 def step(world: World, action: Action) -> Frame:

@@ -102,9 +102,12 @@ def test_a_key_says_its_words_when_it_goes_down(text_world: WanWorld) -> None:
 
 
 def test_words_without_an_embedding_say_what_is_known(text_world: WanWorld) -> None:
-    text_world.reset(0, 0)
-    with pytest.raises(UserError, match=r"no embedding of this prompt.*'a desert'"):
-        step(text_world, Action(prompt=Prompt("the moon")))
+    plain = play(text_world, [IDLE] * 4)
+    assert text_world.take_notice() == ""
+    assert differ(play(text_world, [Action(prompt=Prompt("the moon"))] + [IDLE] * 3), plain) == []
+    assert "no embedding of this prompt" in (notice := text_world.take_notice())
+    assert "'a desert'" in notice
+    assert text_world.take_notice() == ""
 
 
 def test_a_camera_follows_keys_and_mouse(camera_world: WanWorld) -> None:

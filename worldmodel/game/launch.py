@@ -17,9 +17,16 @@ from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input, Taken
 from worldmodel.game.loop import Game
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Session
+from worldmodel.game.session import Session, Take
 from worldmodel.game.window import NoDisplayError, Window, announce
-from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_script
+from worldmodel.players import (
+    Player,
+    RandomPlayer,
+    ScriptedPlayer,
+    load_script,
+    load_timeline,
+    said_during,
+)
 from worldmodel.world import World
 
 HEADLESS_FRAMES = 300
@@ -50,6 +57,7 @@ class Launch:
         self.replay = Replay.read(options.replay) if options.replay else None
         self.controls = load_controls(options.controls) if options.controls else Controls()
         self.script = self._read_script()
+        self.timeline = load_timeline(options.prompts) if options.prompts else ()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
 
@@ -128,11 +136,24 @@ class Launch:
         if self.replay:
             seed = self.replay.header.seed
         rate = world.frames_per_second if rate is None else rate
-        session = Session(world, player_for(world), start=start, seed=seed, rate=rate)
+        if not world.actions.prompts and (self.choice.prompt is not None or self.timeline):
+            raise UserError(f"--prompt, --prompts: {world.name} takes no words")
+        take = self._with_timeline(player_for(world), world.frames_per_second)
+        session = Session(world, take, start=start, seed=seed, rate=rate)
         _introduce(session)
         if self.replay and (difference := self.replay.compare_settings(session.identity)):
             say(difference)
         return session
+
+    def _with_timeline(self, take: Take, rate: float) -> Take:
+        """What the player does, and what the timeline says in that frame."""
+
+        def both(index: int) -> Taken:
+            taken = take(index)
+            said = said_during(self.timeline, index, rate)
+            return taken._replace(action=replace(taken.action, prompt=said)) if said else taken
+
+        return both if self.timeline else take
 
     def _script_player(self, world: World) -> Callable[[int], Taken]:
         player: Player = ScriptedPlayer(self.script or ())
@@ -164,6 +185,7 @@ class Launch:
             engine=options.engine,
             threads=options.threads,
             start=start,
+            prompt=options.prompt,
         )
         return _fill(asked, self.replay) if self.replay else asked
 

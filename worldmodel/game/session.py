@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from worldmodel.action import IDLE, Action
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
-from worldmodel.world import Frame, Split, World
+from worldmodel.world import Frame, Split, Tells, World
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
@@ -35,6 +35,7 @@ class Step:
     ready_time: float  # when the frame was made
     time: float  # seconds of play since the start frame, pauses left out
     split: Split  # clean is that of the frame before
+    notice: str = ""  # what the world tells the player
 
 
 class Session:
@@ -115,6 +116,7 @@ class Session:
             ready_time=ready,
             time=self._time,
             split=replace(self.world.split, clean=self._clean_ms),
+            notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
         )
 
     def _go_on(self) -> None:

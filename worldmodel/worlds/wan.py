@@ -56,6 +56,7 @@ class WanWorld:
         self._starts = self._find_starts(settings, parts.encoder)
         self.starts = [start.caption for start in self._starts]
         self._split = Split()
+        self._notice = ""
         self.reset_to(self._starts[0], seed=0)
 
     @classmethod
@@ -93,12 +94,11 @@ class WanWorld:
     def generate(self, action: Action) -> Frame:
         """The next frame; every `actions.frames` frames it is drawn from all that was done."""
         self._listen(action)
-        self._split = Split()
         if not self._frames and not self._latents:
             began = time.perf_counter()
             self._hear()
             self._draw(self._drive.cameras())
-            self._split = Split(denoise=1000 * (time.perf_counter() - began))
+            self._split = Split(1000 * (time.perf_counter() - began), 0.0, self._split.clean)
         return self._next_frame()
 
     def remember(self) -> None:
@@ -112,9 +112,14 @@ class WanWorld:
             self._rollout.re_anchor(motion)
         self._split = replace(self._split, clean=1000 * (time.perf_counter() - began))
 
+    def take_notice(self) -> str:
+        """Words that could not be understood, and why."""
+        notice, self._notice = self._notice, ""
+        return notice
+
     @property
     def split(self) -> Split:
-        """Times of the last frame; on a GPU, of handing the work over."""
+        """Times of the last block; on a GPU, denoising is only handed over, decoding waits."""
         return self._split
 
     @property
@@ -179,7 +184,10 @@ class WanWorld:
         full = self.file.prompts.full(self._prompt.text, self._start.opening)
         say = self._rollout.say_anew if self._prompt.renew else self._rollout.say
         self._prompt = None
-        say(self.model.read_text(self.words.embedding(full)))
+        try:
+            say(self.model.read_text(self.words.embedding(full)))
+        except UserError as error:
+            self._notice = str(error)  # play goes on under the words before
 
     def _draw(self, cameras: Tensor) -> None:
         self._latents.extend(self._rollout.denoise(cameras).split(1, dim=1))
@@ -193,7 +201,8 @@ class WanWorld:
             small = frames.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
             shown = rearrange(small, "1 c t h w -> t h w c").contiguous().cpu().numpy()
             self._frames.extend(np.asarray(shown, np.uint8))
-            self._split = replace(self._split, decode=1000 * (time.perf_counter() - began))
+            decode = 1000 * (time.perf_counter() - began)
+            self._split = replace(self._split, decode=self._split.decode + decode)
         return self._frames.popleft()
 
     def _find_starts(self, settings: Settings, encoder: WanVAE | Taehv | None) -> list[Start]:

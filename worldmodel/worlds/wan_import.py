@@ -213,6 +213,7 @@ def new_world(config: WanConfig, name: str, plan: ImportPlan) -> WanWorldFile:
             # 3 degrees a latent frame is the fastest turn in training.
             max_mouse_degrees=3.0 / scale,
             look_up_down=config.cameras,
+            look_left_right=config.cameras,
             prompts=True,
             frames=recipe.block_frames * scale,
         ),
