@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "games": STORE,
     "game": {*STORE, "world", "worlds"},
     "training": {*MODEL, *STORE, "worlds"},
-    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine"},
+    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
     "__main__": {"config", "games", "training", "evaluation", "worlds", "game"},
 }
 

@@ -96,6 +96,14 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--sessions", type=_positive, nargs="+", metavar="B", help="play so many as one batch"
     )
+    wan = bench.add_argument_group("the released Wan models (wan-1.3b, wan-14b, …)")
+    wan.add_argument("--random-weights", action="store_true", help="the speed needs no others")
+    wan.add_argument("--layers", type=_count, default=0, help="so many only; 0: all")
+    wan.add_argument(
+        "--windows", type=_positive, nargs="+", default=[6, 9, 21], metavar="N", help="frames seen"
+    )
+    wan.add_argument("--block", type=_positive, default=1, help="latent frames drawn together")
+    wan.add_argument("--decoder", default="both", choices=["both", "taehv", "vae"])
     bench.set_defaults(run=_bench)
 
 
@@ -192,6 +200,9 @@ def _bench(options: argparse.Namespace) -> None:
     )
     from worldmodel.worlds.settings import Settings
 
+    if options.random_weights or _is_wan(options.world):
+        _bench_wan(options)
+        return
     settings = Settings(
         steps=options.steps,
         device=options.device,
@@ -212,6 +223,41 @@ def _bench(options: argparse.Namespace) -> None:
             print_comparison(compare(options.world, settings, pair, options.frames, window))
         else:
             print_bench(bench(options.world, settings, options.frames, window, options.soak))
+
+
+def _bench_wan(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.wan_bench import (
+        WanPlan,
+        check_windows,
+        choose_steps,
+        load_size,
+        plan_of,
+        print_wan_bench,
+        wan_bench,
+    )
+    from worldmodel.worlds.native import choose_device
+
+    name = options.world or "wan-1.3b"
+    is_world = _is_wan(options.world)
+    plan = WanPlan(
+        config=load_size("wan-1.3b" if is_world else name, options.layers),
+        windows=check_windows(options.windows, options.block),
+        steps=choose_steps(options.steps),
+        block_frames=options.block,
+        device=choose_device(options.device),
+        dtype="bfloat16" if options.dtype == "auto" else options.dtype,
+        decoders=("taehv", "vae") if options.decoder == "both" else (options.decoder,),
+    )
+    print_wan_bench(wan_bench(name, plan_of(Path(name), plan) if is_world else plan))
+
+
+def _is_wan(world: str | None) -> bool:
+    """Whether this is the folder of an imported Wan world, whose speed no weights decide."""
+    from worldmodel.config import read_toml
+    from worldmodel.worlds.folder import WORLD_FILE
+
+    path = Path(world or "") / WORLD_FILE
+    return bool(world) and path.is_file() and read_toml(path).get("backend") == "wan"
 
 
 def _import(options: argparse.Namespace) -> None:

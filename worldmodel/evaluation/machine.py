@@ -30,8 +30,8 @@ class Machine:
 def measure_machine(model: ModelConfig, device: torch.device) -> Machine:
     """A few seconds of work in torch."""
     return Machine(
-        square={name: _product_rate([(SQUARE,) * 3], name, device) for name in DTYPES},
-        model_shapes={name: _product_rate(products(model), name, device) for name in DTYPES},
+        square={name: product_rate([(SQUARE,) * 3], name, device) for name in DTYPES},
+        model_shapes={name: product_rate(products(model), name, device) for name in DTYPES},
         copy_gb_per_s=_copy_rate(device),
     )
 
@@ -43,7 +43,7 @@ def products(model: ModelConfig) -> list[tuple[int, int, int]]:
     return [(tokens, width, width)] * 4 + [(tokens, width, hidden), (tokens, hidden, width)]
 
 
-def _product_rate(shapes: list[tuple[int, int, int]], dtype: str, device: torch.device) -> float:
+def product_rate(shapes: list[tuple[int, int, int]], dtype: str, device: torch.device) -> float:
     """Of all the products in turn, each with operands of its own, so that no cache keeps them."""
     operands = [
         (
