@@ -121,7 +121,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         metavar="CODE=TEXT",
         help="words on a key, Digit1='+ It rains.'; + adds them to the opening words",
     )
-    add("--text-encoder", default="", metavar="FOLDER", help="UMT5-XXL, for embeddings of words")
+    add("--text-encoder", default="", metavar="FILE", help="UMT5-XXL's weights, for any words")
     add("--dtype", default="bfloat16", choices=["bfloat16", "float32", "file"], help="of weights")
     parser.set_defaults(run=_import)
 

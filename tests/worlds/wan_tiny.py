@@ -80,7 +80,7 @@ def save_vae(path: Path) -> Path:
 
 def save_words(path: Path) -> Path:
     torch.manual_seed(3)
-    save_prompts(path, {text: torch.randn(6, 12) for text in WORDS})
+    save_prompts(path, {text: torch.randn(6, 12) for text in WORDS}, encoder="none")
     return path
 
 

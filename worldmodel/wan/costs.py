@@ -39,9 +39,9 @@ def flops(layers: Iterable[Layer], rows: int, columns: int) -> int:
 
 
 def remembered(layers: Iterable[Layer], batch: int, rows: int, columns: int) -> list[Shape]:
-    """Shapes b c t h w of what a step leaves for the next one, in order."""
+    """Shapes b t h w c of what a step leaves for the next one, in order."""
     return [
-        (batch, layer.inputs, layer.remembers, layer.scale * rows, layer.scale * columns)
+        (batch, layer.remembers, layer.scale * rows, layer.scale * columns, layer.inputs)
         for layer in layers
         if layer.remembers
     ]

@@ -20,7 +20,7 @@ SIGNS: dict[Kind, tuple[tuple[str, ...], ...]] = {
         ("encoder.conv_in.weight", "decoder.conv_in.weight", "quant_conv.weight"),
     ),
     "taehv": (("encoder.0.weight", "decoder.1.weight", "decoder.22.weight"),),
-    "prompts": (("embeddings.0",),),
+    "prompts": (("prompt.00000",),),
     "text encoder": (
         ("token_embedding.weight", "blocks.0.attn.q.weight"),
         ("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight"),

@@ -56,7 +56,7 @@ class Stepwise(nn.Module):
         raise NotImplementedError
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in its `Past` for latents of rows x columns."""
+        """What a step leaves in its `Past` for latents of rows x columns: b t h w c of each."""
         raise NotImplementedError
 
     @property
@@ -98,8 +98,11 @@ class StreamingDecoder:
         return frames
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next frames depend on, not to be written to; empty before the first one."""
-        return {f"past.{number:02}": tensor for number, tensor in enumerate(self._past)}
+        """All that the next frames depend on, b t h w c, contiguous; empty before the first one.
+
+        These are the stream's own tensors: keep them as they are, or copies.
+        """
+        return {f"past.{number:02}": x.movedim(1, -1) for number, x in enumerate(self._past)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; an empty one starts anew. Another decoder's is a `UserError`."""
@@ -109,7 +112,7 @@ class StreamingDecoder:
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
         b, h, w = 0, 0, 0
         if len(found.get("past.00", ())) == 5:  # the first layer sees frames of the latents' size
-            b, _, _, h, w = found["past.00"]
+            b, _, h, w, _ = found["past.00"]
         shapes = self.decoder.past_shapes(b, h, w)
         wanted = {f"past.{number:02}": shape for number, shape in enumerate(shapes)}
         wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
@@ -121,7 +124,7 @@ class StreamingDecoder:
             )
         weight = next(self.decoder.parameters())
         self._past = [
-            state[name].to(weight.device, weight.dtype).contiguous(memory_format=LAST)
+            state[name].to(weight.device, weight.dtype).contiguous().movedim(-1, 1)
             for name in wanted
         ]
         self._latent = (b, self.decoder.latent_channels, 1, h, w)

@@ -159,7 +159,7 @@ class Taehv(Stepwise):
         return frames.clamp(0, 1).mul_(2).sub_(1)
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in its `Past` for latents of rows x columns."""
+        """What a step leaves in its `Past` for latents of rows x columns: b t h w c of each."""
         return remembered(decoder_layers(self.config), batch, rows, columns)
 
     def _check(self, video: Tensor) -> None:

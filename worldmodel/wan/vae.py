@@ -145,7 +145,7 @@ class WanVAE(Stepwise):
         return self.decoder(self.conv2(raw), past).clamp_(-1, 1)
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in its `Past` for latents of rows x columns."""
+        """What a step leaves in its `Past` for latents of rows x columns: b t h w c of each."""
         return remembered(decoder_layers(self.config), batch, rows, columns)
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:

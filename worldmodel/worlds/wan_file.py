@@ -45,11 +45,17 @@ class PromptsConfig:
     opening: tuple[str, ...] = ()  # each is a start
     keys: dict[str, str] = field(default_factory=dict)  # button -> text
     renew: bool = False  # whether a button's text also renews what is remembered
-    text_encoder: str = ""  # folder of the encoder for any other text
+    text_encoder: str = ""  # the encoder's file of weights, for any other text
 
     def full(self, text: str, opening: str) -> str:
         """A text as the encoder gets it."""
         return f"{opening} {text[1:].strip()}".strip() if text.startswith("+") else text
+
+    def all_texts(self) -> list[str]:
+        """Everything that is said without typing, each once."""
+        openings = self.opening or ("",)
+        keys = [self.full(text, opening) for opening in openings for text in self.keys.values()]
+        return list(dict.fromkeys(text for text in (*openings, *keys) if text))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_keys import config_of, released_names
 from worldmodel.wan.vae import load_vae
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
-from worldmodel.worlds.folder import WORLD_FILE, WorldError, replace_folder
+from worldmodel.worlds.folder import WORLD_FILE, WorldError, replace_folder, sha256_of
 from worldmodel.worlds.wan_file import (
     BACKEND,
     FORMAT,
@@ -41,9 +41,11 @@ from worldmodel.worlds.wan_file import (
     WanWorldFile,
     read_wan_world,
 )
+from worldmodel.worlds.wan_text import encode
 
 ROWS, COLUMNS = 60, 104  # latents of 480 x 832 pixels, what all these models were trained on
 FRAMES_PER_SECOND = 16.0
+ENCODER = "google/umt5-xxl"
 # Training intrinsics of minWM and its motions, one latent frame each: 0.08 units, 3 degrees.
 MINWM_CAMERA = CameraConfig(
     focal=(0.5050505, 0.89786756),
@@ -112,6 +114,7 @@ def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWo
             "--to a world that has one"
         )
     world = _describe(parts, folder.name, plan, there)
+    _encode_prompts(parts, world, folder)
 
     def write(fresh: Path) -> None:
         if there is not None:
@@ -137,7 +140,7 @@ def read_parts(files: Sequence[Path], plan: ImportPlan) -> Parts:
         kind = recognise(tensors, str(path))
         if kind == "text encoder":
             raise UserError(
-                f"{path}: a text encoder; it stays where it is: give its folder as --text-encoder"
+                f"{path}: a text encoder; it stays where it is, name it as --text-encoder"
             )
         if kind == "transformer":
             if parts.transformer is not None:
@@ -242,6 +245,17 @@ def _describe(
     return replace(there, source={**there.source, **parts.source})
 
 
+def _encode_prompts(parts: Parts, world: WanWorldFile, folder: Path) -> None:
+    """Encode what keys and openings say, where there is an encoder: play then needs none."""
+    weights, path = world.prompts.text_encoder, folder / PROMPTS
+    known = {*parts.prompts, *(load_prompts(path) if path.is_file() else ())}
+    texts = [text for text in world.prompts.all_texts() if text not in known]
+    if weights and texts:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        embeddings = encode(texts, Path(weights), device)
+        parts.prompts |= dict(zip(texts, embeddings, strict=True))
+
+
 def _write_parts(fresh: Path, parts: Parts, plan: ImportPlan) -> dict[str, str]:
     """Write what was found; sha256 by file."""
     written = {}
@@ -257,7 +271,8 @@ def _write_parts(fresh: Path, parts: Parts, plan: ImportPlan) -> dict[str, str]:
         path = fresh / PROMPTS
         known = load_prompts(path) if path.exists() else {}
         path.unlink(missing_ok=True)
-        written[PROMPTS] = save_prompts(path, {**known, **parts.prompts})
+        save_prompts(path, {**known, **parts.prompts}, encoder=ENCODER)
+        written[PROMPTS] = sha256_of(path)
     return written
 
 

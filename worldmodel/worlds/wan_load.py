@@ -56,7 +56,8 @@ def parts_of(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
     transformer = load_transformer(read_tensors(weights), file, str(weights), device, dtype)
     tiny = load_taehv(path / TAEHV, file.taehv) if (path / TAEHV).is_file() else None
     vae = load_vae(path / VAE, file.vae) if (path / VAE).is_file() else None
-    return _together(file, transformer, (tiny, vae), Words(file, path / PROMPTS), str(path))
+    words = Words(file, path / PROMPTS, device)
+    return _together(file, transformer, (tiny, vae), words, str(path))
 
 
 def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
@@ -69,7 +70,8 @@ def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanPa
     vae = load_vae(found["vae"], file.vae) if "vae" in found else None
     transformer = load_transformer(tensors, file, str(path), device, dtype)
     notes = (f"taken for {ASSUMED} (import it with --recipe to say otherwise)",) if recipe else ()
-    parts = _together(file, transformer, (tiny, vae), Words(file, found.get("prompts")), str(path))
+    words = Words(file, found.get("prompts"), device)
+    parts = _together(file, transformer, (tiny, vae), words, str(path))
     return replace(parts, notes=notes)
 
 
