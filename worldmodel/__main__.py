@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worldmodel.config import UserError
+from worldmodel.game.cli import ENGINES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,13 +81,21 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("--world", help="folder or name; none: the default world")
+    bench.add_argument("--world", help="folder, name or random:38m; none: the default world")
+    bench.add_argument(
+        "--sizes", nargs="+", metavar="W", help="a row for each: default, random:300m, random:1b, …"
+    )
+    bench.add_argument(
+        "--live", action="store_true", help="the real game loop, with made-up key presses"
+    )
+    bench.add_argument("--growth", type=Path, metavar="PNG", help="plot time against size")
     bench.add_argument("--frames", type=_positive, default=600, help="frames to time")
     bench.add_argument("--steps", type=_count, default=0, help="denoising steps; 0: the world's")
     bench.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     bench.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    bench.add_argument("--engine", default="auto", choices=["auto", "torch", "openvino"])
-    bench.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
+    bench.add_argument("--engine", default="auto", choices=ENGINES)
+    bench.add_argument("--compile", action="store_true", help="torch, fused by its compiler")
+    bench.add_argument("--threads", type=_count, default=0, help="0: the fastest number")
     bench.add_argument(
         "--soak", type=_positive, nargs="+", default=[], metavar="N", help="look at these frames"
     )
@@ -208,6 +217,7 @@ def _bench(options: argparse.Namespace) -> None:
         device=options.device,
         dtype=options.dtype,
         engine=options.engine,
+        compile=options.compile,
         threads=options.threads,
     )
     if options.sessions:
@@ -218,7 +228,32 @@ def _bench(options: argparse.Namespace) -> None:
     from worldmodel.game.window import Window
 
     with Window("bench") as window:
-        if options.compare:
+        if options.sizes:
+            from worldmodel.evaluation.scaling import measure_sizes, print_sizes
+
+            names = [None if name == "default" else name for name in options.sizes]
+            results = measure_sizes(names, settings, options.frames, window)
+            print_sizes(results)
+            print(json.dumps(results))
+        elif options.live:
+            from worldmodel.evaluation.bench import open_to_measure
+            from worldmodel.game.rehearse import print_rehearsals, rehearse
+
+            world = open_to_measure(options.world, settings)
+            plans = [(None, True), (0.0, False), (0.0, True), (0.0, False), (0.0, True)]
+            rows = [
+                rehearse(world, window, options.frames, fps=fps, records=records)
+                for fps, records in plans
+            ]
+            print_rehearsals(rows)
+            print(json.dumps(rows))
+        elif options.growth:
+            from worldmodel.evaluation.scaling import measure_growth, plot_growth
+
+            rows = measure_growth(settings, options.frames, window)
+            plot_growth(rows, options.growth)
+            print(json.dumps(rows))
+        elif options.compare:
             pair = (options.compare[0], options.compare[1])
             print_comparison(compare(options.world, settings, pair, options.frames, window))
         else:

@@ -23,6 +23,7 @@ class Sleeper:
     seconds: float
     dtype: str = "float32"
     version: str = "1"
+    threads: int = 1
     begun: list[int] = field(default_factory=list)
 
     def begin(self, seeds: Sequence[int]) -> "Sleeper":
@@ -64,6 +65,14 @@ def test_the_faster_engine_is_chosen_and_remembered() -> None:
     assert not fast.begun
     choose_engine(candidates, TINY, "another world")
     assert slow.begun
+
+
+def test_an_earlier_engine_may_be_a_little_slower() -> None:
+    """The first candidates take fewer cores, which are then free for the window."""
+    few, many = Sleeper("few", 0.0104), Sleeper("many", 0.01)
+    assert choose_engine({"few": lambda: few, "many": lambda: many}, TINY, "w").engine is few
+    much = Sleeper("much", 0.005)
+    assert choose_engine({"few": lambda: few, "much": lambda: much}, TINY, "w").engine is much
 
 
 def test_an_engine_that_cannot_be_built_is_left_out() -> None:

@@ -1,4 +1,4 @@
-"""What computes a world's frames: torch everywhere, OpenVINO where a CPU plays.
+"""What computes a world's frames: torch everywhere, compiled where that is faster.
 
     engine = choose_engine(...)
     playing = engine.begin(seeds=[0])
@@ -38,7 +38,11 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """`torch` or `openvino`."""
+        """`torch`, `torch-compiled` or `openvino`."""
+
+    @property
+    def threads(self) -> int:
+        """Cores that compute, on a CPU."""
 
     @property
     def dtype(self) -> str:

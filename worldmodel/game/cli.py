@@ -10,6 +10,7 @@ from pathlib import Path
 from worldmodel.config import ConfigError, UserError
 from worldmodel.world import World
 
+ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
 MOST_STEPS = 1000
 MOST_THREADS = 1024
 MOST_FRAMES = 1_000_000_000
@@ -25,7 +26,8 @@ class Choice:
     device: str = "auto"
     dtype: str = "auto"
     engine: str = "auto"  # what computes the frames
-    threads: int = 0  # 0: one per core
+    compile: bool = False  # torch on fixed shapes, fused
+    threads: int = 0  # 0: as many as is fastest
     start: str | None = None  # a clip or an image to begin with
     prompt: str | None = None  # the first words, in worlds with text
 
@@ -75,9 +77,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("--steps", metavar="N", type=steps, default=0, help="denoising steps (0: the world's)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(auto)")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16"], help="(auto)")
-    add("--engine", default="auto", choices=["auto", "torch", "openvino"], help="(the fastest)")
+    add("--engine", default="auto", choices=ENGINES, help="(the fastest)")
+    add("--compile", action="store_true", help="torch, fused by its compiler; minutes to begin")
     threads, frames = count(0, MOST_THREADS), count(0, MOST_FRAMES)
-    add("--threads", metavar="N", type=threads, default=0, help="threads (0: one per core)")
+    add("--threads", metavar="N", type=threads, default=0, help="threads (0: the fastest)")
     add(
         "--record",
         metavar="PATH",

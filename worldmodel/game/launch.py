@@ -183,6 +183,7 @@ class Launch:
             device=options.device,
             dtype=options.dtype,
             engine=options.engine,
+            compile=options.compile,
             threads=options.threads,
             start=start,
             prompt=options.prompt,

@@ -68,6 +68,11 @@ class Game:
         self._shown += 1
         self._measure(now, latency_ms)
 
+    @property
+    def shown(self) -> int:
+        """Frames shown so far, start frames included."""
+        return self._shown
+
     def is_over(self) -> bool:
         """Whether the frames that were asked for have been shown; start frames do not count."""
         return self.frames is not None and self._shown > self.frames

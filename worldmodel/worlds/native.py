@@ -26,7 +26,7 @@ from worldmodel.config import SamplerConfig, UserError
 from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.openvino import OpenVinoEngine
-from worldmodel.engine.torch_engine import TorchEngine
+from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode, load_episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.transformer import WorldTransformer
@@ -61,7 +61,7 @@ class NativeWorld:
         self.file, self.device = file, device
         self.transformer, self.autoencoder = transformer, autoencoder  # in fp32, for reference
         self.engine, self.why = chosen.engine, chosen.why
-        self.threads = torch.get_num_threads()  # what the engine was built for
+        self.threads = chosen.engine.threads
         self.name, self.actions = file.name, file.actions
         self.frames_per_second = file.frames_per_second
         self.frame_size = (file.autoencoder.frame_height, file.autoencoder.frame_width)
@@ -76,26 +76,40 @@ class NativeWorld:
         """Read a world's folder; errors name the file, what was found and what was expected."""
         file = read_world_file(folder)
         check_weights(folder, file)
-        torch.set_num_threads(settings.threads or available_cores())
-        device = choose_device(settings.device)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
         load_weights(autoencoder, folder / AUTOENCODER)
-        for model in (transformer, autoencoder):
-            model.requires_grad_(requires_grad=False).eval()
-        channels_last(autoencoder.to(device))
         clips = [_load_clip(folder / "starts" / name, file) for name in file.starts]
         captions = list(file.starts.values())
         if settings.start is not None:
             clips.insert(0, _load_start(Path(settings.start), file))
             captions.insert(0, Path(settings.start).name)
+        return cls.of(file, transformer, autoencoder, clips, captions, settings)
+
+    @classmethod
+    def of(
+        cls,
+        file: WorldFile,
+        transformer: WorldTransformer,
+        autoencoder: Autoencoder,
+        clips: Sequence[Episode],
+        captions: Sequence[str],
+        settings: Settings,
+    ) -> "NativeWorld":
+        """A world from its parts, on the engine that suits this machine."""
+        torch.set_num_threads(settings.threads or available_cores())
+        device = choose_device(settings.device)
+        for model in (transformer, autoencoder):
+            model.requires_grad_(requires_grad=False).eval()
+        channels_last(autoencoder.to(device))
         sampler = file.sampler
         if settings.steps and settings.steps != sampler.steps:
             sampler = replace(sampler, sigmas=tuple(sigma_grid(settings.steps).tolist()))
         key = f"{file.sha256[TRANSFORMER]} {file.sha256[AUTOENCODER]} {sampler}"
         candidates = _candidates(transformer, autoencoder, sampler, settings, device, key)
         chosen = choose_engine(candidates, file.transformer, key)
+        torch.set_num_threads(chosen.engine.threads)
         world = cls(file, transformer, autoencoder, chosen, device, clips, captions, sampler)
         world.warm_up()
         return world
@@ -184,23 +198,35 @@ def _candidates(
     key: str,
 ) -> dict[str, Callable[[], Engine]]:
     """What could play here, by name, as the settings allow."""
+    models = (transformer, autoencoder, sampler)
+    dtype = choose_dtype(settings.dtype, device)
     threads = torch.get_num_threads()
 
-    def on_torch(dtype: str) -> Callable[[], Engine]:
-        return lambda: TorchEngine(transformer, autoencoder, sampler, dtype, device)
+    def on_torch() -> Engine:
+        torch.set_num_threads(threads)
+        return TorchEngine(*models, dtype, device)
 
-    def on_openvino(dtype: str) -> Callable[[], Engine]:
-        return lambda: OpenVinoEngine(transformer, autoencoder, sampler, dtype, threads, key)
+    def on_compiled() -> Engine:
+        torch.set_num_threads(threads)
+        return CompiledEngine(*models, dtype, device, fuse=settings.compile)
 
-    dtype = choose_dtype(settings.dtype, device)
-    wanted = settings.engine
-    if device.type != "cpu":
-        if wanted == "openvino":
-            raise UserError(f"--engine openvino plays on CPUs; --device is {device.type}")
-        wanted = "torch"
-    engines = {"openvino": on_openvino, "torch": on_torch}
-    names = [name for name in engines if wanted in (name, "auto")]
-    return {f"{name} in {dtype}": engines[name](dtype) for name in names}
+    def on_openvino(count: int) -> Callable[[], Engine]:
+        return lambda: OpenVinoEngine(*models, dtype, count, key)
+
+    found: dict[str, Callable[[], Engine]] = {}
+    wanted = "torch-compiled" if settings.compile else settings.engine
+    if wanted in ("openvino", "auto") and device.type == "cpu":
+        # A small world may be faster on one core, above all where cores share no cache; and what
+        # is left over is the window's.
+        for count in (settings.threads,) if settings.threads else sorted({1, threads}):
+            found[f"openvino in {dtype} on {count}"] = on_openvino(count)
+    if wanted in ("torch-compiled", "auto") and (settings.compile or device.type == "cuda"):
+        found[f"torch-compiled in {dtype}"] = on_compiled
+    if wanted in ("torch", "auto"):
+        found[f"torch in {dtype} on {threads}"] = on_torch
+    if not found:
+        raise UserError(f"--engine openvino plays on CPUs; --device is {device.type}")
+    return found
 
 
 def choose_device(wanted: str) -> torch.device:
