@@ -91,8 +91,8 @@ def test_memory_never_grows_and_is_what_the_formula_says() -> None:
         played.denoise()
         played.remember()
     assert played.cache.bytes == before
-    assert len(played._recent) == 3
-    assert len(played._sinks) == 1
+    assert len(played.recent) == 3
+    assert len(played.sinks) == 1
 
 
 def walk(played: WanRollout, path: CameraPath, *, anchors: bool) -> Tensor:

@@ -80,7 +80,7 @@ def test_each_latent_frame_is_decoded_once_and_remembered_once(
     monkeypatch.setattr(StreamingDecoder, "decode", counted)
     play(text_world, [IDLE] * 8)
     assert len(decoded) == 3
-    assert text_world._rollout.cache.now == 3
+    assert text_world.session.rollout.cache.now == 3
 
 
 def test_words_steer_from_the_next_latent_frame_on(text_world: WanWorld) -> None:
@@ -117,7 +117,7 @@ def test_a_camera_follows_keys_and_mouse(camera_world: WanWorld) -> None:
         moved = play(camera_world, [action] * 16)
         assert differ(moved, idle)
         assert min(differ(moved, idle)) >= 13
-    assert camera_world._drive.path.pose[:3, 3].abs().max() == 0
+    assert camera_world.session.drive.path.pose[:3, 3].abs().max() == 0
 
 
 def test_keys_add_up_and_mouse_travel_is_spread_over_the_block() -> None:
@@ -151,7 +151,7 @@ def test_long_walks_re_anchor_and_go_on(
     for _ in range(16 * 9):
         step(camera_world, FORWARD)
     assert anchors
-    assert camera_world._drive.path.pose[:3, 3].norm() < 2.0
+    assert camera_world.session.drive.path.pose[:3, 3].norm() < 2.0
 
 
 def test_a_picture_begins_a_session_under_the_prompt(tmp_path: Path) -> None:
@@ -163,9 +163,9 @@ def test_a_picture_begins_a_session_under_the_prompt(tmp_path: Path) -> None:
     world = WanWorld.load(folder, settings)
     assert world.starts[:2] == ["p.png", "a desert"]
     frames = play(world, [IDLE] * 4)
-    assert world._rollout.cache.now == 2
+    assert world.session.rollout.cache.now == 2
     assert differ(play(world, [IDLE] * 4, start=1), frames) == list(range(5))
-    assert world._rollout.drawn == 2  # from words, the first frame is drawn too
+    assert world.session.rollout.drawn == 2  # from words, the first frame is drawn too
 
 
 def test_a_clip_begins_with_its_last_frames(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_clip_begins_with_its_last_frames(tmp_path: Path) -> None:
     folder = make_wan_world(tmp_path / "world")
     world = WanWorld.load(folder, Settings(dtype="float32", threads=1, start=str(path)))
     world.reset(0, 0)
-    assert world._rollout.cache.now == 3  # 1 + 4 + 4 frames
+    assert world.session.rollout.cache.now == 3  # 1 + 4 + 4 frames
 
 
 def test_pictures_are_cropped_and_never_stretched() -> None:

@@ -7,7 +7,7 @@ l's, bank layers + l its camera branch's, whose keys and values stand in the anc
 Letters: a banks, b batch, n heads, t u tokens, e head width, f frames, p tokens a frame, s slots.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -97,6 +97,8 @@ class RollingCache:
         self.moved = torch.eye(4, dtype=torch.float64)  # of all re-anchorings, together
         self.now = 0
         self.turns = self._turns_now()
+        self._copies: dict[str, Tensor] = {}  # of slots, as `save` handed them out
+        self._written: set[int] = set()  # slots kept since then
 
     @property
     def bytes(self) -> int:
@@ -118,9 +120,9 @@ class RollingCache:
         """Keep the current block and open the slots of the next one."""
         if self.now < self.window.sink_frames:
             self._keep_sinks()
-        self.now += self.window.block_frames
-        self.turns = self._turns_now()
-        self._pin_sinks()
+        first = self._here().start // self.p
+        self._written.update(range(first, first + self.window.block_frames))
+        self._move_to(self.now + self.window.block_frames)
 
     def re_anchor(self, motion: Tensor) -> None:
         """Let the world begin at another camera, at `motion` (4 4) in the old one.
@@ -135,6 +137,41 @@ class RollingCache:
             seen = kept[self.config.layers :]  # the camera banks
             seen[..., :sinks, :] = self._moved(as_they_came[self.config.layers :], self.moved)
             seen[..., sinks:, :] = self._moved(seen[..., sinks:, :], inverse)
+        if self.config.cameras:
+            self._written.update(range(self.window.sink_frames, min(self.now, self.window.slots)))
+
+    def save(self) -> dict[str, Tensor]:
+        """What is kept, by name, between two blocks: `slot.3` 2 a b n p e for each slot, `moved`.
+
+        Copies on the CPU that nobody writes to again. A slot that two calls found unchanged is the
+        very same tensor in both answers, so states of neighbouring blocks share what they can.
+        """
+        for slot in self._written:
+            here = slice(slot * self.p, (slot + 1) * self.p)
+            is_sink = slot < self.window.sink_frames
+            k, v = (self.sink_k, self.sink_v) if is_sink else (self.k, self.v)
+            self._copies[_slot_name(slot)] = torch.stack((k[..., here, :], v[..., here, :])).cpu()
+        self._written.clear()
+        return {**self._copies, "moved": self.moved.clone()}
+
+    def saved_shapes(self, now: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what `save` gives before frame `now`."""
+        a, b, n, _, e = self.k.shape
+        slots = range(min(now, self.window.slots))
+        return {**{_slot_name(slot): (2, a, b, n, self.p, e) for slot in slots}, "moved": (4, 4)}
+
+    def load(self, saved: Mapping[str, Tensor], now: int) -> None:
+        """Go on from what `save` gave before frame `now`; shapes and dtypes are the caller's."""
+        self._copies = {name: pair for name, pair in saved.items() if name != "moved"}
+        self.moved, self._written = saved["moved"].clone(), set()
+        for slot in range(min(now, self.window.slots)):
+            here = slice(slot * self.p, (slot + 1) * self.p)
+            self.k[..., here, :], self.v[..., here, :] = saved[_slot_name(slot)]
+        sinks, layers = self.window.sink_frames * self.p, self.config.layers
+        for kept, as_they_came in ((self.k, self.sink_k), (self.v, self.sink_v)):
+            as_they_came.copy_(kept[..., :sinks, :])
+            kept[layers:, ..., :sinks, :] = self._moved(as_they_came[layers:], self.moved)
+        self._move_to(now)
 
     def _moved(self, kept: Tensor, motion: Tensor) -> Tensor:
         return move(kept, motion.float().to(self.device))
@@ -146,6 +183,12 @@ class RollingCache:
             layers = self.config.layers
             sinks[:layers, ..., here, :] = kept[:layers, ..., here, :]
             sinks[layers:, ..., here, :] = self._moved(kept[layers:, ..., here, :], back)
+
+    def _move_to(self, now: int) -> None:
+        """The positions of the block that begins at `now`, and the sinks where it sees them."""
+        self.now = now
+        self.turns = self._turns_now()
+        self._pin_sinks()
 
     def _pin_sinks(self) -> None:
         """Move the sinks' keys to where the block that is now open sees them."""
@@ -169,6 +212,10 @@ class RollingCache:
         times = self.now + torch.arange(self.window.block_frames)
         cos, sin = turns(self.config, times, rows, columns)
         return cos.to(self.device), sin.to(self.device)
+
+
+def _slot_name(slot: int) -> str:
+    return f"slot.{slot}"
 
 
 def heads(x: Tensor, count: int) -> Tensor:

@@ -53,8 +53,8 @@ class WanRollout:
         self.noise = noise
         self.cache = RollingCache(model.config, window, batch, model.dtype, model.device)
         self.drawn = 0  # blocks that were drawn, not given
-        self._sinks: list[tuple[Tensor, Tensor]] = []  # latents and cameras, block by block
-        self._recent: deque[tuple[Tensor, Tensor]] = deque(
+        self.sinks: list[tuple[Tensor, Tensor]] = []  # latents and cameras, block by block
+        self.recent: deque[tuple[Tensor, Tensor]] = deque(
             maxlen=window.window_frames // window.block_frames
         )
         self._current: tuple[Tensor, Tensor] | None = None
@@ -77,7 +77,7 @@ class WanRollout:
             self.model.config, self.window, self.batch, self.model.dtype, self.model.device
         )
         self.cache.text = text
-        for block in (*self._sinks, *self._recent):
+        for block in (*self.sinks, *self.recent):
             self._read(*block)
 
     @torch.inference_mode()
@@ -110,8 +110,8 @@ class WanRollout:
     def remember(self) -> None:
         """The clean pass: overwrite the block's slots with clean keys and values, move on."""
         assert self._current is not None, "denoise or prime comes first"
-        late = len(self._sinks) * self.window.block_frames >= self.window.sink_frames
-        (self._recent if late else self._sinks).append(self._current)
+        late = len(self.sinks) * self.window.block_frames >= self.window.sink_frames
+        (self.recent if late else self.sinks).append(self._current)
         self._read(*self._current)
         self._current = None
 
@@ -120,10 +120,10 @@ class WanRollout:
         """Let the world begin at another camera (`RollingCache.re_anchor`), history included."""
         self.cache.re_anchor(motion)
         matrix = motion.float()
-        self._sinks = [(latents, cameras @ matrix) for latents, cameras in self._sinks]
-        self._recent = deque(
-            ((latents, cameras @ matrix) for latents, cameras in self._recent),
-            maxlen=self._recent.maxlen,
+        self.sinks = [(latents, cameras @ matrix) for latents, cameras in self.sinks]
+        self.recent = deque(
+            ((latents, cameras @ matrix) for latents, cameras in self.recent),
+            maxlen=self.recent.maxlen,
         )
 
     def _read(self, latents: Tensor, cameras: Tensor) -> None:

@@ -87,6 +87,11 @@ def read_world_file(folder: Path) -> WorldFile:
         raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
     path = folder / WORLD_FILE
     table = read_toml(path)
+    if table.get("backend", "native") != "native":
+        raise WorldError(
+            f"{path}: a world of the backend {table['backend']!r}; it can be played and benched, "
+            "but this needs a native one"
+        )
     if table.get("format") != FORMAT:  # first of all: another format has other keys
         raise ConfigError(
             f"{path}: format = {table.get('format')!r}: this version reads format {FORMAT}; "

@@ -22,18 +22,18 @@ class Drive:
     def __init__(self, config: CameraConfig, block_frames: int) -> None:
         self.config, self.block_frames = config, block_frames
         self.path = CameraPath(config.focal)
-        self._held: set[str] = set()
-        self._mouse = (0.0, 0.0)
+        self.held: set[str] = set()
+        self.mouse = (0.0, 0.0)
 
     def feed(self, action: Action) -> None:
         """What was done during one frame."""
-        self._held |= action.buttons
-        self._mouse = self._mouse[0] + action.mouse[0], self._mouse[1] + action.mouse[1]
+        self.held |= action.buttons
+        self.mouse = self.mouse[0] + action.mouse[0], self.mouse[1] + action.mouse[1]
 
     def cameras(self) -> Tensor:
         """Move on by one block: projections 1 f 4 4."""
         motion = self._motion()
-        self._held, self._mouse = set(), (0.0, 0.0)
+        self.held, self.mouse = set(), (0.0, 0.0)
         seen = []
         for _ in range(self.block_frames):
             self.path.walk(motion)
@@ -46,8 +46,8 @@ class Drive:
 
     def _motion(self) -> Motion:
         """Of each latent frame in the block."""
-        right, down = self._mouse
+        right, down = self.mouse
         motion = Motion(yaw=right / self.block_frames, pitch=-down / self.block_frames)
-        for button in sorted(self._held.intersection(self.config.motions)):
+        for button in sorted(self.held.intersection(self.config.motions)):
             motion += Motion(*self.config.motions[button])
         return motion
