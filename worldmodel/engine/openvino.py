@@ -105,8 +105,11 @@ class OpenVinoEngine:
         dtype: str,
         threads: int,
         key: str,
+        batch_threads: int = 0,
     ) -> None:
+        """`threads` for one session; `batch_threads` for more than one, 0 being as many."""
         self.config, self.sampler, self.dtype, self.threads = model.config, sampler, dtype, threads
+        self._batch_threads = batch_threads or threads
         self._models = model, autoencoder
         self._key = key
         self._compiled: dict[tuple[str, int], openvino.CompiledModel] = {}
@@ -160,6 +163,7 @@ class OpenVinoEngine:
             "frame": (FrameGraph(model, sampler).eval(), inputs),
             "decode": (DecodeGraph(autoencoder).eval(), [inputs.before]),
         }
+        threads = self.threads if batch == 1 else self._batch_threads
         facts = (
             f"{self._key} {batch} {model.config} {autoencoder.config} {sampler} {GRAPHS} "
             f"{self.dtype} {torch.__version__}"
@@ -167,7 +171,7 @@ class OpenVinoEngine:
         try:
             for name, (module, example) in modules.items():
                 self._compiled[name, batch] = compile_graph(
-                    name, module, example, self.dtype, self.threads, facts
+                    name, module, example, self.dtype, threads, facts
                 )
         except ImportError as error:
             raise EngineError("OpenVINO is not installed: pip install openvino") from error

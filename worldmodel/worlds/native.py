@@ -211,7 +211,7 @@ def _candidates(
         return CompiledEngine(*models, dtype, device, fuse=settings.compile)
 
     def on_openvino(count: int) -> Callable[[], Engine]:
-        return lambda: OpenVinoEngine(*models, dtype, count, key)
+        return lambda: OpenVinoEngine(*models, dtype, count, key, batch_threads=threads)
 
     found: dict[str, Callable[[], Engine]] = {}
     wanted = "torch-compiled" if settings.compile else settings.engine
