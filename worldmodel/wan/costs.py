@@ -6,7 +6,8 @@ remembers between steps, and the memory a step needs at any size of picture.
 Letters: b batch, c channels, t frames, h w rows, columns.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 Shape = tuple[int, ...]
@@ -23,6 +24,7 @@ class Layer:
     frames: int  # its output's frames per latent frame
     remembers: int = 0  # frames of its input that the next step needs
     attends: bool = False  # whether its input comes from one-headed attention within each frame
+    beside: float = 0  # channels of frames of the output's size that are kept for a sum
 
 
 def flops(layers: Iterable[Layer], rows: int, columns: int) -> int:
@@ -47,9 +49,22 @@ def remembered(layers: Iterable[Layer], batch: int, rows: int, columns: int) -> 
     ]
 
 
-def parameters(layers: Sequence[Layer]) -> int:
-    """Weights of the convolutions, biases and norms left out."""
-    return sum(
-        layer.inputs * layer.outputs * layer.kernel[0] * layer.kernel[1] * layer.kernel[2]
-        for layer in layers
-    )
+def remembered_bytes(layers: Iterable[Layer], rows: int, columns: int, width: int) -> int:
+    """What a stream keeps between steps for latents of rows x columns, numbers of `width` bytes."""
+    return sum(width * math.prod(shape) for shape in remembered(layers, 1, rows, columns))
+
+
+def working_bytes(layers: Iterable[Layer], rows: int, columns: int, width: int) -> int:
+    """What a step needs at its peak, beside weights and what is remembered.
+
+    A layer's frames, those frames with the past in front, the new past, and what waits for a sum;
+    or the same without the first and with its output. Scratch memory of a backend is not in it.
+    """
+    most = 0.0
+    for layer in layers:
+        whole = layer.frames + layer.remembers
+        joining = layer.inputs * 2 * whole if layer.remembers else 0
+        running = layer.inputs * whole + layer.outputs * layer.frames
+        held = layer.beside * layer.frames + max(joining, running)
+        most = max(most, held * layer.scale**2 * rows * columns)
+    return round(width * most)

@@ -32,7 +32,7 @@ from worldmodel.wan.vae_layers import (
     ResidualBlock,
     RmsNorm,
     Upsample,
-    activate,
+    activate_and_convolve,
     causal,
     channels_last,
     convolve,
@@ -60,7 +60,7 @@ class Trunk(nn.Module):
         x = convolve(self.conv1, x, past)
         for layer in layers:
             x = layer(x, past)
-        return convolve(self.head["2"], activate(self.head["0"], x), past)
+        return activate_and_convolve(self.head["0"], self.head["2"], x, past)
 
 
 class Encoder(Trunk):

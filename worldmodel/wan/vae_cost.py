@@ -26,7 +26,7 @@ def decoder_layers(config: VaeConfig) -> list[Layer]:
                 layers.append(Layer(width, 2 * width, (3, 1, 1), scale, frames, remembers=2))
                 frames *= 2
             scale *= 2
-            layers.append(Layer(width, width // 2, (1, 3, 3), scale, frames))
+            layers.append(Layer(width, width // 2, (1, 3, 3), scale, frames, beside=width / 4))
             incoming = width // 2
     layers.append(Layer(incoming, 3, (3, 3, 3), scale, frames, remembers=2))
     return layers
@@ -34,8 +34,8 @@ def decoder_layers(config: VaeConfig) -> list[Layer]:
 
 def _block(inputs: int, outputs: int, scale: int, frames: int) -> list[Layer]:
     both = [
-        Layer(inputs, outputs, (3, 3, 3), scale, frames, remembers=2),
-        Layer(outputs, outputs, (3, 3, 3), scale, frames, remembers=2),
+        Layer(inputs, outputs, (3, 3, 3), scale, frames, remembers=2, beside=inputs),
+        Layer(outputs, outputs, (3, 3, 3), scale, frames, remembers=2, beside=inputs),
     ]
     if inputs != outputs:
         both.append(Layer(inputs, outputs, (1, 1, 1), scale, frames))

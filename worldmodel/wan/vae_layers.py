@@ -42,9 +42,11 @@ def convolve(layer: nn.Module, x: Tensor, past: Past) -> Tensor:
     return layer(x)
 
 
-def activate(norm: nn.Module, x: Tensor) -> Tensor:
-    """Normalise, then SiLU: b c t h w -> b c t h w."""
-    return F.silu(norm(x), inplace=True)
+def activate_and_convolve(norm: nn.Module, layer: nn.Module, x: Tensor, past: Past) -> Tensor:
+    """Norm, SiLU, then `convolve`: b c t h w -> b d t h w."""
+    x = F.silu(norm(x), inplace=True)  # rebound, so that what it was made of can be freed
+    x = past.extend(x, frames=2)
+    return layer(x)
 
 
 class ResidualBlock(nn.Module):
@@ -65,8 +67,12 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, past: Past) -> Tensor:
         """b c t h w -> b d t h w."""
         part = self.residual
-        y = convolve(part["2"], activate(part["0"], x), past)
-        y = convolve(part["6"], activate(part["3"], y), past)
+        y = activate_and_convolve(
+            part["3"],
+            part["6"],
+            activate_and_convolve(part["0"], part["2"], x, past),
+            past,
+        )
         return y.add_(self.shortcut(x))
 
 
