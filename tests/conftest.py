@@ -32,10 +32,10 @@ def make_lively(model: WorldTransformer) -> WorldTransformer:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compiled graphs and choices of engines stay out of the cache of whoever runs the tests."""
+    """Compiled graphs, choices of engines and moments stay out of the folders of whoever tests."""
     folder = str(tmp_path_factory.mktemp("cache"))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        for name in ("XDG_CACHE_HOME", "WORLDMODEL_DATA", "LOCALAPPDATA"):
             patch.setenv(name, folder)
         yield
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
-BASE = {"config", "action", "schedule", "files", "metrics"}
-STORE = {*BASE, "episodes", "recording", "players", "video"}
+BASE = {"config", "action", "schedule", "files", "metrics", "folders", "history", "versions"}
+STORE = {*BASE, "episodes", "recording", "players", "video", "moments", "autosave"}
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
 ALLOWED: dict[str, set[str]] = {
@@ -17,8 +17,13 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"config"},
     "schedule": set(),
     "metrics": set(),
+    "folders": set(),
+    "versions": set(),
+    "history": {"config", "action"},
+    "moments": {*BASE, "world", "autosave"},
+    "autosave": {"config"},
     "episodes": {"config", "action", "files", "recording"},
-    "recording": {"config", "action", "files", "episodes", "video", "world"},
+    "recording": {"config", "action", "files", "episodes", "video", "world", "moments"},
     "video": {"config", "files", "world"},
     "players": {"config", "action", "recording"},
     "model": {"config", "schedule"},

@@ -250,9 +250,9 @@ def _bench(options: argparse.Namespace) -> None:
         elif options.growth:
             from worldmodel.evaluation.scaling import measure_growth, plot_growth
 
-            rows = measure_growth(settings, options.frames, window)
-            plot_growth(rows, options.growth)
-            print(json.dumps(rows))
+            growth = measure_growth(settings, options.frames, window)
+            plot_growth(growth, options.growth)
+            print(json.dumps(growth))
         elif options.compare:
             pair = (options.compare[0], options.compare[1])
             print_comparison(compare(options.world, settings, pair, options.frames, window))

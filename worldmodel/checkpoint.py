@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -74,6 +75,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
             "world.toml describes"
         )
     model.load_state_dict(tensors)
+    if broken := broken_weight(model):
+        raise CheckpointError(
+            f"{path}: {broken} holds values that are not numbers; the training that wrote it broke"
+        )
+
+
+def broken_weight(model: nn.Module) -> str | None:
+    """The first weight that holds values that are not numbers."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return name
+    return None
 
 
 def _size(tensor: Tensor) -> str:

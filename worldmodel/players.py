@@ -23,7 +23,7 @@ from typing import Protocol
 
 from worldmodel.action import IDLE, Action, ActionSpec, Prompt
 from worldmodel.config import UserError
-from worldmodel.recording import read_recording
+from worldmodel.recording import last_path, read_recording
 
 LONGEST = 1_000_000  # frames that a line of a script may last
 
@@ -105,7 +105,8 @@ class RandomPlayer:
 def load_script(path: Path) -> list[Action]:
     """The actions in a recording (`.jsonl`) or in a script."""
     if path.suffix == ".jsonl":
-        return [row.action for row in read_recording(path)[1][1:]]
+        rows = read_recording(path)[1]
+        return [rows[i].action for i in last_path(rows)[1:]]
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

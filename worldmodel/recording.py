@@ -9,17 +9,22 @@ the same times, scaled up by a whole number.
     recorder.write(frame, row)                    # again and again; encoding has its own thread
     recorder.finish(); recorder.wait()
 
-Until it is finished the video is fragmented, so a killed process leaves one that plays.
+Until it is finished the video is fragmented, and every second both files are on the disk: a killed
+process or a lost power leaves a clip that plays up to its last second, and a row for every frame of
+it. A recording begun in the middle of play has a third file, NAME.moment: what its replay begins
+with.
 """
 
 import contextlib
 import hashlib
 import json
 import math
+import os
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +34,28 @@ from numpy.typing import NDArray
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.episodes import Episode, EpisodeError
+from worldmodel.files import FileReadError, read_file
+from worldmodel.moments import Moment, save_moment
 from worldmodel.video import VideoWriter, read_video, shrink
 from worldmodel.world import Frame
 
 FORMAT = "worldmodel recording 1"
-ENDINGS = (".jsonl", ".mp4")
+ENDINGS = (".jsonl", ".mp4", ".moment")
 BAD_LINE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 WAITING_FRAMES = 64  # frames the encoder may lag behind before play waits for it
+PATIENCE = 2.0  # seconds that play waits for an encoder which does nothing
+SYNC_SECONDS = 1.0  # how often the disk must have everything
+LAST_PATIENCE = 60.0  # seconds at the end
+MOST_TRIES = 100
+MOST_BYTES = 2 << 30  # of a JSONL
 
 
 class RecordingError(UserError):
     """A recording cannot be written or read."""
+
+
+class TakenError(RecordingError):
+    """A file of that name is there already."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +94,7 @@ class Row:
     action: Action = IDLE
     latency_ms: float | None = None  # None when the player did nothing new
     hash: str = ""
+    back_to: int | None = None  # the frame that it comes after, where play went back in time
 
     def to_json(self) -> str:
         """One line, without its end."""
@@ -91,6 +108,8 @@ class Row:
         }
         if prompt := self.action.prompt:
             table["prompt"] = [prompt.text, prompt.renew]
+        if self.back_to is not None:
+            table["back_to"] = self.back_to
         return json.dumps(table)
 
     @classmethod
@@ -106,6 +125,7 @@ class Row:
             action=Action(frozenset(map(str, table["buttons"])), (right, down), prompt),
             latency_ms=None if table["latency_ms"] is None else _finite(table["latency_ms"]),
             hash=str(table["hash"]),
+            back_to=None if table.get("back_to") is None else int(table["back_to"]),
         )
 
 
@@ -118,7 +138,7 @@ def free_name(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
     """`path` without such an ending, numbered until no file of that name has one of them."""
     path = path.with_suffix("") if path.suffix in endings else path
     number, name = 1, path
-    while any(name.with_name(name.name + end).exists() for end in endings):
+    while any(os.path.lexists(name.with_name(name.name + end)) for end in endings):
         number += 1
         name = path.with_name(f"{path.name}_{number:03}")
     return name
@@ -127,27 +147,37 @@ def free_name(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
 class Recorder:
     """Writes one recording; frames are handed over by one thread and encoded by another."""
 
-    def __init__(self, name: Path, header: Header) -> None:
-        self.path = name.with_name(name.name + ".mp4")
-        self.rows_path = name.with_name(name.name + ".jsonl")
-        self._queue: queue.Queue[tuple[Frame, Row] | None] = queue.Queue(maxsize=WAITING_FRAMES)
+    def __init__(self, name: Path, header: Header, moment: Moment | None = None) -> None:
+        self.path, self.rows_path, self._moment_path = (
+            name.with_name(name.name + ending) for ending in (".mp4", ".jsonl", ".moment")
+        )
+        self._moment = moment  # where a recording begins that does not begin at a start
+        self._queue: queue.SimpleQueue[tuple[Frame, Row] | None] = queue.SimpleQueue()
         self._failure: UserError | None = None
+        self._synced = time.monotonic()
         try:
             name.parent.mkdir(parents=True, exist_ok=True)
             self._rows = self.rows_path.open("x", encoding="utf-8")
+        except FileExistsError as error:
+            raise TakenError(f"{self.rows_path}: recording stopped: File exists") from error
         except OSError as error:
             raise self._explain(error) from error
         try:
             self._write_line(json.dumps({"format": FORMAT, **asdict(header)}))
             self._video = VideoWriter(self.path, header.frame_size, header.frames_per_second)
+        except FileExistsError as error:
+            self._remove()
+            raise TakenError(f"{self.path}: recording stopped: File exists") from error
         except Exception as error:
             self._remove()
             raise self._explain(error) from error
-        self._thread = threading.Thread(target=self._run, name="recorder")
+        # A daemon: a disk that never answers does not hold the program for ever.
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
     def write(self, frame: Frame, row: Row) -> None:
         """Append one frame; a `RecordingError` says that the recording has stopped, and why."""
+        self._wait_for_room()
         if self._failure:
             raise self._failure
         self._queue.put((frame, row))
@@ -158,26 +188,46 @@ class Recorder:
 
     def wait(self) -> None:
         """Until everything is on disk; a `RecordingError` says what is not."""
-        self._thread.join()
+        self._thread.join(LAST_PATIENCE)
+        if self._thread.is_alive():
+            self._failure = self._explain(TimeoutError(0, "the disk does not answer"))
         if self._failure:
             raise self._failure
+
+    def _wait_for_room(self) -> None:
+        """Give a slow encoder time, but not one that does nothing."""
+        waiting, since = self._queue.qsize(), time.monotonic()
+        while waiting >= WAITING_FRAMES and not self._failure:
+            time.sleep(0.002)
+            if (now_waiting := self._queue.qsize()) < waiting:
+                waiting, since = now_waiting, time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                self._failure = self._explain(TimeoutError(0, "the disk does not keep up"))
 
     def _run(self) -> None:
         """Encode until `finish`; after a failure only make room, so that play never waits."""
         try:
-            while item := self._queue.get():
+            if self._moment:
+                save_moment(self._moment_path, self._moment)
+            while (item := self._queue.get()) and not self._failure:
                 self._append(*item)
+            if item:  # play lost its patience with the disk
+                self._drain()
         except Exception as error:  # noqa: BLE001  # `write` and `wait` raise it where play is
             self._failure = self._explain(error)
-            while self._queue.get():
-                pass
+            self._drain()
         self._close()
+
+    def _drain(self) -> None:
+        while self._queue.get():
+            pass
 
     def _close(self) -> None:
         try:
             if not self._failure:
-                self._video.close()
+                self._sync_rows()
                 self._rows.close()
+                self._video.close()
         except Exception as error:  # noqa: BLE001  # `wait` raises it
             self._failure = self._explain(error)
         if self._failure:
@@ -187,20 +237,22 @@ class Recorder:
 
     def _remove(self) -> None:
         """Nothing was recorded, so nothing stays."""
-        for clean in (self._rows.close, self.rows_path.unlink, self.path.unlink):
+        for clean in (self._rows.close, self.rows_path.unlink):
             with contextlib.suppress(OSError):
                 clean()
 
     def _append(self, frame: Frame, row: Row) -> None:
-        whole = Row(
-            index=row.index,
-            time=row.time,
-            action=row.action,
-            latency_ms=row.latency_ms,
-            hash=hash_frame(frame),
-        )
+        whole = replace(row, hash=hash_frame(frame))
         self._write_line(whole.to_json())
         self._video.write(frame, row.time)
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self._sync_rows()
+            self._video.sync()
+            self._synced = time.monotonic()
+
+    def _sync_rows(self) -> None:
+        self._rows.flush()
+        os.fsync(self._rows.fileno())
 
     def _write_line(self, line: str) -> None:
         self._rows.write(line + "\n")
@@ -216,27 +268,54 @@ class Recorder:
         )
 
 
+def begin_recording(name: Path, header: Header, moment: Moment | None = None) -> Recorder:
+    """A recorder under `name`, or the next number that neither file nor process has taken."""
+    for _ in range(MOST_TRIES):
+        with contextlib.suppress(TakenError):  # by another process, in this very moment
+            return Recorder(free_name(name), header, moment)
+    raise RecordingError(f"{name}: recording stopped: every name that is free is taken at once")
+
+
 def read_recording(path: Path) -> tuple[Header, list[Row]]:
-    """Header and rows of a JSONL; a last line left half written by a killed process is dropped."""
+    """Header and rows of a JSONL; a last line left half written by a broken process is dropped."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        # After a lost power some disks hold zeros where the last lines were to be.
+        content = read_file(path, MOST_BYTES).rstrip(b"\0")
+        lines = content.decode(errors="strict" if content.endswith(b"\n") else "ignore").split("\n")
+    except (FileReadError, UnicodeDecodeError) as error:
         raise RecordingError(f"{path}: not a recording: {error}") from error
+    if lines and not lines[-1]:
+        lines.pop()
     header = _read_header(path, lines[0] if lines else "")
     return header, list(_read_rows(path, lines[1:]))
 
 
+def last_path(rows: Sequence[Row]) -> list[int]:
+    """Which rows lead to the last one: where play went back in time, what it left is left out."""
+    path: list[int] = []
+    for i, row in enumerate(rows):
+        if row.back_to is not None:
+            while path and rows[path[-1]].index > row.back_to:
+                path.pop()
+        path.append(i)
+    return path
+
+
 def load_recording(path: Path) -> Episode:
-    """The recording as an episode: as many frames as both files hold, at the world's own size."""
+    """The recording as an episode: as many frames as both files hold, at the world's own size.
+
+    An episode has one past, so of several branches it is the last one.
+    """
     header, rows = read_recording(path)
-    frames = [shrink(frame, header.frame_size) for frame in read_video(path.with_suffix(".mp4"))]
-    length = min(len(frames), len(rows))
-    if not length:
+    video = read_video(path.with_suffix(".mp4"))
+    frames = [shrink(frame, header.frame_size) for frame, _ in zip(video, rows, strict=False)]
+    if not frames:
         raise EpisodeError(f"{path}: the recording holds no frames")
-    stacked: NDArray[np.uint8] = np.stack(frames[:length])
+    kept = last_path(rows[: len(frames)])
+    stacked: NDArray[np.uint8] = np.stack([frames[i] for i in kept])
     return Episode(
         frames=stacked,
-        actions=[IDLE, *(row.action for row in rows[1:length])],
+        actions=[IDLE, *(rows[i].action for i in kept[1:])],
         frames_per_second=header.frames_per_second,
         buttons=header.buttons,
     )
@@ -259,14 +338,26 @@ def _read_header(path: Path, line: str) -> Header:
 
 
 def _read_rows(path: Path, lines: list[str]) -> Iterator[Row]:
+    index: int | None = None
     for i, line in enumerate(lines):
         try:
             row = Row.from_json(line)
+            index = _check_order(row, index)
         except BAD_LINE as error:
             if i == len(lines) - 1:
                 return
             raise RecordingError(f"{path}: line {i + 2} is not a frame: {error}") from error
         yield row
+
+
+def _check_order(row: Row, before: int | None) -> int:
+    """Frames follow each other, and play goes back only to where it has been."""
+    after = before if row.back_to is None else row.back_to
+    if row.index < 0 or (after is not None and row.index != after + 1):
+        raise ValueError(f"frame {row.index} after frame {after}")
+    if row.back_to is not None and (before is None or not 0 <= row.back_to <= before):
+        raise ValueError(f"play cannot go back to frame {row.back_to} from {before}")
+    return row.index
 
 
 def _finite(value: Any) -> float:

@@ -1,11 +1,13 @@
 """H.264 videos: written frame by frame at their real times, read back as RGB.
 
-While it grows, the file is a fragmented MP4, playable at whatever point the process is killed;
-`close` rewrites it as a plain MP4, which more players can seek in. PyAV is imported when a video is
+While it grows, the file is a fragmented MP4, playable at whatever point the process is killed or,
+up to the last `sync`, the power fails; `close` rewrites it as a plain MP4, which more players can
+seek in. A writer makes its file itself, so no two ever share one. PyAV is imported when a video is
 opened, so nothing else needs it.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +21,8 @@ from worldmodel.config import UserError
 
 TIME_BASE = Fraction(1, 90_000)  # what MPEG counts in
 SHOWN_WIDTH = 640  # small frames are scaled up to at least this
+LARGEST = 8192  # rows and columns
+FRAGMENT_SECONDS = 1.0  # what a killed process loses
 QUALITY = "18"  # x264's crf; 18 is taken to look lossless
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 
@@ -35,8 +39,10 @@ class VideoWriter:
         self.path, self.frame_size = path, frame_size
         self.size = shown_size(frame_size)
         self._last = -1
+        self._fragment_ends = 0.0
         rate = Fraction(frames_per_second).limit_denominator(1000)
-        self._container = av.open(str(path), "w", format="mp4", options=FRAGMENTED)
+        self._file = path.open("xb", buffering=0)
+        self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTED)
         try:
             self._stream = self._container.add_stream("libx264", rate=rate)
         except (av.codec.codec.UnknownCodecError, ValueError) as error:
@@ -57,7 +63,14 @@ class VideoWriter:
         picture = self._enlarge(frame)
         self._last = max(self._last + 1, round(seconds / TIME_BASE))  # times must rise
         picture.pts, picture.time_base = self._last, TIME_BASE
+        if seconds >= self._fragment_ends:  # by time, because play may be slower than its world
+            picture.pict_type = _import_av().video.frame.PictureType.I
+            self._fragment_ends = seconds + FRAGMENT_SECONDS
         self._container.mux(self._stream.encode(picture))
+
+    def sync(self) -> None:
+        """Wait until the disk has every fragment that was written."""
+        os.fsync(self._file.fileno())
 
     def _enlarge(self, frame: NDArray[np.uint8]) -> Any:
         """Squares rather than a smooth picture: it is training data too, and shrinks back exactly.
@@ -80,6 +93,8 @@ class VideoWriter:
         """Finish the file and make it a plain MP4; when that fails the fragmented one stays."""
         self._container.mux(self._stream.encode(None))
         self._container.close()
+        self.sync()
+        self._file.close()
         with contextlib.suppress(OSError, _import_av().error.FFmpegError):
             _defragment(self.path)
 
@@ -87,6 +102,8 @@ class VideoWriter:
         """Close after a failure, keeping what the disk took."""
         with contextlib.suppress(OSError, _import_av().error.FFmpegError):
             self._container.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def shown_size(frame_size: tuple[int, int]) -> tuple[int, int]:
@@ -110,13 +127,23 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     """RGB frames h w 3, up to where a killed process stopped writing."""
     av = _import_av()
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), format="mp4") as container:
+            if not container.streams.video:
+                return  # killed before anything was written
+            _check_size(path, container.streams.video[0])
             for picture in container.decode(video=0):
                 yield picture.to_ndarray(format="rgb24")
     except (FileNotFoundError, PermissionError) as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
-    except av.error.InvalidDataError:
+    except av.error.FFmpegError:
         return  # the unfinished end of a killed process; a whole file never gets here
+
+
+def _check_size(path: Path, stream: Any) -> None:
+    if max(stream.width, stream.height) > LARGEST:
+        raise VideoError(
+            f"{path}: frames of {stream.width} x {stream.height}, at most {LARGEST} are read"
+        )
 
 
 def read_times(path: Path) -> list[float]:
@@ -140,6 +167,8 @@ def _defragment(path: Path) -> None:
                 if packet.dts is not None:
                     packet.stream = stream
                     new.mux(packet)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

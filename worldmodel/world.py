@@ -5,9 +5,12 @@
     world.remember()                   # the clean pass that makes it the past; then the next one
 
 `generate` without `remember` after it, or the other way round, is a mistake of the caller.
+
+    state = world.save_state()         # after `reset` or `remember`, never in between
+    world.load_state(state)            # later, in this process or another: goes on bit for bit
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
+from worldmodel.config import UserError
 
 Frame = NDArray[np.uint8]  # h w 3, RGB
 
@@ -26,6 +30,26 @@ class Split:
     denoise: float = 0.0
     decode: float = 0.0
     clean: float = 0.0
+
+
+class StateError(UserError):
+    """A state is broken, or this world cannot go on from it."""
+
+
+class WorldFaultError(RuntimeError):
+    """The world broke in the middle of play: what is wrong, and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that changes in play, as it is between two frames.
+
+    Nobody writes to its arrays again; what did not change from one frame to the next is the same
+    memory in both states.
+    """
+
+    identity: Mapping[str, Any]  # of the world that it was taken from
+    arrays: Mapping[str, NDArray[Any]]
 
 
 class World(Protocol):
@@ -59,6 +83,12 @@ class World(Protocol):
 
     def remember(self) -> None:
         """Make the generated frame part of the past."""
+
+    def save_state(self) -> State:
+        """All that changes in play; cheap enough for every frame."""
+
+    def load_state(self, state: State) -> None:
+        """Go on from a state; after a `StateError`, which says why not, all is as it was."""
 
     @property
     def split(self) -> Split:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from tests.conftest import TINY
 from worldmodel.engine import choose
 from worldmodel.engine.choose import choose_engine
 from worldmodel.engine.openvino import EngineError
+from worldmodel.model.context import KVCache
 from worldmodel.world import Frame
 
 
@@ -25,6 +26,11 @@ class Sleeper:
     version: str = "1"
     threads: int = 1
     begun: list[int] = field(default_factory=list)
+    cache: KVCache = field(default_factory=lambda: KVCache(TINY))
+    generators: list[Generator] = field(default_factory=list)
+
+    def broken_weight(self) -> None:
+        return None
 
     def begin(self, seeds: Sequence[int]) -> "Sleeper":
         self.begun.extend(seeds)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel.action import Action, ActionSpec
-from worldmodel.world import Frame, Split
+from worldmodel.world import Frame, Split, State, StateError
 
 SPEC = ActionSpec(
     buttons=("KeyW", "KeyS", "KeyA", "KeyD"),
@@ -51,6 +51,17 @@ class DrawnWorld:
     def remember(self) -> None:
         self.calls.append("remember")
         self._split = Split(denoise=2.0, decode=1.0, clean=0.5)
+
+    def save_state(self) -> State:
+        place, frames = self._place.copy(), np.array(self.frames)
+        return State(self.identity, {"place": place, "frames": frames})
+
+    def load_state(self, state: State) -> None:
+        if state.identity != self.identity:
+            raise StateError(f"it belongs to {state.identity}")
+        if state.arrays.keys() != {"place", "frames"} or state.arrays["place"].shape != (3,):
+            raise StateError("it holds something else")
+        self._place, self.frames = state.arrays["place"].copy(), int(state.arrays["frames"])
 
     @property
     def split(self) -> Split:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+import pygame
+
 from tests.game.drawn_world import DrawnWorld
-from worldmodel.game.camera import Place
+from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, main
+from worldmodel.game.controls import Command
+from worldmodel.game.input import Taken
+from worldmodel.game.session import Session
 from worldmodel.game.window import Window
+from worldmodel.moments import load_moment
+from worldmodel.players import RandomPlayer
 from worldmodel.recording import load_recording, read_recording
 from worldmodel.world import Frame, World
 
@@ -276,3 +285,156 @@ def test_a_window_that_breaks_in_the_middle_ends_every_thread_at_once(
     assert time.perf_counter() - broke < 1
     assert threading.active_count() == before
     assert len(load_recording(Path("walk.jsonl"))) == 5
+
+
+def record_with_a_branch(name: str) -> Path:
+    """A person who plays 20 frames, goes back 6, and plays 10 more."""
+    world = DrawnWorld()
+    player = RandomPlayer(world.actions, seed=5)
+    turned = itertools.count(1)
+    session = Session(world, lambda _: Taken(player.act(next(turned)), None), seed=4)
+    camera = Camera(Place(Path(), name), lambda _: None)
+    camera.is_rolling = True
+    camera.show(session, session.begin(), None)
+
+    def play_on(frames: int) -> None:
+        for _ in range(frames):
+            step = session.turn(None)
+            assert step is not None
+            session.remember()
+            camera.show(session, step, None)
+
+    play_on(20)
+    session.turn(Command.REWIND)
+    for _ in range(6):
+        step = session.turn(None)
+        assert step is not None
+        camera.show(session, step, None)
+    session.turn(Command.GO_ON)
+    play_on(10)
+    camera.close()
+    return Path(f"{name}.jsonl")
+
+
+@pytest.mark.parametrize("how", [["--headless"], [], ["--sync"]])
+def test_a_replay_follows_every_branch(
+    play: Play, how: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = record_with_a_branch("branched")
+    rows = read_recording(path)[1]
+    assert [row.index for row in rows] == [*range(21), *range(15, 25)]
+    assert [row.back_to for row in rows if row.back_to is not None] == [14]
+    assert play("--replay", path, "--fps", 0, *how) == 0
+    assert "31 of 31 frames identical" in capsys.readouterr().out
+
+
+def test_a_branched_recording_is_one_episode_of_its_last_branch(play: Play) -> None:
+    path = record_with_a_branch("branched")
+    rows = read_recording(path)[1]
+    episode = load_recording(path)
+    assert len(episode) == 25
+    assert list(episode.actions) == [row.action for row in (*rows[:15], *rows[21:])]
+    play("--headless", "--player", path, "--seed", 4, "--record", "again")
+    assert hashes(Path("again.jsonl")) == [row.hash for row in (*rows[:15], *rows[21:])]
+
+
+def press_keys(monkeypatch: pytest.MonkeyPatch, keys: dict[int, int]) -> None:
+    """Put a key press into the queue when the window shows a picture of that number."""
+    real, count = Window.show, itertools.count()
+
+    def show(self: Window, frame: Frame) -> float:
+        if (scancode := keys.get(next(count))) is not None:
+            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, scancode=scancode, mod=0))
+        return real(self, frame)
+
+    monkeypatch.setattr(Window, "show", show)
+
+
+def test_f5_saves_and_load_goes_on_from_there(
+    play: Play,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WORLDMODEL_DATA", str(tmp_path / "data"))
+    press_keys(monkeypatch, {12: pygame.KSCAN_F5})
+    assert play("--frames", 30, "--fps", 0, "--seed", 3) == 0
+    (path,) = (tmp_path / "data" / "moments" / "drawn").iterdir()
+    assert f"saved {path}" in capsys.readouterr().out
+    index = load_moment(path).header.index
+    assert 12 <= index <= 14
+    for wanted in ([], [path]):
+        assert play("--load", *wanted, "--headless", "--frames", 5, "--record", "on") == 0
+    header, rows = read_recording(Path("on.jsonl"))
+    assert (header.first_frame, header.seed, len(rows)) == (index, 3, 6)
+
+
+def test_a_broken_session_is_offered_once_and_loaded(
+    play: Play,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WORLDMODEL_DATA", str(tmp_path / "data"))
+    real, count = Window.show, itertools.count()
+
+    def show(window: Window, frame: Frame) -> float:
+        if next(count) == 9:
+            raise RuntimeError("the screen broke")
+        return real(window, frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Window, "show", show)
+        with pytest.raises(RuntimeError, match="the screen broke"):
+            play("--fps", 0)
+    capsys.readouterr()
+    assert play("--frames", 2, "--fps", 0) == 0
+    assert "a session in drawn broke off 0 minutes ago, at frame" in capsys.readouterr().out
+    assert play("--load", "--frames", 2, "--fps", 0) == 0
+    assert "going on from frame" in capsys.readouterr().out
+    assert play("--frames", 2, "--fps", 0) == 0
+    assert "broke off" not in capsys.readouterr().out
+    (path,) = (tmp_path / "data" / "moments" / "drawn").glob("*")
+    assert not path.name.startswith("autosave")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--load"], "--load: nothing is saved yet, F5 saves"),
+        (["--load", "--world", "x"], "--load: nothing is saved of x yet"),
+        (["--load", "no.safetensors"], "no.safetensors: cannot be read: No such file"),
+        (["--load", "."], ".: cannot be read: not a file"),
+        (["--load", "text"], "text: a broken moment"),
+        (["--load", "x" * 5000], "cannot be read: File name too long"),
+    ],
+)
+def test_a_moment_that_cannot_be_loaded_is_one_sentence(
+    play: Play,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WORLDMODEL_DATA", str(tmp_path / "nothing"))
+    Path("text").write_text("no moment", encoding="utf-8")
+    assert play(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_recording_begun_in_the_middle_of_play_replays(
+    play: Play, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    press_keys(monkeypatch, {12: pygame.KSCAN_F6})
+    assert play("--frames", 30, "--fps", 0, "--seed", 3, "--player", "random") == 0
+    (path,) = Path("recordings").glob("*.jsonl")
+    header, rows = read_recording(path)
+    assert header.first_frame > 0
+    assert play("--replay", path, "--headless") == 0
+    assert f"{len(rows)} of {len(rows)} frames identical" in capsys.readouterr().out
+    path.with_suffix(".moment").rename("elsewhere.moment")
+    assert play("--replay", path, "--headless") == 2
+    assert "with what came before, is not beside it" in capsys.readouterr().err

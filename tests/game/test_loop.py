@@ -20,6 +20,7 @@ from worldmodel.game.loop import Game
 from worldmodel.game.meter import Meter
 from worldmodel.game.session import Session
 from worldmodel.game.window import Window
+from worldmodel.moments import load_moment
 from worldmodel.recording import read_recording
 
 
@@ -34,9 +35,7 @@ def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
 def game(window: Window, tmp_path: Path) -> Game:
     devices = Input(Controls())
     source = InLine(lambda: Session(DrawnWorld(), lambda _: devices.take()))
-    return Game(
-        source, window, devices, Camera(Place(tmp_path, "clip"), {}, lambda _: None), frames=3
-    )
+    return Game(source, window, devices, Camera(Place(tmp_path, "clip"), lambda _: None), frames=3)
 
 
 def press(scancode: int) -> None:
@@ -95,9 +94,10 @@ def test_a_recording_begun_in_the_middle_says_so_and_begins_without_action(
     play_on(game, 3)
     game.camera.close()
     header, rows = read_recording(tmp_path / "clip.jsonl")
-    assert header.first_frame == 4
-    assert [bool(row.action.buttons) for row in rows] == [False, True, True]
+    assert header.first_frame == 3, "what was seen when the key was pressed"
+    assert [bool(row.action.buttons) for row in rows] == [False, True, True, True]
     assert rows[0].time == 0.0
+    assert load_moment(tmp_path / "clip.moment").header.index == 3
 
 
 def test_play_goes_on_when_the_disk_is_full(game: Game, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from tests.worlds.wan_tiny import make_wan_world
 from worldmodel.action import IDLE, Action, Prompt
-from worldmodel.config import UserError
-from worldmodel.world import step
+from worldmodel.world import State, StateError, step
 from worldmodel.worlds.settings import Settings
 from worldmodel.worlds.wan import WanWorld
 
@@ -30,13 +29,13 @@ def test_a_session_goes_on_bit_for_bit_from_a_saved_state(world: WanWorld, frame
     world.reset(1, seed=3)
     for i in range(frames):
         step(world, Action(FORWARD.buttons, FORWARD.mouse, Prompt("a forest") if i == 2 else None))
-    saved = world.save_arrays()
+    saved = world.save_state()
     expected = [step(world, FORWARD) for _ in range(9)]
     world.reset(0, seed=9)
     step(world, IDLE)
-    world.load_arrays(saved)
+    world.load_state(saved)
     assert all(np.array_equal(step(world, FORWARD), frame) for frame in expected)
-    world.load_arrays(saved)  # a state can be gone on from again
+    world.load_state(saved)  # a state can be gone on from again
     assert all(np.array_equal(step(world, FORWARD), frame) for frame in expected)
 
 
@@ -44,10 +43,10 @@ def test_neighbouring_states_share_what_did_not_change(world: WanWorld) -> None:
     world.reset(0, seed=0)
     for _ in range(3 * world.actions.frames):
         step(world, IDLE)
-    before = world.save_arrays()
+    before = world.save_state().arrays
     for _ in range(world.actions.frames):
         step(world, IDLE)
-    after = world.save_arrays()
+    after = world.save_state().arrays
     slots = [name for name in before if name.startswith("cache.slot")]
     assert all(np.shares_memory(before[name], after[name]) for name in slots)
     assert len(after) > len(before)
@@ -57,11 +56,11 @@ def test_neighbouring_states_share_what_did_not_change(world: WanWorld) -> None:
 def test_a_broken_state_changes_nothing(world: WanWorld, name: str) -> None:
     world.reset(0, seed=0)
     step(world, IDLE)
-    session, saved = world.session, world.save_arrays()
-    for broken in ({}, {name: saved[name][:0]}, {name: np.full((2, 2), np.nan)}):
-        arrays = {k: v for k, v in saved.items() if k != name} | broken
-        with pytest.raises(UserError, match="broken or of another world"):
-            world.load_arrays(arrays)
+    session, saved = world.session, world.save_state()
+    for broken in ({}, {name: saved.arrays[name][:0]}, {name: np.full((2, 2), np.nan)}):
+        arrays = {k: v for k, v in saved.arrays.items() if k != name} | broken
+        with pytest.raises(StateError, match="broken or of another world"):
+            world.load_state(State(saved.identity, arrays))
         assert world.session is session
 
 
@@ -72,5 +71,8 @@ def test_a_state_of_another_world_is_refused(world: WanWorld, tmp_path: Path) ->
     other = WanWorld.load(wide, Settings(device="cpu", dtype="float32", threads=1))
     other.reset(0, seed=0)
     world.reset(0, seed=0)
-    with pytest.raises(UserError, match="broken or of another world"):
-        world.load_arrays(other.save_arrays())
+    with pytest.raises(StateError, match="it was made"):
+        world.load_state(other.save_state())
+    arrays = other.save_state().arrays
+    with pytest.raises(StateError, match="broken or of another world"):
+        world.load_state(State(world.save_state().identity, arrays))

@@ -12,16 +12,50 @@ Every engine draws the same noise for the same seed and computes the same functi
 of its dtype; bit for bit the frames are only those of the same engine on the same machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 
 from worldmodel.world import Frame
 
 
+class Cache(Protocol):
+    """What a session remembers: `KVCache`, or a `StaticCache`, which is one clean pass behind."""
+
+    @property
+    def time(self) -> int:
+        """Of the frame that comes next."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values; everything else that is saved is fp32."""
+
+    def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what `save` gives before the frame `time`."""
+
+    def save(self) -> dict[str, Tensor]:
+        """What is kept between two frames, on the CPU; what did not change is shared."""
+
+    def load(self, saved: Mapping[str, Tensor], time: int) -> None:
+        """Go on from what `save` gave before the frame `time`; shapes are the caller's matter."""
+
+    def holds_numbers(self) -> bool:
+        """Whether the keys and values that were kept last are finite."""
+
+
 class Playing(Protocol):
-    """Worlds being played side by side; b is 1 for a person at a keyboard."""
+    """Worlds being played side by side; b is 1 for a person at a keyboard.
+
+    Between two frames, all that changes is in these two (`engine.state` saves and loads it).
+    """
+
+    generators: list[Generator]  # of each session's noise
+
+    @property
+    def cache(self) -> Cache:
+        """What the worlds remember."""
 
     def prime(self, latents: Tensor, actions: Tensor) -> None:
         """Show the worlds their past: clean latents b f c h w and the actions b f (k+2) in it."""
@@ -57,3 +91,6 @@ class Engine(Protocol):
 
     def decode(self, latents: Tensor) -> Frame:
         """Latents b 1 c h w -> frames uint8 b h w 3."""
+
+    def broken_weight(self) -> str | None:
+        """The first weight that holds values that are not numbers, where weights can be read."""

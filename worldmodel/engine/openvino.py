@@ -132,6 +132,10 @@ class OpenVinoEngine:
         decoder.graph.run()
         return decoder.frames.numpy().copy()
 
+    def broken_weight(self) -> str | None:
+        """None: nobody can look into compiled graphs."""
+        return None
+
     def _frame_program(self, batch: int) -> FrameProgram:
         self._compile_for(batch)
         inputs = empty_inputs(self.config, self.sampler, batch, CACHED[self.dtype])

@@ -3,10 +3,6 @@
 A `Program` reads and writes tensors that never move. A `StaticRollout` fills them, runs it once a
 frame, and puts the keys and values that come out into their slot of the cache. A finished frame's
 clean pass is part of the next frame's run (`graphs`), so `remember` only sets it aside.
-
-Slots of the cache, each a frame: the sinks as the finished frame sees them, the sinks as the new
-one does (a query sees old sinks directly before its window, so for every frame they stand
-elsewhere), then a ring of the last frames.
 """
 
 import weakref
@@ -17,9 +13,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import ModelConfig, SamplerConfig
-from worldmodel.engine.graphs import HIDDEN, FrameInputs, FrameOutputs
-from worldmodel.model.context import pinned_time
-from worldmodel.model.rotary import space_angles, time_angles
+from worldmodel.engine.graphs import FrameInputs, FrameOutputs
+from worldmodel.engine.static_cache import StaticCache, put
 from worldmodel.rollout import round_to_grid
 from worldmodel.schedule import add_noise
 
@@ -39,102 +34,6 @@ class Program(Protocol):
         """Compute the outputs from the inputs."""
 
 
-class StaticCache:
-    """What a program's run sees of the past: slots, masks and angles, on the program's tensors.
-
-    `now` is the time of the finished frame, whose keys are not in any slot yet; -1 without one.
-    """
-
-    def __init__(self, config: ModelConfig, inputs: FrameInputs) -> None:
-        self.config, self.inputs, self.now = config, inputs, -1
-        self.device = inputs.k.device
-        self._space = space_angles(config)
-        tokens = config.sink_frames * config.tokens_per_frame
-        shape = (*inputs.k.shape[:3], tokens, config.head_width // 2)
-        self._sinks = torch.zeros(shape, dtype=torch.complex64, device=self.device)  # as they came
-        self._masks: dict[tuple[int, int], Tensor] = {}
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.now = -1
-        for tensor in self.inputs:
-            tensor.zero_()
-        self._open(1, 0)
-
-    def advance(self) -> None:
-        """The new frame is the finished one from now on: masks, angles and sinks move up."""
-        config, inputs = self.config, self.inputs
-        self.now += 1
-        p, sinks = config.tokens_per_frame, config.sink_frames * config.tokens_per_frame
-        for angles in (inputs.cos, inputs.sin):
-            angles[:p] = angles[p:]
-        inputs.k[..., :sinks, :] = inputs.k[..., sinks : 2 * sinks, :]
-        self._open(1, self.now + 1)
-
-    def keep(self, k: Tensor, v: Tensor) -> None:
-        """Put the finished frame's keys and values, l b n p e, into its slot."""
-        s, p, now = self.config.sink_frames, self.config.tokens_per_frame, self.now
-        if now < 0:
-            return
-        if now < s:
-            first, second = k.float().chunk(2, dim=-1)
-            self._sinks[..., now * p : (now + 1) * p, :] = torch.complex(first, second)
-            slots = [now, s + now]
-        else:
-            slots = [2 * s + (now - s) % self.config.context_frames]
-        for slot in slots:
-            here = slice(slot * p, (slot + 1) * p)
-            self.inputs.k[..., here, :] = k
-            self.inputs.v[..., here, :] = v
-
-    def _open(self, row: int, time: int) -> None:
-        """Angles of a frame at `time`, the sinks as it sees them, and the masks of both frames."""
-        config, inputs = self.config, self.inputs
-        s, p = config.sink_frames, config.tokens_per_frame
-        angles = time_angles(config, torch.tensor([time])) + self._space
-        here = slice(row * p, (row + 1) * p)
-        put(angles.cos(), inputs.cos[here])
-        put(angles.sin(), inputs.sin[here])
-        # Once the window is full, masks come round again with the ring.
-        ring = (min(self.now, s + config.context_frames), (self.now - s) % config.context_frames)
-        if ring not in self._masks:
-            self._masks[ring] = self._mask().to(self.device)
-        inputs.mask.copy_(self._masks[ring])
-        moved = [pinned_time(config, i, time) - i for i in range(s)]
-        if any(moved):
-            by = time_angles(config, torch.tensor(moved)).repeat_interleave(p, dim=0)
-            phase = torch.polar(torch.ones_like(by), by)
-            turned = self._sinks * put(phase, torch.empty_like(phase, device=self.device))
-            half = config.head_width // 2
-            target = inputs.k[..., row * s * p : (row + 1) * s * p, :]
-            target[..., :half], target[..., half:] = turned.real, turned.imag
-
-    def _mask(self) -> Tensor:
-        """Rows finished, new; columns as in `FrameInputs`: 2 u."""
-        s, w, now = self.config.sink_frames, self.config.context_frames, self.now
-        seen = torch.zeros(2, 2 * s + w + 2, dtype=torch.bool)
-        known = min(max(now, 0), s)  # sinks in their slots
-        seen[0, :known] = seen[1, s : s + known] = True
-        # The ring holds frames before `now`: slot i the last one whose time is `s + i` modulo w.
-        times = torch.arange(w) + s
-        times = times + (now - 1 - times).div(w, rounding_mode="floor") * w
-        in_ring = (times >= s) & (times < now)
-        for row, time in enumerate((now, now + 1)):
-            seen[row, 2 * s : 2 * s + w] = in_ring & (time - times < w)
-        seen[:, -2] = now >= 0
-        seen[0, -2] = seen[1, -1] = True  # itself; without a finished frame no one reads row 0
-        bias = torch.where(seen, 0.0, HIDDEN)
-        return bias.repeat_interleave(self.config.tokens_per_frame, dim=1)
-
-
-def put(source: Tensor, target: Tensor) -> Tensor:
-    """Copy without waiting for a GPU: from pinned memory, which torch keeps until it was read."""
-    if target.device.type == "cuda" and source.device.type == "cpu":
-        return target.copy_(source.pin_memory(), non_blocking=True)
-    return target.copy_(source)
-
-
 class StaticRollout:
     """Played worlds on a program: what `Rollout` is on plain torch."""
 
@@ -144,7 +43,6 @@ class StaticRollout:
         self.program, self.config, self.sampler = program, config, sampler
         self.cache = StaticCache(config, program.inputs)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._is_kept = True
         self._current: tuple[Tensor, Tensor] | None = None
 
     @torch.inference_mode()
@@ -178,7 +76,7 @@ class StaticRollout:
             inputs.finished.copy_(add_noise(latent, noise, level))
         put(action, inputs.actions[:, :1])
         self.cache.advance()
-        self._is_kept, self._current = False, None
+        self._current = None
 
     def _clean_pass(self) -> None:
         """Of a finished frame that no frame will follow by `denoise`."""
@@ -188,9 +86,7 @@ class StaticRollout:
     def _run(self, action: Tensor) -> None:
         put(action, self.program.inputs.actions[:, 1:])
         self.program.run()
-        if not self._is_kept:
-            self.cache.keep(self.program.outputs.k, self.program.outputs.v)
-            self._is_kept = True
+        self.cache.keep(self.program.outputs.k, self.program.outputs.v)
 
     def _noise(self) -> Tensor:
         shape = (1, 1, *self.config.latent_shape)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worldmodel.checkpoint import broken_weight
 from worldmodel.config import SamplerConfig
 from worldmodel.engine.graphs import (
     DecodeGraph,
@@ -49,6 +50,10 @@ class TorchModels:
         self.model = copy.deepcopy(model).to(device=device, dtype=DTYPES[dtype])
         self.autoencoder = copy.deepcopy(autoencoder).to(device=device, dtype=DTYPES[dtype])
         channels_last(self.autoencoder)
+
+    def broken_weight(self) -> str | None:
+        """The first weight that holds values that are not numbers."""
+        return broken_weight(self.model) or broken_weight(self.autoencoder)
 
 
 class TorchEngine(TorchModels):

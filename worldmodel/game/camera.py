@@ -4,21 +4,18 @@ A restart or another start ends one recording and begins the next. Finished ones
 the background, so that play never waits for them; `close` does.
 """
 
-import importlib.metadata
-import platform
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from worldmodel.action import IDLE
 from worldmodel.config import UserError
-from worldmodel.game.session import Session, Step
-from worldmodel.recording import ENDINGS, Header, Recorder, RecordingError, Row, free_name
+from worldmodel.files import plain
+from worldmodel.game.session import Session
+from worldmodel.game.step import Step
+from worldmodel.recording import ENDINGS, Header, Recorder, RecordingError, Row, begin_recording
+from worldmodel.versions import installed_versions
 
-VERSIONED = ("worldmodel", "torch", "numpy", "av")
 FOLDER = Path("recordings")
 
 
@@ -60,25 +57,18 @@ class Place:
             raise UserError(f"{where}: cannot be recorded there: {error.strerror}") from error
 
 
-def plain(name: str) -> str:
-    """A name that is one harmless file name on every system."""
-    return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:80]
-
-
 class Camera:
     """Records the steps that it is shown, while it rolls."""
 
-    def __init__(
-        self, place: Place, settings: Mapping[str, Any], say: Callable[[str], None]
-    ) -> None:
-        self.place, self.settings, self.say = place, dict(settings), say
+    def __init__(self, place: Place, say: Callable[[str], None]) -> None:
+        self.place, self.say = place, say
         self.is_rolling = False
         self.clips: list[Path] = []  # those that did not fail
         self.failure: UserError | None = None  # the last recording that was lost, and why
         self._recorder: Recorder | None = None
         self._finished: list[Recorder] = []
         self._began = 0.0
-        self._segment = 0
+        self._segment = self._first = 0
 
     def toggle(self) -> None:
         """Begin with the next step, or end with the last one."""
@@ -89,7 +79,7 @@ class Camera:
 
     def show(self, session: Session, step: Step, latency_ms: float | None) -> None:
         """Record a step if the camera rolls; when the disk refuses, say so and stop."""
-        if not self.is_rolling:
+        if not self.is_rolling or step.is_past:
             return
         try:
             self._record(session, step, latency_ms)
@@ -112,19 +102,33 @@ class Camera:
 
     def _record(self, session: Session, step: Step, latency_ms: float | None) -> None:
         is_first = self._recorder is None or step.segment != self._segment
+        if not is_first and step.back_to is not None and step.back_to < self._first:
+            is_first = True  # to before this recording: another one
         if is_first:
             self._cut()
-            self._recorder = Recorder(free_name(self.name(session)), self._header(session, step))
-            self._segment, self._began = step.segment, step.time
-            self.clips.append(self._recorder.path)
+            self._begin(session, step)
+            if not step.count:
+                return
         row = Row(
             index=step.index,
             time=step.time - self._began,
-            action=IDLE if is_first else step.action,
+            action=step.action,
             latency_ms=latency_ms,
+            back_to=None if is_first else step.back_to,
         )
         assert self._recorder is not None
         self._recorder.write(step.frame, row)
+
+    def _begin(self, session: Session, step: Step) -> None:
+        """A recording that begins with what the step found; in the middle of play, as a moment."""
+        past = step.past
+        moment = session.moment(past) if past.index else None
+        header = self._header(session, past.index)
+        self._recorder = begin_recording(self.name(session), header, moment)
+        self._segment, self._first = step.segment, past.index
+        self._began = step.time - (1 / session.world.frames_per_second if step.count else 0.0)
+        self.clips.append(self._recorder.path)
+        self._recorder.write(past.frame, Row(index=past.index, time=0.0))
 
     def _cut(self) -> None:
         if self._recorder:
@@ -144,33 +148,16 @@ class Camera:
         self._cut()
         self.say(str(error))
 
-    def _header(self, session: Session, step: Step) -> Header:
+    def _header(self, session: Session, first_frame: int) -> Header:
         world = session.world
         return Header(
-            settings=self._resolved(session.identity),
+            settings=session.settings,
             identity=session.identity,
             seed=session.seed,
-            start=step.start,
-            first_frame=step.index,
+            start=session.start,
+            first_frame=first_frame,
             frames_per_second=world.frames_per_second,
             frame_size=world.frame_size,
             buttons=world.actions.buttons,
             versions=installed_versions(),
         )
-
-    def _resolved(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings with what the world made of every `auto`."""
-        chosen = {key: identity[key] for key in self.settings.keys() & identity.keys() - {"world"}}
-        return {**self.settings, **chosen}
-
-
-def installed_versions() -> dict[str, str]:
-    """What the frames may depend on besides the world."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in VERSIONED}}
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return "not installed"

@@ -88,6 +88,9 @@ def make_parser() -> argparse.ArgumentParser:
         const="",
         help="record from the first frame (into recordings/); F6 does it later",
     )
+    add(
+        "--load", metavar="FILE", nargs="?", const="", help="go on from a saved moment (the newest)"
+    )
     add("--replay", metavar="FILE", type=Path, help="play a recording's .jsonl again and compare")
     add("--player", metavar="WHO", default="human", help="human, idle, random or a script (human)")
     add("--frames", metavar="N", type=frames, help="stop after N frames (no window: 300)")

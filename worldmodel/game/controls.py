@@ -34,19 +34,26 @@ class Command(enum.Enum):
     STEP = "one frame while paused"
     NEXT_START = "next start"
     PROMPT = "say something; Enter says it, Shift+Enter lets it change the past, Esc does not"
+    SAVE = "save this moment"
+    LOAD = "load the last saved moment"
+    REWIND = "hold: go back in time"
+    GO_ON = "go on from here"  # the key of REWIND is let go
 
 
 RUNTIME_KEYS = {
     "F1": Command.CONTROLS,
     "F2": Command.HUD,
     "F4": Command.RESTART,
+    "F5": Command.SAVE,
     "F6": Command.RECORD,
+    "F9": Command.LOAD,
     "F11": Command.FULLSCREEN,
     "F12": Command.SCREENSHOT,
     "KeyP": Command.PAUSE,
     "Period": Command.STEP,
     "Tab": Command.NEXT_START,
     "Enter": Command.PROMPT,  # in worlds with text
+    "Backspace": Command.REWIND,
 }
 
 TURN_KEYS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0)}

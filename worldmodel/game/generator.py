@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from worldmodel.game.controls import Command
-from worldmodel.game.session import Session, Step
+from worldmodel.game.session import Session
+from worldmodel.game.step import Step
 
 PATIENCE = 0.01  # seconds the window may wait for devices before it looks for a frame anyway
 

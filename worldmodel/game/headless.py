@@ -14,7 +14,8 @@ from tqdm import tqdm
 from worldmodel.game.camera import Camera
 from worldmodel.game.meter import Meter, Speed
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Session, Step
+from worldmodel.game.session import Session
+from worldmodel.game.step import Step
 from worldmodel.world import Split
 
 
@@ -59,7 +60,7 @@ def play_headless(
 def _keep(session: Session, step: Step, camera: Camera, replay: Replay | None) -> None:
     if step.notice:
         sys.stderr.write(f"{step.notice}\n")
-    spaced = replace(step, time=step.index / session.world.frames_per_second)
+    spaced = replace(step, time=step.count / session.world.frames_per_second)
     camera.show(session, spaced, None)
     if replay:
         replay.check(step)

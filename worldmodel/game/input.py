@@ -29,6 +29,7 @@ class Taken(NamedTuple):
 
     action: Action
     event_time: float | None  # time.perf_counter; None when nothing changed
+    back_to: int | None = None  # the frame that it comes after, if not the one before
 
 
 class Input:
@@ -45,6 +46,7 @@ class Input:
         self._tapped: set[str] = set()  # pressed since the last take
         self._travel = (0.0, 0.0)  # pixels
         self._event_time: float | None = None
+        self._rewinds = False  # while the key is held
         self._lock = threading.Lock()
 
     def learn(self, spec: ActionSpec) -> None:
@@ -62,7 +64,7 @@ class Input:
                 case pygame.KEYDOWN:
                     return self._key_down(KEYS.get(event.scancode, ""), event)
                 case pygame.KEYUP:
-                    self._release(KEYS.get(event.scancode, ""), event)
+                    return self._key_up(KEYS.get(event.scancode, ""), event)
                 case pygame.MOUSEBUTTONDOWN if event.button in MOUSE_BUTTONS:
                     if self.captured:
                         self._press(MOUSE_BUTTONS[event.button], event)
@@ -74,6 +76,7 @@ class Input:
                     self._stamp(event)
                 case pygame.WINDOWFOCUSLOST:
                     self._let_go()
+                    return self._stop_rewinding()
                 case pygame.QUIT:
                     self.quit = True
         return None
@@ -104,7 +107,9 @@ class Input:
         if key == "Escape":
             self._let_go()
         elif key in self.keys.commands:
-            return None if event.mod & pygame.KMOD_ALT else self.keys.commands[key]
+            command = None if event.mod & pygame.KMOD_ALT else self.keys.commands[key]
+            self._rewinds = self._rewinds or command is Command.REWIND
+            return command
         else:
             self._press(key, event)
         return None
@@ -124,6 +129,16 @@ class Input:
                     self._prompt = Prompt(text, renew=bool(event.mod & pygame.KMOD_SHIFT))
                     self._stamp(event)
                 self.line = None
+
+    def _key_up(self, key: str, event: pygame.event.Event) -> Command | None:
+        if self.keys.commands.get(key) is Command.REWIND:
+            return self._stop_rewinding()
+        self._release(key, event)
+        return None
+
+    def _stop_rewinding(self) -> Command | None:
+        was, self._rewinds = self._rewinds, False
+        return Command.GO_ON if was else None
 
     def _press(self, key: str, event: pygame.event.Event) -> None:
         if key in self.keys.buttons or key in self.keys.turns:

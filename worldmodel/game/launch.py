@@ -3,9 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
@@ -15,10 +16,13 @@ from worldmodel.game.controls import Controls, describe, load_controls
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input, Taken
+from worldmodel.game.keeper import Keeper
 from worldmodel.game.loop import Game
+from worldmodel.game.moments import choose_moment, offer_broken_sessions
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Session, Take
+from worldmodel.game.session import Keeping, Session, Take
 from worldmodel.game.window import NoDisplayError, Window, announce
+from worldmodel.moments import Moment
 from worldmodel.players import (
     Player,
     RandomPlayer,
@@ -55,6 +59,7 @@ class Launch:
     def __init__(self, options: argparse.Namespace, open_world: OpenWorld) -> None:
         self.options, self._open_world = options, open_world
         self.replay = Replay.read(options.replay) if options.replay else None
+        self.moment = self._read_moment()
         self.controls = load_controls(options.controls) if options.controls else Controls()
         self.script = self._read_script()
         self.timeline = load_timeline(options.prompts) if options.prompts else ()
@@ -66,22 +71,26 @@ class Launch:
         options, devices = self.options, Input(self.controls)
         rolls = options.record is not None
         camera = self._camera(lambda text: _tell(window, text), rolls=rolls)
+        keeper = Keeper() if self.is_human else None
         window.overlay.shows_numbers = not options.no_hud
         game = Game(
-            self._source(devices),
+            self._source(devices, keeper),
             window,
             devices,
             camera,
             is_human=self.is_human,
             replay=self.replay,
+            keeper=keeper,
             frames=self._frames(),
             scale=options.scale,
         )
         try:
             window.show_loading()
             game.play()
-        finally:
-            self._close(camera)
+        except BaseException:
+            self._end(keeper, game.source.session, camera)
+            raise
+        self._end(keeper, None, camera)
         speed = game.whole.speed()
         if speed.frames_per_second:
             p50, p95 = speed.latency_p50_ms, speed.latency_p95_ms
@@ -112,14 +121,14 @@ class Launch:
         """Who plays where there is no window for a person."""
         return f"the {'random' if self.is_human else self.options.player} player"
 
-    def _source(self, devices: Input) -> FrameSource:
+    def _source(self, devices: Input, keeper: Keeper | None) -> FrameSource:
         def player_for(world: World) -> Callable[[int], Taken]:
             if not self.is_human:
                 return self._script_player(world)
             return lambda _: devices.take()
 
         def open_session() -> Session:
-            session = self._open_session(player_for, rate=self.options.fps)
+            session = self._open_session(player_for, rate=self.options.fps, keeper=keeper)
             if self.is_human:
                 for keys, meaning in describe(session.world.actions, self.controls):
                     say(f"  {keys:16} {meaning}")
@@ -128,7 +137,10 @@ class Launch:
         return InLine(open_session) if self.options.sync else Generator(open_session, announce)
 
     def _open_session(
-        self, player_for: Callable[[World], Callable[[int], Taken]], rate: float | None
+        self,
+        player_for: Callable[[World], Callable[[int], Taken]],
+        rate: float | None,
+        keeper: Keeper | None = None,
     ) -> Session:
         """Load the world; `rate` None is the world's own."""
         world = self._open_world(self.choice)
@@ -138,8 +150,15 @@ class Launch:
         rate = world.frames_per_second if rate is None else rate
         if not world.actions.prompts and (self.choice.prompt is not None or self.timeline):
             raise UserError(f"--prompt, --prompts: {world.name} takes no words")
-        take = self._with_timeline(player_for(world), world.frames_per_second)
-        session = Session(world, take, start=start, seed=seed, rate=rate)
+        session = Session(
+            world,
+            self._with_timeline(player_for(world), world.frames_per_second),
+            start=start,
+            seed=seed,
+            rate=rate,
+            keeping=Keeping(settings=asdict(self.choice), keeper=keeper),
+            moment=self.moment,
+        )
         _introduce(session)
         if self.replay and (difference := self.replay.compare_settings(session.identity)):
             say(difference)
@@ -156,6 +175,8 @@ class Launch:
         return both if self.timeline else take
 
     def _script_player(self, world: World) -> Callable[[int], Taken]:
+        if self.replay:
+            return self.replay.take
         player: Player = ScriptedPlayer(self.script or ())
         if self.script is None and self.options.player != "idle":
             player = RandomPlayer(world.actions, self.options.seed)
@@ -163,7 +184,7 @@ class Launch:
 
     def _read_script(self) -> list[Action] | None:
         if self.replay:
-            return [row.action for row in self.replay.rows[1:]]
+            return None
         who = self.options.player
         if who in ("human", "idle", "random"):
             return None
@@ -188,7 +209,15 @@ class Launch:
             start=start,
             prompt=options.prompt,
         )
-        return _fill(asked, self.replay) if self.replay else asked
+        if self.replay:
+            where = f"{self.replay.path}: settings"
+            return _fill(asked, self.replay.header.settings, where)
+        if self.moment:
+            settings = dict(self.moment.header.settings)
+            if not _is_file(str(settings.get("start"))):
+                settings.pop("start", None)  # an image that has gone; the moment does not need it
+            return _fill(asked, settings, "the moment's settings")
+        return asked
 
     @property
     def _start_number(self) -> int | None:
@@ -207,14 +236,39 @@ class Launch:
     def _frames(self) -> int | None:
         if self.options.frames is not None:
             return int(self.options.frames)
+        if self.replay:
+            return len(self.replay.rows) - 1
         return None if self.script is None else len(self.script)
 
     def _camera(self, tell: Callable[[str], None], *, rolls: bool) -> Camera:
         if rolls:
             self.place.check_writable()
-        camera = Camera(self.place, asdict(self.choice), tell)
+        camera = Camera(self.place, tell)
         camera.is_rolling = rolls
         return camera
+
+    def _read_moment(self) -> Moment | None:
+        """The moment to begin with; where none was asked for, a broken session is offered."""
+        options = self.options
+        if options.load is None:
+            if self.replay:
+                return self.replay.moment
+            if self.is_human:
+                offer_broken_sessions(say)
+            return None
+        if options.replay:
+            raise UserError("--load and --replay: one of them; a replay begins at its own start")
+        return choose_moment(options.load, options.world, say)
+
+    def _end(self, keeper: Keeper | None, broken: Session | None, camera: Camera) -> None:
+        """Everything gets to disk; of a broken session also the last good moment."""
+        try:
+            if keeper:
+                keeper.close(broken.moment() if broken and broken.segment else None)
+                for text in keeper.notices():
+                    say(text)
+        finally:
+            self._close(camera)
 
     def _close(self, camera: Camera) -> None:
         camera.close()
@@ -246,11 +300,11 @@ def _tell(window: Window, text: str) -> None:
     say(text)
 
 
-def _fill(asked: Choice, replay: Replay) -> Choice:
-    """What was not asked for is as in the recording."""
+def _fill(asked: Choice, settings: Mapping[str, Any], where: str) -> Choice:
+    """What was not asked for is as it was then."""
     default, known = asdict(Choice()), asdict(asked)
-    table = {key: value for key, value in replay.header.settings.items() if key in known}
-    recorded = asdict(build_config(Choice, table, f"{replay.path}: settings"))
+    table = {key: value for key, value in settings.items() if key in known}
+    recorded = asdict(build_config(Choice, table, where))
     return replace(asked, **{k: v for k, v in recorded.items() if known[k] == default[k]})
 
 

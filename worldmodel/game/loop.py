@@ -9,13 +9,25 @@ from worldmodel.game.camera import Camera
 from worldmodel.game.controls import Command, describe
 from worldmodel.game.generator import FrameSource
 from worldmodel.game.input import Input
+from worldmodel.game.keeper import Keeper
 from worldmodel.game.meter import Meter
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Session, Step
+from worldmodel.game.session import Session
+from worldmodel.game.step import Step
 from worldmodel.game.window import Window
 
 NUMBERS_SECONDS = 0.25  # how often the numbers on the screen change
-WORLD_COMMANDS = (Command.RESTART, Command.NEXT_START, Command.PAUSE, Command.STEP)
+WORLD_COMMANDS = (
+    Command.RESTART,
+    Command.NEXT_START,
+    Command.PAUSE,
+    Command.STEP,
+    Command.REWIND,
+    Command.GO_ON,
+    Command.SAVE,
+    Command.LOAD,
+)
+FREE = (Command.PAUSE, Command.STEP, Command.SAVE, Command.GO_ON)  # what does not change a replay
 
 
 @dataclass(slots=True)
@@ -28,6 +40,7 @@ class Game:
     camera: Camera
     is_human: bool = True  # else the mouse stays with the desktop
     replay: Replay | None = None
+    keeper: Keeper | None = None  # of the player's moments
     frames: int | None = None  # play ends after this many
     scale: int | None = None
     meter: Meter = field(default_factory=Meter)
@@ -44,6 +57,7 @@ class Game:
                 self.window.capture(captured=self.devices.captured and self.is_human)
                 if step := source.poll():
                     self.show(step)
+                self._pass_on_notices()
                 self.window.overlay.is_paused = self.is_paused()
                 self.window.overlay.is_recording = self.camera.is_rolling
                 self.window.overlay.line = self.devices.line
@@ -54,8 +68,12 @@ class Game:
         session = self._session()
         if self._shown == 0:
             self._introduce(session)
-        if step.index == 0:
-            self.window.note(session.world.starts[step.start])
+        if step.is_past:
+            self._show_past(session, step)
+            return
+        if step.count == 0:
+            start = session.world.starts[step.start]
+            self.window.note(f"{start}, frame {step.index}" if step.index else start)
             self._interrupt()
         if step.notice:
             self.window.note(step.notice, seconds=8.0)
@@ -102,13 +120,26 @@ class Game:
             self.devices.begin_line()
 
     def _command_world(self, command: Command) -> None:
-        if self.replay and command in (Command.RESTART, Command.NEXT_START):
+        if self.replay and command not in FREE:
             self.window.note("a replay is played from its beginning to its end")
             return
-        if command is Command.PAUSE or (command is Command.STEP and self.is_paused()):
+        rests = command in (Command.PAUSE, Command.GO_ON)
+        if rests or (command is Command.STEP and self.is_paused()):
             self.devices.discard()
-        self._interrupt()
+        if command is not Command.SAVE:
+            self._interrupt()
         self.source.send(command)
+
+    def _show_past(self, session: Session, step: Step) -> None:
+        """A frame on the way back: seen, but neither recorded nor measured."""
+        frames = session.index - step.index
+        self.window.note(f"{frames / session.world.frames_per_second:.1f} s back", seconds=0.5)
+        self.window.overlay.action = step.action
+        self.window.show(step.frame)
+
+    def _pass_on_notices(self) -> None:
+        for text in self.keeper.notices() if self.keeper else ():
+            self.camera.say(text)
 
     def _interrupt(self) -> None:
         self.meter.interrupt()

@@ -65,7 +65,7 @@ def rehearse(
         return Session(world, lambda _: devices.take(), seed=0, rate=rate)
 
     with tempfile.TemporaryDirectory() as folder:
-        camera = Camera(Place(Path(folder)), {}, lambda _: None)
+        camera = Camera(Place(Path(folder)), lambda _: None)
         camera.is_rolling = records
         window.overlay.shows_numbers = True
         source = Generator(open_session, announce)

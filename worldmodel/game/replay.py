@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel.game.camera import installed_versions
-from worldmodel.game.session import Step
+from worldmodel.action import IDLE
+from worldmodel.game.input import Taken
+from worldmodel.game.step import Step
+from worldmodel.moments import Moment, load_moment
 from worldmodel.recording import Header, RecordingError, Row, hash_frame, read_recording
+from worldmodel.versions import installed_versions
 
 FRAME_MAKERS = ("worldmodel", "torch")  # versions that can change a frame
 
@@ -20,8 +23,10 @@ class Replay:
     path: Path
     header: Header
     rows: list[Row]
+    moment: Moment | None = None  # where it begins, if not at a start
     same: int = 0
-    first_different: int | None = None
+    first_different: int | None = None  # counted in rows
+    played: int = 0  # rows whose action was taken
     differences: list[str] = field(default_factory=list)  # of the settings, here and there
 
     @classmethod
@@ -34,13 +39,7 @@ class Replay:
         header, rows = read_recording(path)
         if not rows:
             raise RecordingError(f"{path}: the recording holds no frames")
-        if header.first_frame:
-            raise RecordingError(
-                f"{path}: this recording was begun in the middle of play, at frame "
-                f"{header.first_frame}, so what came before is not in it; it can be watched and "
-                "trained on, not replayed"
-            )
-        return cls(path, header, rows)
+        return cls(path, header, rows, _first_moment(path, header))
 
     def compare_settings(self, identity: Mapping[str, Any]) -> str:
         """What differs between the world here and the one recorded, as a sentence or nothing."""
@@ -56,14 +55,26 @@ class Replay:
             return ""
         return f"frames may differ, because settings do: {', '.join(self.differences)}"
 
+    def take(self, index: int) -> Taken:
+        """What was done to make the next frame, row by row; past the end the player stands still.
+
+        A row that goes back takes the session with it: both branches are played again.
+        """
+        del index
+        self.played += 1
+        if self.played >= len(self.rows):
+            return Taken(IDLE, None)
+        row = self.rows[self.played]
+        return Taken(row.action, None, row.back_to)
+
     def check(self, step: Step) -> None:
         """Compare one frame with its row."""
-        if step.index >= len(self.rows):
+        if step.is_past or step.count >= len(self.rows):
             return
-        if hash_frame(step.frame) == self.rows[step.index].hash:
+        if hash_frame(step.frame) == self.rows[step.count].hash:
             self.same += 1
         elif self.first_different is None:
-            self.first_different = step.index
+            self.first_different = step.count
 
     def verdict(self) -> str:
         """One sentence for the person."""
@@ -78,6 +89,25 @@ class Replay:
         settings = ", ".join(self.differences) or "none, so the world is not deterministic here"
         why = "" if self.first_different is None else f"; settings that differ: {settings}"
         return f"{self.same} of {total} frames identical; {where}{why}"
+
+
+def _first_moment(path: Path, header: Header) -> Moment | None:
+    if not header.first_frame:
+        return None
+    beside = path.with_suffix(".moment")
+    if not beside.is_file():
+        raise RecordingError(
+            f"{path}: this recording was begun in the middle of play, at frame "
+            f"{header.first_frame}, and {beside.name}, with what came before, is not beside it; "
+            "it can be watched and trained on, not replayed"
+        )
+    moment = load_moment(beside)
+    if moment.header.index != header.first_frame:
+        raise RecordingError(
+            f"{beside}: it is of frame {moment.header.index}, the recording begins at frame "
+            f"{header.first_frame}: the two do not belong together"
+        )
+    return moment
 
 
 def _relevant(versions: Mapping[str, str]) -> dict[str, str]:

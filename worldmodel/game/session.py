@@ -6,67 +6,109 @@
     session.remember()                  # after the frame was handed over, never before
 
 The player's action is read at the last moment before the frame is made, so waiting for the next
-frame's time comes first.
+frame's time comes first. Where the session has been is in its `Timeline`; with a `Keeper` its
+moments get to disk, and a fault of the world costs a frame instead of the session.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from worldmodel.action import IDLE, Action
+from worldmodel.action import IDLE
+from worldmodel.config import UserError
+from worldmodel.game.clock import PlayClock
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
-from worldmodel.world import Frame, Split, Tells, World
+from worldmodel.game.keeper import Keeper
+from worldmodel.game.step import Step
+from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
+from worldmodel.history import History
+from worldmodel.moments import Moment, MomentHeader
+from worldmodel.versions import installed_versions
+from worldmodel.world import Frame, StateError, Tells, World
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
+FASTEST_REWIND = 4  # frames back at a time
+
+
+class LostWorldError(UserError):
+    """The world broke and does not come back."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One frame, the action that led to it and when that happened."""
+class Keeping:
+    """What a session keeps of itself, and where."""
 
-    segment: int  # counts beginnings: restarts and changes of start
-    start: int
-    index: int  # 0 is the start frame, which no action led to
-    action: Action  # the part that the world understood
-    frame: Frame
-    event_time: float | None  # oldest input event in the action; time.perf_counter
-    sampled_time: float  # when the action was taken
-    ready_time: float  # when the frame was made
-    time: float  # seconds of play since the start frame, pauses left out
-    split: Split  # clean is that of the frame before
-    notice: str = ""  # what the world tells the player
+    settings: Mapping[str, Any] = field(default_factory=dict)  # which world, how it is run
+    keeper: Keeper | None = None  # None: nothing gets to disk, and a fault ends the session
+    megabytes: float = MEGABYTES  # of memory for going back
 
 
 class Session:
     """Owns a world while it is played; one thread at a time."""
 
     def __init__(
-        self, world: World, take: Take, *, start: int = 0, seed: int = 0, rate: float = 0.0
+        self,
+        world: World,
+        take: Take,
+        *,
+        start: int = 0,
+        seed: int = 0,
+        rate: float = 0.0,
+        keeping: Keeping | None = None,
+        moment: Moment | None = None,
     ) -> None:
+        keeping = keeping or Keeping()
         self.world, self.take, self.start, self.seed = world, take, start, seed
+        self.keeper = keeping.keeper
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
+        self.settings = resolved(keeping.settings, self.identity)
         self.running_on = world.running_on
         self.paused = False
         self.segment = self.index = 0
         self.is_remembered = True
-        self._period = 1 / rate if rate else 0.0  # rate 0: as fast as the world goes
-        self._began = self._due = self._time = self._clean_ms = 0.0
+        self.timeline = Timeline(world, keeping.megabytes)
+        self._clock = PlayClock(rate)
+        self._moment = moment  # to begin with
+        self._newest: Step | None = None
+        self._clean_ms = 0.0
+        self._count = self._faults = 0
+        self._back_to: int | None = None  # where play went back to since the last frame
+        self._cursor: int | None = None  # the frame that is seen while going back
+        self._back_frames = 0  # seen since going back began
 
     def begin(self) -> Step:
-        """Show the start again from its first frame."""
+        """Show the start again from its first frame; the first time, a moment if there is one."""
+        moment, self._moment = self._moment, None
+        if moment:
+            return self.load(moment)
         sampled = time.perf_counter()
         frame = self.world.reset(self.start, self.seed)
-        now = time.perf_counter()
-        self.segment, self.index, self.is_remembered = self.segment + 1, 0, True
-        self._began, self._due, self._clean_ms = now, now + self._period, 0.0
-        return self._step(Taken(IDLE, None), frame, sampled, now)
+        first = first_past(0, IDLE, frame, self.world.save_state())
+        return self._begin_with(first, History(), sampled)
+
+    def load(self, moment: Moment) -> Step:
+        """Go on from a saved moment; after a `UserError` all is as it was."""
+        sampled, header = time.perf_counter(), moment.header
+        if moment.frame.shape[:2] != self.world.frame_size:
+            raise StateError(
+                f"its picture is {list(moment.frame.shape[:2])}, those of {self.world.name} are "
+                f"{list(self.world.frame_size)}"
+            )
+        self.world.load_state(moment.state)
+        self.seed = header.seed
+        self.start = header.start if header.start < len(self.world.starts) else 0
+        first = first_past(header.index, IDLE, moment.frame, moment.state)
+        history = moment.history.copy(header.index)
+        return self._begin_with(first, history, sampled)
 
     def turn(self, command: Command | None) -> Step | None:
         """Obey a command, or make the next frame when there is none."""
         match command:
             case None:
-                return self._advance()
+                return self._advance() if self._cursor is None else self._step_back()
             case Command.RESTART:
                 return self.begin()
             case Command.NEXT_START:
@@ -74,37 +116,147 @@ class Session:
                 return self.begin()
             case Command.PAUSE:
                 self.paused = not self.paused
-                self._go_on()
+                self._clock.go_on()
             case Command.STEP if self.paused:
-                self._go_on()
-                return replace(self._advance(), event_time=None)
+                self._let_go()
+                step = self._advance()
+                return replace(step, event_time=None) if step else None
+            case Command.REWIND:
+                self._cursor, self._back_frames = self.index, 0
+                self._clock.go_on()
+            case Command.GO_ON:
+                self._let_go()
+            case Command.SAVE | Command.LOAD if self.keeper:
+                self._let_go()
+                if command is Command.LOAD:
+                    return self._load_newest(self.keeper)
+                self.keeper.save(self.moment())
             case _:
                 pass
         return None
 
     def remember(self) -> None:
         """Make the frame of the last turn part of the past."""
-        if not self.is_remembered:
+        if self.is_remembered:
+            return
+        assert self._newest is not None
+        self.is_remembered = True
+        try:
             self.world.remember()
-            self._clean_ms, self.is_remembered = self.world.split.clean, True
+            self.timeline.add(self._newest.action, self._newest.frame)
+        except Exception as error:  # noqa: BLE001  # told to the player, who goes on before it
+            self._fall_back(self.index, error)
+            return
+        self._clean_ms, self._faults = self.world.split.clean, 0
+        if self.keeper and self.keeper.autosave_is_due():
+            self.keeper.autosave(self.moment())
+
+    def moment(self, past: Past | None = None) -> Moment:
+        """The newest frame that the world remembers, as it can be kept.
+
+        Another frame, from any thread, without the actions that led to it.
+        """
+        if past:
+            history = History(past.index)
+        else:
+            past = self.timeline.newest
+            history = self.timeline.history.copy(past.index)
+        header = MomentHeader(
+            settings=self.settings,
+            identity=self.identity,
+            world=self.world.name,
+            caption=self.world.starts[self.start],
+            seed=self.seed,
+            start=self.start,
+            index=past.index,
+            seconds=past.index / self.world.frames_per_second,
+            saved_at=time.time(),
+            sets=tuple(tuple(sorted(buttons)) for buttons in history.sets),
+            versions=installed_versions(),
+        )
+        return Moment(header=header, state=past.state, frame=past.frame, history=history)
 
     def seconds_to_wait(self) -> float | None:
         """Until the next frame should be made; None while only a command can go on."""
-        return None if self.paused else max(0.0, self._due - time.perf_counter())
+        is_resting = self.paused and self._cursor is None
+        return None if is_resting else self._clock.seconds_to_wait()
 
-    def _advance(self) -> Step:
-        sampled = time.perf_counter()
-        self._due = (
-            max(self._due, sampled - self._period) + self._period
-        )  # makes up for one frame at most
+    def _begin_with(self, first: Past, history: History, sampled: float) -> Step:
+        self.timeline.begin(first, history)
+        self.segment, self.index, self.is_remembered = self.segment + 1, first.index, True
+        self._clean_ms, self._count, self._faults = 0.0, 0, 0
+        self._back_to = self._cursor = None
+        ready = self._clock.begin()
+        return self._step(Taken(IDLE, None), first.frame, sampled, ready)
+
+    def _advance(self) -> Step | None:
+        sampled = self._clock.tick()
         taken = self.take(self.index + 1)
+        if taken.back_to is not None:
+            self._go_to(taken.back_to)
         taken = taken._replace(action=self.world.actions.known(taken.action))
-        frame = self.world.generate(taken.action)
-        self.index, self.is_remembered = self.index + 1, False
-        return self._step(taken, frame, sampled, time.perf_counter())
+        try:
+            frame = self.world.generate(taken.action)
+        except Exception as error:  # noqa: BLE001  # told to the player, who goes on before it
+            self._fall_back(self.index + 1, error)
+            return None
+        self.index, self.is_remembered, self._count = self.index + 1, False, self._count + 1
+        step = self._step(taken, frame, sampled, self._clock.ready())
+        self._newest, self._back_to = replace(step, back_to=self._back_to), None
+        return self._newest
+
+    def _step_back(self) -> Step | None:
+        """The frame before the one that is seen, faster the longer it goes on."""
+        assert self._cursor is not None
+        sampled = self._clock.tick(1 / self.world.frames_per_second)
+        self._back_frames += 1
+        seconds = self._back_frames / self.world.frames_per_second
+        cursor = max(self.timeline.oldest, self._cursor - min(FASTEST_REWIND, 1 + int(seconds)))
+        if cursor == self._cursor:
+            return None
+        self._cursor, past = cursor, self.timeline.at(cursor)
+        step = self._step(Taken(past.action, None), past.frame, sampled, time.perf_counter())
+        return replace(step, index=cursor, is_past=True)
+
+    def _let_go(self) -> None:
+        """Play goes on from the frame that is seen."""
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None and cursor < self.index:
+            self._go_to(cursor)
+        self._clock.go_on()
+
+    def _go_to(self, index: int) -> None:
+        self.timeline.go_to(index)
+        self.index = self._back_to = index
+
+    def _load_newest(self, keeper: Keeper) -> Step | None:
+        try:
+            return self.load(keeper.newest(self.world.name))
+        except UserError as error:
+            keeper.tell(f"not loaded: {error}")
+            return None
+
+    def _fall_back(self, index: int, error: Exception) -> None:
+        """The world broke while it made frame `index`: once it tries again, then it rests."""
+        if self.keeper is None or isinstance(error, UserError):
+            raise error
+        told = f"frame {index}: {type(error).__name__}: {str(error)[:300]}"
+        good, self._faults = self.timeline.newest.index, self._faults + 1
+        try:
+            self.timeline.go_to(good)
+        except Exception as again:  # noqa: BLE001  # a device that is gone
+            raise LostWorldError(
+                f"{told}; the world does not come back ({type(again).__name__}), so play ended "
+                f"at frame {good}, which is kept: --load goes on from there"
+            ) from error
+        if good < self.index:
+            self.index = self._back_to = good
+        self.paused = self.paused or self._faults > 1
+        what = "it rests there, P goes on" if self.paused else "it goes on from there"
+        self._clock.go_on()
+        self.keeper.tell(f"{told}; back at frame {good}, {what}")
 
     def _step(self, taken: Taken, frame: Frame, sampled: float, ready: float) -> Step:
-        self._time = ready - self._began
         return Step(
             segment=self.segment,
             start=self.start,
@@ -114,12 +266,15 @@ class Session:
             event_time=taken.event_time,
             sampled_time=sampled,
             ready_time=ready,
-            time=self._time,
+            time=self._clock.played,
             split=replace(self.world.split, clean=self._clean_ms),
+            count=self._count,
+            past=self.timeline.newest,
             notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
         )
 
-    def _go_on(self) -> None:
-        """Time begins to count again where it stopped."""
-        now = time.perf_counter()
-        self._began, self._due = now - self._time, now
+
+def resolved(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with what the world made of every `auto`."""
+    chosen = {key: identity[key] for key in settings.keys() & identity.keys() - {"world"}}
+    return {**settings, **chosen}

@@ -12,6 +12,7 @@ no query meets an age that training has not shown.
 Letters: l layers, b batch, n heads, t u tokens, e head width, f g frames, p tokens a frame.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -131,8 +132,8 @@ class KVCache:
         device: Device = "cpu",
     ) -> None:
         self.config, self.device = config, device
-        slots = config.sink_frames + config.context_frames
-        tokens = slots * config.tokens_per_frame
+        self.slots = config.sink_frames + config.context_frames
+        tokens = self.slots * config.tokens_per_frame
         shape = (config.layers, batch, config.heads, tokens, config.head_width)
         self.k = torch.zeros(shape, dtype=dtype, device=device)  # l b n (s p) e
         self.v = torch.zeros_like(self.k)
@@ -140,19 +141,20 @@ class KVCache:
         self.sink_k = self.k[..., :sink_tokens, :].clone()  # as they came, never moved
         self.now = 0
         self.turns = turns(config, torch.tensor([0]), device)
-        self._last = torch.zeros(batch, 1, *config.latent_shape, device=device)
-        self._current = self._last
+        self.last = torch.zeros(batch, 1, *config.latent_shape, device=device)
+        self._current = self.last
+        self._copies: dict[str, Tensor] = {}  # of slots, as `save` handed them out
+        self._written: set[int] = set()  # slots kept since then
 
     @property
     def slot(self) -> int:
         """Where the current frame is kept."""
-        sinks, ring = self.config.sink_frames, self.config.context_frames
-        return self.now if self.now < sinks else sinks + (self.now - sinks) % ring
+        return self._slot_of(self.now)
 
     def previous(self, latents: Tensor) -> Tensor:
         """The frame that was kept last."""
         self._current = latents
-        return self._last
+        return self.last
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep the current frame in its slot and attend to everything kept."""
@@ -160,7 +162,7 @@ class KVCache:
         here = slice(self.slot * p, (self.slot + 1) * p)
         self.k[layer, :, :, here] = k
         self.v[layer, :, :, here] = v
-        valid = min(self.now + 1, self.config.sink_frames + self.config.context_frames) * p
+        valid = min(self.now + 1, self.slots) * p
         return F.scaled_dot_product_attention(
             q, self.k[layer, :, :, :valid], self.v[layer, :, :, :valid]
         )
@@ -171,12 +173,87 @@ class KVCache:
         if self.now < config.sink_frames:
             here = slice(self.now * p, (self.now + 1) * p)
             self.sink_k[..., here, :] = self.k[..., here, :]
-        self._last = self._current
-        self.now += 1
-        self.turns = turns(config, torch.tensor([self.now]), self.device)
-        if config.sink_frames and pinned_time(config, 0, self.now) > 0:
-            tokens = config.sink_frames * p
-            self.k[..., :tokens, :] = _pin_sinks(config, self.sink_k, self.now)
+        self._written.add(self.slot)
+        self.last = self._current
+        self._move_to(self.now + 1)
+
+    def save(self) -> dict[str, Tensor]:
+        """What is kept, by name, between two frames: `slot.3` 2 l b n p e for each slot, `last`.
+
+        Copies on the CPU that nobody writes to again. A slot that two calls found unchanged is the
+        very same tensor in both answers: a second of play costs a second's slots, not copies of
+        the whole cache.
+        """
+        for slot in self._written:
+            self._copies[slot_name(slot)] = self._copy(slot)
+        self._written.clear()
+        return {**self._copies, "last": self.last.to("cpu", copy=True)}
+
+    @property
+    def time(self) -> int:
+        """Of the frame that comes next."""
+        return self.now
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.k.dtype
+
+    def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what `save` gives before frame `time`."""
+        latent = (self.k.shape[1], 1, *self.config.latent_shape)
+        return {**slot_shapes(self.config, self.k.shape[1], time), "last": latent}
+
+    def load(self, saved: Mapping[str, Tensor], time: int) -> None:
+        """Go on from what `save` gave before frame `time`; shapes and dtypes are the caller's."""
+        config, p = self.config, self.config.tokens_per_frame
+        kept = {slot: saved[slot_name(slot)] for slot in range(min(time, self.slots))}
+        for slot, (k, v) in kept.items():
+            here = slice(slot * p, (slot + 1) * p)
+            self.k[..., here, :], self.v[..., here, :] = k, v
+            if slot < config.sink_frames:
+                self.sink_k[..., here, :] = k
+        self._copies, self._written = {slot_name(s): pair for s, pair in kept.items()}, set()
+        self.last = self._current = saved["last"].to(self.device)
+        self._move_to(time)
+
+    def holds_numbers(self) -> bool:
+        """Whether what was kept last is finite."""
+        p, slot = self.config.tokens_per_frame, self._slot_of(self.now - 1)
+        here = slice(slot * p, (slot + 1) * p)
+        kept = self.k[..., here, :], self.v[..., here, :]
+        return all(bool(torch.isfinite(x).all()) for x in kept)
+
+    def _slot_of(self, frame: int) -> int:
+        sinks, ring = self.config.sink_frames, self.config.context_frames
+        return frame if frame < sinks else sinks + (frame - sinks) % ring
+
+    def _move_to(self, now: int) -> None:
+        """The positions of frame `now`, and the sinks where it sees them."""
+        config = self.config
+        self.now, self.turns = now, turns(config, torch.tensor([now]), self.device)
+        if config.sink_frames and pinned_time(config, 0, now) > 0:
+            tokens = config.sink_frames * config.tokens_per_frame
+            self.k[..., :tokens, :] = _pin_sinks(config, self.sink_k, now)
+
+    def _copy(self, slot: int) -> Tensor:
+        """Keys as they came and values of a slot, 2 l b n p e."""
+        p = self.config.tokens_per_frame
+        here = slice(slot * p, (slot + 1) * p)
+        k = self.sink_k if slot < self.config.sink_frames else self.k
+        return torch.stack((k[..., here, :], self.v[..., here, :])).cpu()
+
+
+def slot_shapes(config: ModelConfig, batch: int, frames: int) -> dict[str, tuple[int, ...]]:
+    """Keys and values of each slot that `frames` frames have filled."""
+    slots = min(frames, config.sink_frames + config.context_frames)
+    pair = (2, config.layers, batch, config.heads, config.tokens_per_frame, config.head_width)
+    return {slot_name(slot): pair for slot in range(slots)}
+
+
+def slot_name(slot: int) -> str:
+    """Under which a slot is saved: sinks first, then the ring."""
+    return f"slot.{slot}"
 
 
 def _one_later(latents: Tensor) -> Tensor:

@@ -21,17 +21,18 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action
-from worldmodel.checkpoint import load_weights
+from worldmodel.checkpoint import broken_weight, load_weights
 from worldmodel.config import SamplerConfig, UserError
 from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.openvino import OpenVinoEngine
+from worldmodel.engine.state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode, load_episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
-from worldmodel.world import Frame, Split
+from worldmodel.world import Frame, Split, State, WorldFaultError
 from worldmodel.worlds.folder import (
     AUTOENCODER,
     TRANSFORMER,
@@ -39,6 +40,7 @@ from worldmodel.worlds.folder import (
     check_weights,
     read_world_file,
 )
+from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
 
 CLIP_ENDINGS = (".safetensors", ".jsonl")
@@ -70,6 +72,7 @@ class NativeWorld:
         self._primes = [self._encode(clip) for clip in clips]
         self._split = Split()
         self._rollout: Playing | None = None
+        self._identity = self.identity  # one for all states
 
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "NativeWorld":
@@ -129,16 +132,30 @@ class NativeWorld:
         latent = self._rollout.denoise(vector)
         denoised = time.perf_counter()
         frame = self.engine.decode(latent)[0]
+        self._check("its latents", is_fine=bool(torch.isfinite(latent).all()))
         self._split = Split(1000 * (denoised - began), 1000 * (time.perf_counter() - denoised))
         return frame
 
     def remember(self) -> None:
-        """The clean pass that writes the frame's keys and values."""
+        """The frame becomes part of the past; its clean pass is now, or part of the next frame."""
         assert self._rollout is not None, "reset comes first"
         began = time.perf_counter()
         self._rollout.remember()
+        self._check("its keys and values", is_fine=self._rollout.cache.holds_numbers())
         clean = 1000 * (time.perf_counter() - began)
         self._split = Split(self._split.denoise, self._split.decode, clean)
+
+    def save_state(self) -> State:
+        """KV cache, last latents, time and noise generators."""
+        assert self._rollout is not None, "reset comes first"
+        return State(self._identity, save_playing(self._rollout))
+
+    def load_state(self, state: State) -> None:
+        """Go on from a state of the same weights and sampler, whatever engine it was taken on."""
+        check_same_world(state.identity, self._identity)
+        rollout = self.engine.begin([0])
+        load_playing(rollout, state.arrays)
+        self._rollout = rollout
 
     @property
     def split(self) -> Split:
@@ -181,6 +198,14 @@ class NativeWorld:
             self.generate(IDLE)
             self.remember()
 
+    def _check(self, what: str, *, is_fine: bool) -> None:
+        """A `WorldFaultError` that names the weight too, if it is one that is broken."""
+        if is_fine:
+            return
+        weight = self.engine.broken_weight() or broken_weight(self.transformer)
+        why = f", and so does the weight {weight}" if weight else ""
+        raise WorldFaultError(f"{what} hold values that are not numbers{why}")
+
     def _encode(self, clip: Episode) -> tuple[Tensor, Tensor]:
         """A start as latents 1 f c h w and action vectors 1 f (k+2), at most what is visible."""
         longest = self.file.transformer.context_frames + self.file.transformer.sink_frames
@@ -220,7 +245,7 @@ def _candidates(
         # is left over is the window's.
         for count in (settings.threads,) if settings.threads else sorted({1, threads}):
             found[f"openvino in {dtype} on {count}"] = on_openvino(count)
-    if wanted in ("torch-compiled", "auto") and (settings.compile or device.type == "cuda"):
+    if wanted == "torch-compiled" or (wanted == "auto" and device.type == "cuda"):
         found[f"torch-compiled in {dtype}"] = on_compiled
     if wanted in ("torch", "auto"):
         found[f"torch in {dtype} on {threads}"] = on_torch

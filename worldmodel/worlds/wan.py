@@ -9,23 +9,22 @@ few. Everything is used from one thread at a time.
 """
 
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from worldmodel.action import IDLE, Action
 from worldmodel.config import SamplerConfig, UserError
 from worldmodel.wan.recipes import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
-from worldmodel.world import Frame, Split
+from worldmodel.world import Frame, Split, State
 from worldmodel.worlds.native import choose_device, choose_dtype
+from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
-from worldmodel.worlds.wan_file import WanWorldFile
+from worldmodel.worlds.wan_file import TAEHV, TRANSFORMER, VAE, WanWorldFile
 from worldmodel.worlds.wan_load import WanParts, parts_of
 from worldmodel.worlds.wan_session import WanSession
 from worldmodel.worlds.wan_start import Start, encode_start, read_frames
@@ -46,6 +45,7 @@ class WanWorld:
         self.threads = torch.get_num_threads()
         self._starts = self._find_starts(settings)
         self.starts = [start.caption for start in self._starts]
+        self._identity = self.identity  # one for all states
         self.session = self._open(0, seed=0)
 
     @classmethod
@@ -74,13 +74,16 @@ class WanWorld:
         """The clean pass, once a block."""
         self.session.remember()
 
-    def save_arrays(self) -> dict[str, NDArray[Any]]:
+    def save_state(self) -> State:
         """All that changes in play, as it is between two frames."""
-        return save_session(self.session, self._starts.index(self.session.start))
+        start = next(i for i, start in enumerate(self._starts) if start is self.session.start)
+        return State(self._identity, save_session(self.session, start))
 
-    def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `save_arrays` gave, bit for bit; after a `UserError` all is as it was."""
-        self.session = load_session(lambda start: self._open(start, seed=0), arrays)
+    def load_state(self, state: State) -> None:
+        """Go on from a state of the same weights and sampler, bit for bit."""
+        names = [name for name in (TRANSFORMER, TAEHV, VAE) if name in self.file.sha256]
+        check_same_world(state.identity, self._identity, names)
+        self.session = load_session(lambda start: self._open(start, seed=0), state.arrays)
 
     def take_notice(self) -> str:
         """Words that could not be understood, and why."""

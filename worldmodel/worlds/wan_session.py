@@ -11,10 +11,12 @@ until then counts for the next block.
 import time
 from collections import deque
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Action, Prompt
@@ -26,6 +28,7 @@ from worldmodel.worlds.wan_file import CameraConfig
 from worldmodel.worlds.wan_load import WanParts
 from worldmodel.worlds.wan_start import Start
 
+MOST_ARRAYS = 400  # tensors that are remembered with their copies on the host
 # A world without cameras has one that nothing moves.
 NO_CAMERA = CameraConfig(focal=(1.0, 1.0), motions={})
 
@@ -54,6 +57,7 @@ class WanSession:
         self.split = Split()
         self.notice = ""
         self._is_remembered = True
+        self._arrays: dict[int, tuple[Tensor, NDArray[Any]]] = {}  # by the tensor's id
 
     def begin(self) -> Frame:
         """Draw the first block; where there is a picture or a clip, its last frame is seen."""
@@ -91,6 +95,16 @@ class WanSession:
         if far is not None:
             self.rollout.re_anchor(far)
         self.split = replace(self.split, clean=1000 * (time.perf_counter() - began))
+
+    def array_of(self, tensor: Tensor) -> NDArray[Any]:
+        """A tensor on the host for a saved state; the same tensor gives the same array again."""
+        if id(tensor) not in self._arrays:
+            host = tensor.detach().cpu()
+            bits = host.view(torch.int16) if host.dtype is torch.bfloat16 else host
+            if len(self._arrays) > MOST_ARRAYS:
+                self._arrays.clear()
+            self._arrays[id(tensor)] = tensor, np.array(bits.numpy())
+        return self._arrays[id(tensor)][1]
 
     def read(self, text: str) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of a text, for every layer."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Prompt
-from worldmodel.config import UserError
+from worldmodel.world import StateError
 from worldmodel.worlds.wan_session import WanSession
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -44,25 +44,27 @@ def save_session(session: WanSession, start: int) -> dict[str, NDArray[Any]]:
     }
     tensors = {f"cache.{name}": tensor for name, tensor in rollout.cache.save().items()}
     tensors |= {f"decoder.{name}": tensor for name, tensor in session.stream.state().items()}
-    for i, (latents, cameras) in enumerate((*rollout.sinks, *rollout.recent)):
-        tensors |= {f"history.{i}.latents": latents, f"history.{i}.cameras": cameras}
+    kept = [*rollout.sinks, *rollout.recent]
+    seen = rollout.cache.now // rollout.window.block_frames
+    for block, pair in zip(_numbers(len(rollout.sinks), len(rollout.recent), seen), kept, strict=True):
+        tensors |= {f"history.{block}.latents": pair[0], f"history.{block}.cameras": pair[1]}
     tensors |= {f"latent.{i}": latent for i, latent in enumerate(session.latents)}
     tensors["pose"], tensors["noise"] = drive.path.pose, session.generator.get_state()
-    arrays = {name: _to_array(tensor) for name, tensor in tensors.items()}
+    arrays = {name: session.array_of(tensor) for name, tensor in tensors.items()}
     arrays |= {f"frame.{i}": frame for i, frame in enumerate(session.frames)}
     arrays["session"] = np.frombuffer(json.dumps(table).encode(), np.uint8)
     return arrays
 
 
 def load_session(open_start: Open, arrays: Arrays) -> WanSession:
-    """A session that goes on from a state; a `UserError` says why none can."""
+    """A session that goes on from a state; a `StateError` says why none can."""
     try:
         table = json.loads(arrays["session"].tobytes())
         session = open_start(int(table["start"]))
         with torch.inference_mode():
             _fill(session, table, arrays)
     except BROKEN as error:
-        raise UserError(
+        raise StateError(
             f"the saved state is broken or of another world ({type(error).__name__}: "
             f"{str(error)[:200]}); nothing was changed"
         ) from error
@@ -100,10 +102,15 @@ def _fill_history(session: WanSession, table: dict[str, Any], arrays: Arrays) ->
             _to_tensor(arrays[f"history.{i}.latents"], shape, torch.float32).to(device),
             _to_tensor(arrays[f"history.{i}.cameras"], (*shape[:2], 4, 4), torch.float32),
         )
-        for i in range(sinks + recent)
+        for i in _numbers(sinks, recent, rollout.cache.now // rollout.window.block_frames)
     ]
     rollout.sinks = blocks[:sinks]
     rollout.recent = deque(blocks[sinks:], maxlen=rollout.recent.maxlen)
+
+
+def _numbers(sinks: int, recent: int, seen: int) -> list[int]:
+    """Of the blocks whose latents are kept, when so many blocks were seen."""
+    return [*range(sinks), *range(seen - recent, seen)]
 
 
 def _fill_frames(session: WanSession, arrays: Arrays) -> None:
@@ -124,12 +131,6 @@ def _fill_frames(session: WanSession, arrays: Arrays) -> None:
     session.stream.load_state(
         {name.removeprefix(before): _to_tensor(arrays[name], None, dtype) for name in names}
     )
-
-
-def _to_array(tensor: Tensor) -> NDArray[Any]:
-    tensor = tensor.detach().cpu()
-    bits = tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor
-    return np.asarray(bits.numpy())
 
 
 def _to_tensor(array: NDArray[Any], shape: tuple[int, ...] | None, dtype: torch.dtype) -> Tensor:
