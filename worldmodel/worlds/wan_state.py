@@ -46,7 +46,8 @@ def save_session(session: WanSession, start: int) -> dict[str, NDArray[Any]]:
     tensors |= {f"decoder.{name}": tensor for name, tensor in session.stream.state().items()}
     kept = [*rollout.sinks, *rollout.recent]
     seen = rollout.cache.now // rollout.window.block_frames
-    for block, pair in zip(_numbers(len(rollout.sinks), len(rollout.recent), seen), kept, strict=True):
+    numbers = _numbers(len(rollout.sinks), len(rollout.recent), seen)
+    for block, pair in zip(numbers, kept, strict=True):
         tensors |= {f"history.{block}.latents": pair[0], f"history.{block}.cameras": pair[1]}
     tensors |= {f"latent.{i}": latent for i, latent in enumerate(session.latents)}
     tensors["pose"], tensors["noise"] = drive.path.pose, session.generator.get_state()
