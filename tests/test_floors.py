@@ -36,13 +36,13 @@ ALLOWED: dict[str, set[str]] = {
     "world": BASE,
     "engine": {*MODEL, "world"},
     "wan": {*MODEL},
-    "worlds": {*MODEL, *STORE, "world", "engine"},
+    "worlds": {*MODEL, *STORE, "world", "engine", "wan"},
     "datacheck": STORE,
     "games": {*STORE, "world"},
     "game": {*STORE, "world", "worlds"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds"},
-    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine"},
+    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
     "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "datacheck"},
 }
 

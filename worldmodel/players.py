@@ -5,6 +5,13 @@ A script is text, one line per stretch of frames; `#` begins a comment:
     30 KeyW
     10 KeyW+KeyA mouse=4,0      # degrees per frame, right and down
     20 idle
+
+What is said when, in a world with text, is a timeline: seconds since the start frame and words. An
+exclamation mark before the words reads the remembered past again under them.
+
+    0     A foggy forest at dawn.
+    12.5  The sun breaks through.
+    30    ! The same forest, burnt down.
 """
 
 import importlib
@@ -16,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from worldmodel.action import IDLE, Action, ActionSpec
+from worldmodel.action import IDLE, Action, ActionSpec, Prompt
 from worldmodel.config import UserError
 from worldmodel.recording import last_path, read_recording
 
@@ -139,6 +146,46 @@ def find_here() -> None:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
+
+
+def load_timeline(path: Path) -> tuple[tuple[float, Prompt], ...]:
+    """Seconds and prompts of a timeline, in order."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScriptError(f"{path}: not a timeline: {error}") from error
+    said: list[tuple[float, Prompt]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        time, _, words = line.strip().partition(" ")
+        words = words.strip()
+        text = words.removeprefix("!").strip()
+        if not _is_time(time) or not text:
+            raise ScriptError(
+                f"{path}: line {number}: {line.strip()!r} should be seconds and words, "
+                "like '12.5 It begins to rain.'"
+            )
+        said.append((float(time), Prompt(text, renew=words.startswith("!"))))
+    return tuple(sorted(said, key=lambda entry: entry[0]))
+
+
+def said_during(
+    timeline: Sequence[tuple[float, Prompt]], index: int, frames_per_second: float
+) -> Prompt | None:
+    """The last thing said between frame `index` - 1 and frame `index`, which is 1 for the first."""
+    last = None
+    for time, prompt in timeline:
+        if math.floor(time * frames_per_second) + 1 == index:
+            last = prompt
+    return last
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return 0 <= float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _parse_count(word: str) -> int:

@@ -16,6 +16,7 @@ Letters: b batch, f frames, c h w latents, k buttons, n frames of a chunk.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,19 +28,20 @@ from worldmodel.model.context import Context, KVCache, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, euler_step, to_clean
 
+C = TypeVar("C")  # the context that a model takes
 # latents b f c h w, sigmas b f, actions b f (k+2), context -> velocity b f c h w
-Velocity = Callable[[Tensor, Tensor, Tensor, Context], Tensor]
+Velocity = Callable[[Tensor, Tensor, Tensor, C], Tensor]
 Noise = Callable[[], Tensor]  # fresh standard normal noise, b f c h w
 
 
-def guided(model: Velocity, guidance: float) -> Velocity:
+def guided(model: Velocity[C], guidance: float) -> Velocity[C]:
     """v_u + g (v_c − v_u): classifier-free guidance (arXiv 2207.12598, Eq. 6) on the action.
 
     v_u is the velocity of a model that is not told what these frames' actions are. The pass that
     is told comes last: it is what a cache keeps.
     """
 
-    def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: Context) -> Tensor:
+    def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: C) -> Tensor:
         without = model(x, sigmas, untold(actions), context)
         return without + guidance * (model(x, sigmas, actions, context) - without)
 
@@ -47,11 +49,11 @@ def guided(model: Velocity, guidance: float) -> Velocity:
 
 
 def denoise(
-    model: Velocity,
+    model: Velocity[C],
     noise: Noise,
     sampler: SamplerConfig,
     actions: Tensor,
-    context: Context,
+    context: C,
 ) -> Tensor:
     """From pure noise to clean latents b f c h w along the sampler's levels, 1 to 0.
 
