@@ -19,7 +19,7 @@ from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import SamplerConfig, to_toml
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import KVCache, TeacherForcing
-from worldmodel.model.transformer import WorldTransformer
+from worldmodel.model.transformer import Block, WorldTransformer
 from worldmodel.training.bidirectional import BidirectionalTraining, WholeClips
 from worldmodel.training.dmd import DmdTraining, OwnRollouts
 from worldmodel.training.loop import CONFIG, STATE, LoopConfig
@@ -48,10 +48,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, an autoencoder, a student and a judge with random weights, and configs to train."""
     root = tmp_path_factory.mktemp("processes")
     data = write_episodes(root / "data", count=4)
-    runs, common = root / "runs", {"data": data, "heldout": data}
+    runs = root / "runs"
     teacher = TeacherTraining(
         stage="teacher",
-        **common,
+        data=data,
+        heldout=data,
         autoencoder=runs / "autoencoder",
         actions=SPEC,
         model=MODEL,
@@ -60,7 +61,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     judge = BidirectionalTraining(
         stage="bidirectional",
-        **common,
+        data=data,
+        heldout=data,
         autoencoder=runs / "autoencoder",
         actions=SPEC,
         model=MODEL,
@@ -69,7 +71,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     dmd = DmdTraining(
         stage="dmd",
-        **common,
+        data=data,
+        heldout=data,
         autoencoder=runs / "autoencoder",
         student=runs / "judge",
         real=runs / "judge",
@@ -185,10 +188,12 @@ def test_activations_that_are_computed_twice_give_the_same_gradients() -> None:
     checkpoint_blocks(frugal)
     latents, actions = torch.randn(2, 12, *MODEL.latent_shape), torch.randn(2, 12, 4)
     sigmas, context = torch.rand(2, 12), TeacherForcing(MODEL, 6)
-    calls = []
+    calls: list[list[int]] = []
     for model in (plain, frugal):
         calls.append([])
-        model.blocks[0].expand.register_forward_hook(lambda *_, c=calls[-1]: c.append(1))
+        block = model.blocks[0]
+        assert isinstance(block, Block)
+        block.expand.register_forward_hook(lambda *_, c=calls[-1]: c.append(1))
         model(latents, sigmas, actions, context).square().mean().backward()
     assert [len(c) for c in calls] == [1, 2]
     for one, other in zip(plain.parameters(), frugal.parameters(), strict=True):

@@ -1,6 +1,9 @@
 """The whole recipe on tiny episodes: each stage learns, resumes and hands over to the next."""
 
+import errno
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import torch
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
 from worldmodel.checkpoint import load_tensors
 from worldmodel.config import ConfigError, SamplerConfig, to_toml
+from worldmodel.files import FileWriteError
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.bidirectional import BidirectionalTraining, WholeClips
 from worldmodel.training.consistency import StudentTraining
@@ -298,6 +302,48 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_state(tmp_pat
     state = train(again, replace(config.loop, steps=5), tmp_path / "run")
     assert state.step == 5
     assert all(parameter.isfinite().all() for parameter in again.student.parameters())
+
+
+def test_a_full_disk_stops_the_run_and_names_the_last_good_state(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = read_stage(recipe / "teacher.toml")
+    assert isinstance(config, TeacherTraining)
+    loop = replace(config.loop, steps=12, save_every=5, sample_every=100)
+    stage, real = make_stage(config, tmp_path / "run"), os.fsync
+
+    def full(descriptor: int) -> None:
+        if (tmp_path / "run" / STATE).exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileWriteError, match=r"No space left .* last good state is that of step 5"):
+        train(stage, loop, tmp_path / "run")
+    assert load_tensors(tmp_path / "run" / STATE)[1]["step"] == 5
+
+
+def test_sigterm_saves_before_it_stops(recipe: Path, tmp_path: Path) -> None:
+    config = read_stage(recipe / "dmd.toml")
+    assert isinstance(config, DmdTraining)
+    stage = make_stage(config, tmp_path / "run")
+
+    class Asked(KillAfter):
+        def loss(
+            self, step: int, generator: torch.Generator
+        ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            if step == self.steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return self.stage.loss(step, generator)
+
+    Asked(stage, 3).train(replace(config.loop, save_every=1000), tmp_path / "run")
+    assert load_tensors(tmp_path / "run" / STATE)[1]["step"] == 4
+
+
+def test_a_log_says_how_long_it_will_take_and_how_fast_data_comes(recipe: Path) -> None:
+    for stage in STAGES:
+        assert metrics(recipe / "runs" / stage, "minutes_left")[-1] == 0, stage
+        assert metrics(recipe / "runs" / stage, "loader_frames_per_second")[-1] > 0, stage
 
 
 def test_a_world_says_what_all_the_runs_behind_it_took(recipe: Path) -> None:

@@ -160,9 +160,9 @@ class DmdStage:
         """The critic's loss or the student's, as it is whose turn."""
         if self.critic.has_turn(step):
             with torch.no_grad():
-                judged = self.play(generator)
+                judged = self.play(step, generator)
             return self._critic_loss(judged, generator), {}
-        judged = self.play(generator)
+        judged = self.play(step, generator)
         noisy, sigmas, _ = self._noised(judged, generator)
         with torch.no_grad():
             fake = self._clean(self.fake, judged, noisy, sigmas, judged.actions)
@@ -172,11 +172,15 @@ class DmdStage:
         loss, apart = dmd_loss(judged, fake, real)
         return loss, {"apart": apart}
 
-    def play(self, generator: torch.Generator) -> Judged:
-        """Roll the student out and cut a clip, anywhere from its true start to its end."""
+    def play(self, step: int, generator: torch.Generator) -> Judged:
+        """Roll the student out and cut a clip, anywhere from its true start to its end.
+
+        One place and one exit for all batches of a step, on whatever process: the number of passes
+        follows from them, and processes that gather weights must pass as often as one another.
+        They are drawn on the host, so that no shape waits for a GPU.
+        """
         rollouts, clips, chunk = self.config.rollouts, self.clips, self.config.model.chunk_frames
-        # On the host, so that no shape waits for a GPU; one place and one exit for the batch.
-        host = Random(generator.initial_seed())
+        host = Random(self.config.loop.step_seed(step, 0))
         leave = Exit.draw(rollouts.sampler, host)
         starts = (rollouts.frames + clips.known - clips.frames) // chunk
         begin = chunk * host.randrange(starts + 1)  # of the clip, counted from the known frames
