@@ -21,6 +21,7 @@ import json
 import math
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,7 @@ WAITING_FRAMES = 64  # frames the encoder may lag behind before play waits for i
 PATIENCE = 2.0  # seconds that play waits for an encoder which does nothing
 SYNC_SECONDS = 1.0  # how often the disk must have everything
 LAST_PATIENCE = 60.0  # seconds at the end
+NICENESS = 10  # of the encoder beside the world
 MOST_TRIES = 100
 MOST_BYTES = 2 << 30  # of a JSONL
 
@@ -125,6 +127,13 @@ class Row:
         )
 
 
+def _step_back() -> None:
+    """Let this thread have the time that the world leaves, where a system can (Linux)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
 def hash_frame(frame: Frame) -> str:
     """The first 16 hexadecimal digits of the sha256 of a frame's bytes."""
     return hashlib.sha256(np.ascontiguousarray(frame).tobytes()).hexdigest()[:16]
@@ -202,6 +211,7 @@ class Recorder:
 
     def _run(self) -> None:
         """Encode until `finish`; after a failure only make room, so that play never waits."""
+        _step_back()
         try:
             if self._moment:
                 save_moment(self._moment_path, self._moment)
