@@ -16,9 +16,12 @@ from typing import Protocol
 
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.config import UserError
+from worldmodel.files import FileReadError, read_file
 from worldmodel.recording import last_path, read_recording
 
 LONGEST = 1_000_000  # frames that a line of a script may last
+MOST_FRAMES = 10_000_000  # that a script may last
+LARGEST_SCRIPT = 16 << 20  # bytes
 
 
 class Player(Protocol):
@@ -101,19 +104,21 @@ def load_script(path: Path) -> list[Action]:
         rows = read_recording(path)[1]
         return [rows[i].action for i in last_path(rows)[1:]]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_file(path, LARGEST_SCRIPT).decode().splitlines()
+    except (FileReadError, UnicodeDecodeError) as error:
         raise ScriptError(f"{path}: not a player: {error}") from error
     actions: list[Action] = []
     for number, line in enumerate(lines, start=1):
         if words := line.partition("#")[0].split():
             try:
                 actions += [_parse_action(words[1:])] * _parse_count(words[0])
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise ScriptError(
-                    f"{path}: line {number}: {line.strip()!r} should be like '30 KeyW', "
+                    f"{path}: line {number}: {line.strip()[:80]!r} should be like '30 KeyW', "
                     f"'10 KeyW+KeyA mouse=4,0' or '20 idle' ({error})"
                 ) from error
+        if len(actions) > MOST_FRAMES:
+            raise ScriptError(f"{path}: line {number}: a script lasts {MOST_FRAMES} frames at most")
     return actions
 
 

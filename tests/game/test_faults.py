@@ -238,7 +238,7 @@ DEVICE_EVENTS = [
     for name in dir(pygame)
     if name.startswith(("JOY", "CONTROLLER", "AUDIO", "WINDOW", "APP_", "RENDER", "KEYMAP"))
     and isinstance(getattr(pygame, name), int)
-    and getattr(pygame, name) >= pygame.QUIT
+    and pygame.QUIT <= getattr(pygame, name) < pygame.NUMEVENTS
 ]
 
 
