@@ -11,7 +11,7 @@ BASE = {
     "config", "action", "schedule", "files", "metrics",
     "folders", "history", "versions", "keycodes",
 }  # fmt: skip
-STORE = {*BASE, "episodes", "recording", "players", "video", "moments", "autosave"}
+STORE = {*BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures"}
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
 ALLOWED: dict[str, set[str]] = {
@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "episodes": {"config", "action", "files", "recording"},
     "recording": {"config", "action", "files", "episodes", "video", "world", "moments"},
     "video": {"config", "files", "world"},
-    "players": {"config", "action", "recording"},
+    "players": {"config", "action", "files", "recording"},
+    "pictures": {"config", "files"},
     "model": {"config", "schedule"},
     "rollout": {*BASE, "model"},
     "checkpoint": BASE,

@@ -6,6 +6,7 @@ import pytest
 from tests.game.drawn_world import SPEC
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.players import (
+    RECENT,
     RandomPlayer,
     ScriptedPlayer,
     ScriptError,
@@ -94,3 +95,13 @@ def test_a_timeline_that_cannot_be_read_names_the_line(tmp_path: Path, line: str
     path.write_text(f"0 fog\n{line}\n", encoding="utf-8")
     with pytest.raises(ScriptError, match=r"line 2.*seconds and words"):
         load_timeline(path)
+
+
+def test_a_random_player_forgets_and_does_the_same_again() -> None:
+    """Hours of play may not fill the memory; going back far is rare and may take a moment."""
+    player, other = RandomPlayer(SPEC, 3), RandomPlayer(SPEC, 3)
+    first = [player.act(index) for index in range(1, RECENT + 200)]
+    assert [player.act(index) for index in (1, 77, RECENT + 150)] == [
+        first[0], first[76], first[RECENT + 149],
+    ]  # fmt: skip
+    assert other.act(RECENT + 150) == first[RECENT + 149]

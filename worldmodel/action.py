@@ -35,6 +35,9 @@ class Action:
 
 IDLE = Action()
 
+MOST_BUTTONS = 1024
+DEGREES = (1e-3, 1e6)  # what a mouse's travel in a frame can be
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActionSpec:
@@ -52,11 +55,20 @@ class ActionSpec:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.buttons) or len(set(self.buttons)) != len(self.buttons):
             raise ConfigError(
-                f"buttons {list(self.buttons)} and names {list(self.names)} must pair up, "
+                f"{len(self.buttons)} buttons and {len(self.names)} names must pair up, "
                 "each button once"
             )
-        if self.mouse_degrees <= 0 or self.max_mouse_degrees <= 0:
-            raise ConfigError("mouse_degrees and max_mouse_degrees must be above 0")
+        if len(self.buttons) > MOST_BUTTONS:
+            raise ConfigError(f"{len(self.buttons)} buttons, at most {MOST_BUTTONS}")
+        if not all(DEGREES[0] <= x <= DEGREES[1] for x in self._degrees):
+            raise ConfigError(
+                f"mouse_degrees ({self.mouse_degrees}) and max_mouse_degrees "
+                f"({self.max_mouse_degrees}) must be from {DEGREES[0]} to {DEGREES[1]}"
+            )
+
+    @property
+    def _degrees(self) -> tuple[float, float]:
+        return self.mouse_degrees, self.max_mouse_degrees
 
     @property
     def uses_mouse(self) -> bool:

@@ -64,11 +64,18 @@ class WorldFile:
     def __post_init__(self) -> None:
         if not self.starts:
             raise ConfigError("starts is empty: a world needs at least one first clip")
-        if self.frames_per_second <= 0:
-            raise ConfigError(f"frames_per_second = {self.frames_per_second}: must be above 0")
+        if not 0.01 <= self.frames_per_second <= 1000:
+            raise ConfigError(
+                f"frames_per_second = {self.frames_per_second}: must be above 0.01, at most 1000"
+            )
+        for text in (self.title, self.licence, *self.starts.values(), *self.actions.names):
+            if len(text) > 1000 or not text.isprintable():  # it goes to a terminal
+                raise ConfigError(f"the text {text[:80]!r} may hold 1000 printable characters")
         for name in (self.name, *self.starts, *(Path(path).name for path in self.sha256)):
-            if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ConfigError(f"the name {name!r} may hold letters, digits, '_', '-', '.' only")
+            if not re.fullmatch(r"\w[\w.-]{0,199}", name):
+                raise ConfigError(
+                    f"the name {name[:80]!r} may hold letters, digits, '_', '-', '.' only"
+                )
         if self.autoencoder.latent_shape != self.transformer.latent_shape:
             raise ConfigError(
                 f"the autoencoder makes latents {self.autoencoder.latent_shape}, "
@@ -113,6 +120,8 @@ def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
         path = folder / name
         if not path.is_file():
             raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise WorldError(f"{path}: a link that leads out of the world's folder; copy the file")
         found, expected = sha256_of(path), world.sha256.get(name)
         if found != expected:
             raise WorldError(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action
-from worldmodel.checkpoint import broken_weight, load_weights
+from worldmodel.checkpoint import broken_weight, check_fit, load_weights
 from worldmodel.config import SamplerConfig, UserError
 from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
@@ -31,6 +31,7 @@ from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode, load_episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.pictures import read_picture
 from worldmodel.schedule import sigma_grid
 from worldmodel.world import Frame, Split, State, WorldFaultError
 from worldmodel.worlds.folder import (
@@ -79,6 +80,10 @@ class NativeWorld:
         """Read a world's folder; errors name the file, what was found and what was expected."""
         file = read_world_file(folder)
         check_weights(folder, file)
+        # Shapes first, without memory: what world.toml asks for is taken only if the file has it.
+        with torch.device("meta"):
+            check_fit(WorldTransformer(file.transformer), folder / TRANSFORMER)
+            check_fit(Autoencoder(file.autoencoder), folder / AUTOENCODER)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
@@ -303,11 +308,7 @@ def _load_start(path: Path, file: WorldFile) -> Episode:
     if path.suffix in CLIP_ENDINGS:
         return _load_clip(path, file)
     height, width = file.autoencoder.frame_height, file.autoencoder.frame_width
-    picture = cv2.imdecode(_read_bytes(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise UserError(f"{path}: not an image that can be read (PNG, JPEG, WebP, …)")
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    frame = cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
+    frame = cv2.resize(read_picture(path), (width, height), interpolation=cv2.INTER_AREA)
     count = file.transformer.context_frames
     return Episode(
         frames=np.repeat(np.asarray(frame, np.uint8)[None], count, axis=0),
@@ -315,11 +316,3 @@ def _load_start(path: Path, file: WorldFile) -> Episode:
         frames_per_second=file.frames_per_second,
         buttons=file.actions.buttons,
     )
-
-
-def _read_bytes(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    return np.frombuffer(content or b"\0", np.uint8)
