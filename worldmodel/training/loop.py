@@ -322,7 +322,7 @@ def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python
 
 
 def count_flops(stage: Stage) -> int:
