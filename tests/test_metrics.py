@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldmodel.metrics import frechet_distance, psnr, sharpness, ssim
+from worldmodel.metrics import Gaussian, frechet_distance, psnr, sharpness, ssim
 
 
 def random_frames(seed: int) -> torch.Tensor:
@@ -33,5 +33,5 @@ def test_the_frechet_distance_of_gaussians_is_the_closed_form() -> None:
     a = torch.randn(200_000, 2, generator=generator)
     b = 2 * torch.randn(200_000, 2, generator=generator)
     b[:, 0] += 3
-    assert frechet_distance(a, b) == pytest.approx(9 + 2, rel=0.02)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(a, Gaussian.of(b)) == pytest.approx(9 + 2, rel=0.02)
+    assert frechet_distance(a, Gaussian.of(a)) == pytest.approx(0, abs=1e-6)

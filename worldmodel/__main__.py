@@ -73,7 +73,9 @@ def make_parser() -> argparse.ArgumentParser:
         "evaluate", help="measure a world against the real game", formatter_class=style
     )
     evaluate.add_argument("--world", help="folder or name; none: the default world")
-    evaluate.add_argument("--clips", type=_positive, default=64, help="unseen clips to roll out")
+    evaluate.add_argument(
+        "--clips", type=_positive, help="unseen clips to roll out (64; 32 to compare)"
+    )
     evaluate.add_argument("--teacher-steps", type=_positive, default=24, help="of the teacher")
     evaluate.add_argument("--drift-frames", type=_count, default=2000, help="of long play")
     evaluate.add_argument(
@@ -81,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--write", action="store_true", help="put the figures into world.toml")
     evaluate.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
+    _add_compare(evaluate.add_argument_group("several finished runs, as one page of tables"))
     evaluate.set_defaults(run=_evaluate)
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
@@ -94,6 +97,18 @@ def make_parser() -> argparse.ArgumentParser:
     worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
     worlds.set_defaults(run=_worlds)
     return parser
+
+
+def _add_compare(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--compare", type=Path, metavar="FILE", help="rows to measure: configs/doom/compare.toml")
+    add("--rows", nargs="+", default=[], metavar="NAME", help="measure these only")
+    add("--teacher-drift-frames", type=_count, default=400, help="of long play, over 8 steps")
+    add("--streams", type=_positive, default=2, help="of each kind of long play")
+    add("--judge-clips", type=_positive, default=160, help="of real play that teach the judge")
+    add("--judge-steps", type=_positive, default=500, help="of its training")
+    add("--speed-frames", type=_count, default=96, help="timed for each row; 0: none")
+    add("--unseen-clips", type=_count, default=32, help="of never-seen actions; 0: none")
 
 
 def _add_gym(record: argparse._ArgumentGroup) -> None:
@@ -315,6 +330,9 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    if options.compare:
+        _compare(options)
+        return
     from worldmodel.evaluation.report import (
         EvaluationPlan,
         evaluate,
@@ -326,7 +344,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from worldmodel.worlds.folder import write_measured
 
     plan = EvaluationPlan(
-        clips=options.clips,
+        clips=options.clips or 64,
         drift_frames=options.drift_frames,
         seed=options.seed,
         teacher_steps=options.teacher_steps,
@@ -336,6 +354,28 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.write:
         write_measured(find_world(options.world), headline(measured))
     save_pictures(measured, options.out)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.distillation.compare import compare_rows
+    from worldmodel.evaluation.distillation.page import print_results, write_page
+    from worldmodel.evaluation.distillation.yardstick import Plan
+
+    plan = Plan(
+        clips=options.clips or Plan().clips,
+        drift_frames=options.drift_frames,
+        teacher_drift_frames=options.teacher_drift_frames,
+        streams=options.streams,
+        seed=options.seed,
+        teacher_steps=options.teacher_steps,
+        judge_clips=options.judge_clips,
+        judge_steps=options.judge_steps,
+        speed_frames=options.speed_frames,
+        unseen_clips=options.unseen_clips,
+    )
+    results = compare_rows(options.compare, plan, options.rows, options.out)
+    print_results(results)
+    print(f"page: {write_page(results)}", file=sys.stderr)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -105,6 +105,19 @@ def load_episode(path: Path) -> Episode:
         raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
 
 
+def load_actions(path: Path) -> Sequence[Action]:
+    """What was done in an episode or a recording; the frames of an episode file are not read."""
+    if path.suffix == ".jsonl":
+        return load_episode(path).actions
+    try:
+        check_file(path, LARGEST)
+        with safe_open(path, framework="np") as file:
+            names = tuple(map(str, json.loads((file.metadata() or {})["buttons"])))
+            return to_actions(file.get_tensor("buttons"), file.get_tensor("mouse"), names)
+    except BROKEN as error:
+        raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
+
+
 def find_episodes(folder: Path) -> list[Path]:
     """All episodes under `folder`, in the order of their names."""
     if not folder.is_dir():

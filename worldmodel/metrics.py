@@ -3,6 +3,8 @@
 Letters: f frames, h w rows, columns, d features.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,16 +55,29 @@ def sharpness(frames: Tensor) -> Tensor:
     return (luma.diff(dim=1).abs().mean(dim=(1, 2)) + luma.diff(dim=2).abs().mean(dim=(1, 2))) / 2
 
 
-def frechet_distance(features: Tensor, reference: Tensor) -> float:
-    """Fréchet distance between two sets of features f d, each taken as a Gaussian.
+class Gaussian(NamedTuple):
+    """Features as a Gaussian: all that the Fréchet distance knows of them."""
+
+    mean: Tensor  # d, float64
+    covariance: Tensor  # d d, float64
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Gaussian":
+        """Of features f d."""
+        values = features.double()
+        return cls(values.mean(dim=0), torch.cov(values.T))
+
+
+def frechet_distance(features: Tensor, reference: Gaussian) -> float:
+    """Fréchet distance of features f d, taken as a Gaussian, from another Gaussian.
 
     |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)   (Heusel 2017, Eq. 6)
     """
-    a, b = features.double(), reference.double()
-    ca, cb = torch.cov(a.T), torch.cov(b.T)
+    mean, covariance = Gaussian.of(features)
     # tr (Σ₁Σ₂)^½ from the symmetric Σ₁^½ Σ₂ Σ₁^½, whose eigenvalues are the same.
-    values, vectors = torch.linalg.eigh(ca)
+    values, vectors = torch.linalg.eigh(covariance)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cb @ root).clamp(min=0).sqrt().sum()
-    shift = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
-    return float(shift + ca.trace() + cb.trace() - 2 * cross)
+    inner = root @ reference.covariance @ root
+    cross = torch.linalg.eigvalsh(inner).clamp(min=0).sqrt().sum()
+    shift = (mean - reference.mean).square().sum()
+    return float(shift + covariance.trace() + reference.covariance.trace() - 2 * cross)

@@ -12,15 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from worldmodel.action import IDLE
+from worldmodel.action import IDLE, ActionSpec
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of
 from worldmodel.evaluation.real import Clips, play_on, random_actions
 from worldmodel.evaluation.subject import Subject
 from worldmodel.games.doom import Doom
-from worldmodel.metrics import brightness, frechet_distance, psnr, sharpness
+from worldmodel.metrics import Gaussian, brightness, frechet_distance, psnr, sharpness
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
 from worldmodel.rollout import roll_out
-from worldmodel.worlds.folder import WorldFile
 
 WINDOW = 200  # frames
 STREAMS = 4
@@ -49,32 +48,48 @@ class Drift:
     real_frames: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class LongPlay:
+    """The real game over many frames: what came before, and what is held against the world."""
+
+    play: Play
+    past: Clips  # b streams
+    real: Clips  # the same streams, going on
+
+
+def record_long_play(
+    game: Doom, spec: ActionSpec, play: Play, frames: int, seed: int, past: int, streams: int
+) -> LongPlay:
+    """`streams` streams of `frames` frames, each after exploring; `past` of those are kept."""
+    pasts, reals = [], []
+    for stream in range(streams):
+        actions = [IDLE] * frames
+        if play == "random":
+            actions = random_actions(spec, seed + stream, frames)
+        before, after = play_on(game, spec, seed + stream, past + 40, actions)
+        pasts.append(Clips(before.frames[:, -past:], before.actions[:, -past:]))
+        reals.append(after)
+    return LongPlay(play, _beside(pasts), _beside(reals))
+
+
 def measure_drift(
     subject: Subject,
     autoencoder: Autoencoder,
-    world: WorldFile,
-    game: Doom,
-    play: Play,
-    frames: int,
-    seed: int,
+    long_play: LongPlay,
     judge: InverseDynamics,
-    reference: Tensor,
+    reference: Gaussian,
 ) -> Drift:
-    """Play `frames` frames in `STREAMS` streams; `reference`: features f d of real play."""
-    past = world.transformer.context_frames
-    pasts, reals = [], []
-    for stream in range(STREAMS):
-        actions = [IDLE] * frames
-        if play == "random":
-            actions = random_actions(world.actions, seed + stream, frames)
-        before, after = play_on(game, world.actions, seed + stream, past + 40, actions)
-        pasts.append(Clips(before.frames[:, -past:], before.actions[:, -past:]))
-        reals.append(after)
-    start = torch.cat([clip.frames for clip in pasts]), torch.cat([c.actions for c in pasts])
-    real, acts = torch.cat([c.frames for c in reals]), torch.cat([c.actions for c in reals])
-    primed = encode_frames(autoencoder, start[0]), start[1]
-    latents = roll_out(subject.model, subject.sampler, primed, acts, f"{play} play")
-    made = decode_latents(autoencoder, latents)
+    """Do in the world what was done in the game; `reference`: of features of real play."""
+    primed = encode_frames(autoencoder, long_play.past.frames), long_play.past.actions
+    actions, label = long_play.real.actions, f"{long_play.play} play"
+    latents = roll_out(subject.model, subject.sampler, primed, actions, label)
+    return judge_drift(
+        decode_latents(autoencoder, latents), long_play.real.frames, judge, reference
+    )
+
+
+def judge_drift(made: Tensor, real: Tensor, judge: InverseDynamics, reference: Gaussian) -> Drift:
+    """Window by window: generated and real frames uint8 b f h w 3."""
     low, high = _range_of_frames(reference_frames=real)
     looks = torch.stack((_brightness(made), _detail(made)), dim=-1)
     return Drift(
@@ -85,6 +100,10 @@ def measure_drift(
         frames=made,
         real_frames=real,
     )
+
+
+def _beside(clips: list[Clips]) -> Clips:
+    return Clips(torch.cat([c.frames for c in clips]), torch.cat([c.actions for c in clips]))
 
 
 def _brightness(frames: Tensor) -> Tensor:
@@ -105,7 +124,7 @@ def _range_of_frames(reference_frames: Tensor) -> tuple[Tensor, Tensor]:
     return low - margin, high + margin
 
 
-def _windows(frames: Tensor, judge: InverseDynamics, reference: Tensor) -> list[Window]:
+def _windows(frames: Tensor, judge: InverseDynamics, reference: Gaussian) -> list[Window]:
     windows = []
     for part in frames.split(WINDOW, dim=1):
         features = torch.cat([features_of(judge, stream, stride=2) for stream in part])

@@ -127,6 +127,11 @@ def read_actions(model: InverseDynamics, clips: Sequence[tuple[Tensor, Tensor]])
     windows, actions = windows_of(clips)
     answers = [model(torch.stack(windows[i : i + 256])) for i in range(0, len(windows), 256)]
     logits, turn = (torch.cat(parts) for parts in zip(*answers, strict=True))
+    return compare_reading(logits, turn, actions)
+
+
+def compare_reading(logits: Tensor, turn: Tensor, actions: Tensor) -> ActionReading:
+    """What was read, logits b k and turn b, against action vectors b (k+2) of what was done."""
     held, read = actions[:, :-2] > HELD, logits > 0
     balanced = [
         (r[h].float().mean() + (~r[~h]).float().mean()) / 2
@@ -136,7 +141,7 @@ def read_actions(model: InverseDynamics, clips: Sequence[tuple[Tensor, Tensor]])
     pair = torch.stack((turn, actions[:, -2]))
     return ActionReading(
         turn_correlation=float(torch.corrcoef(pair)[0, 1]),
-        button_accuracy=float(torch.stack(balanced).mean()),
+        button_accuracy=float(torch.stack(balanced).mean()) if balanced else float("nan"),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
 from worldmodel.evaluation.real import Clips
 from worldmodel.evaluation.subject import Subject
-from worldmodel.metrics import frechet_distance, in_motion, psnr, sharpness, ssim
+from worldmodel.metrics import Gaussian, frechet_distance, in_motion, psnr, sharpness, ssim
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
 from worldmodel.rollout import next_frames, roll_out
 
@@ -85,9 +85,9 @@ def measure_rollout(
     clips: Clips,
     past: int,
     judge: InverseDynamics,
-    reference: Tensor,
+    reference: Gaussian,
 ) -> FreeRollout:
-    """Prime with `past` frames, play on with the clip's actions; `reference`: real features f d."""
+    """Prime with `past` frames, play on with the clip's actions; `reference`: of real features."""
     latents = encode_frames(autoencoder, clips.frames[:, :past])
     played = roll_out(
         subject.model,

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldmodel.evaluation.drift import WINDOW, Drift, measure_drift
+from worldmodel.evaluation.drift import (
+    STREAMS,
+    WINDOW,
+    Drift,
+    Play,
+    measure_drift,
+    record_long_play,
+)
 from worldmodel.evaluation.inverse_dynamics import (
     ActionReading,
     InverseDynamics,
@@ -30,7 +37,7 @@ from worldmodel.evaluation.quality import (
 from worldmodel.evaluation.real import Clips, game_of, record_clips
 from worldmodel.evaluation.subject import load_subjects
 from worldmodel.games.doom import Doom
-from worldmodel.metrics import frechet_distance
+from worldmodel.metrics import Gaussian, frechet_distance
 from worldmodel.training.samples import save_grid
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.settings import Settings, available_cores
@@ -79,7 +86,7 @@ def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
         lessons = record_clips(game, spec, seed + 3 * APART, plan.judge_clips, JUDGE_FRAMES)
         judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
         fresh = record_clips(game, spec, seed + 2 * APART, plan.judge_clips // 2, JUDGE_FRAMES)
-        reference = _features(judge, lessons)
+        reference = Gaussian.of(_features(judge, lessons))
         next_clips = record_clips(game, spec, seed + APART, plan.next_clips, past)
         clips = record_clips(game, spec, seed, plan.clips, past + max(HORIZONS))
         next_frame = measure_next_frame(everyone, autoencoder, next_clips)
@@ -87,21 +94,14 @@ def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
             subject.name: measure_rollout(subject, autoencoder, clips, past, judge, reference)
             for subject in everyone
         }
-        drift = {
-            play: measure_drift(
-                subjects.student,
-                autoencoder,
-                world,
-                game,
-                play,
-                frames,
-                seed + 4 * APART,
-                judge,
-                reference,
+        plays: tuple[Play, ...] = ("idle", "random") if frames else ()
+        drift: dict[str, Drift] = {}
+        for play in plays:
+            visible = world.transformer.context_frames
+            long_play = record_long_play(
+                game, spec, play, frames, seed + 4 * APART, visible, STREAMS
             )
-            for play in ("idle", "random")
-            if frames
-        }
+            drift[play] = measure_drift(subjects.student, autoencoder, long_play, judge, reference)
     return Evaluation(
         world=world.name,
         next_frame=next_frame,

@@ -1,0 +1,97 @@
+"""The paper's claims against what was measured here, each with a verdict that follows from numbers.
+
+A claim about quality holds if the whole 95 % interval of the difference, clip by clip, is on its
+side; fails if the whole interval is on the other; else this many clips cannot tell.
+"""
+
+from collections.abc import Sequence
+
+from worldmodel.evaluation.distillation.compare import Results
+from worldmodel.evaluation.distillation.costs import cost_of
+from worldmodel.evaluation.distillation.figures import Estimate, difference
+from worldmodel.evaluation.distillation.speed import Speed, speed_key_of
+from worldmodel.evaluation.distillation.tables import shown, table
+from worldmodel.evaluation.quality import HORIZONS
+
+LATENCY_CLAIM = 0.5  # first-frame latency, frame-wise over chunk-wise
+COST_CLAIM = 4.0  # stage 2 by regression over stage 2 by consistency
+NEAR = 1.1  # a ratio this close to a claim agrees with it
+
+
+def claims_table(results: Results) -> list[str]:
+    """Claim, what was found, verdict."""
+    rows = [*_quality(results), _latency(results), *_costs(results)]
+    return table(["Causal Forcing++ says", "here", "verdict"], rows)
+
+
+def verdict(gain: Estimate) -> str:
+    """Of "at least as good", given how much better."""
+    if gain.low >= 0:
+        return "holds: better"
+    if gain.high < 0:
+        return "does not hold here"
+    return "no difference that these clips show"
+
+
+def _quality(results: Results) -> list[Sequence[str]]:
+    claims = results.comparison.claims
+    assert claims is not None, "asked for only where there are claims"
+    one, other = (results.rows.get(name) for name in (claims.frame_wise, claims.chunk_wise))
+    claim = "frame-wise in few steps at least as good as chunk-wise"
+    if not one or not other:
+        return [(claim, "–", "not run")]
+    rows: list[Sequence[str]] = []
+    for h in HORIZONS:
+        gain = difference(one.psnr[str(h)], other.psnr[str(h)])
+        rows.append((f"{claim}: PSNR at frame {h}", f"{shown(gain)} dB", verdict(gain)))
+    apart = other.frechet.value - one.frechet.value
+    error = (one.frechet.error**2 + other.frechet.error**2) ** 0.5
+    gain = Estimate(apart, error)
+    rows.append((f"{claim}: Fréchet distance lower by", shown(gain, 1), verdict(gain)))
+    return rows
+
+
+def _latency(results: Results) -> Sequence[str]:
+    claims = results.comparison.claims
+    assert claims is not None, "asked for only where there are claims"
+    one, other = (_speed(results, name) for name in (claims.frame_wise, claims.chunk_wise))
+    claim = "first-frame latency −50 %"
+    if not one or not other:
+        return claim, "–", "not run"
+    ratio = one.first_frame_ms / other.first_frame_ms
+    found = f"{one.first_frame_ms:.1f} against {other.first_frame_ms:.1f} ms: {ratio - 1:+.0%}"
+    if one.engine != other.engine:
+        found += f" ({one.engine} against {other.engine})"
+    holds = ratio <= LATENCY_CLAIM * NEAR
+    return claim, found, "holds" if holds else "does not hold here"
+
+
+def _costs(results: Results) -> list[Sequence[str]]:
+    claims, comparison = results.comparison.claims, results.comparison
+    assert claims is not None, "asked for only where there are claims"
+    cheap, dear = (
+        cost_of(comparison.rows[name].stage2, comparison.out)
+        for name in (claims.consistency, claims.regression)
+    )
+    claim = "stage 2 about 4 times cheaper by consistency"
+    if not cheap or not dear:
+        return [(claim, "–", "not run")]
+    rows: list[Sequence[str]] = []
+    for what, low, high in (
+        ("minutes", cheap.minutes, dear.minutes),
+        ("PFLOP", cheap.petaflops, dear.petaflops),
+    ):
+        if not low:
+            continue
+        ratio = high / low
+        holds = ratio >= COST_CLAIM / NEAR
+        told = "holds" if holds else "cheaper, but less so" if ratio > 1 else "does not hold here"
+        rows.append((f"{claim}: {what}", f"{low:.3g} against {high:.3g}: {ratio:.1f} x", told))
+    return rows
+
+
+def _speed(results: Results, name: str) -> Speed | None:
+    figures = results.rows.get(name)
+    if not figures or not results.speeds:
+        return None
+    return results.speeds.rows.get(speed_key_of(figures.weights, figures.sampler.sigmas))

@@ -1,0 +1,162 @@
+"""The page: tables and plots between two marks; what people wrote around them stays."""
+
+import json
+from pathlib import Path
+
+from worldmodel.config import ConfigError
+from worldmodel.evaluation.distillation.claims import claims_table
+from worldmodel.evaluation.distillation.compare import Results
+from worldmodel.evaluation.distillation.figures import mean_of
+from worldmodel.evaluation.distillation.plots import save_plots
+from worldmodel.evaluation.distillation.speed import TURN
+from worldmodel.evaluation.distillation.tables import (
+    behaviour_table,
+    cost_table,
+    drift_table,
+    paired_table,
+    psnr_table,
+    speed_table,
+    ssim_table,
+    unseen_table,
+)
+from worldmodel.files import write_atomically
+
+BEGIN = "<!-- measured: begin. `worldmodel evaluate --compare` writes this part; do not edit it -->"
+END = "<!-- measured: end -->"
+LARGEST = 4 << 20  # characters of a page
+
+
+def write_page(results: Results) -> Path:
+    """Write the measured part of the page anew; a page that is not there yet is begun."""
+    page = results.comparison.page
+    old = page.read_text(encoding="utf-8") if page.is_file() else _blank()
+    before, begin, rest = old.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or len(old) > LARGEST:
+        raise ConfigError(f"{page}: the two marks are not in it; put these back: {BEGIN} {END}")
+    if results.rows and results.real:
+        save_plots(results)
+    measured = "\n".join(measured_part(results))
+    write_atomically(page, f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}".encode())
+    return page
+
+
+def _blank() -> str:
+    return f"# What distillation costs\n\n{BEGIN}\n{END}\n"
+
+
+def measured_part(results: Results) -> list[str]:
+    """All tables, with the sentences without which they could be misread."""
+    lines = []
+    if results.rows and results.real:
+        lines += [*_quality_part(results), *_play_part(results)]
+    lines += ["### What training took", "", *cost_table(results), ""]
+    if results.comparison.claims:
+        lines += ["### The paper's claims", "", *claims_table(results), ""]
+    if results.unseen:
+        lines += _unseen_part(results)
+    lines += _missing_part(results)
+    if results.rows and results.real:
+        folder = results.comparison.out.name
+        names = {
+            "horizon": "PSNR and SSIM against the horizon",
+            "cost": "Quality against the cost of a frame and of training",
+            "drift": "Long play: detail and Fréchet distance, window by window",
+        }
+        lines += ["### Plots", ""]
+        lines += [f"![{what}]({folder}/{name}.png)" for name, what in names.items()]
+    return lines
+
+
+def _quality_part(results: Results) -> list[str]:
+    real, plan = results.real, results.plan
+    assert real is not None, "checked by the caller"
+    return [
+        "### Quality against the real game",
+        "",
+        f"{real.clips} clips, each of a seed of the game and of the noise of its own (from "
+        f"{plan.seed} on, never trained on); ± is half a 95 % interval over clips. Rows see the "
+        "same starts, actions and noise and are shown by the same decoder.",
+        "",
+        "PSNR in dB: next frame with true history (frames in motion), then free rollout at frame",
+        "",
+        *psnr_table(results),
+        "",
+        f"The same against *{results.comparison.rows[results.mark].title}*, clip by clip",
+        "",
+        *paired_table(results),
+        "",
+        "SSIM",
+        "",
+        *ssim_table(results),
+        "",
+        "Over the whole rollout of 64 frames. The judge is an inverse-dynamics model "
+        f"({real.judge}): "
+        "Fréchet in its features, turning and keys (balanced accuracy) as it reads them back. "
+        "Motion: mean optical flow as a share of the real game's, which moves by "
+        f"{mean_of(real.flow).value:.2f} pixels a frame.",
+        "",
+        *behaviour_table(results),
+        "",
+    ]
+
+
+def _play_part(results: Results) -> list[str]:
+    plan = results.plan
+    machine = f" ({results.speeds.machine})" if results.speeds else ""
+    return [
+        "### Long play",
+        "",
+        f"{plan.streams} streams of each kind; the last window of 200 frames, the real game "
+        "doing the same in parentheses. Within the range: single frames as bright and "
+        "as detailed as the game's are, a tenth of the span aside.",
+        "",
+        *drift_table(results),
+        "",
+        "### Speed",
+        "",
+        f"One session, rows in turns of {TURN} frames{machine}. First frame: from the action "
+        "to the first decoded frame that obeys it. Where chunks are drawn, an action also waits "
+        "for the chunk's end, on average as long as the next column says at the world's own rate.",
+        "",
+        *speed_table(results),
+        "",
+    ]
+
+
+def _unseen_part(results: Results) -> list[str]:
+    unseen = results.unseen
+    assert unseen is not None, "checked by the caller"
+    return [
+        "### Starts, routes and actions never seen",
+        "",
+        f"Of {unseen.possible} combinations of at most two keys and five ways of turning, "
+        f"{len(unseen.never)} never occur in the {unseen.training_frames} frames of training: "
+        f"{'; '.join(unseen.never)}. An action is held for eight frames after the same starts. "
+        "Share: of the dB between a copy of the last frame and the autoencoder's limit.",
+        "",
+        *unseen_table(results),
+        "",
+    ]
+
+
+def _missing_part(results: Results) -> list[str]:
+    if not results.missing:
+        return []
+    titles = results.comparison.rows
+    told = [f"- {titles[name].title}: {why}" for name, why in results.missing.items()]
+    return ["### Not measured", "", *told, ""]
+
+
+def print_results(results: Results) -> None:
+    """The measured part, then one line of JSON."""
+    print("\n".join(measured_part(results)))  # noqa: T201  # this is the command's output
+    rows = {
+        name: {
+            "psnr": {h: round(mean_of(values).value, 2) for h, values in one.psnr.items()},
+            "frechet": one.frechet.value,
+            "minutes": one.minutes,
+        }
+        for name, one in results.rows.items()
+    }
+    print(json.dumps({"rows": rows, "missing": results.missing}))  # noqa: T201
