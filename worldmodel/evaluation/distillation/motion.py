@@ -14,11 +14,12 @@ def mean_flow(frames: Tensor) -> float:
     """Mean length of the flow from frame to frame, pixels a frame, of a clip uint8 f h w 3."""
     grey = brightness(frames).round().to(torch.uint8).numpy()
     lengths = []
+    room = np.zeros((*grey.shape[1:], 2), np.float32)  # for the flow
     for before, after in pairwise(grey):
         flow = cv2.calcOpticalFlowFarneback(
             before,
             after,
-            None,
+            room,
             pyr_scale=0.5,
             levels=3,
             winsize=9,

@@ -154,7 +154,7 @@ def cost_table(results: Results) -> list[str]:
             second, third = (_cost_cells(runs, out) for runs in stages)
             rows.append([row.title, *second, *third[:3]])
     for run in comparison.shared:
-        rows.append(["*several build on it*", *_cost_cells([run], out), NONE, NONE, NONE])
+        rows += [["*several build on it*", *_cost_cells([run], out), NONE, NONE, NONE]]
     head = ["", "stage 2: runs", "minutes", "PFLOP", "stored", "stage 3: runs", "minutes", "PFLOP"]
     return table(head, rows)
 

@@ -145,7 +145,7 @@ def _held(
 def _seen_clips(data: Path, yardstick: Yardstick, count: int) -> Clips:
     """Stretches from the middle of episodes spread over the training data."""
     paths = find_episodes(data)
-    frames, actions = [], []
+    frames, actions = list[Tensor](), list[Tensor]()
     for path in paths[:: max(1, len(paths) // (2 * count))]:
         episode = load_episode(path)
         first = (len(episode) - PAST - AFTER) // 2
