@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Compiled graphs, choices of engines and moments stay out of the folders of whoever tests."""
     folder = str(tmp_path_factory.mktemp("cache"))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_CACHE_HOME", "WORLDMODEL_DATA", "LOCALAPPDATA"):
+        for name in ("XDG_CACHE_HOME", "WORLDMODEL_DATA", "WORLDMODEL_CONFIG", "LOCALAPPDATA"):
             patch.setenv(name, folder)
         yield
 

@@ -1,6 +1,7 @@
 """From the command line to a played world: who plays, what is recorded, window or none."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -10,25 +11,33 @@ from typing import Any
 
 from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
+from worldmodel.files import plain
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, OpenWorld
 from worldmodel.game.clip import draw_keys
-from worldmodel.game.controls import Controls, describe, load_controls
+from worldmodel.game.controls import describe, load_controls
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input, Taken
 from worldmodel.game.keeper import Keeper
 from worldmodel.game.loop import Game
+from worldmodel.game.menu.menu import Menu
+from worldmodel.game.menu.shelf import Shelf
 from worldmodel.game.moments import choose_moment, offer_broken_sessions
+from worldmodel.game.orders import Elsewhere
 from worldmodel.game.policy import MakePolicy, PolicyPlayer
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Keeping, Session
+from worldmodel.game.settings import Preferences
+from worldmodel.game.speeds import remember_speed
 from worldmodel.game.window import NoDisplayError, Window, announce
-from worldmodel.moments import Moment
+from worldmodel.moments import ENDING, Moment, last_sessions_folder, save_moment
 from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_code, load_script
 from worldmodel.world import World
+from worldmodel.worlds.find import find_world
 
 HEADLESS_FRAMES = 300
+WORTH_KEEPING = 60  # frames: of a shorter session neither its end nor its speed
 
 
 def launch(options: argparse.Namespace, open_world: OpenWorld) -> int:
@@ -39,13 +48,44 @@ def launch(options: argparse.Namespace, open_world: OpenWorld) -> int:
     if not has_display():
         say(f"no display here: {game.stand_in} plays a short session instead")
         return game.play_headless()
+    preferences = read_preferences(options)
     try:
-        window = Window(options.world or "worldmodel", is_fullscreen=options.fullscreen)
+        is_fullscreen = preferences.settings.fullscreen
+        window = Window(options.world or "worldmodel", is_fullscreen=is_fullscreen)
     except NoDisplayError as error:
         say(f"{error}: {game.stand_in} plays a short session instead")
         return game.play_headless()
     with window:
-        return game.play_in(window)
+        return play_on(game, window, preferences)
+
+
+def play_on(game: "Launch", window: Window, preferences: Preferences) -> int:
+    """One world after the other, as the player chooses; what cannot be opened leads back."""
+    before: Launch | None = None
+    while True:
+        try:
+            code = game.play_in(window, preferences)
+        except UserError as error:
+            if before is None:  # nothing to go back to
+                raise
+            game, before = before.again(str(error)), None
+            continue
+        if game.elsewhere is None:
+            return code
+        try:
+            game, before = game.then(game.elsewhere), game
+        except UserError as error:
+            game, before = game.again(str(error)), None
+
+
+def read_preferences(options: argparse.Namespace) -> Preferences:
+    """The user's files, and what the command line overrules for this time."""
+    preferences = Preferences.read(options.controls)
+    if options.no_hud:
+        preferences.overrule(numbers=False)
+    if options.fullscreen:
+        preferences.overrule(fullscreen=True)
+    return preferences
 
 
 class Launch:
@@ -55,19 +95,40 @@ class Launch:
         self.options, self._open_world = options, open_world
         self.replay = Replay.read(options.replay) if options.replay else None
         self.moment = self._read_moment()
-        self.controls = load_controls(options.controls) if options.controls else Controls()
+        if options.controls:
+            load_controls(options.controls)  # a mistake in it is told at once, window or not
+        self.elsewhere: Elsewhere | None = None  # what the player wants after this
+        self._problem = ""  # why the world that was chosen could not be opened
+        self._is_first = True
         self.policy: MakePolicy | None = None
         self.script = self._read_script()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
 
-    def play_in(self, window: Window) -> int:
+    def then(self, place: Elsewhere) -> "Launch":
+        """What is played after this; nothing that belonged to the first world is taken along."""
+        own = {"replay": None, "record": None, "frames": None, "start": "0", "player": "human"}
+        load = str(place.load) if place.load else None
+        options = {**vars(self.options), **own, "world": place.world, "load": load}
+        launch = Launch(argparse.Namespace(**options), self._open_world)
+        launch._is_first = False
+        return launch
+
+    def again(self, problem: str) -> "Launch":
+        """The same world, with the menu in front that says what went wrong."""
+        launch = self.then(Elsewhere(self.options.world))
+        launch._problem = problem
+        return launch
+
+    def play_in(self, window: Window, preferences: Preferences) -> int:
         """A session in a window."""
-        options, devices = self.options, Input(self.controls)
+        options, devices = self.options, Input(preferences.controls)
         rolls = options.record is not None
         camera = self._camera(lambda text: _tell(window, text), rolls=rolls)
         keeper = Keeper() if self.is_human else None
-        window.overlay.shows_numbers = not options.no_hud
+        shelf = Shelf(self._folder())
+        menu = Menu(preferences, shelf, lambda: game.adopt(preferences))
+        window.menu, window.overlay.caption = menu, "loading"
         game = Game(
             self._source(devices, keeper),
             window,
@@ -78,15 +139,27 @@ class Launch:
             keeper=keeper,
             frames=self._frames(),
             scale=options.scale,
+            menu=menu,
         )
+        window.adopt(preferences.settings)
         try:
+            if self._problem or self.has_start_screen(preferences):
+                game.open_menu(is_start=True)
+                menu.say(self._problem)
             window.show_loading()
             game.play()
         except BaseException:
             self._end(keeper, game.source.session, camera)
             raise
+        finally:
+            shelf.close()
+        self.elsewhere = game.elsewhere
+        if self.is_human and game.source.session:
+            keep_last_session(game.source.session)
         self._end(keeper, None, camera)
         speed = game.whole.speed()
+        if speed.frames_per_second and game.source.session and game.shown > WORTH_KEEPING:
+            remember_speed(game.source.session.world.name, speed.frames_per_second)
         if speed.frames_per_second:
             p50, p95 = speed.latency_p50_ms, speed.latency_p95_ms
             latency = f"; input to frame p50 {p50:.0f} ms, p95 {p95:.0f} ms" if p50 and p95 else ""
@@ -105,6 +178,19 @@ class Launch:
         finally:
             self._close(camera)
         return self._verdict(camera)
+
+    def has_start_screen(self, preferences: Preferences) -> bool:
+        """Where nothing was said about what to play, a person is asked, the world loading."""
+        options = self.options
+        said = (options.world, options.load, options.replay, options.record, options.frames)
+        is_silent = all(one is None for one in said) and options.start == "0"
+        return self.is_human and self._is_first and is_silent and preferences.settings.start_screen
+
+    def _folder(self) -> Path | None:
+        """Of the world that is opened, if it can be found."""
+        with contextlib.suppress(UserError):
+            return find_world(self.choice.world)
+        return None
 
     @property
     def is_human(self) -> bool:
@@ -125,7 +211,7 @@ class Launch:
         def open_session() -> Session:
             session = self._open_session(player_for, rate=self.options.fps, keeper=keeper)
             if self.is_human:
-                for keys, meaning in describe(session.world.actions, self.controls):
+                for keys, meaning in describe(session.world.actions, devices.controls):
                     say(f"  {keys:16} {meaning}")
             return session
 
@@ -270,6 +356,14 @@ class Launch:
         if camera.failure:
             raise camera.failure
         return 1 if self.replay and self.replay.first_different is not None else 0
+
+
+def keep_last_session(session: Session) -> None:
+    """Where a session ended, for the start screen; not worth a word if the disk refuses."""
+    if session.segment and session.index > WORTH_KEEPING:
+        folder = last_sessions_folder() / plain(session.world.name)
+        with contextlib.suppress(UserError):
+            save_moment(folder / f"last{ENDING}", session.moment())
 
 
 def has_display() -> bool:

@@ -21,10 +21,11 @@ from worldmodel.game.clock import PlayClock
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.keeper import Keeper
+from worldmodel.game.orders import Order, ToMoment, ToStart
 from worldmodel.game.step import Step
 from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
 from worldmodel.history import History
-from worldmodel.moments import Moment, MomentHeader
+from worldmodel.moments import Moment, MomentHeader, load_moment
 from worldmodel.versions import installed_versions
 from worldmodel.world import Ending, Frame, StateError, World
 
@@ -65,7 +66,7 @@ class Session:
         self.keeper = keeping.keeper
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
         self.settings = resolved(keeping.settings, self.identity)
-        self.running_on = world.running_on
+        self.running_on, self.rate = world.running_on, rate
         self.paused = False
         self.segment = self.index = 0
         self.frame: Frame | None = None  # the last one
@@ -105,7 +106,7 @@ class Session:
         history = moment.history.copy(header.index)
         return self._begin_with(first, history, sampled)
 
-    def turn(self, command: Command | None) -> Step | None:
+    def turn(self, command: Order | None) -> Step | None:
         """Obey a command, or make the next frame when there is none."""
         match command:
             case None if isinstance(self.world, Ending) and self.world.is_over:
@@ -118,6 +119,12 @@ class Session:
             case Command.NEXT_START:
                 self.start = (self.start + 1) % len(self.world.starts)
                 return self.begin()
+            case ToStart(start):
+                self.start = start % len(self.world.starts)
+                return self.begin()
+            case ToMoment(path) if self.keeper:
+                self._let_go()
+                return self._load_from(self.keeper, lambda: load_moment(path))
             case Command.PAUSE:
                 self.paused = not self.paused
                 self._clock.go_on()
@@ -135,7 +142,8 @@ class Session:
             case Command.SAVE | Command.LOAD if self.keeper:
                 self._let_go()
                 if command is Command.LOAD:
-                    return self._load_newest(self.keeper)
+                    keeper, name = self.keeper, self.world.name
+                    return self._load_from(keeper, lambda: keeper.newest(name))
                 self.keeper.save(self.moment())
             case _:
                 pass
@@ -235,9 +243,9 @@ class Session:
         self.timeline.go_to(index)
         self.index = self._back_to = index
 
-    def _load_newest(self, keeper: Keeper) -> Step | None:
+    def _load_from(self, keeper: Keeper, read: Callable[[], Moment]) -> Step | None:
         try:
-            return self.load(keeper.newest(self.world.name))
+            return self.load(read())
         except UserError as error:
             keeper.tell(f"not loaded: {error}")
             return None
