@@ -37,21 +37,22 @@ class Graph:
 
     def draw(self, surface: pygame.Surface, unit: int) -> None:
         """A bar from frame to frame, red where one came late, and the latencies as dots."""
-        room = pygame.Rect(0, 0, min(24 * unit, surface.get_width() - unit), 8 * unit)
+        wide, high = surface.get_size()
+        room = pygame.Rect(0, 0, min(24 * unit, wide * 3 // 5), min(8 * unit, high // 4))
         room.bottomright = surface.get_width() - unit // 2, surface.get_height() - 3 * unit
         draw_panel(surface, room, unit, shade=200)
-        inner = room.inflate(-unit, -unit * 3)
-        inner.bottom = room.bottom - unit // 2
+        inner = pygame.Rect(room.left + unit // 2, room.top + unit * 3 // 2, room.width - unit, 0)
+        inner.height = room.bottom - unit // 2 - inner.top
         top = self.top_ms
         if self.period_ms:
             y = inner.bottom - round(inner.height * self.period_ms / top)
             pygame.draw.line(surface, GREY, (inner.left, y), (inner.right, y))
-        wide = inner.width / FRAMES
+        step = inner.width / FRAMES
         for i, (frame_ms, latency_ms) in enumerate(self._frames):
-            left = inner.right - round((len(self._frames) - i) * wide)
+            left = inner.right - round((len(self._frames) - i) * step)
             is_late = self.period_ms and frame_ms > 1.5 * self.period_ms
             height = round(inner.height * min(1.0, frame_ms / top))
-            bar = pygame.Rect(left, inner.bottom - height, max(1, int(wide)), height)
+            bar = pygame.Rect(left, inner.bottom - height, max(1, int(step)), height)
             pygame.draw.rect(surface, RED if is_late else BLUE, bar)
             if latency_ms is not None:
                 y = inner.bottom - round(inner.height * min(1.0, latency_ms / top))
@@ -61,7 +62,7 @@ class Graph:
     def _draw_legend(
         self, surface: pygame.Surface, room: pygame.Rect, unit: int, top: float
     ) -> None:
-        size, left = round(unit * 0.8), room.left + unit // 2
+        size, left = min(round(unit * 0.8), room.width // 22), room.left + unit // 2
         due = f", due {self.period_ms:.0f}" if self.period_ms else ""
         for text, colour in ((f"frame ms{due}", BLUE), ("input to frame ms", ACCENT)):
             picture = words(text, size, colour)

@@ -60,15 +60,16 @@ class Hud:
     def draw(self, surface: pygame.Surface, overlay: Overlay) -> None:
         """Draw on top of what is there."""
         unit = line_height(surface.get_size(), overlay.font)
-        if overlay.shows_numbers and overlay.spec:
+        if overlay.shows_numbers and overlay.spec and not overlay.shows_controls:
             self._draw_numbers(surface, overlay.speed, unit)
             self.draw_keys(surface, overlay.spec, overlay.action, unit)
         if overlay.shows_graph:
             overlay.graph.draw(surface, unit)
+        top = unit * 9 // 2
         if overlay.slow:
-            self._draw_slow(surface, overlay.slow, unit, below=overlay.shows_numbers)
+            top = self._draw_slow(surface, overlay.slow, unit, below=overlay.shows_numbers)
         if overlay.note:
-            self._draw_note(surface, overlay.note, unit)
+            self._draw_note(surface, overlay.note, unit, top)
         if overlay.is_recording:
             self._draw_recording(surface, unit)
         if overlay.is_paused:
@@ -130,8 +131,8 @@ class Hud:
             points = [(tip + way * half, y), (tip, y - half), (tip, y + half)]
             pygame.draw.polygon(surface, ACCENT, points)
 
-    def _draw_slow(self, surface: pygame.Surface, slow: str, unit: int, *, below: bool) -> None:
-        """How slow it is and what would help, under the numbers."""
+    def _draw_slow(self, surface: pygame.Surface, slow: str, unit: int, *, below: bool) -> int:
+        """How slow it is and what would help, under the numbers; returns where that ends."""
         lines = wrapped(slow, surface.get_width() - 3 * unit, unit)
         pictures = [words(line, unit, ACCENT) for line in lines]
         width = max(picture.get_width() for picture in pictures) + unit
@@ -140,14 +141,15 @@ class Hud:
         draw_panel(surface, box, unit)
         for i, picture in enumerate(pictures):
             surface.blit(picture, (unit, top + unit // 3 + i * round(unit * 1.3)))
+        return box.bottom + unit // 3
 
-    def _draw_note(self, surface: pygame.Surface, note: str, unit: int) -> None:
+    def _draw_note(self, surface: pygame.Surface, note: str, unit: int, top: int) -> None:
         lines = [
             words(line, unit, WHITE) for line in wrapped(note, surface.get_width() - 4 * unit, unit)
         ]
         width = max(line.get_width() for line in lines) + 2 * unit
         box = pygame.Rect(0, 0, width, len(lines) * round(unit * 1.4) + unit // 2)
-        box.midtop = surface.get_width() // 2, unit * 9 // 2
+        box.midtop = surface.get_width() // 2, top
         draw_panel(surface, box, unit)
         for i, line in enumerate(lines):
             top = box.top + unit // 2 + i * round(unit * 1.4)

@@ -103,10 +103,10 @@ _LABELS = {
     "PadDpDown": "d-pad down",
     "PadDpLeft": "d-pad left",
     "PadDpRight": "d-pad right",
-    "PadStickUp": "left stick up",
-    "PadStickDown": "left stick down",
-    "PadStickLeft": "left stick left",
-    "PadStickRight": "left stick right",
+    "PadStickUp": "stick up",
+    "PadStickDown": "stick down",
+    "PadStickLeft": "stick left",
+    "PadStickRight": "stick right",
 }
 
 

@@ -23,6 +23,7 @@ from worldmodel.game.step import Step
 from worldmodel.game.window import Window
 
 NUMBERS_SECONDS = 0.25  # how often the numbers on the screen change
+LARGEST_OVERLAY_FONT = 1.25
 WORLD_COMMANDS = (
     Command.RESTART,
     Command.NEXT_START,
@@ -116,7 +117,7 @@ class Game:
         if command in WORLD_COMMANDS:
             self._command_world(command)
         elif command is Command.CONTROLS:
-            overlay.shows_controls = not overlay.shows_controls
+            self._toggle_controls()
         elif command is Command.HUD:
             overlay.shows_numbers = not overlay.shows_numbers
         elif command is Command.GRAPH:
@@ -145,6 +146,15 @@ class Game:
         self.window.adopt(preferences.settings)
         self.devices.adopt(preferences.controls)
         self._show_controls()
+
+    def _toggle_controls(self) -> None:
+        """Over the picture; letters too large for that get a page that scrolls."""
+        overlay = self.window.overlay
+        if overlay.font > LARGEST_OVERLAY_FONT and self.menu:
+            self.open_menu()
+            self.menu.show_keys()
+        else:
+            overlay.shows_controls = not overlay.shows_controls
 
     def _hear(self, event: pygame.event.Event) -> None:
         """One event, to the menu while it is open, else to the world."""

@@ -126,7 +126,8 @@ def _draw_row(surface: pygame.Surface, one: Placed, box: pygame.Rect, unit: int)
             pygame.draw.polygon(surface, ACCENT, points)
         middle = pygame.Rect(less.right, box.top, more.left - less.right, box.height)
     else:
-        middle = pygame.Rect(box.centerx - unit * 2, box.top, box.width // 2 + unit, box.height)
+        wide = box.width * 13 // 20
+        middle = pygame.Rect(box.right - unit // 2 - wide, box.top, wide, box.height)
     value = words(shortened(item.value, middle.width, unit), unit, ACCENT)
     place = value.get_rect(center=middle.center)
     if not item.change:

@@ -72,7 +72,7 @@ class Menu:
         self.can_branch = True  # whether other starts and moments can be gone to
         self.spec: ActionSpec | None = None  # of the world that is played
         self.page, self.focus, self.scroll = HOME, "", 0
-        self._look = Look()
+        self._look, self._is_fresh = Look(), True  # the page is drawn for the first time
         self._size, self._view = (640, 480), pygame.Rect(0, 0, 640, 480)  # as last drawn
         self._answer: Answer | None = None
         self._waits: Target | None = None  # whose key is asked for
@@ -94,6 +94,10 @@ class Menu:
         self.is_open, self.is_start = True, is_start
         self.shelf.look()
         self._open_page(HOME)
+
+    def show_keys(self) -> None:
+        """The page with the keys."""
+        self._open_page(KEYS_PAGE)
 
     def close(self) -> None:
         """Out of sight."""
@@ -134,9 +138,13 @@ class Menu:
         if layout.find(self.focus) is None and layout.placed:
             first = layout.find(page.first)
             self.focus = first.item.key if first else layout.placed[0].item.key
+            self._is_fresh = True
         foot, unit, top = self._foot(layout), self._unit, 3 * self._unit
         high = max(unit, self._size[1] - top - foot_height(surface, foot, unit))
         self._view = pygame.Rect(0, top, self._size[0], high)
+        if self._is_fresh:
+            self._is_fresh = False
+            self._keep_in_sight(layout)
         self.scroll = max(0, min(self.scroll, layout.height - high))
         self._look.draw(surface, page, layout, self.focus, self._view, self.scroll, foot, unit)
 
@@ -235,7 +243,7 @@ class Menu:
         self._answer = answer
 
     def _open_page(self, name: str) -> None:
-        self.page, self.focus, self.scroll = name, "", 0
+        self.page, self.focus, self.scroll, self._is_fresh = name, "", 0, True
         page = self._page()
         layout = self._lay_out(page)
         if layout.find(page.first):
@@ -260,7 +268,7 @@ class Menu:
         return home(self.shelf, self._hands, is_start=self.is_start, can_branch=self.can_branch)
 
     def _lay_out(self, page: Page) -> Layout:
-        return lay_out(page, self._size[0], self._unit)
+        return lay_out(page, (self._size[0], self._size[1] - 5 * self._unit), self._unit)
 
     def _focused(self) -> Placed | None:
         return self._lay_out(self._page()).find(self.focus)

@@ -72,8 +72,11 @@ class Layout(NamedTuple):
         return next((one for one in self.placed if one.box.collidepoint(point)), None)
 
 
-def lay_out(page: Page, width: int, unit: int) -> Layout:
-    """Sections below one another; tiles and buttons side by side as long as there is room."""
+def lay_out(page: Page, room: tuple[int, int], unit: int) -> Layout:
+    """Sections below one another; tiles and buttons side by side as long as there is room.
+
+    A tile is never higher than what is seen at once.
+    """
     placed: list[Placed] = []
     headlines: list[tuple[str, int]] = []
     y, gap = unit // 2, max(4, unit // 2)
@@ -83,7 +86,7 @@ def lay_out(page: Page, width: int, unit: int) -> Layout:
             y += unit * 7 // 4
         if not section.items:
             continue
-        for item, box in zip(section.items, _boxes(section, width, unit, gap), strict=True):
+        for item, box in zip(section.items, _boxes(section, room, unit, gap), strict=True):
             placed.append(Placed(item, section.kind, box.move(0, y)))
         y = placed[-1].box.bottom + unit
     return Layout(placed, headlines, y)
@@ -115,19 +118,20 @@ def _distance(here: pygame.Rect, there: pygame.Rect, way: Way) -> tuple[float, f
     return along + 1.0 + abs(there.left - here.left) / 1000, aside / 1000
 
 
-def _boxes(section: Section, width: int, unit: int, gap: int) -> list[pygame.Rect]:
-    inner, left = width - 2 * unit, unit
+def _boxes(section: Section, room: tuple[int, int], unit: int, gap: int) -> list[pygame.Rect]:
+    inner, left = room[0] - 2 * unit, unit
     if section.kind == "rows":
         wide, high = min(inner, 40 * unit), unit * 2
-        left = (width - wide) // 2
         return [
             pygame.Rect(left, i * (high + gap // 3), wide, high) for i in range(len(section.items))
         ]
     if section.kind == "tiles":
-        columns = max(1, (inner + gap) // (10 * unit + gap))
-        wide = min((inner - (columns - 1) * gap) // columns, 12 * unit)
         lines = max(len(item.details) for item in section.items)
-        high = wide * 3 // 4 + round(unit * (1.9 + 1.15 * lines))
+        text_high = round(unit * (1.9 + 1.15 * lines))
+        least = min(10 * unit, max(6 * unit, (room[1] * 4 // 5 - text_high) * 4 // 3))
+        columns = max(1, (inner + gap) // (least + gap))
+        wide = min((inner - (columns - 1) * gap) // columns, least * 6 // 5)
+        high = wide * 3 // 4 + text_high
         return [
             pygame.Rect(left + i % columns * (wide + gap), i // columns * (high + gap), wide, high)
             for i in range(len(section.items))

@@ -47,10 +47,12 @@ class Hands:
 def home(shelf: Shelf, hands: Hands, *, is_start: bool, can_branch: bool) -> Page:
     """Where to play."""
     here = shelf.current
-    sections = [_doors(hands, is_start=is_start), Section("", "tiles", _first(shelf, hands))]
+    worlds = [_world(world, shelf, hands) for world in shelf.worlds if can_branch or world is here]
+    sessions = [_moment(one, shelf, hands, "session") for one in shelf.sessions[:3] if can_branch]
+    tiles = [*(worlds or [_nameless(hands)]), *sessions]
+    title = "Worlds and last sessions" if sessions else "Worlds"
+    sections = [_doors(hands, is_start=is_start), Section(title, "tiles", tiles)]
     if can_branch:
-        worlds = [_world(world, shelf, hands) for world in shelf.worlds]
-        sections.append(Section("Worlds", "tiles", worlds))
         if here:
             sections.append(Section(f"Starts of {here.name}", "tiles", _starts(here, hands)))
         moments = [_moment(one, shelf, hands, "moment") for one in shelf.moments]
@@ -123,7 +125,11 @@ def settings(preferences: Preferences, hands: Hands) -> Page:
     back = Item(key="back", text="Back", press=lambda: hands.open(HOME))
     keys = Item(key="keys", text="Keys and gamepad", press=lambda: hands.open(KEYS))
     doors = Section("", "buttons", (back, keys))
-    sections = (doors, Section("Picture", "rows", picture), Section("Hands", "rows", hand))
+    sections = (
+        doors,
+        Section("Picture", "rows", picture),
+        Section("Mouse, arrow keys, gamepad", "rows", hand),
+    )
     return Page("Settings", sections, first="font")
 
 
@@ -165,19 +171,10 @@ def _doors(hands: Hands, *, is_start: bool) -> Section:
     return Section("", "buttons", doors[1:] if is_start else doors)
 
 
-def _first(shelf: Shelf, hands: Hands) -> list[Item]:
-    """The tile that a hurried person presses, and the sessions before."""
-    here = shelf.current
-    picture = here.starts[0].picture if here and here.starts else None
-    play = Item(
-        key="play",
-        text="Play",
-        details=(here.name if here else "", here.starts[0].caption if here else ""),
-        picture=picture,
-        press=lambda: hands.answer(GoOn()),
-    )
-    sessions = [_moment(one, shelf, hands, "session") for one in shelf.sessions[:3]]
-    return [play, *sessions]
+def _nameless(hands: Hands) -> Item:
+    """While nothing is known yet, the world that loads can be played already."""
+    go_on = GoOn()
+    return Item(key="play", text="Play", details=("", ""), press=lambda: hands.answer(go_on))
 
 
 def _world(world: Installed, shelf: Shelf, hands: Hands) -> Item:
@@ -185,10 +182,10 @@ def _world(world: Installed, shelf: Shelf, hands: Hands) -> Item:
     rate = world.frames_per_second
     speed = f"{world.measured:.1f} of {rate:g} fps here" if world.measured else f"{rate:g} fps"
     is_here = world.folder == shelf.here
-    answer = ToStart(0) if is_here else Elsewhere(str(world.folder))
+    answer = GoOn() if is_here else Elsewhere(str(world.folder))
     return Item(
-        key=f"world {world.folder}",
-        text=world.name,
+        key="play" if is_here else f"world {world.folder}",
+        text=f"Play {world.name}" if is_here else world.name,
         details=(f"{columns} × {rows}, {world.megabytes:.0f} MB", speed),
         help=world.title,
         picture=world.starts[0].picture if world.starts else None,
