@@ -264,7 +264,7 @@ def test_on_the_start_screen_a_key_of_the_world_plays_already(game: Game) -> Non
     assert game.window.overlay.action.buttons == {"KeyW"}
 
 
-@pytest.mark.parametrize("size", [(640, 480), (1280, 720), (3840, 2160), (200, 150)])
+@pytest.mark.parametrize("size", [(640, 480), (1280, 720), (3840, 2160), (320, 200)])
 @pytest.mark.parametrize("font", [0.75, 1.0, 3.0])
 def test_every_item_of_every_page_can_be_reached_and_is_seen(
     game: Game, size: tuple[int, int], font: float

@@ -43,7 +43,7 @@ class Look:
         if layout.height > view.height:
             _draw_scroll_bar(surface, view, scroll, layout.height, unit)
         line = surface.get_height() - foot_height(surface, foot, unit)
-        for text in wrapped(foot, surface.get_width() - 2 * unit, round(unit * 0.9)):
+        for text in _foot_lines(surface, foot, unit):
             surface.blit(words(text, round(unit * 0.9), GREY), (unit, line + unit // 4))
             line += round(unit * 1.2)
 
@@ -101,8 +101,14 @@ class Look:
 
 def foot_height(surface: pygame.Surface, foot: str, unit: int) -> int:
     """Room for the help below."""
-    lines = wrapped(foot, surface.get_width() - 2 * unit, round(unit * 0.9))
-    return round(unit * (0.5 + 1.2 * len(lines)))
+    return round(unit * (0.5 + 1.2 * len(_foot_lines(surface, foot, unit))))
+
+
+def _foot_lines(surface: pygame.Surface, foot: str, unit: int) -> list[str]:
+    """Two lines at most: what is chosen needs the room more."""
+    width, size = surface.get_width() - 2 * unit, round(unit * 0.9)
+    lines = wrapped(foot, width, size)
+    return lines if len(lines) < 3 else [lines[0], shortened(" ".join(lines[1:]), width, size)]
 
 
 def arrows_of(box: pygame.Rect, unit: int) -> tuple[pygame.Rect, pygame.Rect]:

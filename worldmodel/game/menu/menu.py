@@ -165,6 +165,8 @@ class Menu:
             self._give(GoOn())
         elif code == "Tab":
             self._tab()
+        elif code in ("Home", "End"):
+            self._go_to_edge(0 if code == "Home" else -1)
         elif code in ("PageUp", "PageDown"):
             for _ in range(4):
                 self._move((0, 1 if code == "PageDown" else -1))
@@ -196,6 +198,12 @@ class Menu:
         self.focus = next_one(layout, self.focus, way)
         self._keep_in_sight(layout)
 
+    def _go_to_edge(self, place: int) -> None:
+        layout = self._lay_out(self._page())
+        if layout.placed:
+            self.focus = layout.placed[place].item.key
+            self._keep_in_sight(layout)
+
     def _tab(self) -> None:
         layout = self._lay_out(self._page())
         names = [one.item.key for one in layout.placed]
@@ -211,8 +219,8 @@ class Menu:
         high = self._view.height
         if one.box.bottom + self._unit > self.scroll + high:
             self.scroll = one.box.bottom + self._unit - high
-        top = one.box.top - 3 * self._unit  # with its headline
-        self.scroll = min(self.scroll, max(0, top))
+        above = max(0, min(3 * self._unit, high - one.box.height))  # with its headline
+        self.scroll = min(self.scroll, max(0, one.box.top - above))
 
     def _tick(self) -> None:
         """What happens by itself: a held direction goes on, waiting for a key ends."""
@@ -287,7 +295,7 @@ class Menu:
             return self._message
         one = layout.find(self.focus)
         hint = HELP[self._by]
-        return f"{one.item.help}   |   {hint}" if one and one.item.help else hint
+        return f"{hint}. {one.item.help}" if one and one.item.help else hint
 
     @property
     def _unit(self) -> int:

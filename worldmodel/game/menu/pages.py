@@ -217,7 +217,7 @@ def _moment(kept: Kept, shelf: Shelf, hands: Hands, kind: str) -> Item:
         key=f"{kind} {kept.path}",
         text=text,
         details=(place, ago(header.saved_at)),
-        help=f"{header.world}, {header.caption}, frame {header.index}: {kept.path}",
+        help=f"{header.world}, {header.caption}, frame {header.index}: {kept.path.name}",
         picture=kept.frame,
         press=lambda: hands.answer(answer),
     )
