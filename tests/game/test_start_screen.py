@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,12 +63,11 @@ class Table:
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("WORLDMODEL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WORLDMODEL_CONFIG", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

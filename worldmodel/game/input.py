@@ -64,10 +64,11 @@ class Input:
             else:
                 self.keys = replace(self.keys, commands=command_keys(controls))
 
-    def let_go(self) -> None:
+    def let_go(self) -> Command | None:
         """Everything counts as released, the mouse included: somebody else listens now."""
         with self._lock:
             self._let_go()
+            return self._stop_rewinding()
 
     def feed(self, event: pygame.event.Event) -> Command | None:
         """Take note of one device event; returns what a runtime key asks for."""

@@ -137,7 +137,8 @@ class Game:
         self._rests_for_menu = not self.is_paused()
         if self._rests_for_menu:
             self._command_world(Command.PAUSE)
-        self.devices.let_go()
+        if command := self.devices.let_go():
+            self._command_world(command)
         self.menu.open(is_start=is_start)
         self.window.draw()
 

@@ -64,12 +64,18 @@ def game(window: Window, tmp_path: Path) -> Iterator[Game]:
     session = Session(DrawnWorld(), lambda _: devices.take(), keeping=Keeping(keeper=keeper))
     shelf = DrawnShelf(Path("here"))
     shelf.folder = tmp_path / "moments"
-    menu = Menu(preferences, shelf, lambda: game.adopt(preferences))
+    menu = Menu(preferences, shelf, lambda: playing.adopt(preferences))
     window.menu = menu
     camera = Camera(Place(tmp_path, "clip"), lambda _: None)
-    game = Game(InLine(lambda: session), window, devices, camera, keeper=keeper, menu=menu)
-    yield game
+    playing = Game(InLine(lambda: session), window, devices, camera, keeper=keeper, menu=menu)
+    yield playing
     keeper.close(None)
+
+
+def screen() -> pygame.Surface:
+    surface = pygame.display.get_surface()
+    assert surface
+    return surface
 
 
 def turn(game: Game) -> None:
@@ -103,7 +109,7 @@ def open_menu(game: Game) -> Menu:
 
 
 def centre(menu: Menu, name: str) -> tuple[int, int]:
-    menu.draw(pygame.display.get_surface())
+    menu.draw(screen())
     one = menu._lay_out(menu._page()).find(name)
     assert one
     menu._keep_in_sight(menu._lay_out(menu._page()))
@@ -235,7 +241,7 @@ def test_a_saved_moment_is_gone_to_from_its_picture(game: Game) -> None:
     assert saved
     menu = open_menu(game)
     (moment,) = menu.shelf.moments
-    menu.draw(pygame.display.get_surface())
+    menu.draw(screen())
     menu.focus = f"moment {moment.path}"
     key("Enter")
     segment = saved.segment
@@ -292,7 +298,7 @@ def test_every_item_of_every_page_can_be_reached_and_is_seen(
 
 def test_arrows_reach_every_item_of_the_first_page(game: Game) -> None:
     menu = open_menu(game)
-    menu.draw(pygame.display.get_surface())
+    menu.draw(screen())
     layout = menu._lay_out(menu._page())
     seen, todo = set(), [menu.focus]
     while todo:
@@ -313,3 +319,15 @@ def test_answers_come_from_what_is_in_focus(game: Game) -> None:
     assert isinstance(menu.feed(pygame.event.Event(pygame.KEYDOWN, scancode=40)), GoOn)
     menu.focus = "start 0"
     assert menu.feed(pygame.event.Event(pygame.KEYDOWN, scancode=40)) == ToStart(0)
+
+
+def test_a_rewind_ends_where_the_menu_opens(game: Game) -> None:
+    turn(game)
+    for code in ("Backspace", "F10"):
+        event = pygame.event.Event(pygame.KEYDOWN, scancode=SCANCODES[code], mod=0)
+        pygame.event.post(event)
+    turn(game)
+    session = game.source.session
+    assert session
+    assert session.paused
+    assert session.seconds_to_wait() is None, "it rests, it does not go back"
