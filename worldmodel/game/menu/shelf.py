@@ -135,6 +135,8 @@ def last_frame(path: Path) -> Frame | None:
 def ago(saved_at: float) -> str:
     """How long ago, in words."""
     minutes = max(0, round((time.time() - saved_at) / 60))
+    if minutes < 1:
+        return "just now"
     for most, size, name in ((120, 1, "minutes"), (2880, 60, "hours")):
         if minutes < most:
             return f"{minutes // size} {name} ago"
