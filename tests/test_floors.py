@@ -35,9 +35,10 @@ ALLOWED: dict[str, set[str]] = {
     "worlds": {*MODEL, *STORE, "world", "engine"},
     "games": STORE,
     "game": {*STORE, "world", "worlds"},
+    "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine"},
-    "__main__": {"config", "games", "training", "evaluation", "worlds", "game"},
+    "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "selftest"},
 }
 
 

@@ -2,7 +2,7 @@
 
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
-worlds   list and describe
+worlds   list and describe                        selftest what must not break, tried here
 """
 
 import argparse
@@ -72,6 +72,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
 
+    selftest = jobs.add_parser(
+        "selftest", help="try what must not break, on this machine", formatter_class=style
+    )
+    selftest.add_argument("--world", help="folder or name; none: the default world")
+    selftest.add_argument("--minutes", type=_minutes, default=15.0, help="how long, about")
+    selftest.set_defaults(run=_selftest)
+
     worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
     worlds.set_defaults(run=_worlds)
     return parser
@@ -107,6 +114,25 @@ def _positive(text: str) -> int:
     if not _count(text):
         raise argparse.ArgumentTypeError("must be at least 1")
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0.01 <= minutes <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, 0.01 to 10000")
+    return minutes
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.selftest.run import print_report, selftest
+
+    report = selftest(options.world, options.minutes)
+    print_report(report)
+    return 0 if report.is_fine else 1
 
 
 def _record(options: argparse.Namespace) -> None:

@@ -44,6 +44,7 @@ from worldmodel.worlds.folder import (
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
 
+LONGEST_WARM_UP = 64  # frames
 CLIP_ENDINGS = (".safetensors", ".jsonl")
 
 
@@ -185,7 +186,7 @@ class NativeWorld:
         """Play past the point where the cache wraps: the first real frame then costs as any."""
         self.reset(0, seed=0)
         slots = self.file.transformer.sink_frames + self.file.transformer.context_frames
-        for _ in range(slots + 2):
+        for _ in range(min(slots + 2, LONGEST_WARM_UP)):
             self.generate(IDLE)
             self.remember()
 
