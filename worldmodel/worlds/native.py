@@ -145,7 +145,9 @@ class NativeWorld:
     def load_state(self, state: State) -> None:
         """Go on from a state of the same weights and sampler, whatever engine it was taken on."""
         check_same_world(state.identity, self._identity)
-        rollout = self.engine.begin([0])
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # a state is also what play goes back to when memory ran out
+        rollout = self._rollout or self.engine.begin([0])
         load_playing(rollout, state.arrays)
         self._rollout = rollout
 
