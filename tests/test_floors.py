@@ -7,7 +7,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
-BASE = {"config", "action", "schedule", "files", "metrics", "folders", "history", "versions"}
+BASE = {
+    "config", "action", "schedule", "files", "metrics",
+    "folders", "history", "versions", "keycodes",
+}  # fmt: skip
 STORE = {*BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures"}
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
@@ -15,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": set(),
     "action": {"config"},
     "files": {"config"},
+    "keycodes": set(),
     "schedule": set(),
     "metrics": set(),
     "folders": set(),
@@ -32,13 +36,25 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": BASE,
     "world": BASE,
     "engine": {*MODEL, "world"},
-    "worlds": {*MODEL, *STORE, "world", "engine"},
-    "games": STORE,
+    "wan": {*MODEL},
+    "worlds": {*MODEL, *STORE, "world", "engine", "wan"},
+    "datacheck": STORE,
+    "games": {*STORE, "world"},
     "game": {*STORE, "world", "worlds"},
     "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game"},
+    "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds"},
-    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine"},
-    "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "selftest"},
+    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
+    "__main__": {
+        "config",
+        "games",
+        "training",
+        "evaluation",
+        "worlds",
+        "game",
+        "datacheck",
+        "selftest",
+    },
 }
 
 

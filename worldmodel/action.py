@@ -17,11 +17,20 @@ from worldmodel.config import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """Words that steer the world from the next frame on."""
+
+    text: str
+    renew: bool = False  # whether what is remembered is read again under the new words
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """Everything the player did during one frame."""
 
     buttons: frozenset[str] = frozenset()
     mouse: tuple[float, float] = (0.0, 0.0)  # degrees, right and down positive
+    prompt: Prompt | None = None  # said during this frame
 
 
 IDLE = Action()
@@ -39,6 +48,9 @@ class ActionSpec:
     mouse_degrees: float  # mouse travel that becomes 1.0 in the action vector
     max_mouse_degrees: float  # the fastest turn in training; faster ones are held to it
     look_up_down: bool = False  # whether vertical mouse travel means anything here
+    look_left_right: bool = True  # whether horizontal travel does
+    prompts: bool = False  # whether words steer the world
+    frames: int = 1  # what is shown for one action; the actions of several frames come together
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.buttons) or len(set(self.buttons)) != len(self.buttons):
@@ -59,6 +71,11 @@ class ActionSpec:
         return self.mouse_degrees, self.max_mouse_degrees
 
     @property
+    def uses_mouse(self) -> bool:
+        """Whether any mouse travel means something here."""
+        return self.look_left_right or self.look_up_down
+
+    @property
     def width(self) -> int:
         """Entries of the action vector: buttons, mouse right, mouse down."""
         return len(self.buttons) + 2
@@ -66,9 +83,11 @@ class ActionSpec:
     def known(self, action: Action) -> Action:
         """The part of `action` that this world understands, mouse held to the trained range."""
         limit = self.max_mouse_degrees
-        right, down = (min(max(degrees, -limit), limit) for degrees in action.mouse)
         buttons = action.buttons.intersection(self.buttons)
-        return Action(buttons, (right, down if self.look_up_down else 0.0))
+        right, down = (min(max(degrees, -limit), limit) for degrees in action.mouse)
+        prompt = action.prompt if self.prompts else None
+        mouse = right if self.look_left_right else 0.0, down if self.look_up_down else 0.0
+        return Action(buttons, mouse, prompt)
 
     def encode(self, actions: Sequence[Action]) -> NDArray[np.float32]:
         """Action vectors f (k+2): 1.0 for each held button, then mouse right and down, scaled."""

@@ -9,7 +9,7 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
@@ -50,15 +50,18 @@ class ModelConfig:
     frame_change: float  # how much latents change from frame to frame, as a standard deviation
     action_tokens: int = 1  # tokens per frame that carry its action
     feed_forward_ratio: int = 4
+    chunk_frames: int = 1  # frames that are drawn together and see each other, future included
 
     def __post_init__(self) -> None:
-        require_positive(self, "width", "heads", "layers", "buttons", "feed_forward_ratio")
+        require_positive(self, "width", "heads", "layers", "feed_forward_ratio", "chunk_frames")
         require_positive(self, "latent_channels", "latent_height", "latent_width")
         if self.width % (4 * self.heads) or self.width // self.heads < 8:
             raise ConfigError(
                 f"width ({self.width}) must be a multiple of 4 x heads ({4 * self.heads}), at "
                 "least 8 a head: rotary embedding turns pairs of channels along time, rows, columns"
             )
+        if self.buttons < 0:  # none at all: a world of the mouse alone
+            raise ConfigError(f"buttons = {self.buttons}: cannot be negative")
         if not 0 < self.frame_change < 1e6:
             raise ConfigError(f"frame_change ({self.frame_change}) must be above 0")
         require_at_most(self, 1 << 16, "width", "latent_channels", "latent_height", "latent_width")
@@ -69,6 +72,12 @@ class ModelConfig:
             raise ConfigError(
                 f"context_frames ({self.context_frames}) must be at least 2, sink_frames "
                 f"({self.sink_frames}) at least 0, action_tokens ({self.action_tokens}) at least 1"
+            )
+        chunk = self.chunk_frames
+        if self.context_frames % chunk or self.sink_frames % chunk or self.context_frames <= chunk:
+            raise ConfigError(
+                f"context_frames ({self.context_frames}) and sink_frames ({self.sink_frames}) must "
+                f"be multiples of chunk_frames ({chunk}), and the window hold more than one chunk"
             )
 
         slots = self.context_frames + self.sink_frames
@@ -83,6 +92,11 @@ class ModelConfig:
     def tokens_per_frame(self) -> int:
         """Action tokens, then one token per latent position."""
         return self.action_tokens + self.latent_height * self.latent_width
+
+    @property
+    def tokens_per_chunk(self) -> int:
+        """Of the frames that are drawn together."""
+        return self.chunk_frames * self.tokens_per_frame
 
     @property
     def head_width(self) -> int:
@@ -135,32 +149,49 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerConfig:
-    """How a frame is denoised."""
+    """How a frame (or a chunk of frames) is denoised."""
 
     sigmas: tuple[float, ...]  # from 1 (noise) to 0 (clean); one step between neighbours
     renoise: bool  # a consistency student; false: follow the velocity
     context_sigma: float = 0.0  # noise with which frames are remembered
     latent_step: float = 0.0  # latents are rounded to multiples of it: small errors do not add up
+    first_sigmas: tuple[float, ...] = ()  # of the first frame that is drawn; none: as the others
+    guidance: float = 1.0  # on the action; needs a model trained with action_dropout
+    cache_from_last_step: bool = False  # remember what the last step left, without a clean pass
 
     def __post_init__(self) -> None:
-        falls = all(a > b for a, b in pairwise(self.sigmas))
-        if (
-            not 2 <= len(self.sigmas) <= 1001
-            or self.sigmas[0] != 1.0
-            or self.sigmas[-1] != 0.0
-            or not falls
-        ):
-            raise ConfigError(f"sigmas {_shown(list(self.sigmas))} must fall from 1.0 to 0.0")
+        for name in ("sigmas", "first_sigmas"):
+            sigmas = getattr(self, name)
+            falls = all(a > b for a, b in pairwise(sigmas))
+            if name == "first_sigmas" and not sigmas:
+                continue
+            few = 2 <= len(sigmas) <= 1001
+            if not few or sigmas[0] != 1.0 or sigmas[-1] != 0.0 or not falls:
+                raise ConfigError(f"{name} {_shown(list(sigmas))} must fall from 1.0 to 0.0")
         if not 0 <= self.context_sigma < 1 or not 0 <= self.latent_step < 1e6:
             raise ConfigError(
                 f"context_sigma ({self.context_sigma}) must be in [0, 1), latent_step "
                 f"({self.latent_step}) at least 0"
+            )
+        if self.cache_from_last_step and self.context_sigma > 0:
+            raise ConfigError(
+                f"cache_from_last_step leaves no pass that could add context_sigma "
+                f"({self.context_sigma}); set one of them"
             )
 
     @property
     def steps(self) -> int:
         """Denoising steps of a frame."""
         return len(self.sigmas) - 1
+
+    @property
+    def first(self) -> "SamplerConfig":
+        """The sampler of the first frame that is drawn."""
+        return replace(self, sigmas=self.first_sigmas or self.sigmas, first_sigmas=())
+
+    def until(self, step: int) -> "SamplerConfig":
+        """The sampler that ends in the clean estimate of step number `step`, counted from 0."""
+        return replace(self, sigmas=(*self.sigmas[: step + 1], 0.0))
 
 
 def require_positive(config: Any, *names: str) -> None:

@@ -95,7 +95,7 @@ def load_episode(path: Path) -> Episode:
             _check_shapes(path, frames, held, mouse, names)
             return Episode(
                 frames=frames,
-                actions=_to_actions(held, mouse, names),
+                actions=to_actions(held, mouse, names),
                 frames_per_second=float(header["frames_per_second"]),
                 buttons=names,
             )
@@ -135,9 +135,10 @@ def _check_shapes(
         raise EpisodeError(f"{path}: mouse travel holds values that are no numbers")
 
 
-def _to_actions(
+def to_actions(
     held: NDArray[np.uint8], mouse: NDArray[np.float32], names: tuple[str, ...]
 ) -> list[Action]:
+    """Rows of held buttons f k and of mouse travel f 2, degrees, as actions."""
     return [
         Action(
             frozenset(name for name, down in zip(names, row, strict=True) if down),

@@ -1,9 +1,9 @@
 """Recordings: NAME.mp4 to watch and NAME.jsonl to replay and to train on.
 
 The JSONL has a header line, then one line per frame: index, time in seconds, buttons, mouse
-degrees, latency and a hash of the frame as the world made it. The first of them is the start frame,
-which no action led to. The video holds the same frames at the same times, scaled up by a whole
-number.
+degrees, latency, a hash of the frame as the world made it, and what was said to it, if anything.
+The first of them is the start frame, which no action led to. The video holds the same frames at
+the same times, scaled up by a whole number.
 
     recorder = Recorder(path, header)             # the files exist from here on
     recorder.write(frame, row)                    # again and again; encoding has its own thread
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.action import IDLE, Action
+from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.episodes import Episode, EpisodeError
 from worldmodel.files import FileReadError, read_file
@@ -111,6 +111,8 @@ class Row:
             "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
             "hash": self.hash,
         }
+        if prompt := self.action.prompt:
+            table["prompt"] = [prompt.text, prompt.renew]
         if self.back_to is not None:
             table["back_to"] = self.back_to
         return json.dumps(table)
@@ -120,10 +122,12 @@ class Row:
         """Read one line; `BAD_LINE` says which errors mean that it is none."""
         table = json.loads(line)
         right, down = map(_finite, table["mouse"])
+        said = table.get("prompt")  # only in worlds with text
+        prompt = Prompt(str(said[0]), renew=bool(said[1])) if said else None
         return cls(
             index=int(table["index"]),
             time=_finite(table["time"]),
-            action=Action(frozenset(map(str, table["buttons"])), (right, down)),
+            action=Action(frozenset(map(str, table["buttons"])), (right, down), prompt),
             latency_ms=None if table["latency_ms"] is None else _finite(table["latency_ms"]),
             hash=str(table["hash"]),
             back_to=None if table.get("back_to") is None else int(table["back_to"]),
@@ -316,11 +320,9 @@ def load_recording(path: Path) -> Episode:
     An episode has one past, so of several branches it is the last one.
     """
     header, rows = read_recording(path)
-    video = read_video(path.with_suffix(".mp4"))
+    video = read_frames(path.with_suffix(".mp4"), header.frame_size)
     most = MOST_PIXELS // (3 * math.prod(header.frame_size))
-    frames = [
-        shrink(frame, header.frame_size) for frame, _ in zip(video, rows[: most + 1], strict=False)
-    ]
+    frames = [frame for frame, _ in zip(video, rows[: most + 1], strict=False)]
     if len(frames) > most:
         raise RecordingError(f"{path}: more than {most} frames of this size are not read at once")
     if not frames:
@@ -333,6 +335,18 @@ def load_recording(path: Path) -> Episode:
         frames_per_second=header.frames_per_second,
         buttons=header.buttons,
     )
+
+
+def read_frames(path: Path, frame_size: tuple[int, int]) -> Iterator[Frame]:
+    """A recording's frames at the world's own size, one after the other."""
+    for picture in read_video(path):
+        rows, columns = picture.shape[:2]
+        if rows < frame_size[0] or columns < frame_size[1]:
+            raise EpisodeError(
+                f"{path}: the video shows {columns} x {rows}, too small for frames of "
+                f"{frame_size[1]} x {frame_size[0]}, as the rows beside it have them"
+            )
+        yield shrink(picture, frame_size)
 
 
 def _read_header(path: Path, line: str) -> Header:

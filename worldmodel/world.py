@@ -12,7 +12,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,23 @@ class World(Protocol):
     @property
     def running_on(self) -> str:
         """For people: device, dtype, threads, and why these."""
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A world whose play can come to an end, as a real game's does; a learned one goes on."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether only `reset` can go on."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A world that has something to tell its player at times: words it did not understand."""
+
+    def take_notice(self) -> str:
+        """What there is to tell since the last time; mostly nothing."""
 
 
 def step(world: World, action: Action) -> Frame:

@@ -8,8 +8,8 @@ from torch import Tensor
 from tests.conftest import TINY, make_lively
 from tests.training.tiny_data import AUTOENCODER
 from worldmodel.config import SamplerConfig
-from worldmodel.engine import openvino
-from worldmodel.engine.openvino import EngineError, OpenVinoEngine
+from worldmodel.engine import EngineError, openvino
+from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.transformer import WorldTransformer
@@ -138,11 +138,26 @@ def test_a_graph_that_disagrees_with_torch_is_refused(
         )
 
 
-def test_without_a_place_for_graphs_the_error_says_so(
+def test_without_a_place_for_graphs_they_are_compiled_each_time(
     models: tuple[WorldTransformer, Autoencoder], cache: Path
 ) -> None:
     cache.write_text("a file where the folder should be")
-    with pytest.raises(EngineError, match="cannot compile the graphs"):
-        OpenVinoEngine(
-            *models, SamplerConfig(sigmas=(1.0, 0.0), renoise=True), "float32", 1, key="tiny"
-        )
+    sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
+    drawn = play(OpenVinoEngine(*models, sampler, "float32", threads=1, key="tiny"))
+    reference = play(TorchEngine(*models, sampler, "float32", torch.device("cpu")))
+    torch.testing.assert_close(drawn, reference, atol=2e-3, rtol=2e-3)
+    assert cache.is_file()
+
+
+def test_graphs_that_were_not_used_for_long_make_room(
+    models: tuple[WorldTransformer, Autoencoder], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
+    OpenVinoEngine(*models, sampler, "float32", threads=1, key="old")
+    old = set(cache.glob("*.xml"))
+    (cache / "choices.json").write_text("{}")
+    monkeypatch.setattr(openvino, "KEPT_BYTES", 10_000)
+    OpenVinoEngine(*models, sampler, "float32", threads=1, key="new")
+    assert not old & set(cache.glob("*.xml"))
+    assert set(cache.glob("*.xml"))
+    assert (cache / "choices.json").exists()

@@ -16,6 +16,8 @@ from worldmodel.evaluation.bench import (
     print_comparison,
 )
 from worldmodel.evaluation.machine import measure_machine, products
+from worldmodel.evaluation.random_world import parse_size
+from worldmodel.evaluation.scaling import measure_sizes, print_sizes
 from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
@@ -112,3 +114,23 @@ def test_the_machine_is_measured_in_every_dtype(tmp_path: Path) -> None:
         assert set(rates) == {"float32", "bfloat16"}
         assert all(rate > 0 for rate in rates.values())
     assert machine.copy_gb_per_s > 0.1
+
+
+def test_a_world_of_random_weights_is_measured_by_its_size(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = (
+        "random:width=64,layers=1,head_width=32,rows=1,columns=2,channels=4,context=2,decoder=16"
+    )
+    results = measure_sizes([small, small.replace("layers=1", "layers=2")], TORCH, 5, Wall())
+    assert results[1]["parameters"] > results[0]["parameters"]
+    assert results[1]["gflop_per_frame"] >= results[0]["gflop_per_frame"]
+    assert results[0]["frame_size"] == [16, 32]
+    print_sizes(results)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("text", ["99m", "width", "width=x", "depth=3", "layers=0", "decoder=12"])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_size(text)

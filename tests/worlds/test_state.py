@@ -28,7 +28,12 @@ from worldmodel.worlds.folder import (
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
 
-KINDS = [("torch", "float32"), ("torch", "bfloat16"), ("openvino", "float32")]
+KINDS = [
+    ("torch", "float32"),
+    ("torch", "bfloat16"),
+    ("openvino", "float32"),
+    ("torch-compiled", "bfloat16"),
+]
 WALK = [Action(frozenset({"KeyD"} if i % 3 else {"KeyA"}), (float(i % 5), 0.0)) for i in range(40)]
 EARLY, WRAPPED = 1, 25  # frames: the ring has 5 slots and the starts hold 6
 
@@ -144,8 +149,8 @@ def test_another_process_goes_on_bit_for_bit(
 @pytest.mark.parametrize(
     ("saved", "loaded"),
     [
-        (("torch", "float32"), ("openvino", "float32")),
-        (("openvino", "float32"), ("torch", "float32")),
+        (("torch-compiled", "float32"), ("openvino", "float32")),
+        (("openvino", "float32"), ("torch-compiled", "float32")),
         (("torch", "bfloat16"), ("torch", "float32")),
     ],
 )
@@ -159,13 +164,24 @@ def test_another_engine_goes_on_from_the_same_numbers(
     other.load_state(state)
     again = other.save_state()
     assert state.arrays["now"] == again.arrays["now"]
-    for name in ("slot.0", "slot.3", "last"):
+    last = "last" if "last" in state.arrays else "finished"
+    for name in ("slot.0", "slot.3", last):
         numbers = [torch.from_numpy(np.array(s.arrays[name])) for s in (state, again)]
-        if saved[1] == "bfloat16" and name != "last":
+        if saved[1] == "bfloat16" and name != last:
             numbers[0] = numbers[0].view(torch.bfloat16)
         assert torch.equal(numbers[0].float(), numbers[1].float())
     frames = [np.stack(play_on(world, WRAPPED)).astype(int) for world in (one, other)]
     assert np.abs(frames[0] - frames[1]).mean() < 3, "the same play, up to rounding"
+
+
+@pytest.mark.parametrize("engines", [("torch", "openvino"), ("openvino", "torch")])
+def test_an_engine_that_remembers_otherwise_refuses_and_says_so(
+    open_world: Open, engines: tuple[str, str]
+) -> None:
+    one, other = (open_world(engine, "float32") for engine in engines)
+    play(one, 5)
+    with pytest.raises(StateError, match="another kind of engine"):
+        other.load_state(one.save_state())
 
 
 def test_numbers_that_do_not_fit_are_refused_with_the_reason(open_world: Open) -> None:

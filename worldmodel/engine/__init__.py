@@ -1,4 +1,4 @@
-"""What computes a world's frames: torch everywhere, OpenVINO where a CPU plays.
+"""What computes a world's frames: torch everywhere, compiled where that is faster.
 
     engine = choose_engine(...)
     playing = engine.begin(seeds=[0])
@@ -12,13 +12,42 @@ Every engine draws the same noise for the same seed and computes the same functi
 of its dtype; bit for bit the frames are only those of the same engine on the same machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import torch
 from torch import Generator, Tensor
 
-from worldmodel.model.context import KVCache
+from worldmodel.config import UserError
 from worldmodel.world import Frame
+
+
+class EngineError(UserError):
+    """An engine cannot be built here; another one can."""
+
+
+class Cache(Protocol):
+    """What a session remembers: `KVCache`, or a `StaticCache`, which is one clean pass behind."""
+
+    @property
+    def time(self) -> int:
+        """Of the frame that comes next."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values; everything else that is saved is fp32."""
+
+    def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what `save` gives before the frame `time`."""
+
+    def save(self) -> dict[str, Tensor]:
+        """What is kept between two frames, on the CPU; what did not change is shared."""
+
+    def load(self, saved: Mapping[str, Tensor], time: int) -> None:
+        """Go on from what `save` gave before the frame `time`; shapes are the caller's matter."""
+
+    def holds_numbers(self) -> bool:
+        """Whether the keys and values that were kept last are finite."""
 
 
 class Playing(Protocol):
@@ -27,8 +56,12 @@ class Playing(Protocol):
     Between two frames, all that changes is in these two (`engine.state` saves and loads it).
     """
 
-    cache: KVCache
     generators: list[Generator]  # of each session's noise
+    drawn: int  # frames or chunks since priming: the first may be drawn in other steps
+
+    @property
+    def cache(self) -> Cache:
+        """What the worlds remember."""
 
     def prime(self, latents: Tensor, actions: Tensor) -> None:
         """Show the worlds their past: clean latents b f c h w and the actions b f (k+2) in it."""
@@ -45,7 +78,11 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """`torch` or `openvino`."""
+        """`torch`, `torch-compiled` or `openvino`."""
+
+    @property
+    def threads(self) -> int:
+        """Cores that compute, on a CPU."""
 
     @property
     def dtype(self) -> str:

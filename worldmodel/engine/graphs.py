@@ -1,103 +1,149 @@
-"""The passes of one frame as functions of tensors alone, for compilers that want fixed shapes.
+"""A frame as functions of tensors alone, for compilers that want fixed shapes.
 
-`Rollout` grows into its cache: how much of it is seen depends on the frame. Here the whole cache is
-always read and a bias hides what is not there yet, so every frame runs the same graph on the same
-addresses. The current frame's own keys stay out of the cache until its clean pass has made them:
-its queries meet the past in one product and themselves in another, as in `TeacherForcing`.
+`Rollout` passes over every frame at least twice: denoising steps, then a clean pass that only the
+next frame needs. Here that clean pass waits for the next frame and shares its first denoising step:
+two frames' tokens go through every layer at once, the finished frame clean, the new one noisy. It
+is the same function of the same inputs, but the weights are read once instead of twice, and on
+most machines a small world's pass costs little more for twice the tokens.
 
-Letters: b batch, c h w latents, k action vector, l layers, n heads, s slots, p tokens a frame,
-t = s p tokens of the cache, e head width, r denoising steps.
+`Rollout` also grows into its cache. Here the whole cache is always read and a mask hides what is
+not to be seen, so every frame runs the same graph on the same addresses.
+
+Letters: b batch, c h w latents, k action vector, l layers, n heads, p tokens a frame, e head width,
+t tokens of the cache, u = t + 2 p keys that a frame can meet, r denoising steps.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.model.autoencoder import Autoencoder
-from worldmodel.model.context import KVCache
+from worldmodel.model.context import Context
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import denoise
 
 HIDDEN = -1e9  # bias of what is not seen; finite, so that no compiler meets inf - inf
 
 
-@dataclass(slots=True)
-class ReadOnlyCache:
-    """A `Context` over keys and values that someone else keeps; collects the frame's own."""
+class FrameInputs(NamedTuple):
+    """What one frame is made of; the tensors of a program never move."""
 
+    noise: Tensor  # r b 1 c h w, one draw for each step that adds some
+    actions: Tensor  # b 2 k: what led to the finished frame, and to the new one
+    finished: Tensor  # b 1 c h w, the last frame's latents, as they are to be remembered
+    before: Tensor  # b 1 c h w, the latents of the frame before that
     k: Tensor  # l b n t e
     v: Tensor  # l b n t e
-    bias: Tensor  # t, nought or `HIDDEN`
-    turns: tuple[Tensor, Tensor]  # p e/2 each
-    last: Tensor  # b 1 c h w
+    mask: Tensor  # 2 u, nought or `HIDDEN`: what finished and new frame see of
+    #               [cache | finished frame | new frame]
+    cos: Tensor  # 2p e/2
+    sin: Tensor  # 2p e/2
+
+
+class FrameOutputs(NamedTuple):
+    """What one frame leaves."""
+
+    latent: Tensor  # b 1 c h w, the new frame
+    k: Tensor  # l b n p e, the finished frame's keys and values, for its slot of the cache
+    v: Tensor
+
+
+@dataclass(slots=True)
+class TwoFrames:
+    """A `Context` of the first step: finished and new frame at once; collects the former's keys."""
+
+    inputs: FrameInputs
     own_k: list[Tensor] = field(default_factory=list)  # of each layer: b n p e
     own_v: list[Tensor] = field(default_factory=list)
 
+    @property
+    def turns(self) -> tuple[Tensor, Tensor]:
+        """Of both frames."""
+        return self.inputs.cos, self.inputs.sin
+
     def previous(self, latents: Tensor) -> Tensor:
-        """The frame that was remembered last."""
-        del latents
-        return self.last
+        """Of the finished frame the one before it, of the new one the finished."""
+        return torch.cat((self.inputs.before, latents[:, :1]), dim=1)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Queries of the current frame against the past and itself: b n p e."""
-        self.own_k.append(k)
-        self.own_v.append(v)
-        scale, tokens = q.shape[-1] ** -0.5, self.bias.shape[0]
-        past = q @ self.k[layer].transpose(-1, -2) * scale + self.bias
-        own = q @ k.transpose(-1, -2) * scale
-        weights = torch.cat((past, own), dim=-1).softmax(dim=-1)
-        return weights[..., :tokens] @ self.v[layer] + weights[..., tokens:] @ v
+        """Both frames against the cache and themselves: b n 2p e."""
+        p = q.shape[2] // 2
+        self.own_k.append(k[:, :, :p])
+        self.own_v.append(v[:, :, :p])
+        return _attend(self.inputs, layer, self.inputs.mask, q, (k,), (v,))
 
 
-class DenoiseGraph(nn.Module):
-    """From noise r b 1 c h w to the frame's latent b 1 c h w, all steps of the sampler."""
+@dataclass(slots=True)
+class NewFrame:
+    """A `Context` of the steps after the first: the new frame, the finished one being known."""
+
+    first: TwoFrames
+
+    @property
+    def turns(self) -> tuple[Tensor, Tensor]:
+        """Of the new frame."""
+        p = self.first.own_k[0].shape[2]
+        return self.first.inputs.cos[p:], self.first.inputs.sin[p:]
+
+    def previous(self, latents: Tensor) -> Tensor:
+        """The finished frame."""
+        del latents
+        return self.first.inputs.finished
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The new frame against the cache, the finished frame and itself: b n p e."""
+        first = self.first
+        keys, values = (first.own_k[layer], k), (first.own_v[layer], v)
+        return _attend(first.inputs, layer, first.inputs.mask[1:], q, keys, values)
+
+
+def _attend(
+    inputs: FrameInputs,
+    layer: int,
+    mask: Tensor,
+    q: Tensor,
+    keys: tuple[Tensor, ...],
+    values: tuple[Tensor, ...],
+) -> Tensor:
+    """Attention to the cache and to frames beside it; `mask` has a row for each frame of q."""
+    k = torch.cat((inputs.k[layer].to(q.dtype), *keys), dim=2)
+    v = torch.cat((inputs.v[layer].to(q.dtype), *values), dim=2)
+    rows = mask[:, None].expand(-1, q.shape[2] // len(mask), -1).flatten(0, 1).to(q.dtype)
+    if torch._C._is_tracing():  # OpenVINO fuses the plain form, and better
+        return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + rows).softmax(dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=rows)
+
+
+class FrameGraph(nn.Module):
+    """The finished frame's clean pass and all denoising steps of the next one."""
 
     def __init__(self, model: WorldTransformer, sampler: SamplerConfig) -> None:
         super().__init__()
         self.model, self.sampler = model, sampler
 
-    def forward(
-        self,
-        noise: Tensor,
-        action: Tensor,
-        last: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-    ) -> Tensor:
-        """One draw of noise for each step that adds some."""
-        draws = iter(noise.unbind(0))
-        context = ReadOnlyCache(k, v, bias, (cos, sin), last)
-        return denoise(self.model, lambda: next(draws), self.sampler, action, context)
+    def forward(self, *inputs: Tensor) -> FrameOutputs:
+        """`FrameInputs`, one by one, because tracers know only tensors."""
+        given = FrameInputs(*inputs)
+        draws = iter(given.noise.unbind(0))
+        both = TwoFrames(given)
 
+        def velocity(x: Tensor, sigmas: Tensor, action: Tensor, context: Context) -> Tensor:
+            del context
+            if both.own_k:
+                return self.model(x, sigmas, action, NewFrame(both))
+            remembered = torch.full_like(sigmas, self.sampler.context_sigma)
+            levels = torch.cat((remembered, sigmas), dim=1)
+            pair = torch.cat((given.finished, x), dim=1)
+            return self.model(pair, levels, given.actions, both)[:, 1:]
 
-class CleanGraph(nn.Module):
-    """The clean pass: a finished frame's keys and values, l b n p e each."""
-
-    def __init__(self, model: WorldTransformer, sampler: SamplerConfig) -> None:
-        super().__init__()
-        self.model, self.sigma = model, sampler.context_sigma
-
-    def forward(
-        self,
-        latent: Tensor,
-        action: Tensor,
-        last: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Latent b 1 c h w, action b 1 k."""
-        context = ReadOnlyCache(k, v, bias, (cos, sin), last)
-        sigmas = torch.full(latent.shape[:2], self.sigma)
-        self.model(latent, sigmas, action, context)
-        return torch.stack(context.own_k), torch.stack(context.own_v)
+        action = given.actions[:, 1:]
+        latent = denoise(velocity, lambda: next(draws), self.sampler, action, both)
+        own = torch.stack(both.own_k), torch.stack(both.own_v)
+        return FrameOutputs(latent, *(x.to(given.k.dtype) for x in own))
 
 
 class DecodeGraph(nn.Module):
@@ -109,8 +155,20 @@ class DecodeGraph(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """As `to_frames`, with the rounding inside the graph."""
-        pixels = self.autoencoder.decode(latent[:, 0])
+        dtype = next(self.autoencoder.decoder.parameters()).dtype
+        pixels = self.autoencoder.decode(latent[:, 0].to(dtype)).float()
         return torch.clamp((pixels + 1) * 127.5 + 0.5, 0, 255).permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def beyond_graphs(config: ModelConfig, sampler: SamplerConfig) -> str:
+    """What a world asks for that only the reference engine plays so far; empty if nothing."""
+    asked = {
+        f"chunk_frames = {config.chunk_frames}": config.chunk_frames > 1,
+        "first_sigmas": bool(sampler.first_sigmas),
+        "cache_from_last_step": sampler.cache_from_last_step,
+        f"guidance = {sampler.guidance}": sampler.guidance != 1.0,
+    }
+    return ", ".join(name for name, wanted in asked.items() if wanted)
 
 
 def draws_of_noise(sampler: SamplerConfig) -> int:
@@ -118,36 +176,48 @@ def draws_of_noise(sampler: SamplerConfig) -> int:
     return sampler.steps if sampler.renoise else 1
 
 
-def seen(cache: KVCache, config: ModelConfig, bias: Tensor) -> None:
-    """Fill `bias` t with what the frame that comes next sees of the cache."""
-    p, slots = config.tokens_per_frame, config.sink_frames + config.context_frames
-    bias.fill_(HIDDEN)
-    bias[: min(cache.now, slots) * p] = 0
-    bias[cache.slot * p : (cache.slot + 1) * p] = HIDDEN  # has left the window, is written next
+def cache_slots(config: ModelConfig) -> int:
+    """Frames that a static cache holds: sinks as either of two frames sees them, and the ring."""
+    return 2 * config.sink_frames + config.context_frames
 
 
-def example_inputs(
-    config: ModelConfig, sampler: SamplerConfig, batch: int = 1
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Inputs of the three graphs in the shapes of play: for tracing, and for the check after."""
-    generator = torch.Generator().manual_seed(0)
+def empty_inputs(
+    config: ModelConfig,
+    sampler: SamplerConfig,
+    batch: int,
+    cached: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> FrameInputs:
+    """Noughts in the shapes of play, the cache in the dtype `cached`."""
+    p, half = config.tokens_per_frame, config.head_width // 2
+    tokens = cache_slots(config) * p
+    latent = (batch, 1, *config.latent_shape)
+    cache = (config.layers, batch, config.heads, tokens, config.head_width)
 
-    def random(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
+    def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=device)
 
-    tokens = (config.sink_frames + config.context_frames) * config.tokens_per_frame
-    cached = (config.layers, batch, config.heads, tokens, config.head_width)
-    half = (config.tokens_per_frame, config.head_width // 2)
-    angles = random(*half)
-    latent = random(batch, 1, *config.latent_shape)
-    rest = (
-        random(batch, 1, config.buttons + 2),
-        random(batch, 1, *config.latent_shape),
-        random(*cached),
-        random(*cached),
-        torch.zeros(tokens),
-        angles.cos(),
-        angles.sin(),
+    return FrameInputs(
+        noise=zeros(draws_of_noise(sampler), *latent),
+        actions=zeros(batch, 2, config.buttons + 2),
+        finished=zeros(*latent),
+        before=zeros(*latent),
+        k=zeros(*cache, dtype=cached),
+        v=zeros(*cache, dtype=cached),
+        mask=zeros(2, tokens + 2 * p),
+        cos=zeros(2 * p, half),
+        sin=zeros(2 * p, half),
     )
-    noise = random(draws_of_noise(sampler), batch, 1, *config.latent_shape)
-    return (noise, *rest), (latent, *rest), (latent,)
+
+
+def example_inputs(inputs: FrameInputs) -> FrameInputs:
+    """Random numbers in the same shapes, everything seen: for tracing, and for the check after."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = {
+        name: torch.randn(x.shape, generator=generator).to(x)
+        for name, x in inputs._asdict().items()
+    }
+    angles = drawn["cos"]
+    mask = torch.zeros_like(inputs.mask)
+    mask[0, -(angles.shape[0] // 2) :] = HIDDEN
+    return FrameInputs(**{**drawn, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})

@@ -1,128 +1,227 @@
-"""OpenVINO on a CPU: the three graphs of a frame, compiled once per world and machine.
+"""OpenVINO on a CPU: the graphs of a frame, compiled once per world and machine.
 
-The compiled graphs read the KV cache where `KVCache` keeps it; nothing is copied on the way in.
-They are checked against torch in fp32 at every start; a graph that disagrees is not used. What
-OpenVINO compiles is kept in the user's cache folder, so the next start takes a moment.
+The compiled graphs read and write the tensors of a `StaticRollout` in place, the KV cache in the
+dtype of play; nothing is copied on the way. They are checked against torch in fp32 at every
+start; a graph that disagrees is not used. What OpenVINO compiles is kept in the user's cache
+folder, so the next start takes a moment; without a place to keep it, it is compiled every time.
 """
 
+import contextlib
 import hashlib
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from worldmodel.config import ModelConfig, SamplerConfig, UserError
+from worldmodel.config import SamplerConfig
+from worldmodel.engine import EngineError
 from worldmodel.engine.graphs import (
-    CleanGraph,
     DecodeGraph,
-    DenoiseGraph,
-    draws_of_noise,
+    FrameGraph,
+    FrameInputs,
+    FrameOutputs,
+    beyond_graphs,
+    empty_inputs,
     example_inputs,
-    seen,
 )
+from worldmodel.engine.static import Pool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder
-from worldmodel.model.context import KVCache
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.rollout import round_to_grid
-from worldmodel.schedule import add_noise
 from worldmodel.world import Frame
 
 if TYPE_CHECKING:
     import openvino
 
-GRAPHS = 1  # counts up with every change of `graphs.py` that changes what a graph computes
+GRAPHS = 2  # counts up with every change of `graphs.py` that changes what a graph computes
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.06}  # RMS error of a graph, over the RMS of its answer
 PRECISION = {"float32": "f32", "bfloat16": "bf16"}
+KEPT_BYTES = 1_000_000_000  # of graphs; those that were not used for the longest time go first
+CACHED = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class EngineError(UserError):
-    """An engine cannot be built here; another one can."""
+class BoundGraph:
+    """A compiled graph and the torch tensors that it reads and writes where they are."""
+
+    def __init__(
+        self,
+        compiled: "openvino.CompiledModel",
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+    ) -> None:
+        self.request = compiled.create_infer_request()
+        self._keep = (inputs, outputs)
+        for i, tensor in enumerate(inputs):
+            self.request.set_input_tensor(i, _shared(tensor))
+        for i, tensor in enumerate(outputs):
+            self.request.set_output_tensor(i, _shared(tensor))
+
+    def run(self) -> None:
+        """Compute the outputs from the inputs."""
+        self.request.infer()
 
 
 @dataclass(frozen=True, slots=True)
-class Graphs:
-    """Compiled, ready to infer."""
+class FrameProgram:
+    """A `Program` of OpenVINO's."""
 
-    denoise: "openvino.InferRequest"
-    clean: "openvino.InferRequest"
-    decode: "openvino.InferRequest"
+    graph: BoundGraph
+    inputs: FrameInputs
+    outputs: FrameOutputs
 
-
-def compile_graphs(
-    model: WorldTransformer,
-    autoencoder: Autoencoder,
-    sampler: SamplerConfig,
-    dtype: str,
-    threads: int,
-    key: str,
-    batch: int,
-) -> Graphs:
-    """Trace, compile and check; `model` and `autoencoder` in fp32, `key` names their weights."""
-    # The rounding of latents stays outside: a graph is compared with torch before it.
-    sampler = replace(sampler, latent_step=0.0)
-    modules: dict[str, nn.Module] = {
-        "denoise": DenoiseGraph(model, sampler),
-        "clean": CleanGraph(model, sampler),
-        "decode": DecodeGraph(autoencoder),
-    }
-    facts = (
-        f"{key} {batch} {model.config} {autoencoder.config} {sampler} {GRAPHS} {torch.__version__}"
-    )
-    requests = {}
-    inputs = dict(zip(modules, example_inputs(model.config, sampler, batch), strict=True))
-    try:
-        for name, module in modules.items():
-            requests[name] = _compile(name, module.eval(), inputs[name], dtype, threads, facts)
-    except ImportError as error:
-        raise EngineError("OpenVINO is not installed: pip install openvino") from error
-    except (RuntimeError, OSError) as error:
-        raise EngineError(f"OpenVINO cannot compile the graphs: {error}") from error
-    return Graphs(**requests)
+    def run(self) -> None:
+        """Compute the outputs from the inputs."""
+        self.graph.run()
 
 
-def _compile(
+@dataclass(frozen=True, slots=True)
+class DecodeProgram:
+    """The decoder, its latents b 1 c h w and its frames b h w 3."""
+
+    graph: BoundGraph
+    latents: Tensor
+    frames: Tensor
+
+
+class OpenVinoEngine:
+    """Compiled graphs of a world, on some of this machine's cores."""
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        model: WorldTransformer,
+        autoencoder: Autoencoder,
+        sampler: SamplerConfig,
+        dtype: str,
+        threads: int,
+        key: str,
+        batch_threads: int = 0,
+    ) -> None:
+        """`threads` for one session; `batch_threads` for more than one, 0 being as many."""
+        if reason := beyond_graphs(model.config, sampler):
+            raise EngineError(f"the openvino engine does not know {reason}; use --engine torch")
+        self.config, self.sampler, self.dtype, self.threads = model.config, sampler, dtype, threads
+        self._batch_threads = batch_threads or threads
+        self._models = model, autoencoder
+        self._key = key
+        self._compiled: dict[tuple[str, int], openvino.CompiledModel] = {}
+        self._decoders: dict[int, DecodeProgram] = {}
+        self._pool = Pool(self._frame_program)
+        self._compile_for(1)
+        self.version = version("openvino")
+
+    def begin(self, seeds: Sequence[int]) -> StaticRollout:
+        """A rollout on the compiled graphs; the first for a number of sessions compiles them."""
+        return self._pool.begin(self.config, self.sampler, seeds)
+
+    def decode(self, latents: Tensor) -> Frame:
+        """Latents b 1 c h w -> frames uint8 b h w 3."""
+        batch = len(latents)
+        if batch not in self._decoders:
+            self._decoders[batch] = self._decode_program(batch)
+        decoder = self._decoders[batch]
+        decoder.latents.copy_(latents)
+        decoder.graph.run()
+        return decoder.frames.numpy().copy()
+
+    def broken_weight(self) -> str | None:
+        """None: nobody can look into compiled graphs."""
+        return None
+
+    def _frame_program(self, batch: int) -> FrameProgram:
+        self._compile_for(batch)
+        inputs = empty_inputs(self.config, self.sampler, batch, CACHED[self.dtype])
+        one = inputs.k[..., : self.config.tokens_per_frame, :]
+        outputs = FrameOutputs(
+            inputs.before.clone(),
+            *(torch.zeros_like(one, memory_format=torch.contiguous_format) for _ in "kv"),
+        )
+        graph = BoundGraph(self._compiled["frame", batch], inputs, outputs)
+        return FrameProgram(graph, inputs, outputs)
+
+    def _decode_program(self, batch: int) -> DecodeProgram:
+        self._compile_for(batch)
+        shape = self._models[1].config
+        latents = torch.zeros(batch, 1, *self.config.latent_shape)
+        frames = torch.zeros(batch, shape.frame_height, shape.frame_width, 3, dtype=torch.uint8)
+        graph = BoundGraph(self._compiled["decode", batch], [latents], [frames])
+        return DecodeProgram(graph, latents, frames)
+
+    def _compile_for(self, batch: int) -> None:
+        """Trace, compile and check both graphs; an `EngineError` if that cannot be done here."""
+        if ("frame", batch) in self._compiled:
+            return
+        model, autoencoder = self._models
+        # The rounding of latents stays outside: a graph is compared with torch before it.
+        sampler = replace(self.sampler, latent_step=0.0)
+        inputs = example_inputs(empty_inputs(self.config, sampler, batch, CACHED[self.dtype]))
+        modules: dict[str, tuple[nn.Module, Sequence[Tensor]]] = {
+            "frame": (FrameGraph(model, sampler).eval(), inputs),
+            "decode": (DecodeGraph(autoencoder).eval(), [inputs.before]),
+        }
+        threads = self.threads if batch == 1 else self._batch_threads
+        facts = (
+            f"{self._key} {batch} {model.config} {autoencoder.config} {sampler} {GRAPHS} "
+            f"{self.dtype} {torch.__version__}"
+        )
+        try:
+            for name, (module, example) in modules.items():
+                self._compiled[name, batch] = compile_graph(
+                    name, module, example, self.dtype, threads, facts
+                )
+        except ImportError as error:
+            raise EngineError("OpenVINO is not installed: pip install openvino") from error
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile the graphs: {error}") from error
+
+
+def compile_graph(
     name: str, module: nn.Module, example: Sequence[Tensor], dtype: str, threads: int, facts: str
-) -> "openvino.InferRequest":
+) -> "openvino.CompiledModel":
+    """A compiled model that was checked against torch; `facts` name all that it depends on."""
     import openvino as ov
 
-    folder = cache_folder()
     stamp = hashlib.sha256(f"{facts} {name} {ov.__version__}".encode()).hexdigest()
-    path = folder / f"{stamp[:32]}.xml"
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": PRECISION[dtype],
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
-        "CACHE_DIR": str(folder / "compiled"),
     }
-    was_there = path.exists()
-    if not was_there:
-        _trace(module, example, path)
-    try:
-        request = ov.Core().compile_model(str(path), "CPU", settings).create_infer_request()
-        error = _error(module, request, example)
-    except RuntimeError:
-        if not was_there:
-            raise
-        error = float("inf")
-    if was_there and not error < TOLERANCE[dtype]:  # broken, or made by something else: once more
-        path.unlink()
-        return _compile(name, module, example, dtype, threads, facts)
+    folder = _writable(cache_folder())
+    path = folder / f"{stamp[:32]}.xml" if folder else None
+    if folder and path and path.exists():
+        try:
+            kept = settings | {"CACHE_DIR": str(folder / "compiled")}
+            compiled = ov.Core().compile_model(str(path), "CPU", kept)
+            if _error(module, compiled, example) < TOLERANCE[dtype]:
+                path.touch()
+                return compiled
+        except RuntimeError:
+            pass
+        path.unlink(missing_ok=True)  # broken, or made by something else: once more
+    graph = _trace(module, example)
+    if folder and path:
+        _prune(folder)
+        _save(graph, path)
+        settings["CACHE_DIR"] = str(folder / "compiled")
+        compiled = ov.Core().compile_model(str(path), "CPU", settings)
+    else:
+        compiled = ov.Core().compile_model(graph, "CPU", settings)
+    error = _error(module, compiled, example)
     if not error < TOLERANCE[dtype]:
         raise EngineError(
             f"OpenVINO's {name} graph differs from torch by {error:.3f} of its size in {dtype} "
             f"(allowed {TOLERANCE[dtype]}); use --engine torch"
         )
-    return request
+    return compiled
 
 
 def cache_folder() -> Path:
@@ -136,9 +235,17 @@ def cache_folder() -> Path:
     return base / "worldmodel" / "openvino"
 
 
+def _writable(folder: Path) -> Path | None:
+    """The folder, made if need be; None where nothing can be kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
 @torch.no_grad()
-def _trace(module: nn.Module, example: Sequence[Tensor], path: Path) -> None:
-    import openvino as ov
+def _trace(module: nn.Module, example: Sequence[Tensor]) -> "openvino.Model":
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -148,10 +255,13 @@ def _trace(module: nn.Module, example: Sequence[Tensor], path: Path) -> None:
         warnings.simplefilter("ignore")  # torch.jit is old, and shapes are fixed on purpose
         decoder = TorchScriptPythonDecoder(module, example_input=tuple(example), shared_memory=True)
     graph = frontend.convert(frontend.load(decoder))
-    graph.reshape(
-        {port.any_name: list(x.shape) for port, x in zip(graph.inputs, example, strict=True)}
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    graph.reshape({i: list(x.shape) for i, x in enumerate(example)})
+    return graph
+
+
+def _save(graph: "openvino.Model", path: Path) -> None:
+    import openvino as ov
+
     # Weights first under another name: a file that exists is whole.
     partial = path.with_name(f"{path.stem}-{os.getpid()}.xml")
     ov.save_model(graph, str(partial), compress_to_fp16=False)
@@ -159,106 +269,40 @@ def _trace(module: nn.Module, example: Sequence[Tensor], path: Path) -> None:
     partial.replace(path)
 
 
+def _prune(folder: Path) -> None:
+    """Keep the folder within bounds; another process may be using it, so nothing is certain."""
+    with contextlib.suppress(OSError):
+        files = [(p.stat().st_mtime, p.stat().st_size, p) for p in folder.rglob("*") if p.is_file()]
+        room = KEPT_BYTES
+        for _, size, path in sorted(files, reverse=True):
+            room -= size
+            if room < 0 and path.suffix != ".json":
+                path.unlink(missing_ok=True)
+
+
 @torch.no_grad()
-def _error(module: nn.Module, request: "openvino.InferRequest", example: Sequence[Tensor]) -> float:
+def _error(
+    module: nn.Module, compiled: "openvino.CompiledModel", example: Sequence[Tensor]
+) -> float:
     """The worst output's RMS distance from torch in fp32, over its RMS."""
     expected = module(*example)
-    expected = (expected,) if isinstance(expected, Tensor) else expected
-    found = request.infer([x.numpy() for x in example])
+    expected = (expected,) if isinstance(expected, Tensor) else tuple(expected)
+    found = [torch.zeros(x.shape, dtype=x.dtype) for x in expected]
+    BoundGraph(compiled, example, found).run()
     errors = []
-    for port, wanted in zip(found.values(), expected, strict=True):
-        answer, wanted = torch.from_numpy(np.array(port)).float(), wanted.float()
+    for answer, wanted in zip(found, expected, strict=True):
+        answer, wanted = answer.float(), wanted.float()
         errors.append((answer - wanted).square().mean().sqrt() / wanted.square().mean().sqrt())
     return float(torch.stack(errors).max())
 
 
-class OpenVinoEngine:
-    """Graphs of the three passes, on this machine's cores."""
+def _shared(tensor: Tensor) -> "openvino.Tensor":
+    """The same memory as OpenVINO sees it."""
+    import openvino as ov
 
-    name = "openvino"
-
-    def __init__(
-        self,
-        model: WorldTransformer,
-        autoencoder: Autoencoder,
-        sampler: SamplerConfig,
-        dtype: str,
-        threads: int,
-        key: str,
-    ) -> None:
-        self.config, self.sampler, self.dtype = model.config, sampler, dtype
-        self._compile = partial(
-            compile_graphs, model, autoencoder, sampler, dtype, threads, f"{key} {threads}"
-        )
-        self._graphs = {1: self._compile(1)}  # by the number of sessions
-        self.version = version("openvino")
-
-    def begin(self, seeds: Sequence[int]) -> "OpenVinoRollout":
-        """A rollout on the compiled graphs; the first for a number of sessions compiles them."""
-        return OpenVinoRollout(self._for(len(seeds)), self.config, self.sampler, seeds)
-
-    def decode(self, latents: Tensor) -> Frame:
-        """Latents b 1 c h w -> frames uint8 b h w 3."""
-        found = self._for(len(latents)).decode.infer([latents.numpy()], share_inputs=True)
-        return np.array(next(iter(found.values())))
-
-    def broken_weight(self) -> str | None:
-        """None: nobody can look into compiled graphs."""
-        return None
-
-    def _for(self, sessions: int) -> Graphs:
-        if sessions not in self._graphs:
-            self._graphs[sessions] = self._compile(sessions)
-        return self._graphs[sessions]
-
-
-class OpenVinoRollout:
-    """Played worlds on compiled graphs: what `Rollout` is on torch."""
-
-    def __init__(
-        self, graphs: Graphs, config: ModelConfig, sampler: SamplerConfig, seeds: Sequence[int]
-    ) -> None:
-        self.graphs, self.config, self.sampler = graphs, config, sampler
-        self.cache = KVCache(config, len(seeds))
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.bias = torch.zeros(self.cache.k.shape[3])
-        self._current: tuple[Tensor, Tensor] | None = None
-
-    def prime(self, latents: Tensor, actions: Tensor) -> None:
-        """Show the worlds their past: clean latents b f c h w and the actions b f (k+2) in it."""
-        for f in range(latents.shape[1]):
-            self._current = latents[:, f : f + 1].contiguous(), actions[:, f : f + 1].contiguous()
-            self.remember()
-
-    def denoise(self, action: Tensor) -> Tensor:
-        """The next frame: action b 1 (k+2) -> clean latent b 1 c h w."""
-        noise = torch.stack([self._noise() for _ in range(draws_of_noise(self.sampler))])
-        found = self.graphs.denoise.infer([noise.numpy(), *self._past(action)], share_inputs=True)
-        latent = round_to_grid(torch.from_numpy(np.array(next(iter(found.values())))), self.sampler)
-        self._current = latent, action
-        return latent
-
-    def remember(self) -> None:
-        """The clean pass: the frame's keys and values into its slot, and on."""
-        assert self._current is not None
-        latent, action = self._current
-        if sigma := self.sampler.context_sigma:
-            latent = add_noise(latent, self._noise(), torch.full((len(latent), 1), sigma))
-        found = self.graphs.clean.infer([latent.numpy(), *self._past(action)], share_inputs=True)
-        p, slot = self.config.tokens_per_frame, self.cache.slot
-        here = slice(slot * p, (slot + 1) * p)
-        for cached, own in zip((self.cache.k, self.cache.v), found.values(), strict=True):
-            cached[..., here, :] = torch.from_numpy(np.asarray(own))
-        self.cache.previous(latent)
-        self.cache.advance()
-        self._current = None
-
-    def _past(self, action: Tensor) -> list[NDArray[np.float32]]:
-        seen(self.cache, self.config, self.bias)
-        cos, sin = self.cache.turns
-        past = (action, self.cache.last, self.cache.k, self.cache.v, self.bias, cos, sin)
-        return [x.numpy() for x in past]
-
-    def _noise(self) -> Tensor:
-        shape = (1, 1, *self.config.latent_shape)
-        return torch.cat([torch.randn(shape, generator=g) for g in self.generators])
+    if not tensor.is_contiguous():
+        raise ValueError(f"a tensor of shape {tuple(tensor.shape)} is not contiguous")
+    if tensor.dtype == torch.bfloat16:  # numpy knows no such type
+        bits = tensor.view(torch.int16).numpy().view(np.uint16)
+        return ov.Tensor(bits, list(tensor.shape), ov.Type.bf16)
+    return ov.Tensor(tensor.numpy(), shared_memory=True)

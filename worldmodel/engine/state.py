@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from worldmodel.engine import Playing
-from worldmodel.model.context import saved_shapes
 from worldmodel.world import StateError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -28,9 +27,11 @@ BITS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def save_playing(playing: Playing) -> dict[str, NDArray[Any]]:
     """Cache, time and noise generators; what did not change since the last call is shared."""
     tensors = playing.cache.save()
-    kept = tensors["last"].dtype, playing.cache.k.dtype
+    others = next(x.dtype for name, x in tensors.items() if not name.startswith("slot."))
+    kept = others, playing.cache.dtype
     arrays = {name: _to_array(tensor) for name, tensor in tensors.items()}
-    arrays["now"] = np.array(playing.cache.now)
+    arrays["now"] = np.array(playing.cache.time)
+    arrays["drawn"] = np.array(min(playing.drawn, 1))  # only the first frame is another matter
     arrays["noise"] = np.stack([generator.get_state().numpy() for generator in playing.generators])
     arrays["bits"] = np.array([list(BITS.values()).index(dtype) for dtype in kept], np.uint8)
     return arrays
@@ -40,17 +41,24 @@ def load_playing(playing: Playing, arrays: Arrays) -> None:
     """Go on from a state; a `StateError` says why it cannot be gone on from."""
     cache = playing.cache
     now = _read_time(arrays)
-    shapes = saved_shapes(cache.config, len(playing.generators), now)
-    _check_names({*shapes, "now", "noise", "bits"}, set(arrays))
+    shapes = cache.saved_shapes(now)
+    if ("last" in shapes) != ("last" in arrays):
+        raise StateError(
+            "it was kept by another kind of engine, which remembers the last frame in another way; "
+            "choose the engine it was made on (--engine)"
+        )
+    _check_names({*shapes, "now", "drawn", "noise", "bits"}, set(arrays))
     last_dtype, cache_dtype = _read_dtypes(arrays["bits"])
     tensors = {}
     for name, shape in shapes.items():
-        was, wanted = (cache_dtype, cache.k.dtype) if name != "last" else (last_dtype, last_dtype)
+        is_slot = name.startswith("slot.")
+        was, wanted = (cache_dtype, cache.dtype) if is_slot else (last_dtype, last_dtype)
         tensors[name] = _to_tensor(name, arrays[name], shape, was, wanted)
     generators = [_read_generator(row) for row in _noise_rows(arrays["noise"], playing)]
+    drawn = _read_drawn(arrays["drawn"])
     with torch.inference_mode():
         cache.load(tensors, now)
-    playing.generators = generators
+    playing.generators, playing.drawn = generators, drawn
 
 
 def _to_array(tensor: Tensor) -> NDArray[Any]:
@@ -87,6 +95,12 @@ def _read_time(arrays: Arrays) -> int:
     if now is None or now.shape != () or now.dtype != np.int64 or not 0 < int(now) < LONGEST:
         raise StateError(f"its time is {now!r}, expected one whole number above 0")
     return int(now)
+
+
+def _read_drawn(drawn: NDArray[Any]) -> int:
+    if drawn.shape != () or drawn.dtype != np.int64 or int(drawn) not in (0, 1):
+        raise StateError(f"drawn is {drawn!r}, expected 0 or 1")
+    return int(drawn)
 
 
 def _read_dtypes(bits: NDArray[Any]) -> tuple[torch.dtype, torch.dtype]:

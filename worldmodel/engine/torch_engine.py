@@ -1,25 +1,43 @@
-"""The reference engine: eager torch, on any device."""
+"""Torch: the reference, eager, on any device; and the same made fast by fixed shapes.
+
+`TorchEngine` runs the model as training does. `CompiledEngine` runs `FrameGraph` on tensors that
+never move: on a CUDA GPU as a captured graph, launched at once instead of kernel by kernel, and
+with `fuse` through `torch.compile` on any device.
+"""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.checkpoint import broken_weight
 from worldmodel.config import SamplerConfig
+from worldmodel.engine import EngineError, Playing
+from worldmodel.engine.chunks import ChunkedPlaying
+from worldmodel.engine.graphs import (
+    DecodeGraph,
+    FrameGraph,
+    FrameInputs,
+    FrameOutputs,
+    beyond_graphs,
+    empty_inputs,
+)
+from worldmodel.engine.static import Pool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder, channels_last, decode_latents
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 from worldmodel.world import Frame
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WARM_UP = 3  # runs before a capture, as CUDA graphs ask for
 
 
-class TorchEngine:
+class TorchModels:
     """Copies of the models in the dtype and on the device of play."""
 
-    name = "torch"
     version = str(torch.__version__)
 
     def __init__(
@@ -30,19 +48,122 @@ class TorchEngine:
         dtype: str,
         device: torch.device,
     ) -> None:
-        self.sampler, self.dtype = sampler, dtype
+        self.sampler, self.dtype, self.device = sampler, dtype, device
+        self.threads = torch.get_num_threads()
         self.model = copy.deepcopy(model).to(device=device, dtype=DTYPES[dtype])
         self.autoencoder = copy.deepcopy(autoencoder).to(device=device, dtype=DTYPES[dtype])
         channels_last(self.autoencoder)
 
-    def begin(self, seeds: Sequence[int]) -> Rollout:
+    def broken_weight(self) -> str | None:
+        """The first weight that holds values that are not numbers."""
+        return broken_weight(self.model) or broken_weight(self.autoencoder)
+
+
+class TorchEngine(TorchModels):
+    """The reference: what training runs."""
+
+    name = "torch"
+
+    def begin(self, seeds: Sequence[int]) -> Playing:
         """A rollout of the transformer."""
-        return Rollout(self.model, self.sampler, seeds)
+        rollout = Rollout(self.model, self.sampler, seeds)
+        return rollout if self.model.config.chunk_frames == 1 else ChunkedPlaying(rollout)
 
     def decode(self, latents: Tensor) -> Frame:
         """Latents b 1 c h w -> frames uint8 b h w 3."""
         return decode_latents(self.autoencoder, latents)[:, 0].contiguous().cpu().numpy()
 
-    def broken_weight(self) -> str | None:
-        """The first weight that holds values that are not numbers."""
-        return broken_weight(self.model) or broken_weight(self.autoencoder)
+
+@dataclass(frozen=True, slots=True)
+class TorchProgram:
+    """A `Program` of torch's; `run` is a captured graph's replay, or a plain call."""
+
+    inputs: FrameInputs
+    outputs: FrameOutputs
+    run: Callable[[], None]
+
+
+class CompiledEngine(TorchModels):
+    """The same weights on fixed shapes: CUDA graphs where there are any, fused if asked."""
+
+    name = "torch-compiled"
+
+    def __init__(
+        self,
+        model: WorldTransformer,
+        autoencoder: Autoencoder,
+        sampler: SamplerConfig,
+        dtype: str,
+        device: torch.device,
+        *,
+        fuse: bool,
+    ) -> None:
+        if reason := beyond_graphs(model.config, sampler):
+            raise EngineError(f"the compiled engine does not know {reason}; use --engine torch")
+        super().__init__(model, autoencoder, sampler, dtype, device)
+        frame, decode = FrameGraph(self.model, sampler), DecodeGraph(self.autoencoder)
+        self._frame = _fused(frame) if fuse else frame
+        self._decode = _fused(decode) if fuse else decode
+        self._pool = Pool(self._program)
+        self._decoders: dict[int, tuple[Tensor, Tensor, Callable[[], None]]] = {}
+
+    def begin(self, seeds: Sequence[int]) -> StaticRollout:
+        """A rollout on a compiled program; the first for a number of sessions compiles it."""
+        return self._pool.begin(self.model.config, self.sampler, seeds)
+
+    def decode(self, latents: Tensor) -> Frame:
+        """Latents b 1 c h w -> frames uint8 b h w 3, through pinned memory on a GPU."""
+        if len(latents) not in self._decoders:
+            self._decoders[len(latents)] = self._decoder(latents)
+        given, frames, run = self._decoders[len(latents)]
+        with torch.inference_mode():
+            given.copy_(latents)
+            run()
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()  # the one wait of a frame
+        return frames.cpu().numpy().copy()
+
+    def _program(self, batch: int) -> TorchProgram:
+        inputs = empty_inputs(
+            self.model.config, self.sampler, batch, DTYPES[self.dtype], self.device
+        )
+        with torch.inference_mode():
+            outputs = FrameOutputs(*(torch.empty_like(x) for x in self._frame(*inputs)))
+
+        def once() -> None:
+            for kept, made in zip(outputs, self._frame(*inputs), strict=True):
+                kept.copy_(made)
+
+        return TorchProgram(inputs, outputs, _captured(once, self.device))
+
+    def _decoder(self, latents: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
+        given = torch.empty_like(latents, device=self.device)
+        with torch.inference_mode():
+            frames = torch.empty_like(self._decode(given), device="cpu")
+        if self.device.type == "cuda":
+            frames = frames.pin_memory()
+
+        def once() -> None:
+            frames.copy_(self._decode(given), non_blocking=True)
+
+        return given, frames, _captured(once, self.device)
+
+
+def _fused(graph: nn.Module) -> Any:
+    return torch.compile(graph, dynamic=False)
+
+
+def _captured(once: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """The same work as one launch, on a device that can; elsewhere the work itself."""
+    if device.type != "cuda":
+        return torch.inference_mode()(once)
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            once()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph):
+        once()
+    return graph.replay

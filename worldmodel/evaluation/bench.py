@@ -29,7 +29,9 @@ from worldmodel.action import Action
 from worldmodel.config import ConfigError
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.evaluation.machine import measure_machine
+from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
 from worldmodel.players import RandomPlayer
+from worldmodel.rollout import Rollout
 from worldmodel.world import Frame
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.native import NativeWorld
@@ -81,17 +83,24 @@ class Times:
 def bench(
     name: str | None, settings: Settings, frames: int, screen: Screen, soak: Sequence[int] = ()
 ) -> dict[str, Any]:
+    """`bench_world` of a world by name: none for the default one, or `random:…`."""
+    return bench_world(open_to_measure(name, settings), frames, screen, soak)
+
+
+def bench_world(
+    world: NativeWorld, frames: int, screen: Screen, soak: Sequence[int] = ()
+) -> dict[str, Any]:
     """Play `frames` frames as fast as they come; returns what the JSON line holds.
 
     `soak`: frame numbers of one long session at which frame time and memory are looked at.
     """
-    world = NativeWorld.load(find_world(name), settings)
     world.reset(0, seed=0)
     player = RandomPlayer(world.actions, 0)
     _play(world, player, 1, WARM_UP, screen)
     times = _play(world, player, 1 + WARM_UP, frames, screen)
     flop = flop_per_frame(world)
-    machine = measure_machine(world.file.transformer, world.device)
+    together = 1 if world.engine.name == "torch" else 2  # frames in a pass: see engine.graphs
+    machine = measure_machine(world.file.transformer, world.device, together)
     dtype, seconds = world.engine.dtype, float(np.median(times.whole)) / 1000
     computing = float(np.median(times.denoise + times.decode + times.clean)) / 1000
     result = {
@@ -115,10 +124,25 @@ def bench(
         "machine": asdict(machine),
         "rss_mb": round(_resident_mb(), 1),
         "steps": world.sampler.steps,
+        "parameters": sum(p.numel() for p in world.transformer.parameters()),
+        "tokens": world.file.transformer.tokens_per_frame,
+        "context_frames": world.file.transformer.context_frames,
+        "frame_size": list(world.frame_size),
     }
+    if world.device.type == "cuda":
+        result["gpu_mb"] = round(torch.cuda.max_memory_allocated(world.device) / 1e6, 1)
     if soak:
         result["soak"] = _soak(world, player, screen, soak)
     return result
+
+
+def open_to_measure(name: str | None, settings: Settings) -> NativeWorld:
+    """A world that is here, or one of random weights (`random:38m`)."""
+    if name and name.startswith(PREFIX):
+        size = name.removeprefix(PREFIX)
+        label = f"random-{size}" if size in SIZES else "random"
+        return random_world(parse_size(size), settings, label)
+    return NativeWorld.load(find_world(name), settings)
 
 
 def compare(
@@ -129,7 +153,7 @@ def compare(
     A setting is `key=value,key=value` with the keys of `Settings`. The ratio is the median over
     turns of B's frame time over A's: above 1, A is faster.
     """
-    worlds = [NativeWorld.load(find_world(name), apply_settings(settings, text)) for text in pair]
+    worlds = [open_to_measure(name, apply_settings(settings, text)) for text in pair]
     players = [RandomPlayer(world.actions, 0) for world in worlds]
     for world, player in zip(worlds, players, strict=True):
         world.reset(0, seed=0)
@@ -173,7 +197,7 @@ def throughput(
     name: str | None, settings: Settings, sessions: Sequence[int], frames: int
 ) -> dict[str, Any]:
     """Several players in one process, as one batch: what all of them get together."""
-    world = NativeWorld.load(find_world(name), settings)
+    world = open_to_measure(name, settings)
     rows = []
     for count in tqdm(sessions, desc="sessions", leave=False):
         playing = world.engine.begin(range(count))
@@ -312,15 +336,17 @@ def flop_per_frame(world: NativeWorld) -> int:
     reference = TorchEngine(
         world.transformer, world.autoencoder, world.sampler, "float32", world.device
     )
-    playing = reference.begin([0])
+    playing, chunk = Rollout(reference.model, world.sampler, [0]), config.chunk_frames
     playing.prime(*world.first_past)
-    action = torch.zeros(1, 1, config.buttons + 2, device=world.device)
+    actions = torch.zeros(1, chunk, config.buttons + 2, device=world.device)
     for _ in range(config.context_frames + config.sink_frames):
-        playing.step(action)
+        playing.step(actions)
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
     with FlopCounterMode(display=False, custom_mapping=attention) as counter:
-        reference.decode(playing.step(action))
-    return int(counter.get_total_flops())
+        frames = playing.step(actions)
+        drawn = int(counter.get_total_flops())
+        reference.decode(frames[:, :1])
+    return int(counter.get_total_flops() - drawn + drawn / chunk)
 
 
 def _attention_flop(

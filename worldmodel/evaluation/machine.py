@@ -13,7 +13,7 @@ import torch
 from worldmodel.config import ModelConfig
 from worldmodel.engine.torch_engine import DTYPES
 
-SQUARE = 2048  # rows and columns of the product that stands for the machine's best
+SQUARE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # rows and columns of the machine's best product
 REPEATS = 8
 COPIED = 1 << 26  # bytes
 
@@ -27,23 +27,24 @@ class Machine:
     copy_gb_per_s: float
 
 
-def measure_machine(model: ModelConfig, device: torch.device) -> Machine:
-    """A few seconds of work in torch."""
+def measure_machine(model: ModelConfig, device: torch.device, frames: int = 1) -> Machine:
+    """A few seconds of work in torch; `frames` that the engine puts through a layer at once."""
+    own = products(model, frames)
     return Machine(
-        square={name: _product_rate([(SQUARE,) * 3], name, device) for name in DTYPES},
-        model_shapes={name: _product_rate(products(model), name, device) for name in DTYPES},
+        square={name: product_rate([(SQUARE[device.type],) * 3], name, device) for name in DTYPES},
+        model_shapes={name: product_rate(own, name, device) for name in DTYPES},
         copy_gb_per_s=_copy_rate(device),
     )
 
 
-def products(model: ModelConfig) -> list[tuple[int, int, int]]:
-    """Rows, inner and columns of the products of one block over one frame's tokens."""
-    tokens, width = model.tokens_per_frame, model.width
+def products(model: ModelConfig, frames: int = 1) -> list[tuple[int, int, int]]:
+    """Rows, inner and columns of the products of one block over some frames' tokens."""
+    tokens, width = frames * model.tokens_per_frame, model.width
     hidden = model.feed_forward_ratio * width
     return [(tokens, width, width)] * 4 + [(tokens, width, hidden), (tokens, hidden, width)]
 
 
-def _product_rate(shapes: list[tuple[int, int, int]], dtype: str, device: torch.device) -> float:
+def product_rate(shapes: list[tuple[int, int, int]], dtype: str, device: torch.device) -> float:
     """Of all the products in turn, each with operands of its own, so that no cache keeps them."""
     operands = [
         (

@@ -10,6 +10,7 @@ from pathlib import Path
 from worldmodel.config import ConfigError, UserError
 from worldmodel.world import World
 
+ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
 MOST_STEPS = 1000
 MOST_THREADS = 1024
 MOST_FRAMES = 1_000_000_000
@@ -25,8 +26,10 @@ class Choice:
     device: str = "auto"
     dtype: str = "auto"
     engine: str = "auto"  # what computes the frames
-    threads: int = 0  # 0: one per core
+    compile: bool = False  # torch on fixed shapes, fused
+    threads: int = 0  # 0: as many as is fastest
     start: str | None = None  # a clip or an image to begin with
+    prompt: str | None = None  # the first words, in worlds with text
 
     def __post_init__(self) -> None:
         if not 0 <= self.steps <= MOST_STEPS or not 0 <= self.threads <= MOST_THREADS:
@@ -68,13 +71,16 @@ def make_parser() -> argparse.ArgumentParser:
     add("--world", metavar="NAME", help="name or folder of a world (default: the one shipped)")
     add("--start", metavar="N", default="0", help="number of a start, a clip or an image (0)")
     seed, steps = count(0, LARGEST_SEED), count(0, MOST_STEPS)
+    add("--prompt", metavar="TEXT", help="what a world with text is told first")
+    add("--prompts", metavar="FILE", type=Path, help="what it is told when: '12.5 It rains.'")
     add("--seed", metavar="N", type=seed, default=0, help="seed of the noise and player (0)")
     add("--steps", metavar="N", type=steps, default=0, help="denoising steps (0: the world's)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(auto)")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16"], help="(auto)")
-    add("--engine", default="auto", choices=["auto", "torch", "openvino"], help="(the fastest)")
+    add("--engine", default="auto", choices=ENGINES, help="(the fastest)")
+    add("--compile", action="store_true", help="torch, fused by its compiler; minutes to begin")
     threads, frames = count(0, MOST_THREADS), count(0, MOST_FRAMES)
-    add("--threads", metavar="N", type=threads, default=0, help="threads (0: one per core)")
+    add("--threads", metavar="N", type=threads, default=0, help="threads (0: the fastest)")
     add(
         "--record",
         metavar="PATH",
@@ -85,8 +91,11 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--load", metavar="FILE", nargs="?", const="", help="go on from a saved moment (the newest)"
     )
+    add("--show-keys", action="store_true", help="make another clip of it, with the pressed keys")
     add("--replay", metavar="FILE", type=Path, help="play a recording's .jsonl again and compare")
-    add("--player", metavar="WHO", default="human", help="human, idle, random or a script (human)")
+    who = "human, idle, random, a script or a policy as MODULE:CALLABLE (human)"
+    add("--player", metavar="WHO", default="human", help=who)
+    add("--allow-code", action="store_true", help="let --player run code of your own")
     add("--frames", metavar="N", type=frames, help="stop after N frames (no window: 300)")
     add("--headless", action="store_true", help="no window; a scripted player, a clip, numbers")
     add("--fps", metavar="N", type=_rate, help="frame rate, 0 for no limit (the world's own)")

@@ -33,6 +33,7 @@ class Command(enum.Enum):
     PAUSE = "pause"
     STEP = "one frame while paused"
     NEXT_START = "next start"
+    PROMPT = "say something; Enter says it, Shift+Enter lets it change the past, Esc does not"
     SAVE = "save this moment"
     LOAD = "load the last saved moment"
     REWIND = "hold: go back in time"
@@ -51,6 +52,7 @@ RUNTIME_KEYS = {
     "KeyP": Command.PAUSE,
     "Period": Command.STEP,
     "Tab": Command.NEXT_START,
+    "Enter": Command.PROMPT,  # in worlds with text
     "Backspace": Command.REWIND,
 }
 
@@ -103,11 +105,15 @@ class KeyMap:
         for button in spec.buttons:
             for key in controls.keys_for(button):
                 buttons[key] = (*buttons.get(key, ()), button)
-        turns = {**TURN_KEYS, **(LOOK_KEYS if spec.look_up_down else {})}
+        turns = {
+            **(TURN_KEYS if spec.look_left_right else {}),
+            **(LOOK_KEYS if spec.look_up_down else {}),
+        }
+        commands = {k: c for k, c in RUNTIME_KEYS.items() if spec.prompts or c != Command.PROMPT}
         return cls(
             buttons=buttons,
             turns={key: way for key, way in turns.items() if key not in buttons},
-            commands={key: what for key, what in RUNTIME_KEYS.items() if key not in buttons},
+            commands={key: what for key, what in commands.items() if key not in buttons},
         )
 
 
@@ -118,7 +124,8 @@ def describe(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
         (_labels(controls.keys_for(button)), name)
         for button, name in zip(spec.buttons, spec.names, strict=True)
     ]
-    lines.append(("mouse", "look (click the picture to begin, Esc to end)"))
+    if spec.uses_mouse:
+        lines.append(("mouse", "look (click the picture to begin, Esc to end)"))
     if keys.turns:
         lines.append((_labels(tuple(keys.turns)), "turn"))
     return lines + [(label(key), command.value) for key, command in keys.commands.items()]

@@ -12,6 +12,7 @@ from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, OpenWorld
+from worldmodel.game.clip import draw_keys
 from worldmodel.game.controls import Controls, describe, load_controls
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
@@ -19,11 +20,20 @@ from worldmodel.game.input import Input, Taken
 from worldmodel.game.keeper import Keeper
 from worldmodel.game.loop import Game
 from worldmodel.game.moments import choose_moment, offer_broken_sessions
+from worldmodel.game.policy import MakePolicy, PolicyPlayer
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Keeping, Session
+from worldmodel.game.session import Keeping, Session, Take
 from worldmodel.game.window import NoDisplayError, Window, announce
 from worldmodel.moments import Moment
-from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_script
+from worldmodel.players import (
+    Player,
+    RandomPlayer,
+    ScriptedPlayer,
+    load_code,
+    load_script,
+    load_timeline,
+    said_during,
+)
 from worldmodel.world import World
 
 HEADLESS_FRAMES = 300
@@ -54,7 +64,9 @@ class Launch:
         self.replay = Replay.read(options.replay) if options.replay else None
         self.moment = self._read_moment()
         self.controls = load_controls(options.controls) if options.controls else Controls()
+        self.policy: MakePolicy | None = None
         self.script = self._read_script()
+        self.timeline = load_timeline(options.prompts) if options.prompts else ()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
 
@@ -140,19 +152,33 @@ class Launch:
         if self.replay:
             seed = self.replay.header.seed
         rate = world.frames_per_second if rate is None else rate
+        if not world.actions.prompts and (self.choice.prompt is not None or self.timeline):
+            raise UserError(f"--prompt, --prompts: {world.name} takes no words")
         session = Session(
             world,
-            player_for(world),
+            self._with_timeline(player_for(world), world.frames_per_second),
             start=start,
             seed=seed,
             rate=rate,
             keeping=Keeping(settings=asdict(self.choice), keeper=keeper),
             moment=self.moment,
         )
+        if self.policy:
+            session.take = PolicyPlayer(self.policy, session).take
         _introduce(session)
         if self.replay and (difference := self.replay.compare_settings(session.identity)):
             say(difference)
         return session
+
+    def _with_timeline(self, take: Take, rate: float) -> Take:
+        """What the player does, and what the timeline says in that frame."""
+
+        def both(index: int) -> Taken:
+            taken = take(index)
+            said = said_during(self.timeline, index, rate)
+            return taken._replace(action=replace(taken.action, prompt=said)) if said else taken
+
+        return both if self.timeline else take
 
     def _script_player(self, world: World) -> Callable[[int], Taken]:
         if self.replay:
@@ -167,6 +193,9 @@ class Launch:
             return None
         who = self.options.player
         if who in ("human", "idle", "random"):
+            return None
+        if ":" in who and not _is_file(who):
+            self.policy = load_code(who, allow_code=self.options.allow_code)
             return None
         if not _is_file(who):
             raise UserError(f"--player {who}: no such file; choose human, idle, random or a file")
@@ -184,8 +213,10 @@ class Launch:
             device=options.device,
             dtype=options.dtype,
             engine=options.engine,
+            compile=options.compile,
             threads=options.threads,
             start=start,
+            prompt=options.prompt,
         )
         if self.replay:
             where = f"{self.replay.path}: settings"
@@ -252,6 +283,8 @@ class Launch:
         camera.close()
         for clip in camera.clips:
             say(f"{clip}")
+            if self.options.show_keys:
+                say(f"{draw_keys(clip)}")
 
     def _verdict(self, camera: Camera) -> int:
         if self.replay:

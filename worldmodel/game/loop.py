@@ -60,6 +60,7 @@ class Game:
                 self._pass_on_notices()
                 self.window.overlay.is_paused = self.is_paused()
                 self.window.overlay.is_recording = self.camera.is_rolling
+                self.window.overlay.line = self.devices.line
                 self.window.refresh()
 
     def show(self, step: Step) -> None:
@@ -74,6 +75,8 @@ class Game:
             start = session.world.starts[step.start]
             self.window.note(f"{start}, frame {step.index}" if step.index else start)
             self._interrupt()
+        if step.notice:
+            self.window.note(step.notice, seconds=8.0)
         self.window.overlay.action = step.action
         now = self.window.show(step.frame)
         latency_ms = None if step.event_time is None else 1000 * (now - step.event_time)
@@ -82,6 +85,11 @@ class Game:
             self.replay.check(step)
         self._shown += 1
         self._measure(now, latency_ms)
+
+    @property
+    def shown(self) -> int:
+        """Frames shown so far, start frames included."""
+        return self._shown
 
     def is_over(self) -> bool:
         """Whether the frames that were asked for have been shown; start frames do not count."""
@@ -108,6 +116,8 @@ class Game:
             self.camera.toggle()
         elif command is Command.SCREENSHOT:
             self._save_picture()
+        elif command is Command.PROMPT and self.is_human:
+            self.devices.begin_line()
 
     def _command_world(self, command: Command) -> None:
         if self.replay and command not in FREE:

@@ -26,7 +26,7 @@ from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
 from worldmodel.history import History
 from worldmodel.moments import Moment, MomentHeader
 from worldmodel.versions import installed_versions
-from worldmodel.world import Frame, StateError, World
+from worldmodel.world import Ending, Frame, StateError, Tells, World
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
@@ -68,6 +68,7 @@ class Session:
         self.running_on = world.running_on
         self.paused = False
         self.segment = self.index = 0
+        self.frame: Frame | None = None  # the last one
         self.is_remembered = True
         self.timeline = Timeline(world, keeping.megabytes)
         self._clock = PlayClock(rate)
@@ -107,6 +108,9 @@ class Session:
     def turn(self, command: Command | None) -> Step | None:
         """Obey a command, or make the next frame when there is none."""
         match command:
+            case None if isinstance(self.world, Ending) and self.world.is_over:
+                self.seed += 1  # the next episode is another one
+                return self.begin()
             case None:
                 return self._advance() if self._cursor is None else self._step_back()
             case Command.RESTART:
@@ -121,7 +125,9 @@ class Session:
                 self._let_go()
                 step = self._advance()
                 return replace(step, event_time=None) if step else None
-            case Command.REWIND:
+            case Command.REWIND if not isinstance(
+                self.world, Ending
+            ):  # a real game has no way back
                 self._cursor, self._back_frames = self.index, 0
                 self._clock.go_on()
             case Command.GO_ON:
@@ -257,6 +263,7 @@ class Session:
         self.keeper.tell(f"{told}; back at frame {good}, {what}")
 
     def _step(self, taken: Taken, frame: Frame, sampled: float, ready: float) -> Step:
+        self.frame = frame
         return Step(
             segment=self.segment,
             start=self.start,
@@ -271,6 +278,7 @@ class Session:
             split=replace(self.world.split, clean=self._clean_ms),
             count=self._count,
             past=self.timeline.newest,
+            notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pygame
 
 from worldmodel.config import UserError
-from worldmodel.game.hud import Hud, Overlay
+from worldmodel.game.hud import Hud, Overlay, start_fonts
 from worldmodel.recording import free_name
 from worldmodel.world import Frame
 
@@ -34,7 +34,7 @@ class Window:
     def __init__(self, title: str, *, is_fullscreen: bool = False) -> None:
         try:
             pygame.display.init()
-            pygame.font.init()
+            start_fonts()
             pygame.time.Clock()  # starts the ticks in which events are dated
             pygame.display.set_caption(title)
             self._size = FIRST_SIZE

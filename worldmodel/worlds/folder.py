@@ -12,7 +12,7 @@ Saving writes a new folder beside the old one and swaps them, so a broken save l
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,11 @@ def read_world_file(folder: Path) -> WorldFile:
         raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
     path = folder / WORLD_FILE
     table = read_toml(path)
+    if table.get("backend", "native") != "native":
+        raise WorldError(
+            f"{path}: a world of the backend {table['backend']!r}; it can be played and benched, "
+            "but this needs a native one"
+        )
     if table.get("format") != FORMAT:  # first of all: another format has other keys
         raise ConfigError(
             f"{path}: format = {table.get('format')!r}: this version reads format {FORMAT}; "
@@ -142,15 +147,25 @@ def sha256_of_bytes(content: bytes) -> str:
 
 def save_world_folder(folder: Path, world: WorldFile, files: Mapping[str, bytes]) -> None:
     """Write a whole world; `files` are its other files by path inside the folder."""
-    fresh = folder.with_name(f".{folder.name}.part")
-    old = folder.with_name(f".{folder.name}.old")
-    try:
-        shutil.rmtree(fresh, ignore_errors=True)
+
+    def write(fresh: Path) -> None:
         for name, content in files.items():
             path = fresh / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         (fresh / WORLD_FILE).write_text(to_toml(world), encoding="utf-8")
+
+    replace_folder(folder, write)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder beside the old one, then swap them: all of it or nothing."""
+    fresh = folder.with_name(f".{folder.name}.part")
+    old = folder.with_name(f".{folder.name}.old")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        write(fresh)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)  # what an earlier crash may have left
             folder.replace(old)
@@ -159,5 +174,6 @@ def save_world_folder(folder: Path, world: WorldFile, files: Mapping[str, bytes]
     except OSError as error:
         if old.exists() and not folder.exists():
             old.replace(folder)
-        shutil.rmtree(fresh, ignore_errors=True)
         raise FileWriteError(f"{folder}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -27,7 +27,7 @@ from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.state import load_playing, save_playing
-from worldmodel.engine.torch_engine import TorchEngine
+from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode, load_episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.transformer import WorldTransformer
@@ -65,7 +65,7 @@ class NativeWorld:
         self.file, self.device = file, device
         self.transformer, self.autoencoder = transformer, autoencoder  # in fp32, for reference
         self.engine, self.why = chosen.engine, chosen.why
-        self.threads = torch.get_num_threads()  # what the engine was built for
+        self.threads = chosen.engine.threads
         self.name, self.actions = file.name, file.actions
         self.frames_per_second = file.frames_per_second
         self.frame_size = (file.autoencoder.frame_height, file.autoencoder.frame_width)
@@ -81,8 +81,6 @@ class NativeWorld:
         """Read a world's folder; errors name the file, what was found and what was expected."""
         file = read_world_file(folder)
         check_weights(folder, file)
-        torch.set_num_threads(settings.threads or available_cores())
-        device = choose_device(settings.device)
         # Shapes first, without memory: what world.toml asks for is taken only if the file has it.
         with torch.device("meta"):
             check_fit(WorldTransformer(file.transformer), folder / TRANSFORMER)
@@ -91,20 +89,37 @@ class NativeWorld:
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
         load_weights(autoencoder, folder / AUTOENCODER)
-        for model in (transformer, autoencoder):
-            model.requires_grad_(requires_grad=False).eval()
-        channels_last(autoencoder.to(device))
         clips = [_load_clip(folder / "starts" / name, file) for name in file.starts]
         captions = list(file.starts.values())
         if settings.start is not None:
             clips.insert(0, _load_start(Path(settings.start), file))
             captions.insert(0, Path(settings.start).name)
+        return cls.of(file, transformer, autoencoder, clips, captions, settings)
+
+    @classmethod
+    def of(
+        cls,
+        file: WorldFile,
+        transformer: WorldTransformer,
+        autoencoder: Autoencoder,
+        clips: Sequence[Episode],
+        captions: Sequence[str],
+        settings: Settings,
+    ) -> "NativeWorld":
+        """A world from its parts, on the engine that suits this machine."""
+        torch.set_num_threads(settings.threads or available_cores())
+        device = choose_device(settings.device)
+        for model in (transformer, autoencoder):
+            model.requires_grad_(requires_grad=False).eval()
+        channels_last(autoencoder.to(device))
         sampler = file.sampler
         if settings.steps and settings.steps != sampler.steps:
-            sampler = replace(sampler, sigmas=tuple(sigma_grid(settings.steps).tolist()))
+            grid = tuple(sigma_grid(settings.steps).tolist())
+            sampler = replace(sampler, sigmas=grid, first_sigmas=())
         key = f"{file.sha256[TRANSFORMER]} {file.sha256[AUTOENCODER]} {sampler}"
         candidates = _candidates(transformer, autoencoder, sampler, settings, device, key)
         chosen = choose_engine(candidates, file.transformer, key)
+        torch.set_num_threads(chosen.engine.threads)
         world = cls(file, transformer, autoencoder, chosen, device, clips, captions, sampler)
         world.warm_up()
         return world
@@ -122,14 +137,14 @@ class NativeWorld:
         began = time.perf_counter()
         vector = torch.from_numpy(self.actions.encode([action]))[None].to(self.device)
         latent = self._rollout.denoise(vector)
-        self._check("its latents", is_fine=bool(torch.isfinite(latent).all()))
         denoised = time.perf_counter()
         frame = self.engine.decode(latent)[0]
+        self._check("its latents", is_fine=bool(torch.isfinite(latent).all()))
         self._split = Split(1000 * (denoised - began), 1000 * (time.perf_counter() - denoised))
         return frame
 
     def remember(self) -> None:
-        """The clean pass that writes the frame's keys and values."""
+        """The frame becomes part of the past; its clean pass is now, or part of the next frame."""
         assert self._rollout is not None, "reset comes first"
         began = time.perf_counter()
         self._rollout.remember()
@@ -184,6 +199,10 @@ class NativeWorld:
         """Latents 1 f c h w and actions 1 f (k+2) of the first start."""
         return self._primes[0]
 
+    def past(self, start: int) -> tuple[Tensor, Tensor]:
+        """Latents 1 f c h w and actions 1 f (k+2) of a start."""
+        return self._primes[start]
+
     def warm_up(self) -> None:
         """Play past the point where the cache wraps: the first real frame then costs as any."""
         self.reset(0, seed=0)
@@ -217,23 +236,35 @@ def _candidates(
     key: str,
 ) -> dict[str, Callable[[], Engine]]:
     """What could play here, by name, as the settings allow."""
+    models = (transformer, autoencoder, sampler)
+    dtype = choose_dtype(settings.dtype, device)
     threads = torch.get_num_threads()
 
-    def on_torch(dtype: str) -> Callable[[], Engine]:
-        return lambda: TorchEngine(transformer, autoencoder, sampler, dtype, device)
+    def on_torch() -> Engine:
+        torch.set_num_threads(threads)
+        return TorchEngine(*models, dtype, device)
 
-    def on_openvino(dtype: str) -> Callable[[], Engine]:
-        return lambda: OpenVinoEngine(transformer, autoencoder, sampler, dtype, threads, key)
+    def on_compiled() -> Engine:
+        torch.set_num_threads(threads)
+        return CompiledEngine(*models, dtype, device, fuse=settings.compile)
 
-    dtype = choose_dtype(settings.dtype, device)
-    wanted = settings.engine
-    if device.type != "cpu":
-        if wanted == "openvino":
-            raise UserError(f"--engine openvino plays on CPUs; --device is {device.type}")
-        wanted = "torch"
-    engines = {"openvino": on_openvino, "torch": on_torch}
-    names = [name for name in engines if wanted in (name, "auto")]
-    return {f"{name} in {dtype}": engines[name](dtype) for name in names}
+    def on_openvino(count: int) -> Callable[[], Engine]:
+        return lambda: OpenVinoEngine(*models, dtype, count, key, batch_threads=threads)
+
+    found: dict[str, Callable[[], Engine]] = {}
+    wanted = "torch-compiled" if settings.compile else settings.engine
+    if wanted in ("openvino", "auto") and device.type == "cpu":
+        # A small world may be faster on one core, above all where cores share no cache; and what
+        # is left over is the window's.
+        for count in (settings.threads,) if settings.threads else sorted({1, threads}):
+            found[f"openvino in {dtype} on {count}"] = on_openvino(count)
+    if wanted == "torch-compiled" or (wanted == "auto" and device.type == "cuda"):
+        found[f"torch-compiled in {dtype}"] = on_compiled
+    if wanted in ("torch", "auto"):
+        found[f"torch in {dtype} on {threads}"] = on_torch
+    if not found:
+        raise UserError(f"--engine openvino plays on CPUs; --device is {device.type}")
+    return found
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -9,7 +9,7 @@ from worldmodel.config import ConfigError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16"]
-EngineName = Literal["auto", "torch", "openvino"]
+EngineName = Literal["auto", "torch", "torch-compiled", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,8 +20,10 @@ class Settings:
     device: Device = "auto"
     dtype: DType = "auto"
     engine: EngineName = "auto"  # what computes; on a CPU the fastest here, measured once
-    threads: int = 0  # 0: one per core
+    compile: bool = False  # torch on fixed shapes, fused by its compiler; takes minutes to begin
+    threads: int = 0  # 0: one per core, or fewer if that is faster
     start: str | None = None  # a clip or image of the user's own as one more start
+    prompt: str | None = None  # what a world with text is told first
 
     def __post_init__(self) -> None:
         for name, value, kind in (

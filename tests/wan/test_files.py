@@ -1,0 +1,175 @@
+import json
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from worldmodel.checkpoint import CheckpointError
+from worldmodel.wan.files import difference, load_strict, read_tensors, unwrap
+
+WEIGHTS = {"a.weight": torch.arange(12.0).view(3, 4), "a.bias": torch.arange(3.0)}
+
+
+class Wide(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 3)
+
+
+class Hostile:
+    """Unpickled by an ordinary unpickler, it makes a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return found.keys() == expected.keys() and all(
+        torch.equal(found[name], tensor) for name, tensor in expected.items()
+    )
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "shards"])
+def test_the_same_tensors_come_from_every_kind_of_file_whatever_its_name(
+    tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "weights.bin"
+    if kind == "zip":
+        torch.save(OrderedDict(WEIGHTS), path)
+    elif kind == "legacy":
+        torch.save(WEIGHTS, path, _use_new_zipfile_serialization=False)
+    elif kind == "safetensors":
+        save_file(WEIGHTS, path)
+    else:
+        shards = {name: f"{number}.safetensors" for number, name in enumerate(WEIGHTS)}
+        for name, shard in shards.items():
+            save_file({name: WEIGHTS[name]}, tmp_path / shard)
+        path.write_text(json.dumps({"metadata": {}, "weight_map": shards}, indent=2))
+    assert same(read_tensors(path), WEIGHTS)
+
+
+def test_a_training_checkpoint_gives_its_averaged_weights_without_wrappers(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    averaged = {f"model._fsdp_wrapped_module.{name}": value for name, value in WEIGHTS.items()}
+    plain = {f"model.{name}": torch.zeros_like(value) for name, value in WEIGHTS.items()}
+    torch.save({"generator": plain, "generator_ema": averaged, "step": 7}, path)
+    assert same(read_tensors(path), WEIGHTS)
+    torch.save({"generator": averaged, "critic": plain, "critic_optimizer": {"state": {}}}, path)
+    assert same(read_tensors(path), WEIGHTS)
+
+
+def test_a_prefix_that_only_some_names_have_is_part_of_the_names() -> None:
+    tensors = {"model.a": torch.zeros(1), "b": torch.zeros(1)}
+    assert unwrap(tensors, "x").keys() == tensors.keys()
+
+
+def test_names_that_fall_together_without_wrappers_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="two tensors are called a "):
+        unwrap({"a": torch.zeros(1), "_orig_mod.a": torch.zeros(1)}, "x")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_hostile_pickle_executes_nothing(tmp_path: Path, legacy: bool) -> None:
+    path, target = tmp_path / "model.pt", tmp_path / "made"
+    torch.save({**WEIGHTS, "x": Hostile(target)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match="other than weights, and nothing of it was run"):
+        read_tensors(path)
+    path.write_bytes(pickle.dumps(Hostile(target)))
+    with pytest.raises(CheckpointError, match=r"model\.pt"):
+        read_tensors(path)
+    assert not target.exists()
+    torch.load(_saved(tmp_path / "again.pt", Hostile(target)), weights_only=False)
+    assert target.exists()  # the trap does work
+
+
+def _saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pt: no such file"):
+        read_tensors(tmp_path / "none.pt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_tensors(tmp_path)
+    path = _saved(tmp_path / "model.pt", WEIGHTS)
+    whole = path.read_bytes()
+    for content in (b"", b"PK", whole[:-200], whole[: len(whole) // 2], b"\x80\x02", b"GIF89a...."):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"model\.pt: not a whole"):
+            read_tensors(path)
+    save_file(WEIGHTS, path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match=r"model\.pt: not a whole safetensors file"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"a": 1}', '{"weight_map": 3}', "{", '{"weight_map": {"a": "../other.safetensors"}}'],
+)
+def test_an_index_that_is_none_or_leads_elsewhere_is_refused(tmp_path: Path, content: str) -> None:
+    save_file(WEIGHTS, tmp_path / "other.safetensors")
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "index.json"
+    path.write_text(content)
+    with pytest.raises(CheckpointError, match="not an index"):
+        read_tensors(path)
+
+
+def test_an_archive_that_unpacks_to_more_than_itself_is_refused(tmp_path: Path) -> None:
+    stored, path = _saved(tmp_path / "a.pt", WEIGHTS), tmp_path / "b.pt"
+    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record))
+    with pytest.raises(CheckpointError, match="is compressed"):
+        read_tensors(path)
+
+
+def test_a_tensor_that_shows_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "a.pt", {"a": torch.zeros(1).expand(10**9)})
+    with pytest.raises(CheckpointError, match="a claims 1000000000 float32, more than the file"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("content", [{"optimizer": {"lr": 1.0}}, [1, 2], {}, 3])
+def test_a_file_without_weights_says_what_it_found(tmp_path: Path, content: object) -> None:
+    with pytest.raises(CheckpointError, match="no weights; found"):
+        read_tensors(_saved(tmp_path / "a.pt", content))
+
+
+def test_loading_lists_all_that_is_missing_unexpected_and_misshapen() -> None:
+    wrong = {"a.weight": torch.zeros(4, 3), "b.bias": torch.zeros(3)}
+    module = Wide()
+    before = module.a.weight.clone()
+    with pytest.raises(CheckpointError) as raised:
+        load_strict(module, wrong, "x.pt")
+    assert str(raised.value) == (
+        "x.pt: these are not the 2 tensors of the model: 1 missing (a.bias); "
+        "1 unexpected (b.bias); "
+        "1 misshapen (a.weight is 4 x 3 float32, expected 3 x 4 float32)"
+    )
+    assert torch.equal(module.a.weight, before)
+    numbers = {**WEIGHTS, "a.bias": torch.zeros(3, dtype=torch.int8)}
+    assert difference(module, numbers).misshapen
+    load_strict(module, WEIGHTS, "x.pt")
+    assert torch.equal(module.a.weight, WEIGHTS["a.weight"])
+
+
+def test_a_module_on_meta_takes_the_mapped_tensors_themselves(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        module = Wide()
+    half = {name: value.bfloat16() for name, value in WEIGHTS.items()}
+    tensors = read_tensors(_saved(tmp_path / "a.pt", half))
+    load_strict(module, tensors, "a.pt")
+    assert module.a.weight.dtype == torch.bfloat16
+    assert module.a.weight.data_ptr() == tensors["a.weight"].data_ptr()

@@ -1,0 +1,113 @@
+"""What is wrong with a data set, in sentences.
+
+An error means that training on it cannot begin; a warning, that what is learned may disappoint.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from worldmodel.datacheck.dataset import DataSet, action_shares, overlap, scan_folder, share_of
+from worldmodel.datacheck.scan import Scan
+
+LEAST_IDLE = 0.03  # share; worlds that never saw anybody rest decay when the player does
+MOST_FLAT = 0.02  # share of frames of one colour
+MOST_SHARED = 0.02  # of the held-out stretches
+RATES_AGREE = 0.01  # relative
+NAMED = 3  # files that a message names before it counts the others
+
+
+def check_folder(folder: Path, clip: int) -> DataSet:
+    """Read a folder and judge it; training will cut clips of `clip` frames out of it."""
+    found = scan_folder(folder, clip)
+    _find_errors(found)
+    if found.scans:
+        _find_warnings(found)
+    return found
+
+
+def check_apart(train: DataSet, heldout: DataSet) -> None:
+    """Warn if what is held out was trained on; in a small game a little comes again by itself."""
+    share = overlap(train, heldout)
+    if share > MOST_SHARED:
+        text = f"{100 * share:.1f} % of it is in {train.folder} too, frame for frame"
+        heldout.warnings.append(text)
+
+
+def _find_errors(data: DataSet) -> None:
+    add = data.errors.append
+    for text in data.unreadable:
+        add(text)
+    if not data.scans:
+        return
+    sizes = Counter(scan.size for scan in data.scans)
+    if len(sizes) > 1:
+        usual = max(sizes, key=lambda size: sizes[size])
+        others = [scan for scan in data.scans if scan.size != usual]
+        add(
+            f"frames are {usual[1]} x {usual[0]} in most files, not in {_names(others)} "
+            f"({others[0].size[1]} x {others[0].size[0]})"
+        )
+    rates = [scan.rate for scan in data.scans]
+    usual_rate = max(Counter(rates), key=rates.count)
+    others = [s for s in data.scans if abs(s.rate - usual_rate) > RATES_AGREE * usual_rate]
+    if others:
+        add(f"{usual_rate:g} frames/s in most files, not in {_names(others)} ({others[0].rate:g})")
+    lengths = [len(scan.held) for scan in data.scans]
+    if max(lengths) < data.clip:
+        add(
+            f"no episode is as long as a clip of {data.clip} frames; the longest has {max(lengths)}"
+        )
+    if sum(scan.flat for scan in data.scans) == data.frames:
+        add("every frame is of one colour")
+
+
+def _find_warnings(data: DataSet) -> None:
+    add, scans = data.warnings.append, data.scans
+    for scan in scans:
+        if scan.frames != scan.rows:
+            what = "the video was cut off" if scan.frames < scan.rows else "rows are missing"
+            add(f"{scan.path.name}: {scan.frames} frames, {scan.rows} rows of actions ({what})")
+    if data.timing.lag:
+        side = "after" if data.timing.lag > 0 else "before"
+        add(
+            f"the picture answers {abs(data.timing.lag)} frame(s) {side} the row of the action "
+            "that caused it; row i should hold what led to frame i"
+        )
+    held, _, idle = action_shares(scans)
+    if idle < LEAST_IDLE:
+        add(
+            f"nobody rests: {100 * idle:.1f} % of the frames are idle, {100 * LEAST_IDLE:.0f} % or "
+            "more keep a world still when its player is"
+        )
+    if never := [name for name, share in held.items() if not share]:
+        add(f"never pressed: {', '.join(never)}; the world cannot learn what they do")
+    if always := [name for name, share in held.items() if share == 1]:
+        add(f"always pressed: {', '.join(always)}; the world cannot learn what they do")
+    if len(lists := Counter(scan.buttons for scan in scans)) > 1:
+        kinds = "; ".join(" ".join(names) or "none" for names in lists)
+        add(f"files name different buttons ({kinds}); a config must name all that are pressed")
+    _find_pictures(data)
+
+
+def _find_pictures(data: DataSet) -> None:
+    add, scans = data.warnings.append, data.scans
+    flat, black = sum(s.flat for s in scans), sum(s.black for s in scans)
+    if flat > MOST_FLAT * data.frames:
+        add(f"{100 * flat / data.frames:.1f} % of the frames are of one colour ({black} black)")
+    if share_of(scans, "repeated_in_action") > 0.5:
+        add("most frames repeat the one before while a key is held; was it recorded too fast?")
+    short = [scan for scan in scans if len(scan.held) < data.clip]
+    if short and len(short) < len(scans):
+        add(f"{_names(short)}: shorter than a clip of {data.clip} frames and so never used")
+    by_content: dict[bytes, list[Scan]] = {}
+    for scan in scans:
+        by_content.setdefault(scan.hashes.tobytes(), []).append(scan)
+    for same in by_content.values():
+        if len(same) > 1:
+            add(f"{_names(same)} hold the same frames")
+
+
+def _names(scans: Sequence[Scan]) -> str:
+    names = ", ".join(scan.path.name for scan in scans[:NAMED])
+    return names + (f" and {len(scans) - NAMED} more" if len(scans) > NAMED else "")

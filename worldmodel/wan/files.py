@@ -1,0 +1,231 @@
+"""Foreign weight files, read so that nothing in them can run, and loaded so that nothing is lost.
+
+    tensors = read_tensors(path)          # .pt, .pth, .safetensors, an index of shards
+    load_strict(module, tensors, str(path))
+
+What a file is comes from its bytes, never from its name. Tensors stay mapped from disk until they
+are copied, so that an 11 GB file costs no 11 GB of memory. A training checkpoint's wrappers (the
+averaged weights, the names that FSDP, `torch.compile` and checkpointing put between) are taken off.
+"""
+
+import json
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from worldmodel.checkpoint import CheckpointError
+
+# A training checkpoint holds several networks; the first of these that is there is played.
+NETWORKS = ("generator_ema", "generator", "ema", "model", "state_dict", "module")
+WITHIN = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+BEFORE = ("module.", "generator_ema.", "generator.", "model.diffusion_model.", "model.")
+PICKLE_LIMIT = 64 * 2**20  # bytes; the pickle of 1 000 tensors takes 0.2 MB
+SHOWN = 6  # names listed of each kind of difference
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file by name, mapped from disk, wrappers taken off."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(9)
+        if beginning[8:] == b"{":
+            return unwrap(_read_safetensors(path), str(path))
+        if beginning.lstrip()[:1] == b"{":
+            return unwrap(_read_shards(path), str(path))
+        return unwrap(_read_pickle(path, mapped=beginning[:2] == b"PK"), str(path))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{error.filename}: no such file") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in list(file.keys())}
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({error}); copy or download it again"
+        ) from error
+
+
+def _read_shards(path: Path) -> dict[str, Tensor]:
+    """The files beside an index (`….safetensors.index.json`) that its `weight_map` names."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted(set(names.values()))
+        if any(Path(shard).name != shard for shard in shards):
+            raise ValueError("a shard outside its own folder")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not an index of safetensors shards ({error})") from error
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors |= _read_safetensors(path.with_name(shard))
+    if lost := sorted(names.keys() - tensors.keys()):
+        raise CheckpointError(
+            f"{path}: {len(lost)} tensors are in no shard, first {lost[0]}; download them again"
+        )
+    return tensors
+
+
+def _read_pickle(path: Path, *, mapped: bool) -> Any:
+    """What `torch.save` wrote, by the unpickler that knows tensors and plain containers only."""
+    try:
+        if mapped:
+            _check_records(path)
+        with warnings.catch_warnings():  # of pickles newer than torch's own
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds something other than weights, and nothing of it was run; "
+            f"ask its author for safetensors ({str(error).splitlines()[0]})"
+        ) from error
+    # A broken or forged pickle can fail in any of these ways.
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole file of weights ({str(error).splitlines()[0]}); "
+            "expected safetensors or what torch.save writes"
+        ) from error
+    except (EOFError, MemoryError, zipfile.BadZipFile, AssertionError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole file of weights; copy or download it again"
+        ) from error
+
+
+def _check_records(path: Path) -> None:
+    """Refuse an archive that would unpack to more than its own size."""
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            if record.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{record.filename} is compressed, which torch.save never does")
+            if record.filename.endswith(".pkl") and record.file_size > PICKLE_LIMIT:
+                raise ValueError(f"{record.filename} has {record.file_size} bytes")
+
+
+def unwrap(content: Any, where: str) -> dict[str, Tensor]:
+    """The tensors of a network by their own names, out of whatever a training run put around."""
+    while isinstance(content, Mapping) and not _holds_tensors(content):
+        inner = next((name for name in NETWORKS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            found = ", ".join(map(str, list(content)[:SHOWN])) or "nothing"
+            raise CheckpointError(
+                f"{where}: no weights; found {found}, expected tensors or one of "
+                f"{', '.join(NETWORKS)}"
+            )
+        content = content[inner]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{where}: no weights; found a {type(content).__name__}, expected tensors by name"
+        )
+    # Numbers beside the tensors (a step, a loss) are no weights.
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if nested := [name for name, value in content.items() if isinstance(value, Mapping | list)]:
+        raise CheckpointError(f"{where}: {nested[0]} lies among tensors but is none")
+    for name, tensor in tensors.items():
+        _check_plain(tensor, f"{where}: {name}")
+    return _plain_names(tensors, where)
+
+
+def _holds_tensors(content: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in content.values())
+
+
+def _check_plain(tensor: Tensor, where: str) -> None:
+    """Refuse tensors that are views of less than they show: copying one could fill the memory."""
+    dense = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
+    if not dense or tensor.is_meta:
+        raise CheckpointError(f"{where} is not a dense tensor")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{where} claims {size(tensor)}, more than the file holds")
+
+
+def _plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Names without what wrappers put within and before them."""
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        bare = name
+        for part in WITHIN:
+            bare = bare.replace(part, "")
+        if bare in plain:
+            raise CheckpointError(f"{where}: two tensors are called {bare} without their wrappers")
+        plain[bare] = tensor
+    for prefix in BEFORE:
+        if plain and all(name.startswith(prefix) for name in plain):
+            plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a file's tensors differ from a module's."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]  # "name is 3 x 4, expected 4 x 4"
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.missing or self.unexpected or self.misshapen)
+
+
+def difference(module: nn.Module, tensors: Mapping[str, Tensor]) -> Difference:
+    """What stands between `tensors` and the weights of `module`; nothing is loaded."""
+    expected = module.state_dict()
+    return Difference(
+        missing=tuple(name for name in expected if name not in tensors),
+        unexpected=tuple(name for name in tensors if name not in expected),
+        misshapen=tuple(
+            f"{name} is {size(tensors[name])}, expected {size(expected[name])}"
+            for name in expected
+            if name in tensors and not _fits(tensors[name], expected[name])
+        ),
+    )
+
+
+def _fits(tensor: Tensor, expected: Tensor) -> bool:
+    return tensor.shape == expected.shape and (
+        tensor.is_floating_point() == expected.is_floating_point()
+    )
+
+
+def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Fill `module` with exactly `tensors`; else an error that lists every kind of difference.
+
+    A module on the `meta` device takes the tensors as they are (dtype of the file, still mapped);
+    any other copies them into its own.
+    """
+    if found := difference(module, tensors):
+        raise CheckpointError(
+            f"{where}: these are not the {len(module.state_dict())} tensors of the model: "
+            + "; ".join(
+                f"{len(names)} {kind} ({_some(names)})"
+                for kind, names in (
+                    ("missing", found.missing),
+                    ("unexpected", found.unexpected),
+                    ("misshapen", found.misshapen),
+                )
+                if names
+            )
+        )
+    on_meta = any(tensor.is_meta for tensor in module.state_dict().values())
+    module.load_state_dict(dict(tensors), assign=on_meta)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def size(tensor: Tensor) -> str:
+    """A tensor's shape and kind for messages: "3 x 4 bfloat16"."""
+    shape = " x ".join(map(str, tensor.shape)) or "a number"
+    return f"{shape} {str(tensor.dtype).removeprefix('torch.')}"

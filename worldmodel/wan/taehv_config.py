@@ -1,0 +1,61 @@
+"""The shape of a tiny autoencoder, and the one for Wan2.1."""
+
+from dataclasses import dataclass
+
+from worldmodel.config import ConfigError, require_positive
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaehvConfig:
+    """Sizes of encoder and decoder."""
+
+    encoder_width: int
+    decoder_widths: tuple[int, ...]  # before each doubling and after the last, coarsest first
+    blocks: int  # blocks with memory at each level
+    time_halvings: tuple[int, ...]  # encoder: frames made one at each level, finest first
+    time_doublings: tuple[int, ...]  # decoder: frames made of one at each level, coarsest first
+    latent_channels: int
+
+    def __post_init__(self) -> None:
+        require_positive(self, "encoder_width", "blocks", "latent_channels")
+        levels = len(self.time_doublings)
+        if len(self.decoder_widths) != levels + 1 or len(self.time_halvings) != levels:
+            raise ConfigError(
+                f"decoder_widths {list(self.decoder_widths)} must hold one number more than "
+                f"time_doublings {list(self.time_doublings)} and time_halvings "
+                f"{list(self.time_halvings)}"
+            )
+        if min(*self.decoder_widths, *self.time_doublings, *self.time_halvings) < 1:
+            raise ConfigError("decoder_widths, time_doublings and time_halvings must be above 0")
+
+    @property
+    def frames_per_latent(self) -> int:
+        """Pixel frames of a latent frame after the first."""
+        return _product(self.time_doublings)
+
+    @property
+    def frames_encoded(self) -> int:
+        """Pixel frames that become one latent frame."""
+        return _product(self.time_halvings)
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Pixels that a latent position covers, along rows and along columns."""
+        return int(2 ** len(self.time_doublings))
+
+
+TAEW2_1 = TaehvConfig(
+    encoder_width=64,
+    decoder_widths=(256, 128, 64, 64),
+    blocks=3,
+    time_halvings=(2, 2, 1),
+    time_doublings=(1, 2, 2),
+    latent_channels=16,
+)
+
+
+def _product(numbers: tuple[int, ...]) -> int:
+    result = 1
+    for number in numbers:
+        result *= number
+    return result

@@ -1,0 +1,187 @@
+"""The Wan2.1 video autoencoder (arXiv 2503.20314, section 4.1), causal in time.
+
+One pixel frame gives the first latent frame, every four more another one; a latent position covers
+8x8 pixels. Latents come out normalised (zero mean, unit variance per channel), as the transformer
+wants them.
+
+    vae = load_vae(Path("Wan2.1_VAE.pth"), WAN21_VAE)
+    latents = vae.encode(video)          # b 3 1+4f h w in [-1, 1] -> b 16 1+f h/8 w/8
+    stream = vae.stream()
+    frames = stream.decode(latents[:, :, :1])
+
+Letters: b batch, c channels, t pixel frames, f latent frames, h w rows, columns.
+"""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.config import UserError
+from worldmodel.wan.costs import remembered
+from worldmodel.wan.files import load_strict, read_tensors
+from worldmodel.wan.streaming import LAST, Past, Shape, Stepwise
+from worldmodel.wan.vae_config import VaeConfig
+from worldmodel.wan.vae_cost import decoder_layers
+from worldmodel.wan.vae_keys import released_names
+from worldmodel.wan.vae_layers import (
+    Attention,
+    Downsample,
+    ResidualBlock,
+    RmsNorm,
+    Upsample,
+    activate_and_convolve,
+    causal,
+    channels_last,
+    convolve,
+)
+
+
+class Trunk(nn.Module):
+    """What encoder and decoder have in common: layers that take x and the `Past`, and a head."""
+
+    def __init__(self, inputs: int, widths: tuple[int, int, int], outputs: int) -> None:
+        super().__init__()
+        first, coarsest, last = widths
+        self.conv1 = causal(inputs, first)
+        self.middle = nn.ModuleList(
+            [
+                ResidualBlock(coarsest, coarsest),
+                Attention(coarsest),
+                ResidualBlock(coarsest, coarsest),
+            ]
+        )
+        self.head = nn.ModuleDict({"0": RmsNorm(last, spatial=3), "2": causal(last, outputs)})
+
+    def run(self, x: Tensor, layers: Iterable[nn.Module], past: Past) -> Tensor:
+        """b c t h w through the first convolution, `layers` and the head."""
+        x = convolve(self.conv1, x, past)
+        for layer in layers:
+            x = layer(x, past)
+        return activate_and_convolve(self.head["0"], self.head["2"], x, past)
+
+
+class Encoder(Trunk):
+    """Frames b 3 t h w -> means and log variances b 2c f h/8 w/8, neither normalised."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        widths = config.level_widths
+        super().__init__(3, (config.width, widths[-1], widths[-1]), 2 * config.latent_channels)
+        layers: list[nn.Module] = []
+        incoming = config.width
+        for level, width in enumerate(widths):
+            for _ in range(config.blocks):
+                layers.append(ResidualBlock(incoming, width))
+                incoming = width
+            if level < len(config.time_halvings):
+                layers.append(Downsample(width, time=config.time_halvings[level]))
+        self.downsamples = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        """b 3 t h w -> b 2c t' h/8 w/8: one frame in the first step, four (-> 1) in the others."""
+        return self.run(x, (*self.downsamples, *self.middle), past)
+
+
+class Decoder(Trunk):
+    """Latents b c 1 h w, not normalised -> frames b 3 t 8h 8w."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        widths = config.level_widths[::-1]
+        super().__init__(config.latent_channels, (widths[0], widths[0], widths[-1]), 3)
+        layers: list[nn.Module] = []
+        incoming = widths[0]
+        for level, width in enumerate(widths):
+            for _ in range(config.blocks + 1):
+                layers.append(ResidualBlock(incoming, width))
+                incoming = width
+            if level < len(config.time_halvings):
+                layers.append(Upsample(width, time=config.time_halvings[-1 - level]))
+                incoming = width // 2
+        self.upsamples = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        """b c 1 h w -> b 3 t 8h 8w: t = 1 in the first step, 4 in the others."""
+        return self.run(x, (*self.middle, *self.upsamples), past)
+
+
+class WanVAE(Stepwise):
+    """Encoder and decoder with normalised latents between them."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.latent_channels
+        self.encoder = Encoder(config)
+        self.conv1 = nn.Conv3d(2 * channels, 2 * channels, 1)
+        self.conv2 = nn.Conv3d(channels, channels, 1)
+        self.decoder = Decoder(config)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent."""
+        return self.config.latent_channels
+
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        """Video b 3 1+4f h w in [-1, 1] -> latents b c 1+f h/8 w/8 (normalised means, fp32)."""
+        self._check(video)
+        weight = self.conv1.weight
+        video = video.to(weight.device, weight.dtype).contiguous(memory_format=LAST)
+        later = video[:, :, 1:].split(self.config.frames_per_latent, dim=2)
+        parts, past = [], Past()
+        for frames in (video[:, :, :1], *(part for part in later if part.shape[2])):
+            parts.append(self.encoder(frames, past))
+            past = Past(past.after)
+        means = self.conv1(torch.cat(parts, dim=2)).chunk(2, dim=1)[0]
+        mean, std = self._statistics(weight.device)
+        return ((means.float() - mean) / std).contiguous()
+
+    def step(self, latent: Tensor, past: Past) -> Tensor:
+        """Latent b c 1 h w -> frames b 3 t 8h 8w in [-1, 1] (t = 1 in the first step, then 4)."""
+        mean, std = self._statistics(latent.device)
+        raw = (latent.float() * std + mean).to(self.conv2.weight.dtype)
+        return self.decoder(self.conv2(raw), past).clamp_(-1, 1)
+
+    def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
+        """What a step leaves in its `Past` for latents of rows x columns: b t h w c of each."""
+        return remembered(decoder_layers(self.config), batch, rows, columns)
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents, c 1 1 1, in fp32 whatever the weights are."""
+        return (
+            _constant(self.config.latent_mean, device),
+            _constant(self.config.latent_std, device),
+        )
+
+    def _check(self, video: Tensor) -> None:
+        step, block = self.config.frames_per_latent, self.config.pixels_per_latent
+        if (
+            video.ndim != 5
+            or video.shape[1] != 3
+            or video.shape[2] % step != 1 % step
+            or video.shape[3] % block
+            or video.shape[4] % block
+        ):
+            raise UserError(
+                f"a video of {' x '.join(map(str, video.shape))} cannot be encoded: expected "
+                f"b x 3 x frames x rows x columns, 1 + a multiple of {step} frames, rows and "
+                f"columns divisible by {block}"
+            )
+
+
+@functools.cache
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers as c 1 1 1 on a device, made once, usable with and without autograd."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+
+
+def load_vae(path: Path, config: VaeConfig) -> WanVAE:
+    """The autoencoder in a file of either layout, original or diffusers, on the CPU."""
+    with torch.device("meta"):
+        vae = WanVAE(config)
+    load_strict(vae, released_names(config, list(vae.state_dict()), read_tensors(path)), str(path))
+    channels_last(vae)
+    return vae.requires_grad_(requires_grad=False).eval()
