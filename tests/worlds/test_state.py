@@ -293,7 +293,7 @@ def test_a_state_of_an_early_frame_heals_a_cache_that_broke_later(
     expected = play_on(world, 20)
     world.reset(0, 5)
     play_on(world, 20)
-    cache = world._rollout.cache  # type: ignore[union-attr]  # it plays
+    cache: Any = world._rollout.cache  # type: ignore[union-attr]  # it plays
     cache.k.fill_(torch.nan)
     cache.v.fill_(torch.nan)
     world.load_state(early)
