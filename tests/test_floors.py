@@ -41,10 +41,20 @@ ALLOWED: dict[str, set[str]] = {
     "datacheck": STORE,
     "games": {*STORE, "world"},
     "game": {*STORE, "world", "worlds"},
+    "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
-    "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "datacheck"},
+    "__main__": {
+        "config",
+        "games",
+        "training",
+        "evaluation",
+        "worlds",
+        "game",
+        "datacheck",
+        "selftest",
+    },
 }
 
 

@@ -4,6 +4,7 @@ record   collect episodes from a real game        train     one stage, from a TO
 evaluate a world against the real game            bench     speed on this machine
 worlds   list and describe                        data      check what was recorded
 import   released models, as worlds               clip      a recording with the pressed keys
+selftest what must not break, tried here
 """
 
 import argparse
@@ -84,6 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
+
+    _add_selftest(jobs.add_parser("selftest", help="try what must not break, on this machine"))
 
     clip = jobs.add_parser("clip", help="draw the pressed keys into a recording, as a new clip")
     clip.add_argument("recording", type=Path, help="the .jsonl or .mp4 of a recording")
@@ -190,6 +193,31 @@ def _positive(text: str) -> int:
     if not _count(text):
         raise argparse.ArgumentTypeError("must be at least 1")
     return int(text)
+
+
+def _add_selftest(selftest: argparse.ArgumentParser) -> None:
+    selftest.add_argument("--world", help="folder or name; none: the default world")
+    selftest.add_argument("--minutes", type=_minutes, default=15.0, help="about how long (15)")
+    selftest.set_defaults(run=_selftest)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0.01 <= minutes <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, 0.01 to 10000")
+    return minutes
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.selftest.run import print_report, selftest
+
+    report = selftest(options.world, options.minutes)
+    print_report(report)
+    return 0 if report.is_fine else 1
 
 
 def _record(options: argparse.Namespace) -> int:

@@ -142,4 +142,6 @@ def _check_code(code: str) -> None:
         names = {name.lower(): name for name in sorted(CODES)}
         close = [names[n] for n in difflib.get_close_matches(code.lower(), names, cutoff=0.8)]
         choices = ", ".join(close or ["KeyW", "ArrowUp", "Space", "Digit1", "Mouse0"])
-        raise ConfigError(f"buttons: no key is called {code!r}; names are W3C codes: {choices}, …")
+        raise ConfigError(
+            f"buttons: no key is called {code[:40]!r}; names are W3C codes: {choices}, …"
+        )

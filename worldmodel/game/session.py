@@ -267,6 +267,7 @@ class Session:
         return Step(
             segment=self.segment,
             start=self.start,
+            seed=self.seed,
             index=self.index,
             action=taken.action,
             frame=frame,

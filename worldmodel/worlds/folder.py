@@ -71,7 +71,8 @@ class WorldFile:
         for text in (self.title, self.licence, *self.starts.values(), *self.actions.names):
             if len(text) > 1000 or not text.isprintable():  # it goes to a terminal
                 raise ConfigError(f"the text {text[:80]!r} may hold 1000 printable characters")
-        for name in (self.name, *self.starts, *(Path(path).name for path in self.sha256)):
+        inner = [part for path in self.sha256 for part in path.split("/")]
+        for name in (self.name, *self.starts, *inner):
             if not re.fullmatch(r"\w[\w.-]{0,199}", name):
                 raise ConfigError(
                     f"the name {name[:80]!r} may hold letters, digits, '_', '-', '.' only"

@@ -44,6 +44,7 @@ from worldmodel.worlds.folder import (
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
 
+LONGEST_WARM_UP = 64  # frames
 CLIP_ENDINGS = (".safetensors", ".jsonl")
 
 
@@ -159,7 +160,9 @@ class NativeWorld:
     def load_state(self, state: State) -> None:
         """Go on from a state of the same weights and sampler, whatever engine it was taken on."""
         check_same_world(state.identity, self._identity)
-        rollout = self.engine.begin([0])
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # a state is also what play goes back to when memory ran out
+        rollout = self._rollout or self.engine.begin([0])
         load_playing(rollout, state.arrays)
         self._rollout = rollout
 
@@ -204,7 +207,7 @@ class NativeWorld:
         """Play past the point where the cache wraps: the first real frame then costs as any."""
         self.reset(0, seed=0)
         slots = self.file.transformer.sink_frames + self.file.transformer.context_frames
-        for _ in range(slots + 2):
+        for _ in range(min(slots + 2, LONGEST_WARM_UP)):
             self.generate(IDLE)
             self.remember()
 
