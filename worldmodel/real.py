@@ -54,15 +54,22 @@ class Way:
 class Origin:
     """Where a world comes from: the game it was learned from, and the ways to its starts."""
 
-    source: Mapping[str, Any]  # the table [game] of its file, `frame_height` and `frame_width`
+    world: str
+    source: Mapping[str, Any]  # [game] of its file, `frame_height`, `frame_width`; empty: unknown
     ways: Sequence[Way | UserError]  # for each start, or why there is none
 
     def way_to(self, start: int) -> Way:
         """How the real game comes to a start; a `UserError` says why it cannot."""
+        self.check_known()
         way = self.ways[start]
         if isinstance(way, UserError):
             raise way
         return way
+
+    def check_known(self) -> None:
+        """A `UserError` if the world's file names no game."""
+        if not self.source:
+            raise UserError(f"{self.world} names no real game that it was learned from")
 
 
 @runtime_checkable
@@ -71,7 +78,7 @@ class Learned(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """That game; a `UserError` if its file names none."""
+        """That game."""
 
 
 def bring(game: RealGame, way: Way) -> Frame:

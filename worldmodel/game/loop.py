@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pygame
 
 from worldmodel.config import UserError
+from worldmodel.game.beside import Beside
 from worldmodel.game.camera import Camera
 from worldmodel.game.controls import Command, describe
 from worldmodel.game.generator import FrameSource
@@ -41,6 +42,7 @@ class Game:
     is_human: bool = True  # else the mouse stays with the desktop
     replay: Replay | None = None
     keeper: Keeper | None = None  # of the player's moments
+    beside: Beside | None = None  # the real game, if one can be started
     frames: int | None = None  # play ends after this many
     scale: int | None = None
     meter: Meter = field(default_factory=Meter)
@@ -57,6 +59,8 @@ class Game:
                 self.window.capture(captured=self.devices.captured and self.is_human)
                 if step := source.poll():
                     self.show(step)
+                if self.beside and self.beside.poll():
+                    self.window.show_view(self.beside.view)
                 self._pass_on_notices()
                 self.window.overlay.is_paused = self.is_paused()
                 self.window.overlay.is_recording = self.camera.is_rolling
@@ -67,6 +71,9 @@ class Game:
         session = self._session()
         if self._shown == 0:
             self._introduce(session)
+        if self.beside:
+            self.beside.show(session, step)
+            self.window.view = self.beside.view
         if step.is_past:
             self._show_past(session, step)
             return
@@ -113,6 +120,8 @@ class Game:
             self.camera.toggle()
         elif command is Command.SCREENSHOT:
             self._save_picture()
+        elif command is Command.BESIDE:
+            self._toggle_beside()
 
     def _command_world(self, command: Command) -> None:
         if self.replay and command not in FREE:
@@ -124,6 +133,13 @@ class Game:
         if command is not Command.SAVE:
             self._interrupt()
         self.source.send(command)
+
+    def _toggle_beside(self) -> None:
+        if self.beside is None:
+            self.window.note("no real game can be started here")
+            return
+        self.beside.toggle(self._session())
+        self.window.show_view(self.beside.view)
 
     def _show_past(self, session: Session, step: Step) -> None:
         """A frame on the way back: seen, but neither recorded nor measured."""

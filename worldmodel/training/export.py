@@ -13,8 +13,8 @@ from torch import nn
 
 from worldmodel.config import ConfigError, SamplerConfig, UserError, load_config
 from worldmodel.episodes import Episode, episode_bytes, load_episode
-from worldmodel.training.consistency import StudentTraining
 from worldmodel.real import Way
+from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.loop import CONFIG
 from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.ways import ENDING as WAY_ENDING

@@ -40,11 +40,10 @@ from worldmodel.worlds.folder import (
     WorldFile,
     check_weights,
     read_world_file,
-    source_of,
 )
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
-from worldmodel.worlds.starts import load_starts
+from worldmodel.worlds.starts import load_starts, origin_of
 
 
 class NativeWorld:
@@ -199,8 +198,8 @@ class NativeWorld:
 
     @property
     def origin(self) -> Origin:
-        """The real game that it was learned from; a `UserError` if its file names none."""
-        return Origin(source=source_of(self.file), ways=self._ways)
+        """The real game that it was learned from."""
+        return origin_of(self.file, self._ways)
 
     def warm_up(self) -> None:
         """Play past the point where the cache wraps: the first real frame then costs as any."""

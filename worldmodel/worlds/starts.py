@@ -1,5 +1,6 @@
 """The starts of a world: clips that become the past, and the ways of the real game to them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -40,7 +41,12 @@ def load_starts(folder: Path, file: WorldFile, own: str | None) -> list[Start]:
 
 def read_origin(folder: Path, file: WorldFile, own: str | None) -> Origin:
     """The real game behind a world that is not loaded otherwise."""
-    return Origin(source=source_of(file), ways=[s.way for s in load_starts(folder, file, own)])
+    return origin_of(file, [start.way for start in load_starts(folder, file, own)])
+
+
+def origin_of(file: WorldFile, ways: Sequence[Way | UserError]) -> Origin:
+    """What a world's file and its ways say."""
+    return Origin(world=file.name, source=source_of(file) if file.game else {}, ways=ways)
 
 
 def _way_inside(folder: Path, name: str, clip: Episode, file: WorldFile) -> Way | UserError:
