@@ -21,9 +21,9 @@ def open_world(choice: Choice) -> World:
 
 def open_real(source: Mapping[str, Any]) -> RealGame:
     """Start the real game that a world was learned from, in the process that calls this."""
-    from worldmodel.games.doom import Doom, config_of
+    from worldmodel.games.doom import open_game
 
-    return Doom(config_of(source))
+    return open_game(source)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
 worlds   list and describe                        data     check what was recorded
-clip     draw the pressed keys into a recording
+clip     draw the pressed keys into a recording, or show it beside the real game
 """
 
 import argparse
@@ -82,9 +82,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
 
-    clip = jobs.add_parser("clip", help="draw the pressed keys into a recording, as a new clip")
+    clip = jobs.add_parser("clip", help="a new clip of a recording, with its keys or the real game")
     clip.add_argument("recording", type=Path, help="the .jsonl or .mp4 of a recording")
-    clip.add_argument("--out", type=Path, help="the clip (default: NAME_keys.mp4 beside it)")
+    clip.add_argument("--beside", action="store_true", help="the real game beside it, no keys")
+    clip.add_argument("--out", type=Path, help="the clip (NAME_keys.mp4 or NAME_beside.mp4)")
     clip.set_defaults(run=_clip)
 
     worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
@@ -368,6 +369,13 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _clip(options: argparse.Namespace) -> None:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if options.beside:
+        from worldmodel.game.beside_clip import keep_beside, origin_of_recording
+        from worldmodel.games.doom import open_game
+
+        origin = origin_of_recording(options.recording)
+        print(keep_beside(options.recording, origin, open_game, options.out))
+        return
     from worldmodel.game.clip import draw_keys
 
     print(draw_keys(options.recording, options.out))

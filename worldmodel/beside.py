@@ -8,6 +8,7 @@ Letters: h w rows, columns.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from worldmodel.world import Frame
 WHITE, GREY, DIM, ACCENT = (255, 255, 255), (178, 184, 194), (58, 62, 70), (255, 196, 61)
 LEVELS = (10.0, 20.0, 30.0, 40.0)  # dB, the lines of the graph
 LOWEST, HIGHEST = 6.0, 42.0
-SHOWN_SECONDS = 30.0  # of the graph; older points leave it at the left
+FEWEST_SECONDS, MOST_SECONDS = 10.0, 30.0  # of the graph; older points leave it at the left
 CLIP_SIZE = (540, 960)  # rows, columns
 FONT = cv2.FONT_HERSHEY_DUPLEX
 
@@ -113,10 +114,12 @@ def _draw_graph(picture: NDArray[np.uint8], view: View, top: int, unit: int) -> 
         y = round(height(level))
         cv2.line(picture, (box[0], y), (box[2], y), DIM, 1)
         _write(picture, f"{level:.0f}", (unit // 2, y + unit // 3), unit * 0.7, GREY)
-    shown = SHOWN_SECONDS * view.frames_per_second
+    rate = view.frames_per_second
+    shown = min(max(float(view.index), FEWEST_SECONDS * rate), MOST_SECONDS * rate)
     begins = max(0.0, view.index - shown)
-    points = [point for point in view.points if begins <= point[0] <= view.index]
-    thick = max(1, unit // 8)
+    recent = islice(reversed(view.points), int(shown) + 2)
+    points = [point for point in recent if begins <= point[0] <= view.index][::-1]
+    thick = max(2, unit // 7)
     before: tuple[int, tuple[int, int]] | None = None  # frame, and where it is in quarter pixels
     for index, db in points:
         x = box[0] + (index - begins) / shown * (box[2] - box[0])
@@ -128,7 +131,7 @@ def _draw_graph(picture: NDArray[np.uint8], view: View, top: int, unit: int) -> 
     newest = points[-1] if points else None
     figure = f"{newest[1]:.1f} dB" if newest and newest[0] == view.index else "- dB"
     _write(picture, figure, (right, middle), unit * 1.5, WHITE)
-    seconds = view.index / view.frames_per_second
+    seconds = view.index / rate
     _write(
         picture, f"frame {view.index}, {seconds:.1f} s", (right, middle + 3 * unit // 2), unit * 0.7
     )

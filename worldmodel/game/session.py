@@ -66,9 +66,7 @@ class Session:
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
         self.settings = resolved(keeping.settings, self.identity)
         self.running_on = world.running_on
-        self.knows_start = (
-            True  # whether `start` is where play began; a moment may be from elsewhere
-        )
+        self.knows_start = True  # whether play began at `start`; a moment may be from elsewhere
         self.paused = False
         self.segment = self.index = 0
         self.frame: Frame | None = None  # the last one

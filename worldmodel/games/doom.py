@@ -127,6 +127,11 @@ class Doom:
         return self.frame
 
 
+def open_game(source: Mapping[str, Any]) -> Doom:
+    """Start the game that a world's file names in its table [game]."""
+    return Doom(config_of(source))
+
+
 def _settings_file() -> Path:
     """Where the engine keeps its settings: never shared with another process."""
     return Path(tempfile.gettempdir()) / f"worldmodel-vizdoom-{os.getpid()}.ini"
