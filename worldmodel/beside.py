@@ -104,7 +104,8 @@ def _draw_frames(picture: NDArray[np.uint8], view: View, unit: int) -> int:
 def _draw_graph(picture: NDArray[np.uint8], view: View, top: int, unit: int) -> None:
     """PSNR over the last seconds; higher is nearer to the game."""
     rows, columns = picture.shape[:2]
-    box = 3 * unit, top + unit, columns - 10 * unit, rows - unit  # left, top, right, bottom
+    below = 5 * unit if rows - top > 14 * unit else unit  # in a window the keys are drawn there
+    box = 3 * unit, top + unit, columns - 10 * unit, rows - below  # left, top, right, bottom
 
     def height(db: float) -> float:
         share = (min(max(db, LOWEST), HIGHEST) - LOWEST) / (HIGHEST - LOWEST)

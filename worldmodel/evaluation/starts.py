@@ -45,11 +45,9 @@ class FromStart:
 
 def play_starts(folder: Path, subjects: Subjects, game: Doom, frames: int) -> list[FromStart]:
     """Every start that the game has a way to."""
-    played = []
-    for start in load_starts(folder, subjects.file, None):
-        if (one := _play(start, subjects, game, frames)) is not None:
-            played.append(one)
-    return played
+    starts = load_starts(folder, subjects.file, None)
+    played = (_play(start, subjects, game, frames) for start in starts)
+    return [one for one in played if one is not None]
 
 
 def _play(start: Start, subjects: Subjects, game: Doom, frames: int) -> FromStart | None:

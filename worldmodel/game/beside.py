@@ -115,6 +115,16 @@ class Beside:
             return True
         return changed
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the game has answered everything that it was asked."""
+        return not self._wanted and not self._waiting
+
+    @property
+    def points(self) -> list[Point]:
+        """The difference over time: frame and PSNR in dB, of what is played now."""
+        return list(self._points)
+
     def close(self) -> None:
         """Off; the game's process ends."""
         process, self._process = self._process, None

@@ -57,9 +57,10 @@ class Game:
                 for event in self.window.events(source.patience()):
                     self.obey(self.devices.feed(event))
                 self.window.capture(captured=self.devices.captured and self.is_human)
+                has_news = self.beside is not None and self.beside.poll()
                 if step := source.poll():
                     self.show(step)
-                if self.beside and self.beside.poll():
+                elif has_news and self.beside:
                     self.window.show_view(self.beside.view)
                 self._pass_on_notices()
                 self.window.overlay.is_paused = self.is_paused()
