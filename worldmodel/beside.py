@@ -23,6 +23,7 @@ WHITE, GREY, DIM, ACCENT = (255, 255, 255), (178, 184, 194), (58, 62, 70), (255,
 LEVELS = (10.0, 20.0, 30.0, 40.0)  # dB, the lines of the graph
 LOWEST, HIGHEST = 6.0, 42.0
 FEWEST_SECONDS, MOST_SECONDS = 10.0, 30.0  # of the graph; older points leave it at the left
+SMALLEST = 16  # rows and columns; in less nothing can be told apart
 CLIP_SIZE = (540, 960)  # rows, columns
 FONT = cv2.FONT_HERSHEY_DUPLEX
 
@@ -74,6 +75,8 @@ def draw_beside(view: View, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The picture h w 3 of a view in any size."""
     rows, columns = size
     picture = np.zeros((rows, columns, 3), np.uint8)
+    if min(rows, columns) < SMALLEST:
+        return picture
     unit = max(10, rows // 36)
     top = _draw_frames(picture, view, unit)
     if rows - top > 4 * unit:

@@ -61,7 +61,8 @@ def load_way(clip_path: Path, clip: Episode) -> Way:
         raise WayError(f"{path}: not a way: {error}") from error
     if header.get("format") != FORMAT or not 0 <= seed <= LARGEST_SEED:
         raise WayError(f"{path}: not a way: format {header.get('format')!r}, seed {seed}")
-    if held.shape != (len(held), len(names)) or mouse.shape != (len(held), 2):
+    count = len(held) if held.ndim else 0
+    if held.shape != (count, len(names)) or mouse.shape != (count, 2):
         raise WayError(f"{path}: not a way: buttons {held.shape} and mouse {mouse.shape}")
     if not np.isfinite(mouse).all():
         raise WayError(f"{path}: mouse travel holds values that are no numbers")
