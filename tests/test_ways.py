@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from tests.worlds.make_world import make_world
@@ -39,7 +41,10 @@ def test_a_way_is_read_as_it_was_written(
     np.testing.assert_array_equal(way.frame, clip.frames[-1])
 
 
-GOOD = {"buttons": np.zeros((2, 4), np.uint8), "mouse": np.zeros((2, 2), np.float32)}
+GOOD: dict[str, NDArray[Any]] = {
+    "buttons": np.zeros((2, 4), np.uint8),
+    "mouse": np.zeros((2, 2), np.float32),
+}
 HEADER = {"format": FORMAT, "seed": "1", "buttons": '["KeyW", "KeyS", "KeyA", "KeyD"]'}
 
 

@@ -4,6 +4,7 @@ import csv
 import itertools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,8 @@ def test_every_branch_is_played_in_the_game_too(play: Play) -> None:
     way = origin.way_to(0)
     ahead = [*way.actions, *way.actions, way.actions[0]]
     begun = DrawnWorld().reset(0, 4)
-    ways = [type(way)(seed=0, actions=ahead, frame=begun)]
-    kept = keep_beside(
-        path, type(origin)(world="drawn", source=origin.source, ways=ways), open_drawn
-    )
+    ways = [replace(way, actions=ahead, frame=begun)]
+    kept = keep_beside(path, replace(origin, ways=ways), open_drawn)
     found = differences(kept.path.with_suffix(".csv"))
     assert [index for index, _ in found] == [row.index for row in read_recording(path)[1]]
     assert min(db for _, db in found) > NEARLY
