@@ -11,11 +11,11 @@ from safetensors.numpy import save
 
 from tests.worlds.make_world import make_world
 from worldmodel.action import IDLE, Action
-from worldmodel.config import UserError
+from worldmodel.config import UserError, to_toml
 from worldmodel.episodes import Episode, load_episode
 from worldmodel.real import Way
 from worldmodel.ways import FORMAT, WayError, load_way, save_way
-from worldmodel.worlds.folder import WORLD_FILE, read_world_file, sha256_of, to_toml
+from worldmodel.worlds.folder import WORLD_FILE, read_world_file, sha256_of
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
 from worldmodel.worlds.starts import read_origin
