@@ -12,7 +12,7 @@ BASE = {
     "folders", "history", "versions", "keycodes",
 }  # fmt: skip
 STORE = {
-    *BASE, "episodes", "recording", "players", "video", "moments", "autosave",
+    *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
     "real", "ways", "beside",
 }  # fmt: skip
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
@@ -35,20 +35,21 @@ ALLOWED: dict[str, set[str]] = {
     "real": {"action", "config", "world"},
     "ways": {"config", "episodes", "files", "real"},
     "beside": {"config", "real", "video", "world"},
-    "players": {"config", "action", "recording"},
+    "players": {"config", "action", "files", "recording"},
+    "pictures": {"config", "files"},
     "model": {"config", "schedule"},
     "rollout": {*BASE, "model"},
     "checkpoint": BASE,
     "world": BASE,
     "engine": {*MODEL, "world"},
     "wan": {*MODEL},
-    "worlds": {*MODEL, *STORE, "world", "engine"},
+    "worlds": {*MODEL, *STORE, "world", "engine", "wan"},
     "datacheck": STORE,
     "games": {*STORE, "world"},
     "game": {*STORE, "world", "worlds"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds"},
-    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine"},
+    "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
     "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "datacheck"},
 }
 

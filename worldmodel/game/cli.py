@@ -30,6 +30,7 @@ class Choice:
     compile: bool = False  # torch on fixed shapes, fused
     threads: int = 0  # 0: as many as is fastest
     start: str | None = None  # a clip or an image to begin with
+    prompt: str | None = None  # the first words, in worlds with text
 
     def __post_init__(self) -> None:
         if not 0 <= self.steps <= MOST_STEPS or not 0 <= self.threads <= MOST_THREADS:
@@ -72,6 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
     what = "number of a start, a clip, an image, or real: a fresh episode of the real game (0)"
     add("--start", metavar="N", default="0", help=what)
     seed, steps = count(0, LARGEST_SEED), count(0, MOST_STEPS)
+    add("--prompt", metavar="TEXT", help="what a world with text is told first")
+    add("--prompts", metavar="FILE", type=Path, help="what it is told when: '12.5 It rains.'")
     add("--seed", metavar="N", type=seed, default=0, help="seed of the noise and player (0)")
     add("--steps", metavar="N", type=steps, default=0, help="denoising steps (0: the world's)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(auto)")

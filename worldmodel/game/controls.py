@@ -34,6 +34,7 @@ class Command(enum.Enum):
     PAUSE = "pause"
     STEP = "one frame while paused"
     NEXT_START = "next start"
+    PROMPT = "say something; Enter says it, Shift+Enter lets it change the past, Esc does not"
     SAVE = "save this moment"
     LOAD = "load the last saved moment"
     REWIND = "hold: go back in time"
@@ -53,6 +54,7 @@ RUNTIME_KEYS = {
     "KeyP": Command.PAUSE,
     "Period": Command.STEP,
     "Tab": Command.NEXT_START,
+    "Enter": Command.PROMPT,  # in worlds with text
     "Backspace": Command.REWIND,
 }
 
@@ -105,11 +107,15 @@ class KeyMap:
         for button in spec.buttons:
             for key in controls.keys_for(button):
                 buttons[key] = (*buttons.get(key, ()), button)
-        turns = {**TURN_KEYS, **(LOOK_KEYS if spec.look_up_down else {})} if spec.uses_mouse else {}
+        turns = {
+            **(TURN_KEYS if spec.look_left_right else {}),
+            **(LOOK_KEYS if spec.look_up_down else {}),
+        }
+        commands = {k: c for k, c in RUNTIME_KEYS.items() if spec.prompts or c != Command.PROMPT}
         return cls(
             buttons=buttons,
             turns={key: way for key, way in turns.items() if key not in buttons},
-            commands={key: what for key, what in RUNTIME_KEYS.items() if key not in buttons},
+            commands={key: what for key, what in commands.items() if key not in buttons},
         )
 
 

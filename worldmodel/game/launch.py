@@ -25,10 +25,18 @@ from worldmodel.game.loop import Game
 from worldmodel.game.moments import choose_moment, offer_broken_sessions
 from worldmodel.game.policy import MakePolicy, PolicyPlayer
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Keeping, Session
+from worldmodel.game.session import Keeping, Session, Take
 from worldmodel.game.window import NoDisplayError, Window, announce
 from worldmodel.moments import Moment
-from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_code, load_script
+from worldmodel.players import (
+    Player,
+    RandomPlayer,
+    ScriptedPlayer,
+    load_code,
+    load_script,
+    load_timeline,
+    said_during,
+)
 from worldmodel.real import OpenReal
 from worldmodel.world import World
 
@@ -67,6 +75,7 @@ class Launch:
         self.controls = load_controls(options.controls) if options.controls else Controls()
         self.policy: MakePolicy | None = None
         self.script = self._read_script()
+        self.timeline = load_timeline(options.prompts) if options.prompts else ()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
 
@@ -158,9 +167,11 @@ class Launch:
         if self.replay:
             seed = self.replay.header.seed
         rate = world.frames_per_second if rate is None else rate
+        if not world.actions.prompts and (self.choice.prompt is not None or self.timeline):
+            raise UserError(f"--prompt, --prompts: {world.name} takes no words")
         session = Session(
             world,
-            player_for(world),
+            self._with_timeline(player_for(world), world.frames_per_second),
             start=start,
             seed=seed,
             rate=rate,
@@ -173,6 +184,16 @@ class Launch:
         if self.replay and (difference := self.replay.compare_settings(session.identity)):
             say(difference)
         return session
+
+    def _with_timeline(self, take: Take, rate: float) -> Take:
+        """What the player does, and what the timeline says in that frame."""
+
+        def both(index: int) -> Taken:
+            taken = take(index)
+            said = said_during(self.timeline, index, rate)
+            return taken._replace(action=replace(taken.action, prompt=said)) if said else taken
+
+        return both if self.timeline else take
 
     def _script_player(self, world: World) -> Callable[[int], Taken]:
         if self.replay:
@@ -212,6 +233,7 @@ class Launch:
             compile=options.compile,
             threads=options.threads,
             start=start,
+            prompt=options.prompt,
         )
         if self.replay:
             where = f"{self.replay.path}: settings"

@@ -65,6 +65,7 @@ class Game:
                 self._pass_on_notices()
                 self.window.overlay.is_paused = self.is_paused()
                 self.window.overlay.is_recording = self.camera.is_rolling
+                self.window.overlay.line = self.devices.line
                 self.window.refresh()
 
     def show(self, step: Step) -> None:
@@ -82,6 +83,8 @@ class Game:
             start = session.world.starts[step.start]
             self.window.note(f"{start}, frame {step.index}" if step.index else start)
             self._interrupt()
+        if step.notice:
+            self.window.note(step.notice, seconds=8.0)
         self.window.overlay.action = step.action
         now = self.window.show(step.frame)
         latency_ms = None if step.event_time is None else 1000 * (now - step.event_time)
@@ -123,6 +126,8 @@ class Game:
             self._save_picture()
         elif command is Command.BESIDE:
             self._toggle_beside()
+        elif command is Command.PROMPT and self.is_human:
+            self.devices.begin_line()
 
     def _command_world(self, command: Command) -> None:
         if self.replay and command not in FREE:

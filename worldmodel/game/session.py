@@ -26,7 +26,7 @@ from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
 from worldmodel.history import History
 from worldmodel.moments import Moment, MomentHeader
 from worldmodel.versions import installed_versions
-from worldmodel.world import Ending, Frame, StateError, World
+from worldmodel.world import Ending, Frame, StateError, Tells, World
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
@@ -281,6 +281,7 @@ class Session:
             split=replace(self.world.split, clean=self._clean_ms),
             count=self._count,
             past=self.timeline.newest,
+            notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
         )
 
 

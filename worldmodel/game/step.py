@@ -25,3 +25,4 @@ class Step:
     past: Past  # the world as this frame found it; of a segment's first frame, its own
     back_to: int | None = None  # the frame before this one, if play went back to it
     is_past: bool = False  # seen again while going back, not made
+    notice: str = ""  # what the world tells the player

@@ -1,6 +1,8 @@
 """The window: scales frames, draws the heads-up display and passes device events on."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,10 @@ STEP_READY = pygame.event.custom_type()  # wakes the window when the generator h
 
 class NoDisplayError(UserError):
     """There is no screen to open a window on."""
+
+
+class DisplayLostError(UserError):
+    """The screen went away in the middle of play."""
 
 
 class Window:
@@ -62,8 +68,9 @@ class Window:
 
     def events(self, patience: float) -> list[pygame.event.Event]:
         """What happened at the devices; waits until something does, but not past `patience`."""
-        first = pygame.event.wait(max(1, round(patience * 1000))) if patience else None
-        events = ([first] if first else []) + pygame.event.get()
+        with _naming_a_lost_display():
+            first = pygame.event.wait(max(1, round(patience * 1000))) if patience else None
+            events = ([first] if first else []) + pygame.event.get()
         return [event for event in events if event.type not in (pygame.NOEVENT, STEP_READY)]
 
     def show_loading(self) -> None:
@@ -95,8 +102,14 @@ class Window:
             pygame.mouse.set_relative_mode(captured)
 
     def toggle_fullscreen(self) -> None:
-        """Whole screen and back."""
-        self._open(is_fullscreen=not self._is_fullscreen)
+        """Whole screen and back; where the system refuses, as it was."""
+        was = self._is_fullscreen
+        try:
+            self._open(is_fullscreen=not was)
+        except pygame.error as error:
+            self.note(f"no fullscreen here: {error}")
+            with _naming_a_lost_display():
+                self._open(is_fullscreen=was)
         self._draw()
 
     def save_picture(self, name: Path) -> Path:
@@ -122,10 +135,11 @@ class Window:
             self.overlay.note = ""
         self.screen = pygame.display.get_surface() or self.screen  # another one after a resize
         began = time.perf_counter()
-        self._draw_frame(self.screen)
-        self.hud.draw(self.screen, self.overlay)
-        drawn = time.perf_counter()
-        pygame.display.flip()
+        with _naming_a_lost_display():
+            self._draw_frame(self.screen)
+            self.hud.draw(self.screen, self.overlay)
+            drawn = time.perf_counter()
+            pygame.display.flip()
         self._drawn = time.perf_counter()
         self.convert_ms, self.present_ms = 1000 * (drawn - began), 1000 * (self._drawn - drawn)
         return self._drawn
@@ -146,6 +160,16 @@ class Window:
         picture = cv2.resize(np.ascontiguousarray(self._frame), size, interpolation=cv2.INTER_CUBIC)
         corner = (width - size[0]) // 2, (height - size[1]) // 2
         surface.blit(pygame.image.frombuffer(picture.data, size, "RGB"), corner)
+
+
+@contextlib.contextmanager
+def _naming_a_lost_display() -> Iterator[None]:
+    try:
+        yield
+    except pygame.error as error:
+        raise DisplayLostError(
+            f"the display went away: {error}; play ended, and --load goes on where it was"
+        ) from error
 
 
 def announce() -> None:

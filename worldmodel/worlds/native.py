@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action
-from worldmodel.checkpoint import broken_weight, load_weights
+from worldmodel.checkpoint import broken_weight, check_fit, load_weights
 from worldmodel.config import SamplerConfig, UserError
 from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
@@ -81,6 +81,10 @@ class NativeWorld:
         """Read a world's folder; errors name the file, what was found and what was expected."""
         file = read_world_file(folder)
         check_weights(folder, file)
+        # Shapes first, without memory: what world.toml asks for is taken only if the file has it.
+        with torch.device("meta"):
+            check_fit(WorldTransformer(file.transformer), folder / TRANSFORMER)
+            check_fit(Autoencoder(file.autoencoder), folder / AUTOENCODER)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
@@ -109,7 +113,8 @@ class NativeWorld:
         channels_last(autoencoder.to(device))
         sampler = file.sampler
         if settings.steps and settings.steps != sampler.steps:
-            sampler = replace(sampler, sigmas=tuple(sigma_grid(settings.steps).tolist()))
+            grid = tuple(sigma_grid(settings.steps).tolist())
+            sampler = replace(sampler, sigmas=grid, first_sigmas=())
         key = f"{file.sha256[TRANSFORMER]} {file.sha256[AUTOENCODER]} {sampler}"
         candidates = _candidates(transformer, autoencoder, sampler, settings, device, key)
         chosen = choose_engine(candidates, file.transformer, key)

@@ -10,6 +10,7 @@ import numpy as np
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
 from worldmodel.episodes import Episode, load_episode
+from worldmodel.pictures import read_picture
 from worldmodel.real import Origin, Way
 from worldmodel.ways import ENDING, WayError, load_way
 from worldmodel.worlds.folder import WorldFile, check_part, source_of
@@ -84,11 +85,7 @@ def _load_own(path: Path, file: WorldFile) -> Episode:
     if path.suffix in CLIP_ENDINGS:
         return _load_clip(path, file)
     height, width = file.autoencoder.frame_height, file.autoencoder.frame_width
-    picture = cv2.imdecode(_read_bytes(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise UserError(f"{path}: not an image that can be read (PNG, JPEG, WebP, …)")
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    frame = cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
+    frame = cv2.resize(read_picture(path), (width, height), interpolation=cv2.INTER_AREA)
     count = file.transformer.context_frames
     return Episode(
         frames=np.repeat(np.asarray(frame, np.uint8)[None], count, axis=0),
@@ -96,11 +93,3 @@ def _load_own(path: Path, file: WorldFile) -> Episode:
         frames_per_second=file.frames_per_second,
         buttons=file.actions.buttons,
     )
-
-
-def _read_bytes(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    return np.frombuffer(content or b"\0", np.uint8)
