@@ -28,6 +28,7 @@ class Command(enum.Enum):
     HUD = "numbers on and off"
     RESTART = "restart"
     RECORD = "record on and off"
+    BESIDE = "the real game beside the dream"
     FULLSCREEN = "fullscreen"
     SCREENSHOT = "screenshot"
     PAUSE = "pause"
@@ -46,6 +47,7 @@ RUNTIME_KEYS = {
     "F4": Command.RESTART,
     "F5": Command.SAVE,
     "F6": Command.RECORD,
+    "F7": Command.BESIDE,
     "F9": Command.LOAD,
     "F11": Command.FULLSCREEN,
     "F12": Command.SCREENSHOT,

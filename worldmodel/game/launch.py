@@ -10,10 +10,13 @@ from typing import Any
 
 from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
+from worldmodel.game.beside import Beside, origin_of, way_to_start
+from worldmodel.game.beside_clip import keep_beside
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, OpenWorld
 from worldmodel.game.clip import draw_keys
 from worldmodel.game.controls import Controls, describe, load_controls
+from worldmodel.game.fresh import REAL, record_fresh
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input, Taken
@@ -34,14 +37,17 @@ from worldmodel.players import (
     load_timeline,
     said_during,
 )
+from worldmodel.real import OpenReal
 from worldmodel.world import World
 
 HEADLESS_FRAMES = 300
 
 
-def launch(options: argparse.Namespace, open_world: OpenWorld) -> int:
+def launch(
+    options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None = None
+) -> int:
     """Play as the options say; returns the exit code."""
-    game = Launch(options, open_world)
+    game = Launch(options, open_world, open_real)
     if options.headless:
         return game.play_headless()
     if not has_display():
@@ -59,8 +65,11 @@ def launch(options: argparse.Namespace, open_world: OpenWorld) -> int:
 class Launch:
     """The options, checked before anything slow begins."""
 
-    def __init__(self, options: argparse.Namespace, open_world: OpenWorld) -> None:
-        self.options, self._open_world = options, open_world
+    def __init__(
+        self, options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None
+    ) -> None:
+        self.options, self._open_world, self._open_real = options, open_world, open_real
+        self._world: World | None = None  # once it is loaded
         self.replay = Replay.read(options.replay) if options.replay else None
         self.moment = self._read_moment()
         self.controls = load_controls(options.controls) if options.controls else Controls()
@@ -77,6 +86,7 @@ class Launch:
         camera = self._camera(lambda text: _tell(window, text), rolls=rolls)
         keeper = Keeper() if self.is_human else None
         window.overlay.shows_numbers = not options.no_hud
+        beside = Beside(self._open_real, lambda text: _tell(window, text), begins=options.beside)
         game = Game(
             self._source(devices, keeper),
             window,
@@ -85,6 +95,7 @@ class Launch:
             is_human=self.is_human,
             replay=self.replay,
             keeper=keeper,
+            beside=beside,
             frames=self._frames(),
             scale=options.scale,
         )
@@ -92,9 +103,11 @@ class Launch:
             window.show_loading()
             game.play()
         except BaseException:
+            beside.close()
             self._end(keeper, game.source.session, camera)
             raise
-        self._end(keeper, None, camera)
+        beside.close()
+        self._end(keeper, None, camera, keeps_both=beside.was_on)
         speed = game.whole.speed()
         if speed.frames_per_second:
             p50, p95 = speed.latency_p50_ms, speed.latency_p95_ms
@@ -109,10 +122,12 @@ class Launch:
         camera = self._camera(say, rolls=rolls)
         try:
             session = self._open_session(self._script_player, rate=self.options.fps or 0.0)
+            if self.options.beside:
+                way_to_start(session)  # says now why not
             frames = HEADLESS_FRAMES if frames is None else frames
             say(str(play_headless(session, frames, camera, self.replay)))
         finally:
-            self._close(camera)
+            self._close(camera, keeps_both=self.options.beside)
         return self._verdict(camera)
 
     @property
@@ -147,7 +162,7 @@ class Launch:
         keeper: Keeper | None = None,
     ) -> Session:
         """Load the world; `rate` None is the world's own."""
-        world = self._open_world(self.choice)
+        world = self._world = self._open_world(self.choice)
         start, seed = self._start(world), self.options.seed
         if self.replay:
             seed = self.replay.header.seed
@@ -205,6 +220,8 @@ class Launch:
         """The world to open: of the command line, of the recording where that says nothing."""
         options = self.options
         start = None if self._start_number is not None else options.start
+        if start == REAL:
+            start = str(self._begin_real_episode())
         if start is not None and not _is_file(start):
             raise UserError(f"--start {start}: neither a number nor a file")
         asked = Choice(
@@ -227,6 +244,12 @@ class Launch:
                 settings.pop("start", None)  # an image that has gone; the moment does not need it
             return _fill(asked, settings, "the moment's settings")
         return asked
+
+    def _begin_real_episode(self) -> Path:
+        """A start of its own: the first seconds of a fresh episode of the real game."""
+        if self._open_real is None:
+            raise UserError(f"--start {REAL}: no real game can be started here")
+        return record_fresh(self.options.world, self.options.seed, self._open_real)
 
     @property
     def _start_number(self) -> int | None:
@@ -269,7 +292,14 @@ class Launch:
             raise UserError("--load and --replay: one of them; a replay begins at its own start")
         return choose_moment(options.load, options.world, say)
 
-    def _end(self, keeper: Keeper | None, broken: Session | None, camera: Camera) -> None:
+    def _end(
+        self,
+        keeper: Keeper | None,
+        broken: Session | None,
+        camera: Camera,
+        *,
+        keeps_both: bool = False,
+    ) -> None:
         """Everything gets to disk; of a broken session also the last good moment."""
         try:
             if keeper:
@@ -277,14 +307,25 @@ class Launch:
                 for text in keeper.notices():
                     say(text)
         finally:
-            self._close(camera)
+            self._close(camera, keeps_both=keeps_both)
 
-    def _close(self, camera: Camera) -> None:
+    def _close(self, camera: Camera, *, keeps_both: bool) -> None:
         camera.close()
         for clip in camera.clips:
             say(f"{clip}")
             if self.options.show_keys:
                 say(f"{draw_keys(clip)}")
+            if keeps_both:
+                self._keep_both(clip)
+
+    def _keep_both(self, clip: Path) -> None:
+        """The recording beside the real game; it stays as good if that cannot be."""
+        if self._open_real is None or self._world is None:
+            return
+        try:
+            say(str(keep_beside(clip, origin_of(self._world), self._open_real)))
+        except UserError as error:
+            say(f"{clip}: not shown beside the real game: {error}")
 
     def _verdict(self, camera: Camera) -> int:
         if self.replay:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pygame
 
 from worldmodel.config import UserError
+from worldmodel.game.beside import Beside
 from worldmodel.game.camera import Camera
 from worldmodel.game.controls import Command, describe
 from worldmodel.game.generator import FrameSource
@@ -41,6 +42,7 @@ class Game:
     is_human: bool = True  # else the mouse stays with the desktop
     replay: Replay | None = None
     keeper: Keeper | None = None  # of the player's moments
+    beside: Beside | None = None  # the real game, if one can be started
     frames: int | None = None  # play ends after this many
     scale: int | None = None
     meter: Meter = field(default_factory=Meter)
@@ -55,8 +57,11 @@ class Game:
                 for event in self.window.events(source.patience()):
                     self.obey(self.devices.feed(event))
                 self.window.capture(captured=self.devices.captured and self.is_human)
+                has_news = self.beside is not None and self.beside.poll()
                 if step := source.poll():
                     self.show(step)
+                elif has_news and self.beside:
+                    self.window.show_view(self.beside.view)
                 self._pass_on_notices()
                 self.window.overlay.is_paused = self.is_paused()
                 self.window.overlay.is_recording = self.camera.is_rolling
@@ -68,6 +73,9 @@ class Game:
         session = self._session()
         if self._shown == 0:
             self._introduce(session)
+        if self.beside:
+            self.beside.show(session, step)
+            self.window.view = self.beside.view
         if step.is_past:
             self._show_past(session, step)
             return
@@ -116,6 +124,8 @@ class Game:
             self.camera.toggle()
         elif command is Command.SCREENSHOT:
             self._save_picture()
+        elif command is Command.BESIDE:
+            self._toggle_beside()
         elif command is Command.PROMPT and self.is_human:
             self.devices.begin_line()
 
@@ -129,6 +139,13 @@ class Game:
         if command is not Command.SAVE:
             self._interrupt()
         self.source.send(command)
+
+    def _toggle_beside(self) -> None:
+        if self.beside is None:
+            self.window.note("no real game can be started here")
+            return
+        self.beside.toggle(self._session())
+        self.window.show_view(self.beside.view)
 
     def _show_past(self, session: Session, step: Step) -> None:
         """A frame on the way back: seen, but neither recorded nor measured."""

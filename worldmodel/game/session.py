@@ -66,6 +66,7 @@ class Session:
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
         self.settings = resolved(keeping.settings, self.identity)
         self.running_on = world.running_on
+        self.knows_start = True  # whether play began at `start`; a moment may be from elsewhere
         self.paused = False
         self.segment = self.index = 0
         self.frame: Frame | None = None  # the last one
@@ -85,7 +86,7 @@ class Session:
         moment, self._moment = self._moment, None
         if moment:
             return self.load(moment)
-        sampled = time.perf_counter()
+        sampled, self.knows_start = time.perf_counter(), True
         frame = self.world.reset(self.start, self.seed)
         first = first_past(0, IDLE, frame, self.world.save_state())
         return self._begin_with(first, History(), sampled)
@@ -101,6 +102,7 @@ class Session:
         self.world.load_state(moment.state)
         self.seed = header.seed
         self.start = header.start if header.start < len(self.world.starts) else 0
+        self.knows_start = self.world.starts[self.start] == header.caption
         first = first_past(header.index, IDLE, moment.frame, moment.state)
         history = moment.history.copy(header.index)
         return self._begin_with(first, history, sampled)
@@ -160,10 +162,12 @@ class Session:
     def moment(self, past: Past | None = None) -> Moment:
         """The newest frame that the world remembers, as it can be kept.
 
-        Another frame, from any thread, without the actions that led to it.
+        Another frame, from any thread; without the actions that led to it if play jumps just then.
         """
         if past:
-            history = History(past.index)
+            history = self.timeline.history.copy(past.index)
+            if len(history) != past.index or (past.index and not _ends_with(history, past)):
+                history = History(past.index)
         else:
             past = self.timeline.newest
             history = self.timeline.history.copy(past.index)
@@ -280,6 +284,11 @@ class Session:
             past=self.timeline.newest,
             notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
         )
+
+
+def _ends_with(history: History, past: Past) -> bool:
+    is_known = history.unknown < len(history)
+    return is_known and history[len(history) - 1] == past.action
 
 
 def resolved(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pygame
 
+from worldmodel.beside import View, draw_beside
 from worldmodel.config import UserError
 from worldmodel.game.hud import Hud, Overlay, start_fonts
 from worldmodel.recording import free_name
@@ -44,6 +45,7 @@ class Window:
         self.overlay = Overlay(caption="loading")
         self.hud = Hud()
         self.convert_ms = self.present_ms = 0.0  # of the last picture: draw it, flip it
+        self.view: View | None = None  # of the real game beside the dream, in place of the frame
         self._frame: Frame | None = None
         self._drawn = 0.0
         self._note_ends = 0.0
@@ -79,6 +81,11 @@ class Window:
         """Put a frame on the display; returns when it was there (`time.perf_counter`)."""
         self._frame = frame
         return self._draw()
+
+    def show_view(self, view: View | None) -> None:
+        """Draw the same frame again, with other news of the real game beside it."""
+        self.view = view
+        self._draw()
 
     def refresh(self) -> None:
         """Draw again if the last time is a while ago."""
@@ -141,6 +148,10 @@ class Window:
         """The frame as large as it fits, smooth, with black around it."""
         surface.fill((0, 0, 0))
         if self._frame is None:
+            return
+        if self.view is not None:
+            whole = draw_beside(self.view, surface.get_size()[::-1])
+            surface.blit(pygame.image.frombuffer(whole.data, surface.get_size(), "RGB"), (0, 0))
             return
         rows, columns = self._frame.shape[:2]
         width, height = surface.get_size()
