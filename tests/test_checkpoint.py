@@ -42,7 +42,7 @@ def test_a_truncated_or_foreign_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\x80\x04pickle")
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         load_tensors(path)
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="No such file"):
         load_tensors(tmp_path / "none.safetensors")
 
 

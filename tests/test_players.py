@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from tests.game.drawn_world import SPEC
-from worldmodel.action import IDLE, Action
-from worldmodel.players import RandomPlayer, ScriptedPlayer, ScriptError, load_script
+from worldmodel.action import IDLE, Action, Prompt
+from worldmodel.players import (
+    RECENT,
+    RandomPlayer,
+    ScriptedPlayer,
+    ScriptError,
+    load_script,
+    load_timeline,
+    said_during,
+)
 
 
 def test_the_random_player_repeats_itself_for_a_seed_and_in_any_order() -> None:
@@ -67,3 +75,33 @@ def test_a_missing_or_binary_script_is_an_error_and_no_traceback(tmp_path: Path)
     for path in (tmp_path / "no", binary):
         with pytest.raises(ScriptError, match="not a player"):
             load_script(path)
+
+
+def test_a_timeline_says_each_thing_in_the_frame_of_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "said.txt"
+    path.write_text("# what\n0 fog\n0.25 ! snow\n\n1.0   sun and rain\n", encoding="utf-8")
+    timeline = load_timeline(path)
+    said = {i: said_during(timeline, i, frames_per_second=16.0) for i in range(1, 40)}
+    assert {i: prompt for i, prompt in said.items() if prompt} == {
+        1: Prompt("fog"),
+        5: Prompt("snow", renew=True),
+        17: Prompt("sun and rain"),
+    }
+
+
+@pytest.mark.parametrize("line", ["soon fog", "-1 fog", "3", "3 !", "inf fog"])
+def test_a_timeline_that_cannot_be_read_names_the_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "said.txt"
+    path.write_text(f"0 fog\n{line}\n", encoding="utf-8")
+    with pytest.raises(ScriptError, match=r"line 2.*seconds and words"):
+        load_timeline(path)
+
+
+def test_a_random_player_forgets_and_does_the_same_again() -> None:
+    """Hours of play may not fill the memory; going back far is rare and may take a moment."""
+    player, other = RandomPlayer(SPEC, 3), RandomPlayer(SPEC, 3)
+    first = [player.act(index) for index in range(1, RECENT + 200)]
+    assert [player.act(index) for index in (1, 77, RECENT + 150)] == [
+        first[0], first[76], first[RECENT + 149],
+    ]  # fmt: skip
+    assert other.act(RECENT + 150) == first[RECENT + 149]

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
+import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import TINY
+from tests.conftest import TINY, make_lively
 from worldmodel.config import SamplerConfig
+from worldmodel.model.action_encoder import untold
+from worldmodel.model.context import Clip
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.rollout import Rollout, next_frames, roll_out
+from worldmodel.rollout import Rollout, guided, next_frames, roll_out
 from worldmodel.schedule import sigma_grid
 
 TWO_STEPS = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
@@ -97,6 +102,76 @@ def test_next_frames_are_what_play_draws_after_the_true_history(
     torch.testing.assert_close(
         rollout.denoise(actions[:, -1:]), drawn[:, -1:], atol=1e-5, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_chunks_are_drawn_in_play_as_after_a_true_history(n: int) -> None:
+    """With a full window, sinks left behind: cached, packed and sampled are one."""
+    config = replace(TINY, chunk_frames=n, context_frames=2 * n, sink_frames=n)
+    torch.manual_seed(0)
+    model = make_lively(WorldTransformer(config)).eval().requires_grad_(False)
+    frames = 6 * n
+    latents, actions = random_past(frames)
+    sampler = SamplerConfig(sigmas=tuple(sigma_grid(3).tolist()), renoise=False)
+    drawn = next_frames(model, sampler, latents, actions)
+    for chunks in (1, 3, 5):  # the window not yet full, full, and moved on
+        rollout = Rollout(model, sampler, [0])
+        here = slice(chunks * n, (chunks + 1) * n)
+        rollout.prime(latents[:, : here.start], actions[:, : here.start])
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))[:, here]
+        rollout._noise = lambda noise=noise: noise  # type: ignore[method-assign,misc]  # as above
+        found = rollout.denoise(actions[:, here])
+        torch.testing.assert_close(found, drawn[:, here], atol=1e-5, rtol=1e-4)
+
+
+def test_a_rollout_in_chunks_draws_as_many_frames_as_there_are_actions() -> None:
+    config = replace(TINY, chunk_frames=3, sink_frames=3, context_frames=6)
+    torch.manual_seed(0)
+    model = make_lively(WorldTransformer(config)).eval().requires_grad_(False)
+    past, acts = random_past(8)  # two more than whole chunks
+    whole = roll_out(model, TWO_STEPS, (past[:, 2:], acts[:, 2:]), random_actions(9))
+    seven = roll_out(model, TWO_STEPS, (past, acts), random_actions(9)[:, :7])
+    assert seven.shape[1] == 7
+    assert torch.equal(seven[:, :6], whole[:, :6])
+
+
+def test_only_the_first_frame_takes_the_longer_list(tiny_model: WorldTransformer) -> None:
+    longer = replace(ONE_STEP, first_sigmas=(1.0, 0.8, 0.4, 0.0))
+    passes, rollout = [], Rollout(tiny_model, longer, [0])
+    tiny_model.register_forward_pre_hook(lambda _, inputs: passes.append(float(inputs[1])))
+    rollout.prime(*random_past(2))
+    for action in random_actions(3).split(1, dim=1):
+        rollout.step(action)
+    levels = [round(level, 1) for level in passes]
+    assert levels == [0, 0, 1.0, 0.8, 0.4, 0, 1.0, 0, 1.0, 0]
+
+
+def test_without_a_clean_pass_the_last_step_is_what_is_remembered(
+    tiny_model: WorldTransformer,
+) -> None:
+    kept = replace(TWO_STEPS, cache_from_last_step=True)
+    rollout, actions = Rollout(tiny_model, kept, [0]), random_actions(2)
+    rollout.prime(*random_past(2))
+    latent = rollout.denoise(actions[:, :1])
+    before = rollout.cache.k.clone()
+    rollout.remember()
+    assert torch.equal(rollout.cache.k[:, :, :, 5:], before[:, :, :, 5:])  # the sink may move
+    assert torch.equal(rollout.cache.previous(latent), latent)  # as it was shown, not as noisy
+    clean = Rollout(tiny_model, TWO_STEPS, [0])
+    clean.prime(*random_past(2))
+    assert torch.equal(clean.step(actions[:, :1]), latent)
+    assert not torch.equal(clean.step(actions[:, 1:]), rollout.step(actions[:, 1:]))
+
+
+def test_guidance_goes_beyond_what_the_action_changes(tiny_model: WorldTransformer) -> None:
+    x, sigmas = torch.randn(1, 2, *TINY.latent_shape), torch.full((1, 2), 0.7)
+    actions, context = random_actions(2), Clip(TINY, 2)
+    told = tiny_model(x, sigmas, actions, context)
+    without = tiny_model(x, sigmas, untold(actions), context)
+    assert float((told - without).abs().max()) > 1e-3
+    found = guided(tiny_model, 3.0)(x, sigmas, actions, context)
+    torch.testing.assert_close(found, without + 3 * (told - without))
+    assert guided(tiny_model, 1.0) is tiny_model
 
 
 def test_standing_still_on_the_grid_of_latents_is_a_fixed_point(

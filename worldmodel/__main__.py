@@ -2,8 +2,9 @@
 
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
-worlds   list and describe                        data     check what was recorded
-clip     draw the pressed keys into a recording
+worlds   list and describe                        data      check what was recorded
+import   released models, as worlds               selftest what must not break, tried here
+clip     draw the pressed keys into a recording, or show it beside the real game
 """
 
 import argparse
@@ -59,7 +60,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     train = jobs.add_parser("train", help="train one stage", formatter_class=style)
     train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
-    train.add_argument("--run", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)")
+    # Two names: `torchrun` takes `--run` for an option of its own.
+    train.add_argument(
+        "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
+    )
     train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
     train.set_defaults(run=_train)
@@ -82,10 +86,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
 
-    clip = jobs.add_parser("clip", help="draw the pressed keys into a recording, as a new clip")
+    _add_selftest(jobs.add_parser("selftest", help="try what must not break, on this machine"))
+
+    clip = jobs.add_parser("clip", help="a new clip of a recording, with its keys or the real game")
     clip.add_argument("recording", type=Path, help="the .jsonl or .mp4 of a recording")
-    clip.add_argument("--out", type=Path, help="the clip (default: NAME_keys.mp4 beside it)")
+    clip.add_argument("--beside", action="store_true", help="the real game beside it, no keys")
+    clip.add_argument("--out", type=Path, help="the clip (NAME_keys.mp4 or NAME_beside.mp4)")
     clip.set_defaults(run=_clip)
+    _add_import(jobs.add_parser("import", help="make a world of released files"))
 
     worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
     worlds.set_defaults(run=_worlds)
@@ -146,7 +154,34 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--sessions", type=_positive, nargs="+", metavar="B", help="play so many as one batch"
     )
+    wan = bench.add_argument_group("the released Wan models (wan-1.3b, wan-14b, …)")
+    wan.add_argument("--random-weights", action="store_true", help="the speed needs no others")
+    wan.add_argument("--layers", type=_count, default=0, help="so many only; 0: all")
+    wan.add_argument(
+        "--windows", type=_positive, nargs="+", default=[6, 9, 21], metavar="N", help="frames seen"
+    )
+    wan.add_argument("--block", type=_positive, default=1, help="latent frames drawn together")
+    wan.add_argument("--decoder", default="both", choices=["both", "taehv", "vae"])
     bench.set_defaults(run=_bench)
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", type=Path, nargs="+", metavar="FILE", help="weights: .pt, .pth, .safetensors")
+    add("--to", type=Path, required=True, metavar="WORLD", help="folder to make or to add to")
+    add("--recipe", help="how a student is sampled, where its tensors do not say")
+    add("--title", default="", help="one line about the world")
+    add("--prompt", action="append", default=[], metavar="TEXT", help="opening words, one a start")
+    add(
+        "--key",
+        action="append",
+        default=[],
+        metavar="CODE=TEXT",
+        help="words on a key, Digit1='+ It rains.'; + adds them to the opening words",
+    )
+    add("--text-encoder", default="", metavar="FILE", help="UMT5-XXL's weights, for any words")
+    add("--dtype", default="bfloat16", choices=["bfloat16", "float32", "file"], help="of weights")
+    parser.set_defaults(run=_import)
 
 
 def _count(text: str) -> int:
@@ -159,6 +194,31 @@ def _positive(text: str) -> int:
     if not _count(text):
         raise argparse.ArgumentTypeError("must be at least 1")
     return int(text)
+
+
+def _add_selftest(selftest: argparse.ArgumentParser) -> None:
+    selftest.add_argument("--world", help="folder or name; none: the default world")
+    selftest.add_argument("--minutes", type=_minutes, default=15.0, help="about how long (15)")
+    selftest.set_defaults(run=_selftest)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0.01 <= minutes <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, 0.01 to 10000")
+    return minutes
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.selftest.run import print_report, selftest
+
+    report = selftest(options.world, options.minutes)
+    print_report(report)
+    return 0 if report.is_fine else 1
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -318,6 +378,9 @@ def _bench(options: argparse.Namespace) -> None:
     )
     from worldmodel.worlds.settings import Settings
 
+    if options.random_weights or _is_wan(options.world):
+        _bench_wan(options)
+        return
     settings = Settings(
         steps=options.steps,
         device=options.device,
@@ -368,9 +431,73 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _clip(options: argparse.Namespace) -> None:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if options.beside:
+        from worldmodel.game.beside_clip import keep_beside, origin_of_recording
+        from worldmodel.games.doom import open_game
+
+        origin = origin_of_recording(options.recording)
+        print(keep_beside(options.recording, origin, open_game, options.out))
+        return
     from worldmodel.game.clip import draw_keys
 
     print(draw_keys(options.recording, options.out))
+
+
+def _bench_wan(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.wan_bench import (
+        WanPlan,
+        check_windows,
+        choose_steps,
+        load_size,
+        plan_of,
+        print_wan_bench,
+        wan_bench,
+    )
+    from worldmodel.worlds.native import choose_device
+
+    name = options.world or "wan-1.3b"
+    is_world = _is_wan(options.world)
+    plan = WanPlan(
+        config=load_size("wan-1.3b" if is_world else name, options.layers),
+        windows=check_windows(options.windows, options.block),
+        steps=choose_steps(options.steps),
+        block_frames=options.block,
+        device=choose_device(options.device),
+        dtype="bfloat16" if options.dtype == "auto" else options.dtype,
+        decoders=("taehv", "vae") if options.decoder == "both" else (options.decoder,),
+    )
+    print_wan_bench(wan_bench(name, plan_of(Path(name), plan) if is_world else plan))
+
+
+def _is_wan(world: str | None) -> bool:
+    """Whether this is the folder of an imported Wan world, whose speed no weights decide."""
+    from worldmodel.config import read_toml
+    from worldmodel.worlds.folder import WORLD_FILE
+
+    path = Path(world or "") / WORLD_FILE
+    return bool(world) and path.is_file() and read_toml(path).get("backend") == "wan"
+
+
+def _import(options: argparse.Namespace) -> None:
+    import torch
+
+    from worldmodel.worlds.wan_import import ImportPlan, import_files
+
+    pairs = [text.partition("=") for text in options.key]
+    if wrong := [code for code, equals, text in pairs if not (code and equals and text)]:
+        raise UserError(f"--key {wrong[0]!r}: expected a key and words, like Digit1='+ It rains.'")
+    plan = ImportPlan(
+        recipe=options.recipe,
+        title=options.title,
+        openings=tuple(options.prompt),
+        keys={code: text for code, _, text in pairs},
+        text_encoder=options.text_encoder,
+        dtype=None if options.dtype == "file" else getattr(torch, options.dtype),
+    )
+    world = import_files(options.files, options.to, plan)
+    print(f"{options.to}: {world.title}")
+    for kind, told in world.source.items():
+        print(f"  {kind}: {told['file']}, {told['tensors']}")
 
 
 def _worlds(options: argparse.Namespace) -> None:

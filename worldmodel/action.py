@@ -17,14 +17,26 @@ from worldmodel.config import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """Words that steer the world from the next frame on."""
+
+    text: str
+    renew: bool = False  # whether what is remembered is read again under the new words
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """Everything the player did during one frame."""
 
     buttons: frozenset[str] = frozenset()
     mouse: tuple[float, float] = (0.0, 0.0)  # degrees, right and down positive
+    prompt: Prompt | None = None  # said during this frame
 
 
 IDLE = Action()
+
+MOST_BUTTONS = 1024
+DEGREES = (1e-3, 1e6)  # what a mouse's travel in a frame can be
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,16 +48,32 @@ class ActionSpec:
     mouse_degrees: float  # mouse travel that becomes 1.0 in the action vector
     max_mouse_degrees: float  # the fastest turn in training; faster ones are held to it
     look_up_down: bool = False  # whether vertical mouse travel means anything here
-    uses_mouse: bool = True  # whether any mouse travel does
+    look_left_right: bool = True  # whether horizontal travel does
+    prompts: bool = False  # whether words steer the world
+    frames: int = 1  # what is shown for one action; the actions of several frames come together
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.buttons) or len(set(self.buttons)) != len(self.buttons):
             raise ConfigError(
-                f"buttons {list(self.buttons)} and names {list(self.names)} must pair up, "
+                f"{len(self.buttons)} buttons and {len(self.names)} names must pair up, "
                 "each button once"
             )
-        if self.mouse_degrees <= 0 or self.max_mouse_degrees <= 0:
-            raise ConfigError("mouse_degrees and max_mouse_degrees must be above 0")
+        if len(self.buttons) > MOST_BUTTONS:
+            raise ConfigError(f"{len(self.buttons)} buttons, at most {MOST_BUTTONS}")
+        if not all(DEGREES[0] <= x <= DEGREES[1] for x in self._degrees):
+            raise ConfigError(
+                f"mouse_degrees ({self.mouse_degrees}) and max_mouse_degrees "
+                f"({self.max_mouse_degrees}) must be from {DEGREES[0]} to {DEGREES[1]}"
+            )
+
+    @property
+    def _degrees(self) -> tuple[float, float]:
+        return self.mouse_degrees, self.max_mouse_degrees
+
+    @property
+    def uses_mouse(self) -> bool:
+        """Whether any mouse travel means something here."""
+        return self.look_left_right or self.look_up_down
 
     @property
     def width(self) -> int:
@@ -56,10 +84,10 @@ class ActionSpec:
         """The part of `action` that this world understands, mouse held to the trained range."""
         limit = self.max_mouse_degrees
         buttons = action.buttons.intersection(self.buttons)
-        if not self.uses_mouse:
-            return Action(buttons)
         right, down = (min(max(degrees, -limit), limit) for degrees in action.mouse)
-        return Action(buttons, (right, down if self.look_up_down else 0.0))
+        prompt = action.prompt if self.prompts else None
+        mouse = right if self.look_left_right else 0.0, down if self.look_up_down else 0.0
+        return Action(buttons, mouse, prompt)
 
     def encode(self, actions: Sequence[Action]) -> NDArray[np.float32]:
         """Action vectors f (k+2): 1.0 for each held button, then mouse right and down, scaled."""

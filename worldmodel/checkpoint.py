@@ -15,7 +15,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
-from worldmodel.files import write_atomically
+from worldmodel.files import check_file, write_atomically
+
+LARGEST = 1 << 40  # bytes of a file of weights
 
 
 class CheckpointError(UserError):
@@ -30,18 +32,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors of a file and its header."""
+    _check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = {key: _parse(value) for key, value in (file.metadata() or {}).items()}
             # Cloned, because a view would keep the file mapped, and Windows replaces no such file.
             names = list(file.keys())
             return {name: file.get_tensor(name).clone() for name in names}, header
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}); copy or download it again"
-        ) from error
+        raise _not_whole(path, error) from error
 
 
 def _parse(text: str) -> Any:
@@ -54,8 +53,27 @@ def _parse(text: str) -> Any:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Fill `model` from a file that must hold exactly its tensors, in their shapes."""
+    check_fit(model, path)
     tensors, _ = load_tensors(path)
-    expected = model.state_dict()
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: {str(error)[:300]}") from error
+    if broken := broken_weight(model):
+        raise CheckpointError(
+            f"{path}: {broken} holds values that are not numbers; the training that wrote it broke"
+        )
+
+
+def check_fit(model: nn.Module, path: Path) -> None:
+    """Compare names and shapes with a file's header; the model may be on the `meta` device."""
+    _check_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise _not_whole(path, error) from error
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     if missing := sorted(expected.keys() - tensors.keys()):
         raise CheckpointError(
             f"{path}: {len(missing)} of {len(expected)} tensors are missing, first {missing[0]}; "
@@ -66,18 +84,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"{path}: {len(extra)} tensors the model does not have, first {extra[0]}; "
             "the file belongs to another model"
         )
-    wrong = [key for key in expected if tensors[key].shape != expected[key].shape]
+    wrong = [key for key in expected if tensors[key] != expected[key]]
     if wrong:
         key = wrong[0]
         raise CheckpointError(
             f"{path}: {len(wrong)} of {len(expected)} tensors do not fit. First: {key} is "
             f"{_size(tensors[key])} in the file, {_size(expected[key])} in the model that "
             "world.toml describes"
-        )
-    model.load_state_dict(tensors)
-    if broken := broken_weight(model):
-        raise CheckpointError(
-            f"{path}: {broken} holds values that are not numbers; the training that wrote it broke"
         )
 
 
@@ -89,5 +102,19 @@ def broken_weight(model: nn.Module) -> str | None:
     return None
 
 
-def _size(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "a number"
+def _check_file(path: Path) -> None:
+    try:
+        check_file(path, LARGEST)
+    except UserError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _not_whole(path: Path, error: Exception) -> CheckpointError:
+    told = str(error)[:300]
+    return CheckpointError(
+        f"{path}: not a whole safetensors file ({told}); copy or download it again"
+    )
+
+
+def _size(shape: list[int]) -> str:
+    return " x ".join(map(str, shape)) or "a number"

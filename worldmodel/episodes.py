@@ -21,9 +21,11 @@ from safetensors.numpy import save
 
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.files import write_atomically
+from worldmodel.files import check_file, write_atomically
 
 FORMAT = "worldmodel episode 1"
+LARGEST = 16 << 30  # bytes of a file
+BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 class EpisodeError(UserError):
@@ -77,6 +79,10 @@ def load_episode(path: Path) -> Episode:
 
         return load_recording(path)
     try:
+        check_file(path, LARGEST)
+    except UserError as error:
+        raise EpisodeError(str(error)) from error
+    try:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
@@ -93,8 +99,10 @@ def load_episode(path: Path) -> Episode:
                 frames_per_second=float(header["frames_per_second"]),
                 buttons=names,
             )
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise EpisodeError(f"{path}: not an episode: {error}") from error
+    except BROKEN as error:
+        if isinstance(error, UserError):
+            raise
+        raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
 
 
 def find_episodes(folder: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """Everything a player has done since the start, in a few bytes a frame.
 
 A session may last for days, so actions are kept as numbers: which set of buttons was held (there
-are few different ones), and the mouse as it was, exactly.
+are few different ones), and the mouse as it was, exactly. What was said counts as
+held.
 """
 
 from array import array
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.action import Action
+from worldmodel.action import Action, Prompt
 from worldmodel.config import UserError
 
 MOST_SETS = 1 << 16  # different sets of buttons
+SAID, RENEWED = "say: ", "say anew: "  # no button is called so
 
 
 class HistoryError(UserError):
@@ -42,14 +44,19 @@ class History:
         i -= self.unknown
         if i < 0:
             raise HistoryError(f"what led to frame {i + self.unknown + 1} was not kept")
-        return Action(self.sets[self._held[i]], (self._mouse[2 * i], self._mouse[2 * i + 1]))
+        held, mouse = self.sets[self._held[i]], (self._mouse[2 * i], self._mouse[2 * i + 1])
+        said = {entry for entry in held if entry.startswith((SAID, RENEWED))}
+        return Action(held - said, mouse, _prompt(min(said)) if said else None)
 
     def append(self, action: Action) -> None:
         """One more frame."""
-        if action.buttons not in self._numbers:
-            self._numbers[action.buttons] = len(self.sets)
-            self.sets.append(action.buttons)
-        self._held.append(self._numbers[action.buttons])
+        held = action.buttons
+        if prompt := action.prompt:
+            held |= {f"{RENEWED if prompt.renew else SAID}{prompt.text}"}
+        if held not in self._numbers:
+            self._numbers[held] = len(self.sets)
+            self.sets.append(held)
+        self._held.append(self._numbers[held])
         self._mouse.extend(action.mouse)
 
     def cut(self, length: int) -> None:
@@ -90,3 +97,9 @@ class History:
         numbers = {buttons: i for i, buttons in enumerate(known)}
         held_sets, travel = array("L", held.tolist()), array("d", mouse.ravel().tolist())
         return cls(length - count, known, held_sets, travel, numbers)
+
+
+def _prompt(entry: str) -> Prompt:
+    """What an entry of a set says."""
+    renews = entry.startswith(RENEWED)
+    return Prompt(entry.removeprefix(RENEWED if renews else SAID), renew=renews)

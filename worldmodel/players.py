@@ -5,22 +5,34 @@ A script is text, one line per stretch of frames; `#` begins a comment:
     30 KeyW
     10 KeyW+KeyA mouse=4,0      # degrees per frame, right and down
     20 idle
+
+What is said when, in a world with text, is a timeline: seconds since the start frame and words. An
+exclamation mark before the words reads the remembered past again under them.
+
+    0     A foggy forest at dawn.
+    12.5  The sun breaks through.
+    30    ! The same forest, burnt down.
 """
 
 import importlib
 import math
 import random
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from worldmodel.action import IDLE, Action, ActionSpec
+from worldmodel.action import IDLE, Action, ActionSpec, Prompt
 from worldmodel.config import UserError
+from worldmodel.files import FileReadError, read_file
 from worldmodel.recording import last_path, read_recording
 
 LONGEST = 1_000_000  # frames that a line of a script may last
+RECENT = 4096  # actions that a random player remembers
+MOST_FRAMES = 10_000_000  # that a script may last
+LARGEST_SCRIPT = 16 << 20  # bytes
 
 
 class Player(Protocol):
@@ -54,7 +66,8 @@ class RandomPlayer:
 
     spec: ActionSpec
     seed: int
-    _actions: list[Action] = field(default_factory=list)
+    _recent: deque[Action] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _made: int = 0  # actions so far, those that were forgotten again included
     _random: random.Random = field(init=False)
     _buttons: frozenset[str] = frozenset()
     _frames_left: int = 0
@@ -66,9 +79,15 @@ class RandomPlayer:
 
     def act(self, index: int) -> Action:
         """The action that leads to frame `index`, which is 1 for the first."""
-        while len(self._actions) < index:
-            self._actions.append(self._next())
-        return self._actions[index - 1]
+        if index <= self._made - len(self._recent):  # forgotten: once more from the beginning
+            self._random, self._made = random.Random(self.seed), 0
+            self._recent.clear()
+            self._buttons, self._frames_left = frozenset(), 0
+            self._turn = self._wanted_turn = 0.0
+        while self._made < index:
+            self._recent.append(self._next())
+            self._made += 1
+        return self._recent[index - self._made - 1]
 
     def _next(self) -> Action:
         if not self._frames_left:
@@ -103,19 +122,21 @@ def load_script(path: Path) -> list[Action]:
         rows = read_recording(path)[1]
         return [rows[i].action for i in last_path(rows)[1:]]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_file(path, LARGEST_SCRIPT).decode().splitlines()
+    except (FileReadError, UnicodeDecodeError) as error:
         raise ScriptError(f"{path}: not a player: {error}") from error
     actions: list[Action] = []
     for number, line in enumerate(lines, start=1):
         if words := line.partition("#")[0].split():
             try:
                 actions += [_parse_action(words[1:])] * _parse_count(words[0])
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise ScriptError(
-                    f"{path}: line {number}: {line.strip()!r} should be like '30 KeyW', "
-                    f"'10 KeyW+KeyA mouse=4,0' or '20 idle' ({error})"
+                    f"{path}: line {number}: {line.strip()[:80]!r} should be like '30 KeyW', "
+                    f"'10 KeyW+KeyA mouse=4,0' or '20 idle' ({str(error)[:80]})"
                 ) from error
+        if len(actions) > MOST_FRAMES:
+            raise ScriptError(f"{path}: line {number}: a script lasts {MOST_FRAMES} frames at most")
     return actions
 
 
@@ -139,6 +160,46 @@ def find_here() -> None:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
+
+
+def load_timeline(path: Path) -> tuple[tuple[float, Prompt], ...]:
+    """Seconds and prompts of a timeline, in order."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScriptError(f"{path}: not a timeline: {error}") from error
+    said: list[tuple[float, Prompt]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        time, _, words = line.strip().partition(" ")
+        words = words.strip()
+        text = words.removeprefix("!").strip()
+        if not _is_time(time) or not text:
+            raise ScriptError(
+                f"{path}: line {number}: {line.strip()!r} should be seconds and words, "
+                "like '12.5 It begins to rain.'"
+            )
+        said.append((float(time), Prompt(text, renew=words.startswith("!"))))
+    return tuple(sorted(said, key=lambda entry: entry[0]))
+
+
+def said_during(
+    timeline: Sequence[tuple[float, Prompt]], index: int, frames_per_second: float
+) -> Prompt | None:
+    """The last thing said between frame `index` - 1 and frame `index`, which is 1 for the first."""
+    last = None
+    for time, prompt in timeline:
+        if math.floor(time * frames_per_second) + 1 == index:
+            last = prompt
+    return last
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return 0 <= float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _parse_count(word: str) -> int:

@@ -1,9 +1,9 @@
 """Recordings: NAME.mp4 to watch and NAME.jsonl to replay and to train on.
 
 The JSONL has a header line, then one line per frame: index, time in seconds, buttons, mouse
-degrees, latency and a hash of the frame as the world made it. The first of them is the start frame,
-which no action led to. The video holds the same frames at the same times, scaled up by a whole
-number.
+degrees, latency, a hash of the frame as the world made it, and what was said to it, if anything.
+The first of them is the start frame, which no action led to. The video holds the same frames at
+the same times, scaled up by a whole number.
 
     recorder = Recorder(path, header)             # the files exist from here on
     recorder.write(frame, row)                    # again and again; encoding has its own thread
@@ -21,6 +21,7 @@ import json
 import math
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.action import IDLE, Action
+from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.episodes import Episode, EpisodeError
 from worldmodel.files import FileReadError, read_file
@@ -46,8 +47,11 @@ WAITING_FRAMES = 64  # frames the encoder may lag behind before play waits for i
 PATIENCE = 2.0  # seconds that play waits for an encoder which does nothing
 SYNC_SECONDS = 1.0  # how often the disk must have everything
 LAST_PATIENCE = 60.0  # seconds at the end
+NICENESS = 10  # of the encoder beside the world
 MOST_TRIES = 100
-MOST_BYTES = 2 << 30  # of a JSONL
+MOST_BYTES = 256 << 20  # of a JSONL: a day of play
+MOST_PIXELS = 4 << 30  # bytes of frames that are read at once
+LONGEST_SIDE = 8192  # of a frame
 
 
 class RecordingError(UserError):
@@ -78,10 +82,11 @@ class Header:
                 f"seed ({self.seed}), start ({self.start}) and first_frame ({self.first_frame}) "
                 "must be 0 or more, seed below 2^63"
             )
-        if not 0 < self.frames_per_second <= 1000 or min(self.frame_size) < 1:
+        sizes = [1 <= side <= LONGEST_SIDE for side in self.frame_size]
+        if not 0.01 <= self.frames_per_second <= 1000 or not all(sizes):
             raise ConfigError(
-                f"frames_per_second ({self.frames_per_second}) must be above 0 and at most 1000, "
-                f"frame_size {list(self.frame_size)} at least 1 x 1"
+                f"frames_per_second ({self.frames_per_second}) must be from 0.01 to 1000, "
+                f"frame_size from 1 x 1 to {LONGEST_SIDE} x {LONGEST_SIDE}"
             )
 
 
@@ -106,6 +111,8 @@ class Row:
             "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
             "hash": self.hash,
         }
+        if prompt := self.action.prompt:
+            table["prompt"] = [prompt.text, prompt.renew]
         if self.back_to is not None:
             table["back_to"] = self.back_to
         return json.dumps(table)
@@ -115,14 +122,23 @@ class Row:
         """Read one line; `BAD_LINE` says which errors mean that it is none."""
         table = json.loads(line)
         right, down = map(_finite, table["mouse"])
+        said = table.get("prompt")  # only in worlds with text
+        prompt = Prompt(str(said[0]), renew=bool(said[1])) if said else None
         return cls(
             index=int(table["index"]),
             time=_finite(table["time"]),
-            action=Action(frozenset(map(str, table["buttons"])), (right, down)),
+            action=Action(frozenset(map(str, table["buttons"])), (right, down), prompt),
             latency_ms=None if table["latency_ms"] is None else _finite(table["latency_ms"]),
             hash=str(table["hash"]),
             back_to=None if table.get("back_to") is None else int(table["back_to"]),
         )
+
+
+def _step_back() -> None:
+    """Let this thread have the time that the world leaves, where a system can (Linux)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def hash_frame(frame: Frame) -> str:
@@ -202,6 +218,7 @@ class Recorder:
 
     def _run(self) -> None:
         """Encode until `finish`; after a failure only make room, so that play never waits."""
+        _step_back()
         try:
             if self._moment:
                 save_moment(self._moment_path, self._moment)
@@ -304,7 +321,10 @@ def load_recording(path: Path) -> Episode:
     """
     header, rows = read_recording(path)
     video = read_frames(path.with_suffix(".mp4"), header.frame_size)
-    frames = [frame for frame, _ in zip(video, rows, strict=False)]
+    most = MOST_PIXELS // (3 * math.prod(header.frame_size))
+    frames = [frame for frame, _ in zip(video, rows[: most + 1], strict=False)]
+    if len(frames) > most:
+        raise RecordingError(f"{path}: more than {most} frames of this size are not read at once")
     if not frames:
         raise EpisodeError(f"{path}: the recording holds no frames")
     kept = last_path(rows[: len(frames)])
@@ -334,7 +354,7 @@ def _read_header(path: Path, line: str) -> Header:
     try:
         table = json.loads(line)
     except BAD_LINE as error:
-        raise RecordingError(f"{where} should be JSON: {error}") from error
+        raise RecordingError(f"{where} should be JSON: {str(error)[:200]}") from error
     if not isinstance(table, dict) or table.pop("format", None) != FORMAT:
         raise RecordingError(f"{where} should be a header of format {FORMAT!r}")
     try:
@@ -354,14 +374,15 @@ def _read_rows(path: Path, lines: list[str]) -> Iterator[Row]:
         except BAD_LINE as error:
             if i == len(lines) - 1:
                 return
-            raise RecordingError(f"{path}: line {i + 2} is not a frame: {error}") from error
+            told = str(error)[:200]
+            raise RecordingError(f"{path}: line {i + 2} is not a frame: {told}") from error
         yield row
 
 
 def _check_order(row: Row, before: int | None) -> int:
     """Frames follow each other, and play goes back only to where it has been."""
     after = before if row.back_to is None else row.back_to
-    if row.index < 0 or (after is not None and row.index != after + 1):
+    if not 0 <= row.index < 2**40 or (after is not None and row.index != after + 1):
         raise ValueError(f"frame {row.index} after frame {after}")
     if row.back_to is not None and (before is None or not 0 <= row.back_to <= before):
         raise ValueError(f"play cannot go back to frame {row.back_to} from {before}")

@@ -9,60 +9,84 @@ evaluation and training at the same time.
     latent = rollout.denoise(action)              # show it ...
     rollout.remember()                            # ... then make it the past; again and again
 
-Letters: b batch, f frames, c h w latents, k buttons.
+A model with `chunk_frames` n above 1 draws n frames at a time: n actions in, n latents out.
+
+Letters: b batch, f frames, c h w latents, k buttons, n frames of a chunk.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.config import SamplerConfig
+from worldmodel.model.action_encoder import untold
 from worldmodel.model.context import Context, KVCache, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, euler_step, to_clean
 
+C = TypeVar("C")  # the context that a model takes
 # latents b f c h w, sigmas b f, actions b f (k+2), context -> velocity b f c h w
-Velocity = Callable[[Tensor, Tensor, Tensor, Context], Tensor]
+Velocity = Callable[[Tensor, Tensor, Tensor, C], Tensor]
 Noise = Callable[[], Tensor]  # fresh standard normal noise, b f c h w
 
 
+def guided(model: Velocity[C], guidance: float) -> Velocity[C]:
+    """v_u + g (v_c − v_u): classifier-free guidance (arXiv 2207.12598, Eq. 6) on the action.
+
+    v_u is the velocity of a model that is not told what these frames' actions are. The pass that
+    is told comes last: it is what a cache keeps.
+    """
+
+    def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: C) -> Tensor:
+        without = model(x, sigmas, untold(actions), context)
+        return without + guidance * (model(x, sigmas, actions, context) - without)
+
+    return model if guidance == 1.0 else velocity
+
+
 def denoise(
-    model: Velocity,
+    model: Velocity[C],
     noise: Noise,
     sampler: SamplerConfig,
     actions: Tensor,
-    context: Context,
+    context: C,
 ) -> Tensor:
     """From pure noise to clean latents b f c h w along the sampler's levels, 1 to 0.
 
     A teacher follows its velocity (Euler). A consistency student, with `renoise`, jumps to its
     clean estimate and adds fresh noise of the next level (consistency models, arXiv 2303.01469,
-    Algorithm 1). Play, evaluation and self-generated history all call this; there is no second
-    sampler.
+    Algorithm 1). Play, evaluation and training's own rollouts all call this; there is no second
+    sampler. Where gradients are taken at all, they go through the last step alone (Self Forcing,
+    arXiv 2506.08009, Algorithm 1).
 
     With a `latent_step`, what comes out is rounded to a grid. A player who stands still then sees
     the very same frame again as long as the model errs by less than half a step, instead of a
     slow random walk: what keeps a digital signal clean keeps a world in place.
     """
-    x = noise()
+    velocity_at = guided(model, sampler.guidance)
+    x, differentiated = noise(), torch.is_grad_enabled()
     for sigma, next_sigma in pairwise(sampler.sigmas):
         now, after = (x.new_full(x.shape[:2], s) for s in (sigma, next_sigma))
-        velocity = model(x, now, actions, context)
-        if sampler.renoise:
-            clean = to_clean(x, velocity, now)
-            x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
-        else:
-            x = euler_step(x, velocity, now, after)
+        with torch.set_grad_enabled(differentiated and next_sigma == 0):
+            velocity = velocity_at(x, now, actions, context)
+            if sampler.renoise:
+                clean = to_clean(x, velocity, now)
+                x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
+            else:
+                x = euler_step(x, velocity, now, after)
     return round_to_grid(x, sampler)
 
 
 def round_to_grid(latents: Tensor, sampler: SamplerConfig) -> Tensor:
-    """Latents on the sampler's grid, if it has one."""
-    step = sampler.latent_step
-    return torch.round(latents / step) * step if step else latents
+    """Latents on the sampler's grid, if it has one; a gradient passes as if they were not moved."""
+    if not (step := sampler.latent_step):
+        return latents
+    rounded = torch.round(latents / step) * step
+    return latents + (rounded - latents).detach() if latents.requires_grad else rounded
 
 
 class Rollout:
@@ -73,50 +97,90 @@ class Rollout:
     ) -> None:
         self.model, self.sampler = model, sampler
         self.device = model.unembed.weight.device
-        self.cache = KVCache(model.config, len(seeds), model.dtype, self.device)
+        self.cache = KVCache(model.config, len(seeds), _dtype(model), self.device)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.drawn = 0  # chunks, priming apart
         self._current: tuple[Tensor, Tensor] | None = None
 
     @torch.inference_mode()
     def prime(self, latents: Tensor, actions: Tensor) -> None:
-        """Show the world its past: clean latents b f c h w and the actions b f (k+2) in it."""
-        for f in range(latents.shape[1]):
-            self._current = latents[:, f : f + 1], actions[:, f : f + 1]
-            self.remember()
+        """Show the world its past: clean latents b f c h w and the actions b f (k+2) in it.
+
+        Frames at its beginning that fill no chunk are left out.
+        """
+        self.show(latents, actions)
 
     @torch.inference_mode()
-    def denoise(self, action: Tensor) -> Tensor:
-        """The next frame: action b 1 (k+2) -> clean latent b 1 c h w."""
-        latent = denoise(self.model, self._noise, self.sampler, action, self.cache)
-        self._current = latent, action
-        return latent
+    def denoise(self, actions: Tensor) -> Tensor:
+        """The next frames: actions b n (k+2) -> clean latents b n c h w."""
+        return self.draw(actions, self.levels)
 
     @torch.inference_mode()
     def remember(self) -> None:
-        """The clean pass: overwrite the frame's slot with its clean keys and values, move on.
+        """The clean pass: overwrite the chunk's slots with its clean keys and values, move on."""
+        self.keep()
 
-        With a `context_sigma` the frame is remembered with that much noise, and says so: a model
-        trained with noise on its history then leans less on its own small errors.
+    @property
+    def levels(self) -> SamplerConfig:
+        """The sampler of the chunk that comes next."""
+        return self.sampler if self.drawn else self.sampler.first
+
+    def show(self, latents: Tensor, actions: Tensor) -> None:
+        """`prime` in the caller's mode of autograd, as `draw` and `keep` are: for training."""
+        chunk = self.model.config.chunk_frames
+        for f in range(latents.shape[1] % chunk, latents.shape[1], chunk):
+            self._clean_pass(latents[:, f : f + chunk], actions[:, f : f + chunk])
+
+    def draw(self, actions: Tensor, levels: SamplerConfig) -> Tensor:
+        """The next frames b n c h w by a sampler that may stop early."""
+        latents = denoise(self.model, self._noise, levels, actions, self.cache)
+        self._current = latents.detach(), actions
+        return latents
+
+    def keep(self) -> None:
+        """Make what was drawn the past.
+
+        With a `context_sigma` it is remembered with that much noise, and says so: a model trained
+        with noise on its history then leans less on its own small errors. With
+        `cache_from_last_step` the keys and values of the last denoising step stay as they are.
         """
         assert self._current is not None
-        latent, action = self._current
-        sigmas = latent.new_full(latent.shape[:2], self.sampler.context_sigma)
-        if self.sampler.context_sigma > 0:
-            latent = add_noise(latent, self._noise(), sigmas)
-        self.model(latent, sigmas, action, self.cache)
-        self.cache.advance()
+        latents, actions = self._current
+        if self.sampler.cache_from_last_step:
+            self.cache.advance(latents)
+        else:
+            self._clean_pass(latents, actions)
+        self.drawn += 1
         self._current = None
 
-    def step(self, action: Tensor) -> Tensor:
-        """`denoise` and `remember`: action b 1 (k+2) -> clean latent b 1 c h w."""
-        latent = self.denoise(action)
+    def resume(self, latents: Tensor, actions: Tensor) -> None:
+        """What was drawn and is not kept yet, of a play that goes on from a saved state."""
+        self._current = latents, actions
+
+    def step(self, actions: Tensor) -> Tensor:
+        """`denoise` and `remember`: actions b n (k+2) -> clean latents b n c h w."""
+        latents = self.denoise(actions)
         self.remember()
-        return latent
+        return latents
+
+    def _clean_pass(self, latents: Tensor, actions: Tensor) -> None:
+        sigmas = latents.new_full(latents.shape[:2], self.sampler.context_sigma)
+        if self.sampler.context_sigma > 0:
+            latents = add_noise(latents, self._noise(), sigmas)
+        self.model(latents, sigmas, actions, self.cache)
+        self.cache.advance()
 
     def _noise(self) -> Tensor:
-        shape = (1, 1, *self.model.config.latent_shape)
+        config = self.model.config
+        shape = (1, config.chunk_frames, *config.latent_shape)
         # Drawn on the CPU: the same seed gives the same noise on every device.
         return torch.cat([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+
+
+def _dtype(model: WorldTransformer) -> torch.dtype:
+    """What keys and values come in: the model's dtype, or that of autocast around it."""
+    device = model.unembed.weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
 
 
 @torch.inference_mode()
@@ -131,30 +195,35 @@ def roll_out(
 
     With a `label`, a progress bar of that name.
     """
-    rollout = Rollout(model, sampler, range(len(actions)))
+    rollout, chunk = Rollout(model, sampler, range(len(actions))), model.config.chunk_frames
     rollout.prime(*past)
-    frames = tqdm(
-        actions.split(1, dim=1), desc=label, unit="frame", leave=False, disable=label is None
+    missing = -actions.shape[1] % chunk  # of the last chunk, which is drawn whole all the same
+    whole = torch.cat((actions, actions[:, -1:].expand(-1, missing, -1)), dim=1)
+    chunks = tqdm(
+        whole.split(chunk, dim=1), desc=label, unit="frame", leave=False, disable=label is None
     )
-    return torch.cat([rollout.step(action) for action in frames], dim=1)
+    return torch.cat([rollout.step(acts) for acts in chunks], dim=1)[:, : actions.shape[1]]
 
 
 @torch.inference_mode()
 def next_frames(
     model: WorldTransformer, sampler: SamplerConfig, latents: Tensor, actions: Tensor
 ) -> Tensor:
-    """Every frame of clips b f c h w as drawn given the true frames before it, all at once.
+    """Every frame of clips b f c h w as drawn given the true chunks before it, all at once.
 
     The packed clip of training and the sampler of play: exactly what play would draw after the
-    same history (the tests hold the two against each other).
+    same history (the tests hold the two against each other). Frames at the beginning that fill no
+    chunk are left out.
     """
+    missing = latents.shape[1] % model.config.chunk_frames
+    latents, actions = latents[:, missing:], actions[:, missing:]
     frames = latents.shape[1]
     generator = torch.Generator().manual_seed(0)
     clean = latents.new_zeros(latents.shape[:2])
 
     def velocity(x: Tensor, sigmas: Tensor, acts: Tensor, context: Context) -> Tensor:
         packed = torch.cat((latents, x), dim=1), torch.cat((clean, sigmas), dim=1)
-        return model(*packed, acts.repeat(1, 2, 1), context)[:, frames:]
+        return model(*packed, torch.cat((actions, acts), dim=1), context)[:, frames:]
 
     def noise() -> Tensor:
         return torch.randn(latents.shape, generator=generator).to(latents.device)

@@ -56,7 +56,7 @@ class VideoWriter:
         self._stream.codec_context.time_base = TIME_BASE
         self._stream.codec_context.gop_size = max(1, round(frames_per_second))  # a second at risk
         self._stream.codec_context.thread_count = 1  # the world needs the other cores
-        self._stream.options = {"crf": QUALITY, "preset": "superfast", "tune": "zerolatency"}
+        self._stream.options = {"crf": QUALITY, "preset": "ultrafast", "tune": "zerolatency"}
 
     def write(self, frame: NDArray[np.uint8], seconds: float) -> None:
         """Append an RGB frame h w 3, shown from `seconds` after the beginning."""
@@ -80,10 +80,10 @@ class VideoWriter:
         import av
 
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        factor = self.size[0] // self.frame_size[0]
-        if factor == 1:
+        if self.size == self.frame_size:
             return picture
-        planes = picture.reformat(format="yuv444p").to_ndarray()  # 3 h w
+        factor = self.size[0] // self.frame_size[0]
+        planes = picture.reformat(format="yuv444p", threads=1).to_ndarray()  # 3 h w
         light = planes[0].repeat(factor, 0).repeat(factor, 1)
         colour = planes[1:].repeat(factor // 2, 1).repeat(factor // 2, 2)  # half the resolution
         both = np.concatenate([light.ravel(), colour.ravel()]).reshape(-1, self.size[1])
@@ -127,7 +127,7 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     """RGB frames h w 3, up to where a killed process stopped writing."""
     av = _import_av()
     try:
-        with av.open(str(path), format="mp4") as container:
+        with av.open(str(path), format="mp4", metadata_errors="replace") as container:
             if not container.streams.video:
                 return  # killed before anything was written
             _check_size(path, container.streams.video[0])
@@ -140,6 +140,8 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def _check_size(path: Path, stream: Any) -> None:
+    if stream.codec_context is None:
+        raise VideoError(f"{path}: a video in a format that PyAV does not know")
     if max(stream.width, stream.height) > LARGEST:
         raise VideoError(
             f"{path}: frames of {stream.width} x {stream.height}, at most {LARGEST} are read"

@@ -112,6 +112,14 @@ class Ending(Protocol):
         """Whether only `reset` can go on."""
 
 
+@runtime_checkable
+class Tells(Protocol):
+    """A world that has something to tell its player at times: words it did not understand."""
+
+    def take_notice(self) -> str:
+        """What there is to tell since the last time; mostly nothing."""
+
+
 def step(world: World, action: Action) -> Frame:
     """One whole frame, for callers who need not see it early."""
     frame = world.generate(action)

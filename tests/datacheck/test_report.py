@@ -176,9 +176,9 @@ def test_recordings_of_play_are_checked_too(folder: Path) -> None:
     assert check_folder(folder, 13).warnings == [
         "played.jsonl: 60 frames, 40 rows of actions (rows are missing)"
     ]
-    (folder / "played.jsonl").write_text("\n".join(rows).replace("[8, 16]", "[800000, 1600000]"))
+    (folder / "played.jsonl").write_text("\n".join(rows).replace("[8, 16]", "[800, 1600]"))
     (complaint,) = check_folder(folder, 13).errors
-    assert "played.mp4: the video shows 640 x 320, too small for frames of 1600000" in complaint
+    assert "played.mp4: the video shows 640 x 320, too small for frames of 1600" in complaint
     (folder / "played.mp4").unlink()
     assert "played.mp4 is missing" in check_folder(folder, 13).errors[0]
 

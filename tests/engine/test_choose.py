@@ -9,9 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from tests.conftest import TINY
-from worldmodel.engine import choose
+from worldmodel.engine import EngineError, choose
 from worldmodel.engine.choose import choose_engine
-from worldmodel.engine.openvino import EngineError
 from worldmodel.model.context import KVCache
 from worldmodel.world import Frame
 
@@ -25,6 +24,7 @@ class Sleeper:
     dtype: str = "float32"
     version: str = "1"
     threads: int = 1
+    drawn: int = 0
     begun: list[int] = field(default_factory=list)
     cache: KVCache = field(default_factory=lambda: KVCache(TINY))
     generators: list[Generator] = field(default_factory=list)

@@ -160,7 +160,7 @@ def test_a_world_without_a_mouse_has_no_turning_keys() -> None:
         names=("left",),
         mouse_degrees=1.0,
         max_mouse_degrees=1.0,
-        uses_mouse=False,
+        look_left_right=False,
     )
     controls = WorldControls(spec, "keys", 6.0)
     assert controls.space == gymnasium.spaces.MultiBinary(1)

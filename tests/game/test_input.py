@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worldmodel.action import ActionSpec
+from worldmodel.action import Action, ActionSpec, Prompt
 from worldmodel.config import ConfigError
 from worldmodel.game.controls import Command, Controls, load_controls
 
@@ -205,3 +205,45 @@ def test_a_wrong_controls_file_is_named_with_its_mistake(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         load_controls(path)
+
+
+def type_line(devices: Input, text: str, end: int, mod: int = 0) -> None:
+    devices.begin_line()
+    for letter in text:
+        devices.feed(pygame.event.Event(pygame.TEXTINPUT, text=letter))
+    devices.feed(key(end, mod=mod))
+
+
+def test_words_are_said_once_and_their_letters_press_nothing() -> None:
+    devices = devices_for()
+    devices.feed(key(pygame.KSCAN_W))
+    devices.begin_line()
+    assert devices.take().action.buttons == set()  # nothing stays held behind the words
+    devices.feed(key(pygame.KSCAN_A))
+    devices.feed(pygame.event.Event(pygame.TEXTINPUT, text="rainn"))
+    devices.feed(key(pygame.KSCAN_BACKSPACE))
+    assert devices.line == "rain"
+    assert devices.feed(key(pygame.KSCAN_F4)) is None
+    devices.feed(key(pygame.KSCAN_RETURN))
+    assert devices.line is None
+    taken = devices.take()
+    assert taken.action == Action(prompt=Prompt("rain"))
+    assert taken.event_time is not None
+    assert devices.take().action.prompt is None
+
+
+def test_shift_lets_words_change_the_past_and_escape_says_nothing() -> None:
+    devices = devices_for()
+    type_line(devices, "snow", pygame.KSCAN_RETURN, mod=pygame.KMOD_LSHIFT)
+    assert devices.take().action.prompt == Prompt("snow", renew=True)
+    for text, end in (("snow", pygame.KSCAN_ESCAPE), ("  ", pygame.KSCAN_RETURN)):
+        type_line(devices, text, end)
+        assert devices.take().action.prompt is None
+
+
+def test_only_worlds_with_text_listen_to_words() -> None:
+    talks = ActionSpec(buttons=(), names=(), mouse_degrees=1.0, max_mouse_degrees=1.0, prompts=True)
+    assert devices_for(talks).feed(key(pygame.KSCAN_RETURN)) is Command.PROMPT
+    assert devices_for().feed(key(pygame.KSCAN_RETURN)) is None
+    assert SPEC.known(Action(prompt=Prompt("rain"))) == Action()
+    assert talks.known(Action(prompt=Prompt("rain"))).prompt == Prompt("rain")

@@ -13,7 +13,8 @@ FRAMES, COPIES, LEVELS = 4, 2, 8
 
 def make_clip() -> PackedClip:
     clean = torch.randn(2, FRAMES, *TINY.latent_shape)
-    return PackedClip(clean, clean, torch.zeros(2, FRAMES), torch.randn(2, FRAMES, 6))
+    actions = torch.randn(2, FRAMES, 6)
+    return PackedClip(clean, clean, torch.zeros(2, FRAMES), actions, actions)
 
 
 def straight(

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,11 +62,44 @@ def test_other_episodes_of_the_same_size_are_encoded_anew(tmp_path: Path) -> Non
     assert not torch.equal(first.latents, again.latents)
 
 
+def test_frames_and_latents_stay_on_disk(tmp_path: Path, episodes: LatentEpisodes) -> None:
+    """What is drawn is what the files say; what was written before is read and not made again."""
+    frames = load_frames(tmp_path / "data", 7, 8, 16, tmp_path)
+    paths = sorted((tmp_path / "data").glob("*.safetensors"))
+    real = np.concatenate([load_episode(path).frames[::7] for path in paths])
+    assert np.array_equal(frames.numpy(), real)
+    (file,) = tmp_path.glob("*.frames")
+    before = file.stat().st_mtime_ns
+    assert torch.equal(load_frames(tmp_path / "data", 7, 8, 16, tmp_path), frames)
+    assert file.stat().st_mtime_ns == before
+    (rows,) = tmp_path.glob("*.rows")
+    assert rows.stat().st_size == episodes.latents.nbytes
+    mapped = Path("/proc/self/maps")
+    if mapped.exists():  # Linux says what is mapped and not read in
+        assert {rows.name, file.name} <= {Path(line).name for line in mapped.read_text().split()}
+    latents, actions = episodes.clips(4, 6, 1, torch.Generator().manual_seed(0))
+    index = episodes.clip_index(4, 6, 1, torch.Generator().manual_seed(0))
+    assert torch.equal(latents, episodes.latents[index].float())
+    assert torch.equal(actions, episodes.actions[index])
+    assert episodes.reading.frames == 24
+    assert episodes.reading.frames_per_second > 0
+
+
+def test_a_file_of_latents_that_is_not_whole_is_made_again(tmp_path: Path) -> None:
+    folder = write_episodes(tmp_path / "data", count=2, length=20)
+    torch.manual_seed(0)
+    model, cache = Autoencoder(AUTOENCODER).eval(), tmp_path / "latents.safetensors"
+    first = LatentEpisodes.encode(folder, model, SPEC, cache).latents.clone()
+    (rows,) = tmp_path.glob("*.rows")
+    rows.unlink()  # as after a kill between the two files
+    assert torch.equal(LatentEpisodes.encode(folder, model, SPEC, cache).latents, first)
+
+
 def test_episodes_that_do_not_fit_are_named(tmp_path: Path, episodes: LatentEpisodes) -> None:
     with pytest.raises(EpisodeError, match=r"000\.safetensors: frames are 16 x 8, .* 64 x 48"):
-        load_frames(tmp_path / "data", 1, 48, 64)
+        load_frames(tmp_path / "data", 1, 48, 64, tmp_path)
     with pytest.raises(EpisodeError, match="no such folder"):
-        load_frames(tmp_path / "nothing", 1, 8, 16)
+        load_frames(tmp_path / "nothing", 1, 8, 16, tmp_path)
     with pytest.raises(ConfigError, match="no episode is as long as a clip of 99 frames"):
         episodes.clips(1, 99, 1, torch.Generator())
 
@@ -100,7 +134,7 @@ def test_recordings_of_play_are_episodes_among_others(tmp_path: Path) -> None:
     assert torch.equal(found.actions[:20], found.actions[40:])
     gap = (found.latents[:20].float() - found.latents[40:].float()).square().mean().sqrt()
     assert gap < 0.1 * found.latents.float().std()  # what the video's compression does
-    assert load_frames(folder, 1, 8, 16).shape == (60, 8, 16, 3)
+    assert load_frames(folder, 1, 8, 16, tmp_path).shape == (60, 8, 16, 3)
 
 
 def test_recordings_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The whole recipe on tiny episodes: each stage learns, resumes and hands over to the next."""
 
+import errno
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,16 +11,32 @@ import pytest
 import torch
 
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
+from worldmodel.checkpoint import load_tensors
 from worldmodel.config import ConfigError, SamplerConfig, to_toml
+from worldmodel.files import FileWriteError
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
+from worldmodel.training.bidirectional import BidirectionalTraining, WholeClips
 from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.decoder import DecoderTraining, OwnPlay
+from worldmodel.training.dmd import DmdTraining, OwnRollouts
 from worldmodel.training.export import WorldExport
-from worldmodel.training.loop import STATE, DivergedError, LoopConfig, UnfinishedError, train
-from worldmodel.training.run import run_stage
-from worldmodel.training.runs import load_autoencoder
+from worldmodel.training.loop import (
+    STATE,
+    CriticisedStage,
+    DivergedError,
+    LoopConfig,
+    Stage,
+    UnfinishedError,
+    train,
+)
+from worldmodel.training.ode import OdeTraining
+from worldmodel.training.run import make_stage, read_stage, run_stage
+from worldmodel.training.runs import lineage, load_autoencoder
+from worldmodel.training.state import TrainState
 from worldmodel.training.teacher_forcing import ClipTraining, TeacherTraining
+from worldmodel.training.trajectories import OdeTrajectories
 from worldmodel.world import step
+from worldmodel.worlds.folder import TEACHER, read_world_file
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
 
@@ -33,6 +52,9 @@ LOOP = LoopConfig(
 )
 SAMPLER = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 CLIPS = ClipTraining(batch=8, frames=6, copies=2, noisy_history=0.3, own_history=0.3)
+
+
+STAGES = ("autoencoder", "decoder", "bidirectional", "teacher", "student", "ode", "dmd")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +95,56 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loop=replace(LOOP, steps=20),
             levels=4,
         ),
+        "bidirectional": BidirectionalTraining(
+            stage="bidirectional",
+            data=data,
+            heldout=unseen,
+            autoencoder=root / "runs" / "autoencoder",
+            actions=SPEC,
+            model=MODEL,
+            clips=WholeClips(batch=8, frames=6, known=2),
+            loop=replace(LOOP, steps=120, muon_learning_rate=0.02),
+            start=root / "runs" / "teacher",
+        ),
+        "ode_trajectories": OdeTrajectories(
+            stage="ode_trajectories",
+            data=data,
+            autoencoder=root / "runs" / "autoencoder",
+            teacher=root / "runs" / "teacher",
+            actions=SPEC,
+            model=MODEL,
+            clips=20,
+            frames=6,
+            sigmas=(1.0, 0.5),
+            steps=4,
+            shard=8,
+            batch=5,
+        ),
+        "ode": OdeTraining(
+            stage="ode",
+            heldout=unseen,
+            autoencoder=root / "runs" / "autoencoder",
+            teacher=root / "runs" / "teacher",
+            trajectories=root / "runs" / "ode_trajectories",
+            actions=SPEC,
+            model=MODEL,
+            batch=8,
+            loop=replace(LOOP, steps=60),
+        ),
+        "dmd": DmdTraining(
+            stage="dmd",
+            data=data,
+            heldout=unseen,
+            autoencoder=root / "runs" / "autoencoder",
+            student=root / "runs" / "student",
+            real=root / "runs" / "bidirectional",
+            actions=SPEC,
+            model=MODEL,
+            rollouts=OwnRollouts(batch=4, frames=8, sampler=SAMPLER),
+            loop=replace(LOOP, steps=24, learning_rate=1e-3, betas=(0.0, 0.999)),
+            critic_learning_rate=1e-3,
+            critic_updates=2,
+        ),
         "decoder": DecoderTraining(
             stage="decoder",
             data=data,
@@ -81,7 +153,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             loop=replace(LOOP, steps=100, learning_rate=1e-3, sample_every=100),
             batch=16,
             critic_weight=0.01,  # on frames as small as these the critic soon wins
-            own_play=OwnPlay(student=root / "runs" / "student", sampler=SAMPLER, clips=8, frames=4),
+            own_play=OwnPlay(student=root / "runs" / "ode", sampler=SAMPLER, clips=8, frames=4),
         ),
         "world": WorldExport(
             stage="world",
@@ -89,7 +161,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             title="A bar",
             licence="none",
             notice=root / "NOTICE",
-            student=root / "runs" / "student",
+            student=root / "runs" / "dmd",
             decoder=root / "runs" / "decoder",
             sampler=SAMPLER,
             frames_per_second=10.0,
@@ -113,16 +185,18 @@ def metrics(folder: Path, key: str) -> list[float]:
 
 
 def test_every_stage_learns(recipe: Path) -> None:
-    for stage, factor in (("autoencoder", 0.7), ("teacher", 0.8)):
+    factors = {"autoencoder": 0.8, "teacher": 0.9, "bidirectional": 0.95, "ode": 0.9}
+    for stage, factor in factors.items():
         losses = metrics(recipe / "runs" / stage, "loss")
-        assert sum(losses[-3:]) < factor * sum(losses[:3]), stage
+        quarter = len(losses) // 4
+        assert sum(losses[-quarter:]) < factor * sum(losses[:quarter]), stage
     for figure in ("l1", "detail", "critic"):  # both players of the decoder's stage
         values = metrics(recipe / "runs" / "decoder", figure)
         assert sum(values[-3:]) < 0.95 * sum(values[:3]), figure
 
 
 def test_a_run_leaves_its_config_its_cost_and_pictures(recipe: Path) -> None:
-    for stage in ("autoencoder", "decoder", "teacher", "student"):
+    for stage in STAGES:
         folder = recipe / "runs" / stage
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["petaflops"] >= 0
@@ -146,38 +220,47 @@ def test_the_exported_world_plays_what_was_trained(recipe: Path) -> None:
     assert all(frame.shape == first.shape for frame in frames)
 
 
-def test_a_resumed_run_ends_in_the_same_weights_as_an_unbroken_one(tmp_path: Path) -> None:
-    data = write_episodes(tmp_path / "data", count=3)
-    config = AutoencoderTraining(
-        stage="autoencoder",
-        data=data,
-        heldout=data,
-        model=AUTOENCODER,
-        loop=replace(LOOP, steps=12, save_every=5, sample_every=100),
-        batch=8,
-    )
-    whole = AutoencoderStage(config)
-    train(whole, config.loop, tmp_path / "whole")
+@pytest.mark.parametrize("name", STAGES)
+def test_a_resumed_run_ends_in_the_same_weights_as_an_unbroken_one(
+    name: str, recipe: Path, tmp_path: Path
+) -> None:
+    """Killed in the middle of a step, after the save at step 5; every stage, both players."""
+    config = read_stage(recipe / f"{name}.toml")
+    assert not isinstance(config, WorldExport | OdeTrajectories)
+    loop = replace(config.loop, steps=12, save_every=5, sample_every=100)
+    config = replace(config, loop=loop)
 
-    broken = AutoencoderStage(config)
-    killed = KillAfter(broken, 7)
+    def fresh() -> Stage:
+        return make_stage(config, tmp_path / "run")
+
+    KillAfter(fresh(), 99).train(loop, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(killed, config.loop, tmp_path / "broken")
-    resumed = AutoencoderStage(config)
-    state = train(resumed, config.loop, tmp_path / "broken")
-    assert state.step == 12
-    for name, tensor in whole.student.state_dict().items():
-        assert torch.equal(tensor, resumed.student.state_dict()[name]), name
-    for name, tensor in whole.ema.state_dict().items():
-        assert torch.equal(tensor, resumed.ema.state_dict()[name]), name
+        KillAfter(fresh(), 7).train(loop, tmp_path / "broken")
+    resumed = KillAfter(fresh(), 99)
+    assert resumed.train(loop, tmp_path / "broken").step == 12
+    saved = [load_tensors(tmp_path / run / STATE)[0] for run in ("whole", "broken")]
+    assert saved[0].keys() == saved[1].keys()
+    for key, tensor in saved[0].items():
+        assert torch.equal(tensor, saved[1][key]), key
+    kinds = {key.partition(".")[0] for key in saved[0]}
+    assert kinds == {"student", "ema", "optimizer"} | (
+        {"critic", "critic_optimizer"} if name == "dmd" else set()
+    )
+    raw, average = ({k: v for k, v in saved[0].items() if k.startswith(p)} for p in ("stu", "ema"))
+    assert any(not torch.equal(v, average[f"ema{k[7:]}"]) for k, v in raw.items())
 
 
 class KillAfter:
-    """A stage that dies in the middle of a step, after the save at step 5."""
+    """A stage that dies in the middle of a step."""
 
-    def __init__(self, stage: AutoencoderStage, steps: int) -> None:
+    def __init__(self, stage: Stage, steps: int) -> None:
         self.stage, self.steps = stage, steps
         self.student, self.ema = stage.student, stage.ema
+        if isinstance(stage, CriticisedStage):
+            self.critic = stage.critic
+
+    def train(self, loop: LoopConfig, folder: Path) -> TrainState:
+        return train(self, loop, folder)
 
     def compile(self) -> None:
         self.stage.compile()
@@ -212,11 +295,73 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_state(tmp_pat
             return (loss * torch.nan if step == self.steps else loss), figures
 
     with pytest.raises(DivergedError, match="step 7: the gradient is not finite"):
-        train(Diverges(AutoencoderStage(config), 7), config.loop, tmp_path / "run")
-    again = AutoencoderStage(config)
+        train(
+            Diverges(AutoencoderStage(config, tmp_path / "run"), 7), config.loop, tmp_path / "run"
+        )
+    again = AutoencoderStage(config, tmp_path / "run")
     state = train(again, replace(config.loop, steps=5), tmp_path / "run")
     assert state.step == 5
     assert all(parameter.isfinite().all() for parameter in again.student.parameters())
+
+
+def test_a_full_disk_stops_the_run_and_names_the_last_good_state(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = read_stage(recipe / "teacher.toml")
+    assert isinstance(config, TeacherTraining)
+    loop = replace(config.loop, steps=12, save_every=5, sample_every=100)
+    stage, real = make_stage(config, tmp_path / "run"), os.fsync
+
+    def full(descriptor: int) -> None:
+        if (tmp_path / "run" / STATE).exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileWriteError, match=r"No space left .* last good state is that of step 5"):
+        train(stage, loop, tmp_path / "run")
+    assert load_tensors(tmp_path / "run" / STATE)[1]["step"] == 5
+
+
+def test_sigterm_saves_before_it_stops(recipe: Path, tmp_path: Path) -> None:
+    config = read_stage(recipe / "dmd.toml")
+    assert isinstance(config, DmdTraining)
+    stage = make_stage(config, tmp_path / "run")
+
+    class Asked(KillAfter):
+        def loss(
+            self, step: int, generator: torch.Generator
+        ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            if step == self.steps:
+                # What the signal would call; `test_processes` sends real ones to real runs.
+                handler = signal.getsignal(signal.SIGTERM)
+                assert callable(handler)
+                handler(signal.SIGTERM, None)
+            return self.stage.loss(step, generator)
+
+    Asked(stage, 3).train(replace(config.loop, save_every=1000), tmp_path / "run")
+    assert load_tensors(tmp_path / "run" / STATE)[1]["step"] == 4
+
+
+def test_a_log_says_how_long_it_will_take_and_how_fast_data_comes(recipe: Path) -> None:
+    for stage in STAGES:
+        assert metrics(recipe / "runs" / stage, "minutes_left")[-1] == 0, stage
+        assert metrics(recipe / "runs" / stage, "loader_frames_per_second")[-1] > 0, stage
+
+
+def test_a_world_says_what_all_the_runs_behind_it_took(recipe: Path) -> None:
+    world = read_world_file(recipe / "world")
+    assert {"autoencoder", "teacher", "bidirectional", "student", "dmd"} <= world.training.keys()
+    assert TEACHER in world.sha256
+    assert lineage(recipe / "runs" / "dmd").teacher == recipe / "runs" / "teacher"
+    assert lineage(recipe / "runs" / "ode").runs[-2:] == (
+        recipe / "runs" / "ode_trajectories",
+        recipe / "runs" / "ode",
+    )
+    with pytest.raises(ConfigError, match="trains no transformer"):
+        lineage(recipe / "runs" / "autoencoder")
+    with pytest.raises(ConfigError, match="train it first"):
+        lineage(recipe / "runs" / "nothing")
 
 
 def test_a_state_of_another_model_is_refused(recipe: Path, tmp_path: Path) -> None:

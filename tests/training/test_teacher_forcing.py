@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -85,6 +87,6 @@ def test_history_and_target_meet_in_the_packed_forward(
     before = packed_velocity(model, clip, noisy, sigmas, context)
     changed = clip.history.clone()
     changed[:, 3] += 1
-    other = PackedClip(clip.clean, changed, clip.history_sigmas, clip.actions)
+    other = replace(clip, history=changed)
     moved = (packed_velocity(model, other, noisy, sigmas, context) - before).abs() > 1e-6
     assert moved.any(dim=(0, 1, 3, 4, 5)).tolist() == [False] * 4 + [True] * 2

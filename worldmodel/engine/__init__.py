@@ -18,7 +18,12 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from worldmodel.config import UserError
 from worldmodel.world import Frame
+
+
+class EngineError(UserError):
+    """An engine cannot be built here; another one can."""
 
 
 class Cache(Protocol):
@@ -52,6 +57,7 @@ class Playing(Protocol):
     """
 
     generators: list[Generator]  # of each session's noise
+    drawn: int  # frames or chunks since priming: the first may be drawn in other steps
 
     @property
     def cache(self) -> Cache:

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from worldmodel.config import ModelConfig
-from worldmodel.engine import Engine
-from worldmodel.engine.openvino import EngineError, cache_folder
+from worldmodel.engine import Engine, EngineError
+from worldmodel.engine.openvino import cache_folder
 from worldmodel.files import FileWriteError, write_atomically
 
 FRAMES = 12  # timed, after as many that are not
@@ -49,7 +49,8 @@ def choose_engine(candidates: Mapping[str, Build], config: ModelConfig, key: str
     path = cache_folder() / "choices.json"
     stamp = _stamp(key, list(candidates))
     known = _read(path)
-    if (name := known.get(stamp, "")) in candidates:
+    name = known.get(stamp)
+    if isinstance(name, str) and name in candidates:
         with contextlib.suppress(EngineError):  # it worked then and does not now: measure again
             return Chosen(candidates[name](), "the fastest here when it was measured")
     built = {name: _build(build) for name, build in candidates.items()}

@@ -160,6 +160,17 @@ class DecodeGraph(nn.Module):
         return torch.clamp((pixels + 1) * 127.5 + 0.5, 0, 255).permute(0, 2, 3, 1).to(torch.uint8)
 
 
+def beyond_graphs(config: ModelConfig, sampler: SamplerConfig) -> str:
+    """What a world asks for that only the reference engine plays so far; empty if nothing."""
+    asked = {
+        f"chunk_frames = {config.chunk_frames}": config.chunk_frames > 1,
+        "first_sigmas": bool(sampler.first_sigmas),
+        "cache_from_last_step": sampler.cache_from_last_step,
+        f"guidance = {sampler.guidance}": sampler.guidance != 1.0,
+    }
+    return ", ".join(name for name, wanted in asked.items() if wanted)
+
+
 def draws_of_noise(sampler: SamplerConfig) -> int:
     """How many draws one frame uses."""
     return sampler.steps if sampler.renoise else 1

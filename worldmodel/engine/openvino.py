@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import SamplerConfig, UserError
+from worldmodel.config import SamplerConfig
+from worldmodel.engine import EngineError
 from worldmodel.engine.graphs import (
     DecodeGraph,
     FrameGraph,
     FrameInputs,
     FrameOutputs,
+    beyond_graphs,
     empty_inputs,
     example_inputs,
 )
@@ -43,10 +45,6 @@ TOLERANCE = {"float32": 2e-3, "bfloat16": 0.06}  # RMS error of a graph, over th
 PRECISION = {"float32": "f32", "bfloat16": "bf16"}
 KEPT_BYTES = 1_000_000_000  # of graphs; those that were not used for the longest time go first
 CACHED = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class EngineError(UserError):
-    """An engine cannot be built here; another one can."""
 
 
 class BoundGraph:
@@ -108,6 +106,8 @@ class OpenVinoEngine:
         batch_threads: int = 0,
     ) -> None:
         """`threads` for one session; `batch_threads` for more than one, 0 being as many."""
+        if reason := beyond_graphs(model.config, sampler):
+            raise EngineError(f"the openvino engine does not know {reason}; use --engine torch")
         self.config, self.sampler, self.dtype, self.threads = model.config, sampler, dtype, threads
         self._batch_threads = batch_threads or threads
         self._models = model, autoencoder

@@ -31,6 +31,7 @@ def save_playing(playing: Playing) -> dict[str, NDArray[Any]]:
     kept = others, playing.cache.dtype
     arrays = {name: _to_array(tensor) for name, tensor in tensors.items()}
     arrays["now"] = np.array(playing.cache.time)
+    arrays["drawn"] = np.array(min(playing.drawn, 1))  # only the first frame is another matter
     arrays["noise"] = np.stack([generator.get_state().numpy() for generator in playing.generators])
     arrays["bits"] = np.array([list(BITS.values()).index(dtype) for dtype in kept], np.uint8)
     return arrays
@@ -46,7 +47,7 @@ def load_playing(playing: Playing, arrays: Arrays) -> None:
             "it was kept by another kind of engine, which remembers the last frame in another way; "
             "choose the engine it was made on (--engine)"
         )
-    _check_names({*shapes, "now", "noise", "bits"}, set(arrays))
+    _check_names({*shapes, "now", "drawn", "noise", "bits"}, set(arrays))
     last_dtype, cache_dtype = _read_dtypes(arrays["bits"])
     tensors = {}
     for name, shape in shapes.items():
@@ -54,9 +55,10 @@ def load_playing(playing: Playing, arrays: Arrays) -> None:
         was, wanted = (cache_dtype, cache.dtype) if is_slot else (last_dtype, last_dtype)
         tensors[name] = _to_tensor(name, arrays[name], shape, was, wanted)
     generators = [_read_generator(row) for row in _noise_rows(arrays["noise"], playing)]
+    drawn = _read_drawn(arrays["drawn"])
     with torch.inference_mode():
         cache.load(tensors, now)
-    playing.generators = generators
+    playing.generators, playing.drawn = generators, drawn
 
 
 def _to_array(tensor: Tensor) -> NDArray[Any]:
@@ -93,6 +95,12 @@ def _read_time(arrays: Arrays) -> int:
     if now is None or now.shape != () or now.dtype != np.int64 or not 0 < int(now) < LONGEST:
         raise StateError(f"its time is {now!r}, expected one whole number above 0")
     return int(now)
+
+
+def _read_drawn(drawn: NDArray[Any]) -> int:
+    if drawn.shape != () or drawn.dtype != np.int64 or int(drawn) not in (0, 1):
+        raise StateError(f"drawn is {drawn!r}, expected 0 or 1")
+    return int(drawn)
 
 
 def _read_dtypes(bits: NDArray[Any]) -> tuple[torch.dtype, torch.dtype]:

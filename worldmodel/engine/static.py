@@ -43,6 +43,7 @@ class StaticRollout:
         self.program, self.config, self.sampler = program, config, sampler
         self.cache = StaticCache(config, program.inputs)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.drawn = 0
         self._current: tuple[Tensor, Tensor] | None = None
 
     @torch.inference_mode()
@@ -76,6 +77,7 @@ class StaticRollout:
             inputs.finished.copy_(add_noise(latent, noise, level))
         put(action, inputs.actions[:, :1])
         self.cache.advance()
+        self.drawn += 1
         self._current = None
 
     def _clean_pass(self) -> None:

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from worldmodel.checkpoint import broken_weight
 from worldmodel.config import SamplerConfig
+from worldmodel.engine import EngineError, Playing
+from worldmodel.engine.chunks import ChunkedPlaying
 from worldmodel.engine.graphs import (
     DecodeGraph,
     FrameGraph,
     FrameInputs,
     FrameOutputs,
+    beyond_graphs,
     empty_inputs,
 )
 from worldmodel.engine.static import Pool, StaticRollout
@@ -61,9 +64,10 @@ class TorchEngine(TorchModels):
 
     name = "torch"
 
-    def begin(self, seeds: Sequence[int]) -> Rollout:
+    def begin(self, seeds: Sequence[int]) -> Playing:
         """A rollout of the transformer."""
-        return Rollout(self.model, self.sampler, seeds)
+        rollout = Rollout(self.model, self.sampler, seeds)
+        return rollout if self.model.config.chunk_frames == 1 else ChunkedPlaying(rollout)
 
     def decode(self, latents: Tensor) -> Frame:
         """Latents b 1 c h w -> frames uint8 b h w 3."""
@@ -94,6 +98,8 @@ class CompiledEngine(TorchModels):
         *,
         fuse: bool,
     ) -> None:
+        if reason := beyond_graphs(model.config, sampler):
+            raise EngineError(f"the compiled engine does not know {reason}; use --engine torch")
         super().__init__(model, autoencoder, sampler, dtype, device)
         frame, decode = FrameGraph(self.model, sampler), DecodeGraph(self.autoencoder)
         self._frame = _fused(frame) if fuse else frame

@@ -31,6 +31,7 @@ from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.evaluation.machine import measure_machine
 from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
 from worldmodel.players import RandomPlayer
+from worldmodel.rollout import Rollout
 from worldmodel.world import Frame
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.native import NativeWorld
@@ -335,15 +336,17 @@ def flop_per_frame(world: NativeWorld) -> int:
     reference = TorchEngine(
         world.transformer, world.autoencoder, world.sampler, "float32", world.device
     )
-    playing = reference.begin([0])
+    playing, chunk = Rollout(reference.model, world.sampler, [0]), config.chunk_frames
     playing.prime(*world.first_past)
-    action = torch.zeros(1, 1, config.buttons + 2, device=world.device)
+    actions = torch.zeros(1, chunk, config.buttons + 2, device=world.device)
     for _ in range(config.context_frames + config.sink_frames):
-        playing.step(action)
+        playing.step(actions)
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
     with FlopCounterMode(display=False, custom_mapping=attention) as counter:
-        reference.decode(playing.step(action))
-    return int(counter.get_total_flops())
+        frames = playing.step(actions)
+        drawn = int(counter.get_total_flops())
+        reference.decode(frames[:, :1])
+    return int(counter.get_total_flops() - drawn + drawn / chunk)
 
 
 def _attention_flop(

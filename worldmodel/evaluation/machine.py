@@ -31,8 +31,8 @@ def measure_machine(model: ModelConfig, device: torch.device, frames: int = 1) -
     """A few seconds of work in torch; `frames` that the engine puts through a layer at once."""
     own = products(model, frames)
     return Machine(
-        square={name: _product_rate([(SQUARE[device.type],) * 3], name, device) for name in DTYPES},
-        model_shapes={name: _product_rate(own, name, device) for name in DTYPES},
+        square={name: product_rate([(SQUARE[device.type],) * 3], name, device) for name in DTYPES},
+        model_shapes={name: product_rate(own, name, device) for name in DTYPES},
         copy_gb_per_s=_copy_rate(device),
     )
 
@@ -44,7 +44,7 @@ def products(model: ModelConfig, frames: int = 1) -> list[tuple[int, int, int]]:
     return [(tokens, width, width)] * 4 + [(tokens, width, hidden), (tokens, hidden, width)]
 
 
-def _product_rate(shapes: list[tuple[int, int, int]], dtype: str, device: torch.device) -> float:
+def product_rate(shapes: list[tuple[int, int, int]], dtype: str, device: torch.device) -> float:
     """Of all the products in turn, each with operands of its own, so that no cache keeps them."""
     operands = [
         (

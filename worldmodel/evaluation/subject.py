@@ -62,14 +62,15 @@ def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subje
         return Subject(f"student, {sampler.steps} step{'s'[: sampler.steps - 1]}", played, sampler)
 
     others = [
-        student(replace(sampler, sigmas=tuple(sigma_grid(steps).tolist())))
+        student(replace(sampler, sigmas=tuple(sigma_grid(steps).tolist()), first_sigmas=()))
         for steps in (1, 2, 4)
         if steps != sampler.steps
     ]
     if TEACHER in file.sha256:
         model = _transformer(folder / TEACHER, file, dtype)
         grid = tuple(sigma_grid(teacher_steps).tolist())
-        many = replace(sampler, sigmas=grid, renoise=False)
+        clean = replace(sampler, first_sigmas=(), cache_from_last_step=False)
+        many = replace(clean, sigmas=grid, renoise=False)
         others.append(Subject(f"teacher, {teacher_steps} steps", model, many))
     return Subjects(file, autoencoder, student(sampler), tuple(others))
 

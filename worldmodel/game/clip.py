@@ -60,5 +60,5 @@ def _spec(buttons: Sequence[str], rows: Sequence[Row]) -> ActionSpec:
         names=tuple(buttons),
         mouse_degrees=1.0,
         max_mouse_degrees=max(FASTEST, travel),
-        uses_mouse=travel > 0,
+        look_left_right=travel > 0,
     )

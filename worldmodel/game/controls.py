@@ -37,11 +37,13 @@ class Command(enum.Enum):
     GRAPH = "graph of frames and latency"
     RESTART = "restart"
     RECORD = "record on and off"
+    BESIDE = "the real game beside the dream"
     FULLSCREEN = "fullscreen"
     SCREENSHOT = "screenshot"
     PAUSE = "pause"
     STEP = "one frame while paused"
     NEXT_START = "next start"
+    PROMPT = "say something; Enter says it, Shift+Enter lets it change the past, Esc does not"
     SAVE = "save this moment"
     LOAD = "load the last saved moment"
     REWIND = "hold: go back in time"
@@ -61,6 +63,7 @@ RUNTIME_KEYS = {
     "F4": Command.RESTART,
     "F5": Command.SAVE,
     "F6": Command.RECORD,
+    "F7": Command.BESIDE,
     "F9": Command.LOAD,
     "F10": Command.MENU,
     "F11": Command.FULLSCREEN,
@@ -68,6 +71,7 @@ RUNTIME_KEYS = {
     "KeyP": Command.PAUSE,
     "Period": Command.STEP,
     "Tab": Command.NEXT_START,
+    "Enter": Command.PROMPT,  # in worlds with text
     "Backspace": Command.REWIND,
 }
 RUNTIME_PADS = {
@@ -160,11 +164,16 @@ class KeyMap:
         for button, keys in button_keys(spec, controls).items():
             for key in keys:
                 buttons[key] = (*buttons.get(key, ()), button)
-        turns = {**TURN_KEYS, **(LOOK_KEYS if spec.look_up_down else {})} if spec.uses_mouse else {}
+        turns = {
+            **(TURN_KEYS if spec.look_left_right else {}),
+            **(LOOK_KEYS if spec.look_up_down else {}),
+        }
+        usual = command_keys(controls).items()
+        commands = {k: c for k, c in usual if spec.prompts or c != Command.PROMPT}
         return cls(
             buttons=buttons,
             turns={key: way for key, way in turns.items() if key not in buttons},
-            commands={k: what for k, what in command_keys(controls).items() if k not in buttons},
+            commands={key: what for key, what in commands.items() if key not in buttons},
         )
 
     def keys_of(self, wanted: "str | Command") -> tuple[str, ...]:
@@ -265,4 +274,6 @@ def _check_code(where: str, code: str, known: frozenset[str]) -> None:
         names = {name.lower(): name for name in sorted(known)}
         close = [names[n] for n in difflib.get_close_matches(code.lower(), names, cutoff=0.8)]
         choices = ", ".join(close or ["KeyW", "ArrowUp", "Space", "Digit1", "Mouse0"])
-        raise ConfigError(f"{where}: no key is called {code!r}; names are W3C codes: {choices}, …")
+        raise ConfigError(
+            f"{where}: no key is called {code[:40]!r}; names are W3C codes: {choices}, …"
+        )

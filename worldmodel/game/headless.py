@@ -58,6 +58,8 @@ def play_headless(
 
 
 def _keep(session: Session, step: Step, camera: Camera, replay: Replay | None) -> None:
+    if step.notice:
+        sys.stderr.write(f"{step.notice}\n")
     spaced = replace(step, time=step.count / session.world.frames_per_second)
     camera.show(session, spaced, None)
     if replay:

@@ -47,6 +47,7 @@ class Overlay:
     note: str = ""  # small, at the top: the start, a saved file
     slow: str = ""  # what there is to say while the machine is too slow
     graph: Graph = field(default_factory=Graph)
+    line: str | None = None  # words being typed
     is_recording: bool = False
     is_paused: bool = False
     shows_numbers: bool = True
@@ -61,7 +62,7 @@ class Hud:
         """Draw on top of what is there."""
         unit = line_height(surface.get_size(), overlay.font)
         if overlay.shows_numbers and overlay.spec and not overlay.shows_controls:
-            self._draw_numbers(surface, overlay.speed, unit)
+            self._draw_numbers(surface, overlay.spec, overlay.speed, unit)
             self.draw_keys(surface, overlay.spec, overlay.action, unit)
         if overlay.shows_graph:
             overlay.graph.draw(surface, unit)
@@ -80,13 +81,20 @@ class Hud:
             tables = [list(overlay.controls), list(overlay.pad_controls)]
             draw_tables(surface, [table for table in tables if table], unit)
 
-    def _draw_numbers(self, surface: pygame.Surface, speed: Speed, unit: int) -> None:
+        if overlay.line is not None:
+            self._draw_line(surface, overlay.line, unit)
+
+    def _draw_numbers(
+        self, surface: pygame.Surface, spec: ActionSpec, speed: Speed, unit: int
+    ) -> None:
         fps = words(_number(speed.frames_per_second, "{:.1f}"), round(unit * 1.5), WHITE)
-        name = words("fps", unit, GREY)
+        together = f", {spec.frames} frames an action" if spec.frames > 1 else ""
+        name = words(f"fps{together}", unit, GREY)
         p50, p95 = _number(speed.latency_p50_ms, "{:.0f}"), _number(speed.latency_p95_ms, "{:.0f}")
         latency = words(f"{p50} ms", unit, WHITE)
         rest = words(f"p50, {p95} ms p95, input to frame", round(unit * 0.8), GREY)
-        width = max(11 * unit, latency.get_width() + rest.get_width() + 3 * unit // 2)
+        first, second = fps.get_width() + name.get_width(), latency.get_width() + rest.get_width()
+        width = max(11 * unit, first + 2 * unit, second + 3 * unit // 2)
         draw_panel(surface, pygame.Rect(unit // 2, unit // 2, width, round(unit * 3.2)), unit)
         surface.blit(fps, (unit, unit * 3 // 4))
         base = unit * 3 // 4 + fps.get_height()
@@ -111,7 +119,7 @@ class Hud:
                 box = pygame.Rect(*corner, width - 4, cap - 4)
                 _draw_cap(surface, box, label(button), unit, is_down=button in action.buttons)
             left += (1 + max(column for column, _ in cluster.values())) * width + unit // 2
-        if spec.uses_mouse:
+        if spec.look_left_right:
             self._draw_turn(surface, action.mouse[0] / spec.max_mouse_degrees, unit)
 
     def _draw_turn(self, surface: pygame.Surface, share: float, unit: int) -> None:
@@ -154,6 +162,16 @@ class Hud:
         for i, line in enumerate(lines):
             top = box.top + unit // 2 + i * round(unit * 1.4)
             surface.blit(line, line.get_rect(midtop=(box.centerx, top)))
+
+    def _draw_line(self, surface: pygame.Surface, line: str, unit: int) -> None:
+        """Words being typed, at the lower edge; the end of a long line is seen."""
+        box = pygame.Rect(unit, surface.get_height() - 3 * unit, 0, 2 * unit)
+        box.width = surface.get_width() - 2 * unit
+        draw_panel(surface, box, unit, shade=225)
+        text = words(f"> {line}_", unit, WHITE)
+        inside = box.inflate(-unit, 0)
+        area = pygame.Rect(max(0, text.get_width() - inside.width), 0, inside.width, 2 * unit)
+        surface.blit(text, (inside.left, box.top + unit // 2), area)
 
     def _draw_recording(self, surface: pygame.Surface, unit: int) -> None:
         name = words("REC", unit, WHITE)

@@ -7,6 +7,7 @@ thread feeds, the generator's thread takes.
     devices = Input(controls)
     devices.learn(world.actions)        # until then every key but the window's own is silent
     command = devices.feed(event)       # a runtime key, or None
+    devices.begin_line()                # from here on keys write words, until Enter or Escape
     taken = devices.take()              # at the last moment before a frame
 """
 
@@ -17,10 +18,12 @@ from typing import NamedTuple
 
 import pygame
 
-from worldmodel.action import Action, ActionSpec
+from worldmodel.action import Action, ActionSpec, Prompt
 from worldmodel.game.controls import Command, Controls, KeyMap, command_keys
 from worldmodel.game.gamepad import PAD_DOWN, PAD_LOOK, PAD_UP, Gamepads
 from worldmodel.game.keys import KEYS, MOUSE_BUTTONS
+
+LONGEST_LINE = 1000  # letters; the text encoder reads about half as many
 
 
 class Taken(NamedTuple):
@@ -40,6 +43,8 @@ class Input:
         self.keys = KeyMap(buttons={}, turns={}, commands=command_keys(controls))
         self.captured = False  # whether the mouse belongs to the game
         self.quit = False
+        self.line: str | None = None  # words being typed
+        self._prompt: Prompt | None = None  # words that were typed
         self._held: set[str] = set()  # physical keys
         self._tapped: set[str] = set()  # pressed since the last take
         self._travel = (0.0, 0.0)  # pixels
@@ -67,12 +72,16 @@ class Input:
     def let_go(self) -> Command | None:
         """Everything counts as released, the mouse included: somebody else listens now."""
         with self._lock:
+            self.line = None
             self._let_go()
             return self._stop_rewinding()
 
     def feed(self, event: pygame.event.Event) -> Command | None:
         """Take note of one device event; returns what a runtime key asks for."""
         with self._lock:
+            if self.line is not None and event.type in (pygame.KEYDOWN, pygame.TEXTINPUT):
+                self._type(self.line, event)
+                return None
             match event.type:
                 case pygame.KEYDOWN:
                     return self._key_down(KEYS.get(event.scancode, ""), event)
@@ -101,12 +110,20 @@ class Input:
                     self.quit = True
         return None
 
+    def begin_line(self) -> None:
+        """Let keys write words."""
+        with self._lock:
+            self._let_go()
+            self.line = ""
+
     def take(self) -> Taken:
         """The action of the frame that begins now."""
         with self._lock:
             down = self._held | self._tapped
             buttons = {button for key in down for button in self.keys.buttons.get(key, ())}
-            taken = Taken(Action(frozenset(buttons), self._mouse(down)), self._event_time)
+            action = Action(frozenset(buttons), self._mouse(down), self._prompt)
+            taken = Taken(action, self._event_time)
+            self._prompt = None
             self._forget()
             return taken
 
@@ -133,6 +150,22 @@ class Input:
         has_ctrl = {"ControlLeft", "ControlRight"} & self.keys.buttons.keys()
         others = pygame.KMOD_ALT | pygame.KMOD_GUI | (0 if has_ctrl else pygame.KMOD_CTRL)
         return bool(mod & others)
+
+    def _type(self, line: str, event: pygame.event.Event) -> None:
+        """One key of a line of words; whole letters come as events of their own."""
+        if event.type == pygame.TEXTINPUT:
+            self.line = (line + event.text)[:LONGEST_LINE]
+            return
+        match KEYS.get(event.scancode, ""):
+            case "Backspace":
+                self.line = line[:-1]
+            case "Escape":
+                self.line = None
+            case "Enter" | "NumpadEnter":
+                if text := line.strip():
+                    self._prompt = Prompt(text, renew=bool(event.mod & pygame.KMOD_SHIFT))
+                    self._stamp(event)
+                self.line = None
 
     def _key_up(self, key: str, event: pygame.event.Event) -> Command | None:
         if self.keys.commands.get(key) is Command.REWIND:

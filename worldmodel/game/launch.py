@@ -12,10 +12,13 @@ from typing import Any
 from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
 from worldmodel.files import plain
+from worldmodel.game.beside import Beside, origin_of, way_to_start
+from worldmodel.game.beside_clip import keep_beside
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, OpenWorld
 from worldmodel.game.clip import draw_keys
 from worldmodel.game.controls import describe, load_controls
+from worldmodel.game.fresh import REAL, record_fresh
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input, Taken
@@ -27,12 +30,21 @@ from worldmodel.game.moments import choose_moment, offer_broken_sessions
 from worldmodel.game.orders import Elsewhere
 from worldmodel.game.policy import MakePolicy, PolicyPlayer
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Keeping, Session
+from worldmodel.game.session import Keeping, Session, Take
 from worldmodel.game.settings import Preferences
 from worldmodel.game.speeds import remember_speed
 from worldmodel.game.window import NoDisplayError, Window, announce
 from worldmodel.moments import ENDING, Moment, last_sessions_folder, save_moment
-from worldmodel.players import Player, RandomPlayer, ScriptedPlayer, load_code, load_script
+from worldmodel.players import (
+    Player,
+    RandomPlayer,
+    ScriptedPlayer,
+    load_code,
+    load_script,
+    load_timeline,
+    said_during,
+)
+from worldmodel.real import OpenReal
 from worldmodel.world import World
 from worldmodel.worlds.find import find_world
 
@@ -40,9 +52,11 @@ HEADLESS_FRAMES = 300
 WORTH_KEEPING = 60  # frames: of a shorter session neither its end nor its speed
 
 
-def launch(options: argparse.Namespace, open_world: OpenWorld) -> int:
+def launch(
+    options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None = None
+) -> int:
     """Play as the options say; returns the exit code."""
-    game = Launch(options, open_world)
+    game = Launch(options, open_world, open_real)
     if options.headless:
         return game.play_headless()
     if not has_display():
@@ -91,8 +105,11 @@ def read_preferences(options: argparse.Namespace) -> Preferences:
 class Launch:
     """The options, checked before anything slow begins."""
 
-    def __init__(self, options: argparse.Namespace, open_world: OpenWorld) -> None:
-        self.options, self._open_world = options, open_world
+    def __init__(
+        self, options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None
+    ) -> None:
+        self.options, self._open_world, self._open_real = options, open_world, open_real
+        self._world: World | None = None  # once it is loaded
         self.replay = Replay.read(options.replay) if options.replay else None
         self.moment = self._read_moment()
         if options.controls:
@@ -102,15 +119,23 @@ class Launch:
         self._is_first = True
         self.policy: MakePolicy | None = None
         self.script = self._read_script()
+        self.timeline = load_timeline(options.prompts) if options.prompts else ()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
 
     def then(self, place: Elsewhere) -> "Launch":
         """What is played after this; nothing that belonged to the first world is taken along."""
-        own = {"replay": None, "record": None, "frames": None, "start": "0", "player": "human"}
+        own: dict[str, Any] = {
+            "replay": None,
+            "record": None,
+            "frames": None,
+            "start": "0",
+            "player": "human",
+        }
+        own |= {"beside": False, "prompt": None, "prompts": None}
         load = str(place.load) if place.load else None
         options = {**vars(self.options), **own, "world": place.world, "load": load}
-        launch = Launch(argparse.Namespace(**options), self._open_world)
+        launch = Launch(argparse.Namespace(**options), self._open_world, self._open_real)
         launch._is_first = False
         return launch
 
@@ -129,6 +154,7 @@ class Launch:
         shelf = Shelf(self._folder())
         menu = Menu(preferences, shelf, lambda: game.adopt(preferences))
         window.menu, window.overlay.caption = menu, "loading"
+        beside = Beside(self._open_real, lambda text: _tell(window, text), begins=options.beside)
         game = Game(
             self._source(devices, keeper),
             window,
@@ -137,6 +163,7 @@ class Launch:
             is_human=self.is_human,
             replay=self.replay,
             keeper=keeper,
+            beside=beside,
             frames=self._frames(),
             scale=options.scale,
             menu=menu,
@@ -153,10 +180,11 @@ class Launch:
             raise
         finally:
             shelf.close()
+            beside.close()
         self.elsewhere = game.elsewhere
         if self.is_human and game.source.session:
             keep_last_session(game.source.session)
-        self._end(keeper, None, camera)
+        self._end(keeper, None, camera, keeps_both=beside.was_on)
         speed = game.whole.speed()
         if speed.frames_per_second and game.source.session and game.shown > WORTH_KEEPING:
             remember_speed(game.source.session.world.name, speed.frames_per_second)
@@ -173,10 +201,12 @@ class Launch:
         camera = self._camera(say, rolls=rolls)
         try:
             session = self._open_session(self._script_player, rate=self.options.fps or 0.0)
+            if self.options.beside:
+                way_to_start(session)  # says now why not
             frames = HEADLESS_FRAMES if frames is None else frames
             say(str(play_headless(session, frames, camera, self.replay)))
         finally:
-            self._close(camera)
+            self._close(camera, keeps_both=self.options.beside)
         return self._verdict(camera)
 
     def has_start_screen(self, preferences: Preferences) -> bool:
@@ -224,14 +254,16 @@ class Launch:
         keeper: Keeper | None = None,
     ) -> Session:
         """Load the world; `rate` None is the world's own."""
-        world = self._open_world(self.choice)
+        world = self._world = self._open_world(self.choice)
         start, seed = self._start(world), self.options.seed
         if self.replay:
             seed = self.replay.header.seed
         rate = world.frames_per_second if rate is None else rate
+        if not world.actions.prompts and (self.choice.prompt is not None or self.timeline):
+            raise UserError(f"--prompt, --prompts: {world.name} takes no words")
         session = Session(
             world,
-            player_for(world),
+            self._with_timeline(player_for(world), world.frames_per_second),
             start=start,
             seed=seed,
             rate=rate,
@@ -244,6 +276,16 @@ class Launch:
         if self.replay and (difference := self.replay.compare_settings(session.identity)):
             say(difference)
         return session
+
+    def _with_timeline(self, take: Take, rate: float) -> Take:
+        """What the player does, and what the timeline says in that frame."""
+
+        def both(index: int) -> Taken:
+            taken = take(index)
+            said = said_during(self.timeline, index, rate)
+            return taken._replace(action=replace(taken.action, prompt=said)) if said else taken
+
+        return both if self.timeline else take
 
     def _script_player(self, world: World) -> Callable[[int], Taken]:
         if self.replay:
@@ -270,6 +312,8 @@ class Launch:
         """The world to open: of the command line, of the recording where that says nothing."""
         options = self.options
         start = None if self._start_number is not None else options.start
+        if start == REAL:
+            start = str(self._begin_real_episode())
         if start is not None and not _is_file(start):
             raise UserError(f"--start {start}: neither a number nor a file")
         asked = Choice(
@@ -281,6 +325,7 @@ class Launch:
             compile=options.compile,
             threads=options.threads,
             start=start,
+            prompt=options.prompt,
         )
         if self.replay:
             where = f"{self.replay.path}: settings"
@@ -291,6 +336,12 @@ class Launch:
                 settings.pop("start", None)  # an image that has gone; the moment does not need it
             return _fill(asked, settings, "the moment's settings")
         return asked
+
+    def _begin_real_episode(self) -> Path:
+        """A start of its own: the first seconds of a fresh episode of the real game."""
+        if self._open_real is None:
+            raise UserError(f"--start {REAL}: no real game can be started here")
+        return record_fresh(self.options.world, self.options.seed, self._open_real)
 
     @property
     def _start_number(self) -> int | None:
@@ -333,7 +384,14 @@ class Launch:
             raise UserError("--load and --replay: one of them; a replay begins at its own start")
         return choose_moment(options.load, options.world, say)
 
-    def _end(self, keeper: Keeper | None, broken: Session | None, camera: Camera) -> None:
+    def _end(
+        self,
+        keeper: Keeper | None,
+        broken: Session | None,
+        camera: Camera,
+        *,
+        keeps_both: bool = False,
+    ) -> None:
         """Everything gets to disk; of a broken session also the last good moment."""
         try:
             if keeper:
@@ -341,14 +399,25 @@ class Launch:
                 for text in keeper.notices():
                     say(text)
         finally:
-            self._close(camera)
+            self._close(camera, keeps_both=keeps_both)
 
-    def _close(self, camera: Camera) -> None:
+    def _close(self, camera: Camera, *, keeps_both: bool) -> None:
         camera.close()
         for clip in camera.clips:
             say(f"{clip}")
             if self.options.show_keys:
                 say(f"{draw_keys(clip)}")
+            if keeps_both:
+                self._keep_both(clip)
+
+    def _keep_both(self, clip: Path) -> None:
+        """The recording beside the real game; it stays as good if that cannot be."""
+        if self._open_real is None or self._world is None:
+            return
+        try:
+            say(str(keep_beside(clip, origin_of(self._world), self._open_real)))
+        except UserError as error:
+            say(f"{clip}: not shown beside the real game: {error}")
 
     def _verdict(self, camera: Camera) -> int:
         if self.replay:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pygame
 
 from worldmodel.config import UserError
+from worldmodel.game.beside import Beside
 from worldmodel.game.camera import Camera
 from worldmodel.game.controls import Command, describe, describe_pad
 from worldmodel.game.generator import FrameSource
@@ -48,6 +49,7 @@ class Game:
     is_human: bool = True  # else the mouse stays with the desktop
     replay: Replay | None = None
     keeper: Keeper | None = None  # of the player's moments
+    beside: Beside | None = None  # the real game, if one can be started
     frames: int | None = None  # play ends after this many
     scale: int | None = None
     menu: Menu | None = None
@@ -66,11 +68,15 @@ class Game:
                 for event in self.devices.pads.translate(self.window.events(source.patience())):
                     self._hear(event)
                 self.window.capture(captured=self.devices.captured and self.is_human)
+                has_news = self.beside is not None and self.beside.poll()
                 if step := source.poll():
                     self.show(step)
+                elif has_news and self.beside:
+                    self.window.show_view(self.beside.view)
                 self._pass_on_notices()
                 self.window.overlay.is_paused = self.is_paused()
                 self.window.overlay.is_recording = self.camera.is_rolling
+                self.window.overlay.line = self.devices.line
                 self.window.refresh()
 
     def show(self, step: Step) -> None:
@@ -78,6 +84,9 @@ class Game:
         session = self._session()
         if self._shown == 0:
             self._introduce(session)
+        if self.beside:
+            self.beside.show(session, step)
+            self.window.view = self.beside.view
         if step.is_past:
             self._show_past(session, step)
             return
@@ -85,6 +94,8 @@ class Game:
             start = session.world.starts[step.start]
             self.window.note(f"{start}, frame {step.index}" if step.index else start)
             self._interrupt()
+        if step.notice:
+            self.window.note(step.notice, seconds=8.0)
         self.window.overlay.action = step.action
         now = self.window.show(step.frame)
         latency_ms = None if step.event_time is None else 1000 * (now - step.event_time)
@@ -128,6 +139,10 @@ class Game:
             self.camera.toggle()
         elif command is Command.SCREENSHOT:
             self._save_picture()
+        elif command is Command.BESIDE:
+            self._toggle_beside()
+        elif command is Command.PROMPT and self.is_human:
+            self.devices.begin_line()
 
     def open_menu(self, *, is_start: bool = False) -> None:
         """The world rests behind the menu, from its first frame on if it is still loading."""
@@ -208,6 +223,13 @@ class Game:
         if command is not Command.SAVE:
             self._interrupt()
         self.source.send(command)
+
+    def _toggle_beside(self) -> None:
+        if self.beside is None:
+            self.window.note("no real game can be started here")
+            return
+        self.beside.toggle(self._session())
+        self.window.show_view(self.beside.view)
 
     def _show_past(self, session: Session, step: Step) -> None:
         """A frame on the way back: seen, but neither recorded nor measured."""

@@ -27,7 +27,7 @@ from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
 from worldmodel.history import History
 from worldmodel.moments import Moment, MomentHeader, load_moment
 from worldmodel.versions import installed_versions
-from worldmodel.world import Ending, Frame, StateError, World
+from worldmodel.world import Ending, Frame, StateError, Tells, World
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
@@ -67,6 +67,7 @@ class Session:
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
         self.settings = resolved(keeping.settings, self.identity)
         self.running_on, self.rate = world.running_on, rate
+        self.knows_start = True  # whether play began at `start`; a moment may be from elsewhere
         self.paused = False
         self.segment = self.index = 0
         self.frame: Frame | None = None  # the last one
@@ -86,7 +87,7 @@ class Session:
         moment, self._moment = self._moment, None
         if moment:
             return self.load(moment)
-        sampled = time.perf_counter()
+        sampled, self.knows_start = time.perf_counter(), True
         frame = self.world.reset(self.start, self.seed)
         first = first_past(0, IDLE, frame, self.world.save_state())
         return self._begin_with(first, History(), sampled)
@@ -102,6 +103,7 @@ class Session:
         self.world.load_state(moment.state)
         self.seed = header.seed
         self.start = header.start if header.start < len(self.world.starts) else 0
+        self.knows_start = self.world.starts[self.start] == header.caption
         first = first_past(header.index, IDLE, moment.frame, moment.state)
         history = moment.history.copy(header.index)
         return self._begin_with(first, history, sampled)
@@ -168,10 +170,12 @@ class Session:
     def moment(self, past: Past | None = None) -> Moment:
         """The newest frame that the world remembers, as it can be kept.
 
-        Another frame, from any thread, without the actions that led to it.
+        Another frame, from any thread; without the actions that led to it if play jumps just then.
         """
         if past:
-            history = History(past.index)
+            history = self.timeline.history.copy(past.index)
+            if len(history) != past.index or (past.index and not _ends_with(history, past)):
+                history = History(past.index)
         else:
             past = self.timeline.newest
             history = self.timeline.history.copy(past.index)
@@ -275,6 +279,7 @@ class Session:
         return Step(
             segment=self.segment,
             start=self.start,
+            seed=self.seed,
             index=self.index,
             action=taken.action,
             frame=frame,
@@ -285,7 +290,13 @@ class Session:
             split=replace(self.world.split, clean=self._clean_ms),
             count=self._count,
             past=self.timeline.newest,
+            notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
         )
+
+
+def _ends_with(history: History, past: Past) -> bool:
+    is_known = history.unknown < len(history)
+    return is_known and history[len(history) - 1] == past.action
 
 
 def resolved(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ class Step:
 
     segment: int  # counts beginnings: restarts, changes of start, loaded moments
     start: int
+    seed: int
     index: int  # 0 is the start frame, which no action led to
     action: Action  # the part that the world understood
     frame: Frame
@@ -25,3 +26,4 @@ class Step:
     past: Past  # the world as this frame found it; of a segment's first frame, its own
     back_to: int | None = None  # the frame before this one, if play went back to it
     is_past: bool = False  # seen again while going back, not made
+    notice: str = ""  # what the world tells the player

@@ -1,6 +1,8 @@
 """The window: scales frames, draws the heads-up display and passes device events on."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +10,7 @@ import cv2
 import numpy as np
 import pygame
 
+from worldmodel.beside import View, draw_beside
 from worldmodel.config import UserError
 from worldmodel.game.gamepad import start_gamepads, stop_gamepads
 from worldmodel.game.hud import Hud, Overlay
@@ -43,6 +46,10 @@ class NoDisplayError(UserError):
     """There is no screen to open a window on."""
 
 
+class DisplayLostError(UserError):
+    """The screen went away in the middle of play."""
+
+
 class Window:
     """A pygame window. Everything here happens in the thread that made it."""
 
@@ -62,6 +69,7 @@ class Window:
         self.hud = Hud()
         self.convert_ms = self.present_ms = 0.0  # of the last picture: draw it, flip it
         self.menu: Drawn | None = None  # drawn over the world while it is open
+        self.view: View | None = None  # of the real game beside the dream, in place of the frame
         self._frame: Frame | None = None
         self._drawn = 0.0
         self._note_ends = 0.0
@@ -85,8 +93,9 @@ class Window:
 
     def events(self, patience: float) -> list[pygame.event.Event]:
         """What happened at the devices; waits until something does, but not past `patience`."""
-        first = pygame.event.wait(max(1, round(patience * 1000))) if patience else None
-        events = ([first] if first else []) + pygame.event.get()
+        with _naming_a_lost_display():
+            first = pygame.event.wait(max(1, round(patience * 1000))) if patience else None
+            events = ([first] if first else []) + pygame.event.get()
         return [event for event in events if event.type not in (pygame.NOEVENT, STEP_READY)]
 
     def show_loading(self) -> None:
@@ -97,6 +106,11 @@ class Window:
         """Put a frame on the display; returns when it was there (`time.perf_counter`)."""
         self._frame = frame
         return self._draw()
+
+    def show_view(self, view: View | None) -> None:
+        """Draw the same frame again, with other news of the real game beside it."""
+        self.view = view
+        self._draw()
 
     def refresh(self) -> None:
         """Draw again if the last time is a while ago."""
@@ -113,8 +127,14 @@ class Window:
             pygame.mouse.set_relative_mode(captured)
 
     def toggle_fullscreen(self) -> None:
-        """Whole screen and back."""
-        self._open(is_fullscreen=not self._is_fullscreen)
+        """Whole screen and back; where the system refuses, as it was."""
+        was = self._is_fullscreen
+        try:
+            self._open(is_fullscreen=not was)
+        except pygame.error as error:
+            self.note(f"no fullscreen here: {error}")
+            with _naming_a_lost_display():
+                self._open(is_fullscreen=was)
         self._draw()
 
     def adopt(self, settings: Settings) -> None:
@@ -153,13 +173,14 @@ class Window:
             self.overlay.note = ""
         self.screen = pygame.display.get_surface() or self.screen  # another one after a resize
         began = time.perf_counter()
-        self._draw_frame(self.screen)
-        if self.menu and self.menu.is_open:
-            self.menu.draw(self.screen)
-        else:
-            self.hud.draw(self.screen, self.overlay)
-        drawn = time.perf_counter()
-        pygame.display.flip()
+        with _naming_a_lost_display():
+            self._draw_frame(self.screen)
+            if self.menu and self.menu.is_open:
+                self.menu.draw(self.screen)
+            else:
+                self.hud.draw(self.screen, self.overlay)
+            drawn = time.perf_counter()
+            pygame.display.flip()
         self._drawn = time.perf_counter()
         self.convert_ms, self.present_ms = 1000 * (drawn - began), 1000 * (self._drawn - drawn)
         return self._drawn
@@ -168,6 +189,10 @@ class Window:
         """The frame as large as it fits, or by a whole number, with black around it."""
         surface.fill((0, 0, 0))
         if self._frame is None:
+            return
+        if self.view is not None:
+            whole = draw_beside(self.view, surface.get_size()[::-1])
+            surface.blit(pygame.image.frombuffer(whole.data, surface.get_size(), "RGB"), (0, 0))
             return
         rows, columns = self._frame.shape[:2]
         width, height = surface.get_size()
@@ -179,6 +204,16 @@ class Window:
         picture = cv2.resize(np.ascontiguousarray(self._frame), size, interpolation=kind)
         corner = (width - size[0]) // 2, (height - size[1]) // 2
         surface.blit(pygame.image.frombuffer(picture.data, size, "RGB"), corner)
+
+
+@contextlib.contextmanager
+def _naming_a_lost_display() -> Iterator[None]:
+    try:
+        yield
+    except pygame.error as error:
+        raise DisplayLostError(
+            f"the display went away: {error}; play ended, and --load goes on where it was"
+        ) from error
 
 
 def announce() -> None:

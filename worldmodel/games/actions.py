@@ -146,7 +146,7 @@ def _groups(
 def _mouse(space: spaces.Box) -> MouseAxes:
     low, high = (np.asarray(x, np.float64).reshape(-1) for x in (space.low, space.high))
     both = len(low) == 2
-    spec = replace(_spec((), ()), uses_mouse=True, look_up_down=both)
+    spec = replace(_spec((), ()), look_left_right=True, look_up_down=both)
     return MouseAxes(spec, low, high, space)
 
 
@@ -156,7 +156,7 @@ def _spec(buttons: Sequence[str], names: Sequence[str]) -> ActionSpec:
         names=tuple(names),
         mouse_degrees=FULL_TURN,
         max_mouse_degrees=FULL_TURN,
-        uses_mouse=False,
+        look_left_right=False,
     )
 
 

@@ -5,6 +5,17 @@ from einops import rearrange
 from torch import Tensor, nn
 
 
+def untold(actions: Tensor) -> Tensor:
+    """Action vectors ... (k+2) of a player whose actions are not known: every button at -1.
+
+    No player can send it, and it is not standing still. A model that is trained with
+    `action_dropout` learns what it means, so guidance needs no weights of its own.
+    """
+    vectors = actions.clone()
+    vectors[..., :-2], vectors[..., -2:] = -1.0, 0.0
+    return vectors
+
+
 class ActionEncoder(nn.Module):
     """Buttons and mouse travel of a frame become `tokens` tokens of model width.
 

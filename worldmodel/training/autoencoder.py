@@ -23,6 +23,7 @@ from worldmodel.model.context import Device
 from worldmodel.training.data import load_frames
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.samples import save_grid
+from worldmodel.training.store import Reading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +44,11 @@ class AutoencoderTraining:
 class AutoencoderStage:
     """Holds the frames and the model; gives the loop its loss."""
 
-    def __init__(self, config: AutoencoderTraining, device: Device = "cpu") -> None:
-        self.config = config
+    def __init__(self, config: AutoencoderTraining, folder: Path, device: Device = "cpu") -> None:
+        self.config, self.reading = config, Reading()
         size = (config.model.frame_height, config.model.frame_width)
-        self.frames = load_frames(config.data, config.frame_stride, *size).to(device)
-        self.heldout = load_frames(config.heldout, 31, *size)[:256].to(device)
+        self.frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
+        self.heldout = load_frames(config.heldout, 31, *size, folder.parent)[:256].to(device)
         torch.manual_seed(config.loop.seed)
         self.student = channels_last(Autoencoder(config.model).to(device))
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
@@ -58,7 +59,7 @@ class AutoencoderStage:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction loss of one batch."""
         del step
-        pixels = draw_frames(self.frames, self.config.batch, generator)
+        pixels = draw_frames(self.frames, self.config.batch, generator, self.reading)
         latents = disturb(self.student.encode(pixels), self.config.latent_noise, generator)
         decoded = self.student.decode(latents).float()
         absolute = F.l1_loss(decoded, pixels)
@@ -74,10 +75,12 @@ class AutoencoderStage:
         return {"heldout_psnr": float(psnr(decoded, self.heldout).mean())}
 
 
-def draw_frames(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def draw_frames(frames: Tensor, count: int, generator: torch.Generator, reading: Reading) -> Tensor:
     """Some of the frames uint8 b h w 3, as `to_tensor` shows them: count 3 h w."""
-    index = torch.randint(len(frames), (count,), generator=generator, device=generator.device)
-    return to_tensor(frames[index]).to(memory_format=torch.channels_last)
+    host = torch.Generator().manual_seed(generator.initial_seed())
+    index = torch.randint(len(frames), (count,), generator=host)
+    pixels = to_tensor(reading.gather(frames, index, generator.device))
+    return pixels.to(memory_format=torch.channels_last)
 
 
 def disturb(latents: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -1,14 +1,15 @@
 """Stage 2: causal consistency distillation of the teacher (Causal Forcing++, arXiv 2605.15141).
 
 On the packed clip of stage 1, with N noise levels σ₀ = 1 > … > σ_N = 0 and an index i of its own
-for every frame, drawn from 0 … N−1 (the last interval, which ends in the data, included):
+for every chunk, drawn from 0 … N−1 (the last interval, which ends in the data, included):
 
     x_s = (1 − σ_i) x₀ + σ_i ε                       s = σ_i, r = σ_{i+1}
     x_r = x_s + (σ_{i+1} − σ_i) v_φ(x_s, σ_i)        one online ODE step of the frozen teacher φ
     L   = || f_θ(x_s, σ_i) − sg f_θ⁻(x_r, σ_{i+1}) ||²,   f(x, σ) = x − σ v(x, σ)
 
 with θ⁻ the moving average of θ, errors weighed as in stage 1 where little moves. At σ_N = 0, f is
-the identity: the loss is anchored in the data. σ and its differences are fp32 throughout.
+the identity: the loss is anchored in the data. σ and its differences are fp32 throughout. With a
+`guidance` g above 1, v_φ = v_u + g (v_c − v_u), v_u being told no action of the noisy frames.
 """
 
 import copy
@@ -34,7 +35,10 @@ from worldmodel.training.teacher_forcing import (
     PackedForward,
     check_shapes,
     draw_clip,
+    first_taught,
+    mean_where,
     packed_velocity,
+    per_chunk,
     stillness_weight,
 )
 
@@ -54,6 +58,7 @@ class StudentTraining:
     loop: LoopConfig
     levels: int = 16  # N
     level_shift: float = 1.0
+    guidance: float = 1.0  # of the teacher on the action
 
     def __post_init__(self) -> None:
         if self.levels < 2:
@@ -70,6 +75,7 @@ def consistency_loss(
     index: Tensor,
     noise: Tensor,
     context: TeacherForcing,
+    guidance: float = 1.0,
 ) -> Tensor:
     """The squared error of every copy and frame, b r f, at level indices b r f of the grid."""
     clean = clip.clean[:, None].expand_as(noise)
@@ -77,6 +83,9 @@ def consistency_loss(
     x = add_noise(clean, noise, sigmas)
     with torch.no_grad():
         velocity = packed(teacher, clip, x, sigmas, context)
+        if guidance != 1.0:
+            without = packed(teacher, clip.untold, x, sigmas, context)
+            velocity = without + guidance * (velocity - without)
         y = euler_step(x, velocity, sigmas, next_sigmas)
         velocity = packed(target, clip, y, next_sigmas, context)
         goal = to_clean(y, velocity, next_sigmas)  # exactly y where the next level is 0
@@ -94,6 +103,7 @@ class StudentStage:
         self.data = LatentEpisodes.encode(
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
+        self.reading = self.data.reading
         self.packed: PackedForward = packed_velocity
         self.teacher = load_transformer(config.teacher, config.model).to(device)
         self.student = copy.deepcopy(self.teacher).requires_grad_(requires_grad=True)
@@ -116,7 +126,10 @@ class StudentStage:
         shape = (clips.batch, clips.copies, *clip.clean.shape[1:])
         noise = torch.randn(shape, generator=generator, device=generator.device)
         levels = self.config.levels
-        index = torch.randint(levels, shape[:3], generator=generator, device=generator.device)
+        model = self.config.model
+        chunks = (*shape[:2], clips.frames // model.chunk_frames)
+        index = torch.randint(levels, chunks, generator=generator, device=generator.device)
+        index = per_chunk(index, model)
         error = consistency_loss(
             self.packed,
             self.student,
@@ -127,11 +140,12 @@ class StudentStage:
             index,
             noise,
             self.context,
+            self.config.guidance,
         )
-        error = error * stillness_weight(clip.clean, self.config.model.frame_change)[:, None]
-        first = 1 + self.config.model.sink_frames
+        error = error * stillness_weight(clip.clean, model.frame_change)[:, None]
+        first = first_taught(model)
         error, index = error[:, :, first:], index[:, :, first:]
-        return error.mean(), {"from_noise": error.detach()[index == 0].mean()}
+        return error.mean(), {"from_noise": mean_where(error.detach(), index == 0)}
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Roll out on unseen episodes with the averaged weights; write a picture."""

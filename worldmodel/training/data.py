@@ -1,16 +1,17 @@
 """What training reads: frames for the autoencoder, clips of latents for everything after it.
 
-Frames are encoded once and kept beside the run as one file of latents; random reads then cost
-nothing. Letters: b batch, f frames, c h w latents, k buttons.
+Frames are encoded once and kept beside the runs as one file of latents, which is read where it
+lies (`store`). Letters: b batch, f frames, c h w latents, k buttons.
 """
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,29 +20,41 @@ from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import ConfigError, to_toml
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
+from worldmodel.model.context import Device
+from worldmodel.training.store import Reading, forget_others, map_rows, write_rows
 
 RATES_AGREE = 0.01  # relative
 FAR = 4.0  # times too large or too small
 MOST_CHANGES = 20_000  # frames that tell how much latents change
 
 
-def load_frames(folder: Path, stride: int, height: int, width: int) -> Tensor:
-    """Every `stride`-th frame of every episode: uint8 b h w 3, in memory."""
-    parts: list[NDArray[np.uint8]] = []
-    for path in tqdm(find_episodes(folder), desc="frames", unit="episode", leave=False):
-        episode = load_episode(path)
-        _check_size(path, episode, height, width)
-        parts.append(episode.frames[::stride].copy())
-    return torch.from_numpy(np.concatenate(parts))
+def load_frames(folder: Path, stride: int, height: int, width: int, cache: Path) -> Tensor:
+    """Every `stride`-th frame of every episode: uint8 b h w 3, in a file in the folder `cache`."""
+    paths = find_episodes(folder)
+    stamp = hashlib.sha256(f"{_hash_files(paths)} {stride} {height} {width}".encode()).hexdigest()
+    rows = cache / f"{folder.name}-{stride}-{stamp[:12]}.frames"
+
+    def parts() -> Iterator[Tensor]:
+        for path in tqdm(paths, desc="frames", unit="episode", leave=False):
+            episode = load_episode(path)
+            _check_size(path, episode, height, width)
+            yield torch.from_numpy(episode.frames[::stride].copy())
+
+    if not rows.exists():
+        write_rows(rows, parts())
+        forget_others(rows)
+    return map_rows(rows, (height, width, 3), torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class LatentEpisodes:
     """Every frame of a data set as latents, with the actions that led to them."""
 
-    latents: Tensor  # total c h w, float16
+    latents: Tensor  # total c h w, float16, on disk
     actions: Tensor  # total (k+2), float32
-    starts: Tensor  # first frame of each episode, and the total at the end; on the CPU
+    starts: Tensor  # first frame of each episode, and the total at the end
+    device: Device = "cpu"  # where clips are wanted
+    reading: Reading = field(default_factory=Reading)
 
     @classmethod
     def encode(
@@ -49,7 +62,7 @@ class LatentEpisodes:
     ) -> "LatentEpisodes":
         """Encode `folder`, or read what an earlier call with the same weights left in `cache`.
 
-        They end on the autoencoder's device.
+        The latents themselves lie beside `cache`; clips of them come on the autoencoder's device.
         """
         device = next(autoencoder.parameters()).device
         paths = find_episodes(folder)
@@ -58,29 +71,38 @@ class LatentEpisodes:
             "autoencoder": _hash_encoder(autoencoder),
             "actions": to_toml(spec),
         }
-        if cache.exists():
+        name = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:12]
+        rows = cache.with_name(f"{cache.stem}-{name}.rows")
+        shape = autoencoder.latent_shape
+        if cache.exists() and rows.exists():
             tensors, header = load_tensors(cache)
             if header == stamp:
-                return cls(
-                    tensors["latents"].to(device), tensors["actions"].to(device), tensors["starts"]
-                )
-        parts, actions, starts, rates = [], [], [0], {}
+                latents = map_rows(rows, shape, torch.float16)
+                return cls(latents, tensors["actions"], tensors["starts"], device)
+        actions, starts = [], [0]
+        rates: dict[Path, float] = {}
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
-        for path in tqdm(paths, desc="latents", unit="episode", leave=False):
-            episode = load_episode(path)
-            _check_size(path, episode, *size)
-            _check_buttons(path, episode, spec)
-            rates[path] = episode.frames_per_second
-            _check_rates(rates)
-            frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
-            with torch.autocast(device.type, torch.bfloat16):
-                parts.append(encode_frames(autoencoder, frames)[0].half().cpu())
-            actions.append(torch.from_numpy(spec.encode(episode.actions)))
-            starts.append(starts[-1] + len(episode))
-        found = cls(torch.cat(parts), torch.cat(actions), torch.tensor(starts))
-        tensors = {"latents": found.latents, "actions": found.actions, "starts": found.starts}
+
+        def encoded() -> Iterator[Tensor]:
+            for path in tqdm(paths, desc="latents", unit="episode", leave=False):
+                episode = load_episode(path)
+                _check_size(path, episode, *size)
+                _check_buttons(path, episode, spec)
+                rates[path] = episode.frames_per_second
+                _check_rates(rates)
+                frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
+                actions.append(torch.from_numpy(spec.encode(episode.actions)))
+                starts.append(starts[-1] + len(episode))
+                with torch.autocast(device.type, torch.bfloat16):
+                    yield encode_frames(autoencoder, frames)[0].half()
+
+        write_rows(rows, encoded())
+        tensors = {"actions": torch.cat(actions), "starts": torch.tensor(starts)}
         save_tensors(cache, tensors, stamp)
-        return cls(found.latents.to(device), found.actions.to(device), found.starts)
+        forget_others(rows)
+        # Mapped like any later session's: not even the order in memory differs.
+        latents = map_rows(rows, shape, torch.float16)
+        return cls(latents, tensors["actions"], tensors["starts"], device)
 
     @property
     def change(self) -> float:
@@ -100,8 +122,11 @@ class LatentEpisodes:
         right before the others, as at the start of play; in the rest from any earlier moment of
         the episode, as after an hour of play.
         """
-        index = self.clip_index(batch, frames, sinks, generator).to(self.latents.device)
-        return self.latents[index].float(), self.actions[index]
+        # Places are drawn on the host, which then need not wait for a GPU to know them.
+        host = torch.Generator().manual_seed(generator.initial_seed())
+        index = self.clip_index(batch, frames, sinks, host)
+        latents = self.reading.gather(self.latents, index, self.device).float()
+        return latents, Reading().gather(self.actions, index, self.device)
 
     def clip_index(self, batch: int, frames: int, sinks: int, generator: torch.Generator) -> Tensor:
         """Frame numbers b f of random clips."""
@@ -109,10 +134,8 @@ class LatentEpisodes:
         places = (lengths - frames + 1).clamp(min=0)
         if not int(places.sum()):
             raise ConfigError(f"no episode is as long as a clip of {frames} frames")
-        device = generator.device
-        weights = places.to(device, torch.float32)
-        episode = torch.multinomial(weights, batch, replacement=True, generator=generator).cpu()
-        rolls = torch.rand(3, batch, generator=generator, device=device).cpu()
+        episode = torch.multinomial(places.float(), batch, replacement=True, generator=generator)
+        rolls = torch.rand(3, batch, generator=generator)
         offset = (rolls[0] * places[episode]).long()
         first = self.starts[episode] + offset
         index = first[:, None] + torch.arange(frames)

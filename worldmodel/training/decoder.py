@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from tqdm import tqdm
 
-from worldmodel.config import ConfigError, SamplerConfig, load_config, require_positive
+from worldmodel.config import ConfigError, SamplerConfig, require_positive
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import (
@@ -41,11 +41,11 @@ from worldmodel.model.autoencoder import (
 from worldmodel.model.context import Device
 from worldmodel.rollout import roll_out
 from worldmodel.training.autoencoder import disturb, draw_frames, gradient_loss
-from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.data import load_frames
-from worldmodel.training.loop import CONFIG, LoopConfig
-from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.loop import LoopConfig
+from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.samples import save_grid
+from worldmodel.training.store import Reading
 
 PLAY_BATCH = 64  # rollouts side by side
 HALF_TRUE = 4  # frames of play after which the real frame counts half
@@ -55,7 +55,7 @@ HALF_TRUE = 4  # frames of play after which the real frame counts half
 class OwnPlay:
     """Rollouts of a student on the data's actions, for the decoder to learn from."""
 
-    student: Path  # the run of stage 2
+    student: Path  # the run of the stage `student`, `ode` or `dmd`
     sampler: SamplerConfig
     clips: int = 1200
     frames: int = 24  # of each clip, after a full context of true ones
@@ -128,9 +128,7 @@ class PlayedFrames:
     @torch.no_grad()
     def play(cls, config: OwnPlay, autoencoder: Autoencoder, data: Path) -> "PlayedFrames":
         """Roll the student out on stretches of the data's episodes, all episodes alike."""
-        if not (config.student / CONFIG).is_file():
-            raise ConfigError(f"{config.student}: no run of the stage `student`; train it first")
-        training = load_config(StudentTraining, config.student / CONFIG)
+        training = lineage(config.student)
         device = next(autoencoder.parameters()).device
         student = load_transformer(config.student, training.model).to(device)
         past = training.model.context_frames + training.model.sink_frames
@@ -177,24 +175,23 @@ def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[
 
 def _check_latents(student: Path, autoencoder: Path) -> None:
     """Refuse a student that draws the latents of another autoencoder."""
-    if (student / CONFIG).is_file():
-        drawn = load_config(StudentTraining, student / CONFIG).autoencoder
-        if drawn.resolve() != autoencoder.resolve():
-            raise ConfigError(
-                f"{student} draws the latents of {drawn}; this decoder is for {autoencoder}"
-            )
+    drawn = lineage(student).autoencoder
+    if drawn.resolve() != autoencoder.resolve():
+        raise ConfigError(
+            f"{student} draws the latents of {drawn}; this decoder is for {autoencoder}"
+        )
 
 
 class DecoderStage:
     """Holds the frames and the models; gives the loop its loss."""
 
-    def __init__(self, config: DecoderTraining, device: Device = "cpu") -> None:
-        self.config = config
+    def __init__(self, config: DecoderTraining, folder: Path, device: Device = "cpu") -> None:
+        self.config, self.reading = config, Reading()
         autoencoder = load_autoencoder(config.autoencoder).to(device)
         autoencoder.decoder.requires_grad_(requires_grad=True)
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
-        self.frames = load_frames(config.data, config.frame_stride, *size).to(device)
-        self.heldout = load_frames(config.heldout, 31, *size)[:256].to(device)
+        self.frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
+        self.heldout = load_frames(config.heldout, 31, *size, folder.parent)[:256].to(device)
         self.played: PlayedFrames | None = None
         if config.own_play:
             _check_latents(config.own_play.student, config.autoencoder)
@@ -232,7 +229,7 @@ class DecoderStage:
         played = (
             round(self.config.batch * self.config.own_play.share) if self.config.own_play else 0
         )
-        pixels = draw_frames(self.frames, self.config.batch - played, generator)
+        pixels = draw_frames(self.frames, self.config.batch - played, generator, self.reading)
         latents = self.student.autoencoder.encode(pixels)
         latents = disturb(latents, self.config.latent_noise, generator)
         weights = torch.ones(len(pixels), device=pixels.device)

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from worldmodel.config import ConfigError, SamplerConfig, UserError, load_config
+from worldmodel.config import ConfigError, SamplerConfig, UserError
 from worldmodel.episodes import Episode, episode_bytes, load_episode
-from worldmodel.training.consistency import StudentTraining
-from worldmodel.training.loop import CONFIG
-from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.real import Way
+from worldmodel.training.runs import Lineage, lineage, load_autoencoder, load_transformer
+from worldmodel.ways import ENDING as WAY_ENDING
+from worldmodel.ways import way_bytes
 from worldmodel.worlds.folder import (
     AUTOENCODER,
     FORMAT,
@@ -36,7 +37,7 @@ class WorldExport:
     title: str
     licence: str
     notice: Path
-    student: Path  # the run of stage 2
+    student: Path  # the run of the stage `student`, `ode` or `dmd`
     decoder: Path  # the run of the stage `decoder` (or `autoencoder`) whose decoder is shipped
     sampler: SamplerConfig
     frames_per_second: float
@@ -48,7 +49,7 @@ class WorldExport:
 
 def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
     """Write the world; weights are stored as bfloat16, which play rounds to anyway."""
-    student = load_config(StudentTraining, config.student / CONFIG)
+    student = lineage(config.student)
     decoder = load_autoencoder(config.decoder)
     files = {
         TRANSFORMER: _weights(load_transformer(config.student, student.model)),
@@ -60,7 +61,10 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
     for number, (place, caption) in enumerate(config.starts.items(), start=1):
         name = f"{number:02d}.safetensors"
         starts[name] = caption
-        files[f"starts/{name}"] = episode_bytes(_cut(place, config.start_frames))
+        clip = _cut(place, config.start_frames)
+        files[f"starts/{name}"] = episode_bytes(clip)
+        if way := _way(place, config.start_frames):
+            files[f"starts/{number:02d}{WAY_ENDING}"] = way_bytes(way, clip.buttons)
     world = WorldFile(
         format=FORMAT,
         name=config.name,
@@ -81,11 +85,10 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
     return {"world": str(folder), "megabytes": round(sum(map(len, files.values())) / 1e6, 1)}
 
 
-def _costs(config: WorldExport, student: StudentTraining) -> dict[str, Any]:
+def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
     """What every stage took: steps, minutes, floating-point operations."""
-    runs = (student.autoencoder, config.decoder, student.teacher, config.student)
     costs = {}
-    for run in dict.fromkeys(runs):
+    for run in dict.fromkeys((student.autoencoder, config.decoder, *student.runs)):
         with contextlib.suppress(OSError):  # a run that is not finished has no summary yet
             summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
             costs[str(summary.pop("stage"))] = summary
@@ -117,6 +120,17 @@ def _cut(place: str, frames: int) -> Episode:
         frames_per_second=episode.frames_per_second,
         buttons=episode.buttons,
     )
+
+
+def _way(place: str, frames: int) -> Way | None:
+    """How the game comes to the stretch that "path@first" names: LEVEL_SEED, then its actions."""
+    path, _, first = place.partition("@")
+    seed = Path(path).stem.rpartition("_")[2]
+    if not seed.isdecimal():
+        return None  # a recording by hand: nobody knows its seed
+    episode, last = load_episode(Path(path)), int(first) + frames
+    actions = episode.actions[1:last]
+    return Way(seed=int(seed), actions=actions, frame=episode.frames[last - 1])
 
 
 def _read(path: Path) -> bytes:

@@ -5,10 +5,10 @@ drawn from a generator seeded with the last two. So a run that was killed and re
 kind of device takes the same steps as one that was not, and no random state has to be stored.
 
 A run's folder holds `state.safetensors` (weights, EMA, optimizer, step; written atomically),
-`metrics.jsonl`, TensorBoard events and `samples/`.
+`metrics.jsonl`, TensorBoard events and `samples/`. Several processes (`processes`) save their parts
+of the state (`sharded`) and write the one file when they end.
 """
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -16,16 +16,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import ConfigError, UserError, require_positive
+from worldmodel.files import FileWriteError
 from worldmodel.training.metrics import MetricsLog
+from worldmodel.training.processes import Processes, whole, whole_copy
+from worldmodel.training.sharded import load_sharded, save_sharded, sharded_step
+from worldmodel.training.state import CRITIC, STUDENT, TrainState, update_ema
+from worldmodel.training.store import Reading
 
 STATE = "state.safetensors"
 CONFIG = "config.toml"  # what the run was started with, resolved
@@ -35,15 +39,18 @@ CONFIG = "config.toml"  # what the run was started with, resolved
 class LoopConfig:
     """How long and how fast to train."""
 
-    steps: int
+    steps: int  # updates, a critic's included
     learning_rate: float  # AdamW
     muon_learning_rate: float = 0.0  # for hidden matrices; 0 leaves them to AdamW
+    betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
     weight_decay: float = 0.01
     warmup_steps: int = 100
     decay_fraction: float = 0.5  # the last part of the run, over which the rates fall to 0
     gradient_norm: float = 1.0
     ema_decay: float = 0.999
     seed: int = 0
+    micro_batches: int = 1  # a step's batches, whose gradients are averaged
+    checkpointing: bool = False  # compute activations twice instead of keeping them
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     compile: bool = False  # needs a C++ compiler; a quarter faster
     log_every: int = 10
@@ -51,7 +58,7 @@ class LoopConfig:
     sample_every: int = 1000
 
     def __post_init__(self) -> None:
-        require_positive(self, "steps", "log_every", "save_every", "sample_every")
+        require_positive(self, "steps", "log_every", "save_every", "sample_every", "micro_batches")
         if not 0 <= self.decay_fraction <= 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError(
                 f"decay_fraction ({self.decay_fraction}) must be in [0, 1], "
@@ -63,6 +70,10 @@ class LoopConfig:
         warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
         left = (self.steps - step) / max(1.0, self.decay_fraction * self.steps)
         return min(warmup, left, 1.0)
+
+    def step_seed(self, step: int, batch: int) -> int:
+        """Everything that is drawn for one batch of a step follows from this number."""
+        return self.seed * 1_000_003 + step + batch * 7_919_000_003
 
 
 class Stage(Protocol):
@@ -77,9 +88,9 @@ class Stage(Protocol):
         """Its moving average; some stages use it as the target."""
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one step, and figures worth logging.
+        """The loss of one batch of a step, and figures worth logging.
 
-        `generator` is the only source of chance; it lives on the model's device.
+        `generator` is the only source of chance; it lives on the model's device, and is fresh.
         """
 
     def compile(self) -> None:
@@ -87,6 +98,38 @@ class Stage(Protocol):
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Write samples to look at; returns figures measured on unseen data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Critic:
+    """A second player, with optimizers of its own; the loss of its steps is its own too."""
+
+    model: nn.Module
+    updates: int  # before each one of the student
+    learning_rate: float  # AdamW
+    muon_learning_rate: float = 0.0
+
+    def has_turn(self, step: int) -> bool:
+        """Whether a step is the critic's."""
+        return step % (self.updates + 1) < self.updates
+
+
+@runtime_checkable
+class CriticisedStage(Protocol):
+    """A stage whose student learns from a critic that learns from the student."""
+
+    @property
+    def critic(self) -> Critic:
+        """The other player."""
+
+
+@runtime_checkable
+class ReadingStage(Protocol):
+    """A stage that says how fast its data comes."""
+
+    @property
+    def reading(self) -> Reading:
+        """All reads so far."""
 
 
 class UnfinishedError(UserError):
@@ -97,162 +140,176 @@ class DivergedError(UserError):
     """The loss is not a number; the last good state is on disk."""
 
 
-def make_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the transformer's blocks, AdamW for everything else."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    hidden = [
-        p for name, p in named if config.muon_learning_rate and p.ndim == 2 and "blocks." in name
-    ]
-    chosen = {id(p) for p in hidden}
-    rest = [p for _, p in named if id(p) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            rest, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
-    ]
-    if hidden:
-        optimizers.append(
-            torch.optim.Muon(
-                hidden,
-                config.muon_learning_rate,
-                weight_decay=config.weight_decay,
-                adjust_lr_fn="original",
-            )
-        )
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"]
-    return optimizers
-
-
-class TrainState:
-    """Everything that changes while a stage trains, saved and loaded as one file."""
-
-    def __init__(self, stage: Stage, config: LoopConfig) -> None:
-        self.step = 0
-        self.seconds = 0.0  # of training so far, over all sessions
-        self.student, self.ema = stage.student, stage.ema
-        self.device = next(stage.student.parameters()).device
-        self.optimizers = make_optimizers(stage.student, config)
-
-    def save(self, path: Path) -> None:
-        """Write atomically."""
-        tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for o, optimizer in enumerate(self.optimizers):
-            for i, slots in optimizer.state_dict()["state"].items():
-                tensors |= {
-                    f"optimizer.{o}.{i}.{key}": torch.as_tensor(v) for key, v in slots.items()
-                }
-        save_tensors(path, tensors, {"step": self.step, "seconds": self.seconds})
-
-    def load(self, path: Path) -> None:
-        """Go on where a run stopped; a state of another model is an error."""
-        tensors, header = load_tensors(path)
-        parts: dict[str, dict[str, Tensor]] = {"student": {}, "ema": {}, "optimizer": {}}
-        for key, tensor in tensors.items():
-            part, _, rest = key.partition(".")
-            parts[part][rest] = tensor
-        try:
-            self.student.load_state_dict(parts["student"])
-            self.ema.load_state_dict(parts["ema"])
-        except RuntimeError as error:
-            raise ConfigError(
-                f"{path}: holds another model than this config describes; train into another "
-                f"folder or restore the config. {error}"
-            ) from error
-        for o, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in parts["optimizer"].items():
-                which, index, name = key.split(".")
-                if int(which) == o:
-                    state.setdefault(int(index), {})[name] = tensor
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step, self.seconds = int(header["step"]), float(header["seconds"])
-
-
-@torch.no_grad()
-def update_ema(ema: nn.Module, student: nn.Module, decay: float) -> None:
-    """θ⁻ ← decay θ⁻ + (1 − decay) θ; buffers are copied."""
-    averages: list[Tensor] = list(ema.parameters())
-    weights: list[Tensor] = list(student.parameters())
-    torch._foreach_lerp_(averages, weights, 1 - decay)
-    for average, buffer in zip(ema.buffers(), student.buffers(), strict=True):
-        average.copy_(buffer)
-
-
-def train(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
+def train(
+    stage: Stage, config: LoopConfig, folder: Path, processes: Processes | None = None
+) -> TrainState:
     """Train until `config.steps`; resume if `folder` holds a state. SIGTERM saves, then stops."""
     state = resume(stage, config, folder)
-    loss_of = _loss_function(stage, config, state.device)
+    run = Run(stage, config, folder, state, processes or Processes(state.device))
     with (
-        MetricsLog(folder, state.step) as log,
-        tqdm(total=config.steps, initial=state.step, unit="step", smoothing=0.05) as progress,
-        _stop_on_sigterm() as stopping,
+        MetricsLog(folder, state.step, writes=run.processes.leads) as log,
+        tqdm(
+            total=config.steps,
+            initial=state.step,
+            unit="step",
+            smoothing=0.05,
+            disable=not run.processes.leads,
+        ) as progress,
+        stop_on_sigterm() as stopping,
     ):
-        while state.step < config.steps and not stopping():
-            began = time.perf_counter()
-            figures = _step(state, loss_of, config)
-            state.seconds += time.perf_counter() - began
+        while state.step < config.steps and not run.processes.any(stopping()):
+            run.take_step()
             progress.update(1)
             if state.step % config.log_every == 0 or state.step == config.steps:
-                values = {key: float(value.detach()) for key, value in figures.items()}
-                progress.set_postfix(loss=f"{values['loss']:.4f}")
-                log.write(state.step, {**values, "seconds": state.seconds})
+                values = run.figures()
+                progress.set_postfix({k: f"{values[k]:.4f}" for k in run.losses if k in values})
+                log.write(state.step, values)
             if state.step % config.save_every == 0:
-                state.save(folder / STATE)
+                run.save()
             if state.step % config.sample_every == 0 or state.step == config.steps:
-                log.write(state.step, stage.sample(folder / "samples", state.step))
-    state.save(folder / STATE)
+                log.write(state.step, run.sample())
+        run.save(last=True)
     return state
 
 
 def resume(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
-    """The state in `folder`, or a fresh one; a state of another model is an error."""
+    """The newest state in `folder`, or a fresh one; a state of another model is an error."""
     state = TrainState(stage, config)
     if (folder / STATE).exists():
         state.load(folder / STATE)
+    step = sharded_step(folder)
+    if step is not None and step > state.step:
+        load_sharded(state, folder)
     return state
 
 
-LossFunction = Callable[[int, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+class Run:
+    """A stage on its way: takes steps, watches them, saves."""
 
+    losses = ("loss", "critic_loss")
 
-def _loss_function(stage: Stage, config: LoopConfig, device: torch.device) -> LossFunction:
-    def loss_of(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            return stage.loss(step, generator)
+    def __init__(
+        self,
+        stage: Stage,
+        config: LoopConfig,
+        folder: Path,
+        state: TrainState,
+        processes: Processes,
+    ) -> None:
+        self.stage, self.config, self.folder, self.state = stage, config, folder, state
+        self.processes, self._share = processes, processes.share(config.micro_batches)
+        self._critic = stage.critic if isinstance(stage, CriticisedStage) else None
+        self._saved = state.step or None
+        self._began = (time.perf_counter(), state.step, state.seconds)
+        self._pauses = 0.0  # seconds in which nothing was trained
+        self._latest: dict[str, Tensor] = {}
+        # The first step whose gradient was no number: looked at only where the host waits anyway.
+        self._bad = torch.full((), config.steps, device=state.device)
 
-    return loss_of
+    def take_step(self) -> None:
+        """One update of one player; nothing here waits for a GPU."""
+        state, config = self.state, self.config
+        player = CRITIC if self._critic and self._critic.has_turn(state.step) else STUDENT
+        model = state.players[player]
+        figures: dict[str, Tensor] = {}
+        for batch in self._share:
+            loss, found = self._loss(batch)
+            (loss / len(self._share)).backward()  # and the mean over processes
+            for key, value in {"loss": loss, **found}.items():
+                part = value.detach() / len(self._share)
+                figures[key] = figures[key] + part if key in figures else part
+        norm = whole(nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm))
+        self._bad = torch.where(norm.isfinite(), self._bad, self._bad.clamp(max=state.step))
+        rate = config.rate(state.step)
+        for optimizer in state.optimizers[player]:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if player == STUDENT:
+            # A young average would otherwise remember the first weights: ramp (1 + t) / (10 + t).
+            turns = state.step // (self._critic.updates + 1) if self._critic else state.step
+            update_ema(state.ema, model, min(config.ema_decay, (1 + turns) / (10 + turns)))
+        state.step += 1
+        now, first = time.perf_counter(), self._began
+        state.seconds = first[2] + now - first[0] - self._pauses
+        prefix = "critic_" if player == CRITIC else ""
+        self._latest |= {prefix + key: value for key, value in figures.items()}
+        self._latest[f"{prefix}gradient_norm"] = norm
 
+    def _loss(self, batch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        state, config = self.state, self.config
+        seed = config.step_seed(state.step, batch)
+        generator = torch.Generator(state.device).manual_seed(seed)
+        torch.manual_seed(seed)
+        with torch.autocast(state.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            return self.stage.loss(state.step, generator)
 
-def _step(state: TrainState, loss_of: LossFunction, config: LoopConfig) -> dict[str, Tensor]:
-    generator = torch.Generator(state.device).manual_seed(config.seed * 1_000_003 + state.step)
-    torch.manual_seed(config.seed * 1_000_003 + state.step)
-    loss, figures = loss_of(state.step, generator)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.student.parameters(), config.gradient_norm)
-    if not math.isfinite(float(norm)):
-        raise DivergedError(
-            f"step {state.step}: the gradient is not finite (loss {float(loss.detach())}); the "
-            "last good state is on disk. Lower the learning rates and start again."
-        )
-    rate = config.rate(state.step)
-    for optimizer in state.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    # A young average would otherwise remember the initial weights: ramp as (1 + t) / (10 + t).
-    decay = min(config.ema_decay, (1 + state.step) / (10 + state.step))
-    update_ema(state.ema, state.student, decay)
-    state.step += 1
-    return {"loss": loss.detach(), "gradient_norm": norm, **figures}
+    def figures(self) -> dict[str, float]:
+        """The last of each since the last call, and the time; a gradient that is none is an error.
+
+        `minutes_left` counts from the speed of this session, pictures and saving included.
+        """
+        self._check()
+        values = {key: float(value) for key, value in self._latest.items()}
+        values = self.processes.mean(values)
+        self._latest = {}
+        state, (clock, step, _) = self.state, self._began
+        pace = (time.perf_counter() - clock) / max(1, state.step - step)
+        left = pace * (self.config.steps - state.step) / 60
+        if isinstance(self.stage, ReadingStage):
+            values["loader_frames_per_second"] = round(self.stage.reading.frames_per_second)
+        return {**values, "seconds": state.seconds, "minutes_left": round(left, 2)}
+
+    def save(self, *, last: bool = False) -> None:
+        """Write the state unless it is broken; if it cannot be written, say what is still there."""
+        self._check()
+        several, leads = self.processes.count > 1, self.processes.leads
+        with self._pause():
+            try:
+                if several:
+                    save_sharded(self.state, self.folder, self.processes)
+                if last or not several:
+                    self.state.save(self.folder / STATE, leads=leads)
+            except FileWriteError as error:
+                raise FileWriteError(f"{error}; {self._last_good()}") from error
+        self._saved = self.state.step
+
+    def sample(self) -> dict[str, float]:
+        """Pictures, and figures measured on unseen data."""
+        with self._pause():
+            if self.processes.count == 1:
+                return self.stage.sample(self.folder / "samples", self.state.step)
+            average, copied = self.stage.ema, whole_copy(self.stage.ema)
+            figures: dict[str, float] = {}
+            if self.processes.leads:  # with weights of its own: the others need not take part
+                vars(self.stage)["ema"] = copied
+                figures = self.stage.sample(self.folder / "samples", self.state.step)
+                vars(self.stage)["ema"] = average
+            self.processes.wait()
+            return figures
+
+    @contextmanager
+    def _pause(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._pauses += time.perf_counter() - began
+
+    def _check(self) -> None:
+        if (step := int(self._bad)) < self.config.steps:
+            raise DivergedError(
+                f"step {step}: the gradient is not finite; {self._last_good()}. Lower the "
+                "learning rates and start again"
+            )
+
+    def _last_good(self) -> str:
+        if self._saved is None:
+            return "no state has been saved yet"
+        return f"the last good state is that of step {self._saved}, in {self.folder / STATE}"
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
     """Turn SIGTERM and SIGINT into a flag, so that the loop ends between two steps and saves."""
     asked = False
 
@@ -265,15 +322,22 @@ def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python
 
 
 def count_flops(stage: Stage) -> int:
-    """Floating-point operations of one step's forward and backward passes."""
+    """Floating-point operations of a batch's forward and backward passes, both players' mean."""
     counter = FlopCounterMode(display=False)
     device = next(stage.student.parameters()).device
-    with counter:
-        loss, _ = stage.loss(0, torch.Generator(device).manual_seed(0))
-        loss.backward()
-    stage.student.zero_grad(set_to_none=True)
-    return int(counter.get_total_flops())
+    updates, models = 0, [stage.student]
+    if isinstance(stage, CriticisedStage):
+        updates, models = stage.critic.updates, [stage.student, stage.critic.model]
+    total = 0.0
+    for step, share in {0: updates, updates: 1}.items():  # a step of the critic, one of the student
+        with counter:
+            loss, _ = stage.loss(step, torch.Generator(device).manual_seed(0))
+            loss.backward()
+        total += share * counter.get_total_flops() / (updates + 1)
+        for model in models:
+            model.zero_grad(set_to_none=True)
+    return int(total)

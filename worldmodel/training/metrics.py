@@ -6,33 +6,45 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from worldmodel.files import write_atomically
+from worldmodel.files import FileWriteError, write_atomically
 
 
 class MetricsLog:
     """Appends figures to `metrics.jsonl` and to TensorBoard, side by side."""
 
-    def __init__(self, folder: Path, step: int) -> None:
-        """Go on from `step`: what a killed run logged after its last save is forgotten."""
+    def __init__(self, folder: Path, step: int, *, writes: bool = True) -> None:
+        """Go on from `step`: what a killed run logged after its last save is forgotten.
+
+        Of several processes only one writes.
+        """
+        self._file: IO[str] | None = None
+        self._board = None
+        if not writes:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if line and json.loads(line)["step"] <= step]
             write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # the extra [train] is not installed: the JSON lines say it all
-            self._board = None
+            pass
         else:
             self._board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """One line for this step."""
+        if self._file is None:
+            return
         finite = {key: v if math.isfinite(v) else None for key, v in figures.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise FileWriteError(f"{self._file.name}: cannot be written: {error}") from error
         if self._board is not None:
             for key, value in figures.items():
                 self._board.add_scalar(key, value, step)
@@ -46,6 +58,7 @@ class MetricsLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()

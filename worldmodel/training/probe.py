@@ -34,7 +34,9 @@ class Probe:
     ) -> None:
         self.autoencoder = autoencoder
         visible = config.sink_frames + config.context_frames
-        self.prime = min(8, 2 * visible // 3)  # frames of true history that a rollout begins with
+        chunk = config.chunk_frames
+        # Frames of true history that a rollout begins with: whole chunks.
+        self.prime = max(chunk, min(8, 2 * visible // 3) // chunk * chunk)
         length = self.prime + ROLL
         rng = np.random.default_rng(0)
         frames: list[Tensor] = []
@@ -52,7 +54,7 @@ class Probe:
         self.frames, self.actions = torch.stack(frames), torch.stack(actions)
         self.latents = encode_frames(autoencoder, self.frames)
         self.actions = self.actions.to(self.latents.device)
-        self.longest = min(length, visible)
+        self.longest = min(length // chunk * chunk, visible)
         limit = decode_latents(autoencoder, self.latents).cpu()
         real, before = self.frames[:, self.prime :], self.frames[:, self.prime - 1 : -1]
         self.moving = in_motion(real, before)
@@ -96,15 +98,36 @@ class Probe:
             sharp = sharpness(played[:, -1]).mean() / sharpness(self.frames[:, -1]).mean()
             figures |= {f"sharp24_{steps}": float(sharp)}
             rows.append(played)
+        self.save(folder, step, rows, self.prime)
+        return figures
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents b f c h w as frames uint8 b f h w 3, on the CPU."""
+        return decode_latents(self.autoencoder, latents).cpu()
+
+    def score(self, frames: Tensor, first: int, name: str) -> dict[str, float]:
+        """Frames b f h w 3 drawn from number `first` on: the next one, all, how sharp the last."""
+        real = self.frames[:, first : first + frames.shape[1]]
+        scores = psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        moving = self.moving[:, first - self.prime]
+        sharp = sharpness(frames[:, -1]).mean() / sharpness(real[:, -1]).mean()
+        return {
+            f"{name}_next": float(scores[:, 0][moving].mean()),
+            f"{name}_all": float(scores.mean()),
+            f"{name}_sharp": float(sharp),
+        }
+
+    def save(self, folder: Path, step: int, rows: list[Tensor], first: int) -> None:
+        """Real play above and beside rows b f h w 3 that were drawn from frame `first` on."""
+        length = rows[0].shape[1]
+        shown = (self.frames[:, first : first + length], *rows)
         picture: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []
         for clip in range(0, min(16, len(self.frames)), 4):
-            shown = (self.frames[:, self.prime :], *rows)
             picture.extend(frames[clip, ::2].numpy() for frames in shown)
         save_grid(folder / f"{step:06d}.png", picture)
-        beside = torch.cat((self.frames[:4, self.prime :], *(row[:4] for row in rows)), dim=3)
+        beside = torch.cat([row[:4] for row in shown], dim=3)
         clip_path = folder / f"{step:06d}.mp4"
         save_clip(clip_path, torch.cat(tuple(beside), dim=1).numpy(), self.frames_per_second)
-        return figures
 
 
 def _sampler(steps: int, renoise: bool) -> SamplerConfig:  # noqa: FBT001  # two values, one place

@@ -1,6 +1,7 @@
 """`worldmodel train CONFIG`: one stage, from its TOML file to a finished run."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,48 @@ import torch
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
+from worldmodel.model.transformer import WorldTransformer
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
+from worldmodel.training.bidirectional import BidirectionalStage, BidirectionalTraining
 from worldmodel.training.consistency import StudentStage, StudentTraining
 from worldmodel.training.decoder import DecoderStage, DecoderTraining
+from worldmodel.training.dmd import DmdStage, DmdTraining
 from worldmodel.training.export import WorldExport, export_world
-from worldmodel.training.loop import CONFIG, Stage, UnfinishedError, count_flops, resume, train
+from worldmodel.training.loop import (
+    CONFIG,
+    CriticisedStage,
+    LoopConfig,
+    Stage,
+    UnfinishedError,
+    count_flops,
+    resume,
+    train,
+)
+from worldmodel.training.ode import OdeStage, OdeTraining
+from worldmodel.training.processes import Processes, checkpoint_blocks, shard_models
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
+from worldmodel.training.trajectories import OdeTrajectories, write_trajectories
 from worldmodel.worlds.settings import available_cores
 
-Training = AutoencoderTraining | DecoderTraining | TeacherTraining | StudentTraining
-Config = Training | WorldExport
+Training = (
+    AutoencoderTraining
+    | DecoderTraining
+    | BidirectionalTraining
+    | TeacherTraining
+    | StudentTraining
+    | OdeTraining
+    | DmdTraining
+)
+Config = Training | OdeTrajectories | WorldExport
 STAGES: dict[str, type[Config]] = {
     "autoencoder": AutoencoderTraining,
     "decoder": DecoderTraining,
+    "bidirectional": BidirectionalTraining,
     "teacher": TeacherTraining,
     "student": StudentTraining,
+    "ode_trajectories": OdeTrajectories,
+    "ode": OdeTraining,
+    "dmd": DmdTraining,
     "world": WorldExport,
 }
 
@@ -42,18 +70,33 @@ def read_stage(path: Path) -> Config:
 def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu") -> dict[str, Any]:
     """Train (or resume) the stage that `path` describes in `folder`; returns its summary."""
     config = read_stage(path)
-    torch.set_num_threads(threads or available_cores())
-    if isinstance(config, WorldExport):
-        return export_world(config, folder)
-    stage = make_stage(config, folder, device)
-    resume(stage, config.loop, folder)  # before anything in the folder changes
-    write_atomically(folder / CONFIG, to_toml(config).encode())
-    flops = count_flops(stage)
-    if config.loop.compile:
-        if not any(map(shutil.which, ("c++", "g++", "clang++"))):
-            raise ConfigError(f"{path}: compile = true needs a C++ compiler; set it to false")
-        stage.compile()
-    state = train(stage, config.loop, folder)
+    processes = Processes.join(torch.device(device))
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine
+    torch.set_num_threads(threads or max(1, available_cores() // beside))
+    if isinstance(config, WorldExport | OdeTrajectories):
+        if processes.count > 1:
+            raise ConfigError(f"{path}: the stage {config.stage!r} is for one process")
+        if isinstance(config, WorldExport):
+            return export_world(config, folder)
+        return write_trajectories(config, folder, device)
+    try:
+        return _train(config, path, folder, processes)
+    finally:
+        processes.leave()
+
+
+def _train(config: Training, path: Path, folder: Path, processes: Processes) -> dict[str, Any]:
+    """Build the stage, train it, write what it took."""
+    processes.share(config.loop.micro_batches)  # a wrong number is told before data is read
+    with processes.leader_first():
+        stage = make_stage(config, folder, processes.device)
+    if processes.count == 1:
+        resume(stage, config.loop, folder)  # before anything in the folder changes
+    flops = config.loop.micro_batches * count_flops(stage)
+    prepare(stage, config.loop, processes, path)
+    if processes.leads:
+        write_atomically(folder / CONFIG, to_toml(config).encode())
+    state = train(stage, config.loop, folder, processes)
     if state.step < config.loop.steps:
         raise UnfinishedError(
             f"{folder}: stopped at step {state.step} of {config.loop.steps}; the state is saved, "
@@ -67,16 +110,42 @@ def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu"
         "petaflops": round(flops * state.step / 1e15, 3),
         "parameters": sum(p.numel() for p in stage.student.parameters()),
     }
-    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    if processes.leads:
+        write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def prepare(stage: Stage, loop: LoopConfig, processes: Processes, path: Path) -> None:
+    """What the loop's config asks of the models: less memory, several processes, more speed."""
+    if loop.checkpointing:
+        trained = [stage.student]
+        if isinstance(stage, CriticisedStage):
+            trained.append(stage.critic.model)
+        for model in trained:
+            if isinstance(model, WorldTransformer):
+                checkpoint_blocks(model)
+    if processes.count > 1:
+        shard_models(stage, bfloat16=loop.dtype == "bfloat16")
+    if loop.compile:
+        if processes.count > 1:
+            raise ConfigError(f"{path}: compile = true is for one process; set it to false")
+        if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            raise ConfigError(f"{path}: compile = true needs a C++ compiler; set it to false")
+        stage.compile()
 
 
 def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
     """Read the data and build the models of a stage on a device."""
     if isinstance(config, AutoencoderTraining):
-        return AutoencoderStage(config, device)
+        return AutoencoderStage(config, folder, device)
     if isinstance(config, DecoderTraining):
-        return DecoderStage(config, device)
+        return DecoderStage(config, folder, device)
+    if isinstance(config, BidirectionalTraining):
+        return BidirectionalStage(config, folder, device)
     if isinstance(config, TeacherTraining):
         return TeacherStage(config, folder, device)
+    if isinstance(config, OdeTraining):
+        return OdeStage(config, folder, device)
+    if isinstance(config, DmdTraining):
+        return DmdStage(config, folder, device)
     return StudentStage(config, folder, device)

@@ -1,14 +1,59 @@
 """Finished runs: their averaged weights, for the stages after them and for export."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import CheckpointError, load_tensors
-from worldmodel.config import AutoencoderConfig, ModelConfig, build_config, read_toml
+from worldmodel.config import (
+    AutoencoderConfig,
+    ConfigError,
+    ModelConfig,
+    build_config,
+    read_toml,
+)
 from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
+
+# Keys that name runs of transformers. The first says where the weights began.
+PARENTS = ("student", "teacher", "trajectories", "real", "start")
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """A trained transformer and where it comes from."""
+
+    stage: str
+    model: ModelConfig
+    actions: ActionSpec
+    autoencoder: Path  # the run whose latents it draws
+    teacher: Path  # the run of the many-step teacher that it was distilled from, or itself
+    runs: tuple[Path, ...]  # all that led to it, itself last
+
+
+def lineage(run: Path) -> Lineage:
+    """What a run of any transformer stage was made of, from the configs that the runs left."""
+    path = run / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"{run}: no run of a stage that trains a transformer; train it first")
+    table = read_toml(path)
+    stage, autoencoder = str(table.get("stage")), table.get("autoencoder")
+    if "model" not in table or "actions" not in table or autoencoder is None:
+        raise ConfigError(f"{run} is a run of the stage {stage!r}, which trains no transformer")
+    parents = [lineage(Path(table[key])) for key in PARENTS if key in table]
+    before = [Path(autoencoder), *(path for parent in parents for path in parent.runs)]
+    teachers = [parent.teacher for parent in parents]
+    return Lineage(
+        stage,
+        build_config(ModelConfig, table["model"], f"{path}: model"),
+        build_config(ActionSpec, table["actions"], f"{path}: actions"),
+        Path(autoencoder),
+        teachers[0] if teachers and stage != "bidirectional" else run,
+        tuple(dict.fromkeys((*before, run))),
+    )
 
 
 def load_autoencoder(run: Path) -> Autoencoder:
@@ -25,7 +70,7 @@ def load_autoencoder(run: Path) -> Autoencoder:
 
 
 def load_transformer(run: Path, config: ModelConfig) -> WorldTransformer:
-    """The averaged weights of a run of the stage `teacher` or `student`, frozen."""
+    """The averaged weights of a run of any stage that trains a transformer, frozen."""
     model = WorldTransformer(config)
     _load_average(model, run, "ema.")
     return model

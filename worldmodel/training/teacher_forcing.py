@@ -20,7 +20,7 @@ learns to answer with a blur: sharpness of rollouts fell from 0.60 to 0.36 of th
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, ModelConfig, require_positive
+from worldmodel.model.action_encoder import untold
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
@@ -53,10 +54,11 @@ class ClipTraining:
     noisy_history: float = 0.3  # share of clips with noise on their history
     history_sigma: float = 0.3  # the most of it
     own_history: float = 0.0  # share of clips whose history the model resampled itself
+    action_dropout: float = 0.0  # share of noisy chunks that are not told their actions
 
     def __post_init__(self) -> None:
         require_positive(self, "batch", "copies")
-        shares = (self.noisy_history, self.history_sigma, self.own_history)
+        shares = (self.noisy_history, self.history_sigma, self.own_history, self.action_dropout)
         if self.frames < 2 or self.sigma_shift <= 0 or not all(0 <= s <= 1 for s in shares):
             raise ConfigError(
                 f"frames ({self.frames}) must be at least 2, sigma_shift ({self.sigma_shift}) "
@@ -82,16 +84,36 @@ def check_shapes(
     actions: ActionSpec, model: ModelConfig, clips: ClipTraining, autoencoder: Autoencoder
 ) -> None:
     """Refuse a transformer that does not fit the actions, the latents or the clips it will see."""
-    if clips.frames < model.sink_frames + 2:
+    least = first_taught(model) + model.chunk_frames
+    if clips.frames < least or clips.frames % model.chunk_frames:
         raise ConfigError(
-            f"[clips] frames ({clips.frames}) must be at least sink_frames + 2 "
-            f"({model.sink_frames + 2}): the sinks and the frame after them teach nothing"
+            f"[clips] frames ({clips.frames}) must be a multiple of chunk_frames "
+            f"({model.chunk_frames}) and at least {least}: the sinks and the frames of the chunk "
+            "after them teach nothing"
         )
+    check_latents(actions, model, autoencoder)
+
+
+def check_latents(actions: ActionSpec, model: ModelConfig, autoencoder: Autoencoder) -> None:
+    """Refuse a transformer that does not fit the actions or the latents."""
     if len(actions.buttons) != model.buttons or autoencoder.latent_shape != model.latent_shape:
         raise ConfigError(
             f"[model] expects {model.buttons} buttons and latents {model.latent_shape}; [actions] "
             f"names {len(actions.buttons)}, the autoencoder makes {autoencoder.latent_shape}"
         )
+
+
+def first_taught(model: ModelConfig) -> int:
+    """The first frame of a clip that teaches something: sinks may come from elsewhere.
+
+    So what leads to them, and to the chunk after them, is not in the clip.
+    """
+    return model.sink_frames + model.chunk_frames
+
+
+def per_chunk(values: Tensor, model: ModelConfig) -> Tensor:
+    """One value for every frame ... f from one for every chunk: those are denoised together."""
+    return values.repeat_interleave(model.chunk_frames, dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +124,12 @@ class PackedClip:
     history: Tensor  # b f c h w, what the clean half shows
     history_sigmas: Tensor  # b f, and how noisy that is
     actions: Tensor  # b f (k+2)
+    told: Tensor  # b f (k+2), of those what the noisy frames are told
+
+    @property
+    def untold(self) -> "PackedClip":
+        """The clip for the velocity without actions, for guidance; the past keeps its own."""
+        return replace(self, told=untold(self.actions))
 
 
 def packed_velocity(
@@ -116,13 +144,18 @@ def packed_velocity(
     velocity = model(
         torch.cat((clip.history, noisy.flatten(1, 2)), dim=1),
         torch.cat((clip.history_sigmas, sigmas.flatten(1, 2)), dim=1),
-        clip.actions.repeat(1, 1 + copies, 1),
+        torch.cat((clip.actions, clip.told.repeat(1, copies, 1)), dim=1),
         context,
     )
     return velocity[:, frames:].unflatten(1, (copies, frames))
 
 
 PackedForward = Callable[[WorldTransformer, PackedClip, Tensor, Tensor, TeacherForcing], Tensor]
+
+
+def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+    """The mean of the chosen values, no number where there are none; nothing waits for a GPU."""
+    return (values * chosen).sum() / chosen.sum()
 
 
 def stillness_weight(clean: Tensor, change: float) -> Tensor:
@@ -151,10 +184,17 @@ def draw_clip(
     sigmas = level.expand(-1, config.frames)
     history = clean
     if own := round(config.own_history * config.batch):  # clips are in random order: the first
-        exact = PackedClip(clean[:own], clean[:own], torch.zeros_like(sigmas[:own]), actions[:own])
+        acts = actions[:own]
+        exact = PackedClip(clean[:own], clean[:own], torch.zeros_like(sigmas[:own]), acts, acts)
         history = torch.cat((_resample(packed, model, exact, generator), clean[own:]))
     noise = torch.randn(clean.shape, generator=generator, device=device)
-    return PackedClip(clean, add_noise(history, noise, sigmas), sigmas, actions)
+    told = actions
+    if config.action_dropout:
+        chunks = config.frames // model.config.chunk_frames
+        roll = torch.rand(config.batch, chunks, generator=generator, device=device)
+        hidden = per_chunk(roll < config.action_dropout, model.config)
+        told = torch.where(hidden[..., None], untold(actions), actions)
+    return PackedClip(clean, add_noise(history, noise, sigmas), sigmas, actions, told)
 
 
 @torch.no_grad()
@@ -167,13 +207,15 @@ def _resample(
     that the true next frame remains what should follow.
     """
     device, (batch, frames) = generator.device, clip.clean.shape[:2]
-    sigmas = 0.5 + 0.5 * torch.rand(batch, 1, frames, generator=generator, device=device)
+    shape = (batch, 1, frames // model.config.chunk_frames)
+    roll = torch.rand(shape, generator=generator, device=device)
+    sigmas = per_chunk(0.5 + 0.5 * roll, model.config)
     noise = torch.randn(clip.clean[:, None].shape, generator=generator, device=device)
     noisy = add_noise(clip.clean[:, None], noise, sigmas)
     context = TeacherForcing(model.config, frames, device=device)
     velocity = packed(model, clip, noisy, sigmas, context)
     drawn = to_clean(noisy, velocity, sigmas)[:, 0]
-    known = 1 + model.config.sink_frames  # what leads to these is not in the clip
+    known = first_taught(model.config)
     drawn[:, :known] = clip.clean[:, :known]
     return drawn
 
@@ -189,6 +231,7 @@ class TeacherStage:
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
         check_change(config.model.frame_change, self.data)
+        self.reading = self.data.reading
         torch.manual_seed(config.loop.seed)
         self.packed: PackedForward = packed_velocity
         self.student = WorldTransformer(config.model).to(device)
@@ -203,24 +246,24 @@ class TeacherStage:
         self.packed = torch.compile(packed_velocity)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of one batch; the sinks and the first frame after them do not count.
-
-        What leads to those is not in the clip: sinks may come from elsewhere in the episode.
-        """
+        """Loss of one batch; the sinks and the first chunk after them do not count."""
         del step
+        model = self.config.model
         clip = draw_clip(self.packed, self.student, self.data, self.config.clips, generator)
         copies = self.config.clips.copies
         clean = clip.clean[:, None].expand(-1, copies, -1, -1, -1, -1)
         noise = torch.randn(clean.shape, generator=generator, device=generator.device)
-        sigmas = sample_sigmas(tuple(clean.shape[:3]), self.config.clips.sigma_shift, generator)
+        shape = (len(clean), copies, clean.shape[2] // model.chunk_frames)
+        sigmas = sample_sigmas(shape, self.config.clips.sigma_shift, generator)
+        sigmas = per_chunk(sigmas, model)
         noisy = add_noise(clean, noise, sigmas)
         velocity = self.packed(self.student, clip, noisy, sigmas, self.context)
-        first = 1 + self.config.model.sink_frames
+        first = first_taught(model)
         error = (velocity - velocity_target(clean, noise)).square().mean(dim=(3, 4, 5))
-        error = residual_weight(sigmas, self.config.model.frame_change) * error
-        error = error * stillness_weight(clip.clean, self.config.model.frame_change)[:, None]
+        error = residual_weight(sigmas, model.frame_change) * error
+        error = error * stillness_weight(clip.clean, model.frame_change)[:, None]
         error, sigmas = error[:, :, first:], sigmas[:, :, first:]
-        return error.mean(), {"high_noise": error.detach()[sigmas > HIGH].mean()}
+        return error.mean(), {"high_noise": mean_where(error.detach(), sigmas > HIGH)}
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Roll out on unseen episodes with the averaged weights; write a picture and a clip."""

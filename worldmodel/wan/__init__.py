@@ -1,1 +1,1 @@
-"""The parts of the Wan family of video models: files, autoencoders, text encoder."""
+"""Wan 2.1: the causal students of Causal Forcing and minWM, their files, autoencoders and text."""

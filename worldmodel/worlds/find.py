@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 from typing import cast
 
-from worldmodel.config import UserError
+from worldmodel.config import UserError, read_toml
 from worldmodel.world import World
 from worldmodel.worlds.folder import WORLD_FILE, WorldError, WorldFile, read_world_file
 from worldmodel.worlds.settings import Settings
@@ -13,7 +13,10 @@ from worldmodel.worlds.settings import Settings
 DEFAULT = "doom-rooms"
 # Backend named in world.toml -> its class. Looked up when needed: a backend's own dependencies
 # hurt nobody else.
-BACKENDS = {"native": "worldmodel.worlds.native:NativeWorld"}
+BACKENDS = {
+    "native": "worldmodel.worlds.native:NativeWorld",
+    "wan": "worldmodel.worlds.wan:WanWorld",
+}
 
 
 def shipped_worlds() -> Path:
@@ -32,10 +35,10 @@ def list_worlds() -> list[tuple[Path, WorldFile]]:
 
 
 def find_world(name: str | None) -> Path:
-    """The folder of a world: a path as it is, a name among the shipped ones, none the default."""
+    """A world's folder, a released file as it is, a name among the shipped ones, or the default."""
     wanted = name or DEFAULT
     path = Path(wanted)
-    if (path / WORLD_FILE).is_file():
+    if (path / WORLD_FILE).is_file() or path.is_file():
         return path
     shipped = shipped_worlds() / wanted
     if (shipped / WORLD_FILE).is_file():
@@ -49,12 +52,12 @@ def find_world(name: str | None) -> Path:
 def open_world(name: str | None = None, settings: Settings | None = None) -> World:
     """Load a world, ready to `reset`."""
     folder = find_world(name)
-    world = read_world_file(folder)
-    if world.backend not in BACKENDS:
+    chosen = "wan" if folder.is_file() else read_toml(folder / WORLD_FILE).get("backend")
+    if chosen not in BACKENDS:
         raise WorldError(
-            f"{folder / WORLD_FILE}: unknown backend {world.backend!r}; "
+            f"{folder / WORLD_FILE}: unknown backend {chosen!r}; "
             f"this version has {', '.join(BACKENDS)}"
         )
-    module, _, kind = BACKENDS[world.backend].partition(":")
+    module, _, kind = BACKENDS[chosen].partition(":")
     backend = getattr(importlib.import_module(module), kind)
     return cast(World, backend.load(folder, settings or Settings()))

@@ -3,7 +3,7 @@
     NAME/
       world.toml                 WorldFile, below
       transformer.safetensors  autoencoder.safetensors  (teacher.safetensors)
-      starts/                    clips, as episode files
+      starts/                    clips, as episode files; NAME.way: how the real game comes there
       NOTICE
 
 Saving writes a new folder beside the old one and swaps them, so a broken save loses nothing.
@@ -12,7 +12,7 @@ Saving writes a new folder beside the old one and swaps them, so a broken save l
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,18 +57,26 @@ class WorldFile:
     autoencoder: AutoencoderConfig
     sha256: dict[str, str]
     starts: dict[str, str]  # file in starts/ -> caption
-    game: dict[str, Any] = field(default_factory=dict)  # the real game behind it, for evaluation
+    game: dict[str, Any] = field(default_factory=dict)  # the real game behind it
     training: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.starts:
             raise ConfigError("starts is empty: a world needs at least one first clip")
-        if self.frames_per_second <= 0:
-            raise ConfigError(f"frames_per_second = {self.frames_per_second}: must be above 0")
-        for name in (self.name, *self.starts, *(Path(path).name for path in self.sha256)):
-            if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ConfigError(f"the name {name!r} may hold letters, digits, '_', '-', '.' only")
+        if not 0.01 <= self.frames_per_second <= 1000:
+            raise ConfigError(
+                f"frames_per_second = {self.frames_per_second}: must be above 0.01, at most 1000"
+            )
+        for text in (self.title, self.licence, *self.starts.values(), *self.actions.names):
+            if len(text) > 1000 or not text.isprintable():  # it goes to a terminal
+                raise ConfigError(f"the text {text[:80]!r} may hold 1000 printable characters")
+        inner = [part for path in self.sha256 for part in path.split("/")]
+        for name in (self.name, *self.starts, *inner):
+            if not re.fullmatch(r"\w[\w.-]{0,199}", name):
+                raise ConfigError(
+                    f"the name {name[:80]!r} may hold letters, digits, '_', '-', '.' only"
+                )
         if self.autoencoder.latent_shape != self.transformer.latent_shape:
             raise ConfigError(
                 f"the autoencoder makes latents {self.autoencoder.latent_shape}, "
@@ -87,12 +95,26 @@ def read_world_file(folder: Path) -> WorldFile:
         raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
     path = folder / WORLD_FILE
     table = read_toml(path)
+    if table.get("backend", "native") != "native":
+        raise WorldError(
+            f"{path}: a world of the backend {table['backend']!r}; it can be played and benched, "
+            "but this needs a native one"
+        )
     if table.get("format") != FORMAT:  # first of all: another format has other keys
         raise ConfigError(
             f"{path}: format = {table.get('format')!r}: this version reads format {FORMAT}; "
             "get the world for this version, or the version for this world"
         )
     return build_config(WorldFile, table, str(path))
+
+
+def source_of(world: WorldFile) -> dict[str, Any]:
+    """The real game behind a world, showing frames of the world's size."""
+    if not world.game:
+        raise WorldError(f"{world.name}: {WORLD_FILE} names no [game] to be held against")
+    shape = world.autoencoder
+    size = {"frame_height": shape.frame_height, "frame_width": shape.frame_width}
+    return {**world.game, **size}
 
 
 def write_measured(folder: Path, measured: Mapping[str, Any]) -> None:
@@ -105,15 +127,22 @@ def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
     """Compare the sha256 of weights and starts with what `world.toml` says, `others` too."""
     needed = (TRANSFORMER, AUTOENCODER, *(f"starts/{name}" for name in world.starts))
     for name in (*needed, *others):
-        path = folder / name
-        if not path.is_file():
-            raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
-        found, expected = sha256_of(path), world.sha256.get(name)
-        if found != expected:
-            raise WorldError(
-                f"{path}: its sha256 is {found[:12]}…, {WORLD_FILE} says {str(expected)[:12]}…; "
-                "the file is truncated or belongs to another world, copy it again"
-            )
+        check_part(folder, world, name)
+
+
+def check_part(folder: Path, world: WorldFile, name: str) -> None:
+    """Compare the sha256 of one file with what `world.toml` says."""
+    path = folder / name
+    if not path.is_file():
+        raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise WorldError(f"{path}: a link that leads out of the world's folder; copy the file")
+    found, expected = sha256_of(path), world.sha256.get(name)
+    if found != expected:
+        raise WorldError(
+            f"{path}: its sha256 is {found[:12]}…, {WORLD_FILE} says {str(expected)[:12]}…; "
+            "the file is truncated or belongs to another world, copy it again"
+        )
 
 
 def sha256_of(path: Path) -> str:
@@ -132,15 +161,25 @@ def sha256_of_bytes(content: bytes) -> str:
 
 def save_world_folder(folder: Path, world: WorldFile, files: Mapping[str, bytes]) -> None:
     """Write a whole world; `files` are its other files by path inside the folder."""
-    fresh = folder.with_name(f".{folder.name}.part")
-    old = folder.with_name(f".{folder.name}.old")
-    try:
-        shutil.rmtree(fresh, ignore_errors=True)
+
+    def write(fresh: Path) -> None:
         for name, content in files.items():
             path = fresh / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         (fresh / WORLD_FILE).write_text(to_toml(world), encoding="utf-8")
+
+    replace_folder(folder, write)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder beside the old one, then swap them: all of it or nothing."""
+    fresh = folder.with_name(f".{folder.name}.part")
+    old = folder.with_name(f".{folder.name}.old")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        write(fresh)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)  # what an earlier crash may have left
             folder.replace(old)
@@ -149,5 +188,6 @@ def save_world_folder(folder: Path, world: WorldFile, files: Mapping[str, bytes]
     except OSError as error:
         if old.exists() and not folder.exists():
             old.replace(folder)
-        shutil.rmtree(fresh, ignore_errors=True)
         raise FileWriteError(f"{folder}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

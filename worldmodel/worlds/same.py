@@ -1,7 +1,7 @@
 """Whether a state belongs to a world: the same weights and the same sampler, whatever computes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from worldmodel.world import StateError
@@ -10,12 +10,14 @@ from worldmodel.worlds.folder import AUTOENCODER, TRANSFORMER
 Identity = Mapping[str, Any]
 
 
-def check_same_world(saved: Identity, here: Identity) -> None:
+def check_same_world(
+    saved: Identity, here: Identity, names: Sequence[str] = (TRANSFORMER, AUTOENCODER)
+) -> None:
     """A `StateError` that says what differs, and what to do."""
     ours = here["sha256"]
     theirs = saved.get("sha256")
     theirs = theirs if isinstance(theirs, Mapping) else {}
-    for name in (TRANSFORMER, AUTOENCODER):
+    for name in names:
         if theirs.get(name) != ours[name]:
             raise StateError(
                 f"it was made in {str(saved.get('world'))[:80]!r} with {name} "

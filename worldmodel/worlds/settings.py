@@ -23,6 +23,7 @@ class Settings:
     compile: bool = False  # torch on fixed shapes, fused by its compiler; takes minutes to begin
     threads: int = 0  # 0: one per core, or fewer if that is faster
     start: str | None = None  # a clip or image of the user's own as one more start
+    prompt: str | None = None  # what a world with text is told first
 
     def __post_init__(self) -> None:
         for name, value, kind in (

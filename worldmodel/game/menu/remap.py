@@ -8,7 +8,7 @@ from worldmodel.game.keys import is_pad, label
 
 RESERVED = {"Escape": "leads out", "PadStart": "opens the menu"}
 NOTHING = ActionSpec(
-    buttons=(), names=(), mouse_degrees=1.0, max_mouse_degrees=1.0, uses_mouse=False
+    buttons=(), names=(), mouse_degrees=1.0, max_mouse_degrees=1.0, look_left_right=False
 )  # while no world is there
 
 Target = str | Command  # a world's button, or a runtime command

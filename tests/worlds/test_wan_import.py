@@ -1,0 +1,165 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.worlds.wan_tiny import (
+    make_wan_world,
+    plan,
+    save_student,
+    save_taehv,
+    save_vae,
+    save_words,
+    transformer_tensors,
+)
+from worldmodel.__main__ import main
+from worldmodel.checkpoint import CheckpointError
+from worldmodel.config import UserError
+from worldmodel.wan.prompts import load_prompts
+from worldmodel.wan.recipes import RECIPES
+from worldmodel.wan.transformer_keys import diffusers_name
+from worldmodel.worlds.folder import sha256_of
+from worldmodel.worlds.wan_file import PROMPTS, TAEHV, TRANSFORMER, VAE, read_wan_world
+from worldmodel.worlds.wan_import import import_files
+
+WARPED = (1.0, 0.9375, 0.8333, 0.625, 0.0)
+
+
+def test_a_training_checkpoint_becomes_a_world_with_its_exact_weights(tmp_path: Path) -> None:
+    folder = make_wan_world(tmp_path / "world")
+    world = read_wan_world(folder)
+    written = load_file(folder / TRANSFORMER)
+    expected = transformer_tensors()
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
+    assert {name: sha256_of(folder / name) for name in world.sha256} == world.sha256
+    assert world.sha256.keys() == {TRANSFORMER, TAEHV, PROMPTS}
+    assert (folder / "NOTICE").is_file()
+    assert "model.pt" in (folder / "CARD.md").read_text()
+    assert list(tmp_path.glob(".world*")) == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps", "block", "frames"),
+    [
+        ("framewise-4step", WARPED, 1, 4),
+        ("framewise-2step", (1.0, 0.8333, 0.0), 1, 4),
+        ("framewise-1step", (1.0, 0.0), 1, 4),
+        ("chunkwise-4step", WARPED, 3, 12),
+    ],
+)
+def test_a_recipe_gives_the_sampler_of_training(
+    tmp_path: Path, recipe: str, steps: tuple[float, ...], block: int, frames: int
+) -> None:
+    world = read_wan_world(make_wan_world(tmp_path / "world", recipe))
+    assert world.sampler.sigmas == pytest.approx(steps, abs=1e-4)
+    assert world.first_sampler.sigmas == pytest.approx(WARPED, abs=1e-4)
+    assert (world.window.block_frames, world.actions.frames) == (block, frames)
+    assert world.window.slots == 21
+
+
+def test_a_camera_branch_needs_no_recipe(tmp_path: Path) -> None:
+    world = read_wan_world(make_wan_world(tmp_path / "world", None, cameras=True))
+    assert world.recipe == "action2v"
+    assert world.transformer.cameras
+    assert world.camera is not None
+    assert world.camera.focal == pytest.approx((0.50505, 0.89787), abs=1e-5)
+    assert world.window.slots == 20
+
+
+def test_what_the_tensors_cannot_say_must_be_named(tmp_path: Path) -> None:
+    path = save_student(tmp_path / "framewise-2step.pt")
+    with pytest.raises(UserError, match=r"--recipe: framewise-4step \(.*chunkwise-4step"):
+        import_files([path], tmp_path / "world", plan(None))
+    with pytest.raises(UserError, match="--recipe action2v: for these tensors there are"):
+        import_files([path], tmp_path / "world", plan("action2v"))
+    assert not (tmp_path / "world").exists()
+
+
+def test_diffusers_names_give_the_same_world(tmp_path: Path) -> None:
+    theirs = {diffusers_name(name): t for name, t in transformer_tensors().items()}
+    save_file(theirs, tmp_path / "a.safetensors")
+    import_files([tmp_path / "a.safetensors"], tmp_path / "world", plan("bidirectional"))
+    written = load_file(tmp_path / "world" / TRANSFORMER)
+    assert all(torch.equal(written[k], t) for k, t in transformer_tensors().items())
+
+
+def test_all_that_is_wrong_is_listed_and_nothing_is_written(tmp_path: Path) -> None:
+    tensors = transformer_tensors()
+    del tensors["blocks.0.ffn.2.bias"]
+    tensors["blocks.0.extra"] = torch.zeros(1)
+    tensors["head.modulation"] = torch.zeros(1, 3, 128)
+    torch.save({"generator": {f"model.{k}": v for k, v in tensors.items()}}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError) as raised:
+        import_files([tmp_path / "m.pt"], tmp_path / "world", plan())
+    for part in ("1 missing (blocks.0.ffn.2.bias)", "1 unexpected (blocks.0.extra)", "1 x 3 x 128"):
+        assert part in str(raised.value)
+    assert not (tmp_path / "world").exists()
+
+
+def test_parts_can_be_added_later(tmp_path: Path) -> None:
+    folder = tmp_path / "world"
+    import_files([save_student(tmp_path / "m.pt")], folder, plan())
+    before = sha256_of(folder / TRANSFORMER)
+    import_files([save_vae(tmp_path / "v.pth")], folder, plan(None))
+    import_files([save_words(tmp_path / "w.bin")], folder, plan(None))
+    world = read_wan_world(folder)
+    assert world.sha256.keys() == {TRANSFORMER, VAE, PROMPTS}
+    assert sha256_of(folder / TRANSFORMER) == before == world.sha256[TRANSFORMER]
+    assert world.recipe == "framewise-2step"
+    assert set(world.source) == {"transformer", "vae", "prompts"}
+    assert "a desert" in load_prompts(folder / PROMPTS)
+
+
+def test_a_failed_import_leaves_the_old_world_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_wan_world(tmp_path / "world")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full_disk(*_: object, **__: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("worldmodel.worlds.wan_import.write_tensors", full_disk)
+    with pytest.raises(UserError, match="No space left"):
+        import_files([save_taehv(tmp_path / "t.pth")], folder, plan(None))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.glob(".world*")] == []
+
+
+def test_without_a_transformer_there_is_no_world(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no transformer among these files"):
+        import_files([save_taehv(tmp_path / "t.pth")], tmp_path / "world", plan())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="is no Wan world"):
+        import_files([save_student(tmp_path / "m.pt")], tmp_path / "mine", plan())
+
+
+def test_weights_are_kept_in_the_dtype_that_was_asked_for(tmp_path: Path) -> None:
+    half = replace(plan(), dtype=torch.bfloat16)
+    import_files([save_student(tmp_path / "m.pt")], tmp_path / "world", half)
+    written = load_file(tmp_path / "world" / TRANSFORMER)
+    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+
+
+def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(save_student(tmp_path / "m.pt"))
+    to = str(tmp_path / "world")
+    assert main(["import", path, "--to", to]) == 2
+    assert "--recipe" in capsys.readouterr().err
+    command = ["import", path, "--to", to, "--recipe", "framewise-1step", "--prompt", "a forest"]
+    assert main([*command, "--key", "Digit1=+ Rain."]) == 0
+    assert "transformer: m.pt, " in capsys.readouterr().out
+    world = read_wan_world(tmp_path / "world")
+    assert world.prompts.keys == {"Digit1": "+ Rain."}
+    assert world.frame_size == (480, 832)
+    assert main([*command, "--key", "Digit1"]) == 2
+
+
+def test_recipes_hold_whole_blocks() -> None:
+    for recipe in RECIPES.values():
+        assert recipe.window_frames % recipe.block_frames == 0
+        assert recipe.sink_frames % recipe.block_frames == 0
+        assert recipe.sampler.steps == len(recipe.steps)

@@ -1,0 +1,337 @@
+"""How fast a Wan world plays: `worldmodel bench --world wan-1.3b --random-weights`.
+
+Speed does not depend on what the weights say, so random ones of the full size measure it. For each
+window, number of steps and decoder, a session plays blocks as in play: denoise, decode, bring the
+pixels to the host, clean pass. Where a block would take minutes, nothing is measured: operations,
+bytes and memory follow from formulas, and what a data sheet's GPU would need is marked "expected".
+The last line is one JSON object.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.config import SamplerConfig, UserError, load_config
+from worldmodel.engine.torch_engine import DTYPES
+from worldmodel.evaluation.machine import product_rate
+from worldmodel.wan.config import WanConfig, WindowConfig
+from worldmodel.wan.costs import flops as decoder_flops
+from worldmodel.wan.recipes import STEPS, warped_sigmas
+from worldmodel.wan.rollout import WanRollout, seeded_noise
+from worldmodel.wan.streaming import Stepwise
+from worldmodel.wan.taehv import Taehv
+from worldmodel.wan.taehv_config import TAEW2_1
+from worldmodel.wan.taehv_cost import decoder_layers as taehv_layers
+from worldmodel.wan.transformer import WanTransformer
+from worldmodel.wan.transformer_cost import block_flops, memory, pass_bytes
+from worldmodel.wan.vae import WanVAE
+from worldmodel.wan.vae_config import WAN21_VAE
+from worldmodel.wan.vae_cost import decoder_layers as vae_layers
+from worldmodel.worlds.wan_file import read_wan_world
+
+ROWS, COLUMNS = 60, 104  # latents of 480 x 832 pixels
+WINDOWS = (6, 9, 21)
+BLOCKS = 8  # timed, after two that are not
+LONGEST_BLOCK = 30.0  # seconds; a machine that would take longer is not kept busy
+SPREAD = 0.02  # standard deviation of random weights
+MOMENTARY = 1.5e9  # bytes of a pass's and a decoder's own tensors at 480 x 832, about
+FRAMES = 4  # pixel frames of a latent frame
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A GPU by its data sheet: dense bfloat16 operations and bytes a second."""
+
+    name: str
+    flops: float
+    bytes: float
+    share: float  # of the operations that such a model reaches; an assumption
+
+
+H200 = Sheet("H200 SXM", flops=989e12, bytes=4.8e12, share=0.4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WanPlan:
+    """What to measure."""
+
+    config: WanConfig
+    device: torch.device
+    windows: tuple[int, ...] = WINDOWS
+    steps: tuple[int, ...] = (1, 2, 4)
+    block_frames: int = 1
+    rows: int = ROWS
+    columns: int = COLUMNS
+    dtype: str = "bfloat16"
+    decoders: tuple[str, ...] = ("taehv", "vae")
+
+
+def sizes_folder() -> Path:
+    """Where the sizes of the known models lie."""
+    beside_package = Path(__file__).parents[2] / "configs" / "wan"
+    return beside_package if beside_package.is_dir() else Path("configs/wan")
+
+
+def load_size(name: str, layers: int) -> WanConfig:
+    """A known size by name, cut down to some layers if asked for."""
+    path = sizes_folder() / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(other.stem for other in sizes_folder().glob("*.toml")))
+        raise UserError(f"--world {name}: --random-weights knows the sizes {known or 'none'}")
+    config = load_config(WanConfig, path)
+    return replace(config, layers=layers) if layers else config
+
+
+def wan_bench(name: str, plan: WanPlan) -> dict[str, Any]:
+    """A row for each window, number of steps and decoder; what the JSON line holds."""
+    rate = product_rate([(1560, 1536, 1536)], plan.dtype, plan.device) * 1e9
+    rows = [row for window in plan.windows for row in _formulas(plan, window)]
+    longest = max(row["tflop_a_block"] for row in rows) * 1e12 / rate
+    refusal = _refusal(plan, longest)
+    if not refusal:
+        with torch.inference_mode():
+            _measure(plan, rows, rate)
+    return {
+        "model": name,
+        "layers": plan.config.layers,
+        "device": _device_name(plan.device),
+        "dtype": plan.dtype,
+        "size": f"{8 * plan.columns} x {8 * plan.rows}",
+        "matrix_tflops": round(rate / 1e12, 2),
+        "not_measured": refusal,
+        "expected_on": f"{H200.name}, {H200.share:.0%} of its data sheet's operations",
+        "rows": rows,
+    }
+
+
+def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
+    """What is known without running anything, with the window full."""
+    window = _window(plan, frames)
+    number = DTYPES[plan.dtype].itemsize
+    kept = memory(plan.config, window, number)
+    rows = []
+    for steps in plan.steps:
+        passes = block_flops(plan.config, window, frames, steps)
+        for decoder in plan.decoders:
+            decoding = decoder_work(decoder, plan.rows, plan.columns) * plan.block_frames
+            moved = (steps + 1) * pass_bytes(plan.config, window, frames, number)
+            seconds = max((passes + decoding) / (H200.share * H200.flops), moved / H200.bytes)
+            first = passes * steps / (steps + 1) + decoding / plan.block_frames
+            rows.append(
+                {
+                    "window": frames,
+                    "steps": steps,
+                    "decoder": decoder,
+                    "tflop_a_block": round((passes + decoding) / 1e12, 2),
+                    "gb_read_a_block": round(moved / 1e9, 2),
+                    "memory_gb": round(kept.whole / 1e9, 2),
+                    "memory": asdict(kept),
+                    "expected_fps": round(FRAMES * plan.block_frames / seconds, 1),
+                    "expected_ms": round(1000 * first / (H200.share * H200.flops), 1),
+                }
+            )
+    return rows
+
+
+def decoder_work(name: str, rows: int, columns: int) -> int:
+    """Operations for one latent frame."""
+    layers = taehv_layers(TAEW2_1) if name == "taehv" else vae_layers(WAN21_VAE)
+    return decoder_flops(layers, rows, columns)
+
+
+def _window(plan: WanPlan, frames: int) -> WindowConfig:
+    return WindowConfig(
+        rows=plan.rows,
+        columns=plan.columns,
+        block_frames=plan.block_frames,
+        window_frames=frames,
+    )
+
+
+def _refusal(plan: WanPlan, seconds: float) -> str:
+    """Why nothing is measured here; empty where it can be."""
+    number = DTYPES[plan.dtype].itemsize
+    need = memory(plan.config, _window(plan, max(plan.windows)), number).whole + MOMENTARY
+    have = _free_bytes(plan.device)
+    if need > have:
+        return (
+            f"needs {need / 1e9:.1f} GB, {have / 1e9:.1f} GB are free; "
+            "fewer --layers or smaller --windows need less"
+        )
+    if seconds > LONGEST_BLOCK:
+        return (
+            f"a block would take about {seconds:.0f} s here; measure on a GPU, "
+            "or a part of the model with --layers 1 --windows 6 --decoder taehv"
+        )
+    return ""
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:  # not Linux: let it try
+        return float("inf")
+    table = {line.split(":")[0]: line.split()[1] for line in lines}
+    return 1024.0 * float(table["MemAvailable"])
+
+
+def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
+    """Fill the rows with what is seen here."""
+    model = random_model(WanTransformer, plan.config, plan)
+    decoders = {
+        "taehv": lambda: random_model(Taehv, TAEW2_1, plan),
+        "vae": lambda: random_model(WanVAE, WAN21_VAE, plan),
+    }
+    text = model.read_text(
+        torch.randn(1, plan.config.text_tokens, plan.config.text_width, device=plan.device)
+    )
+    for name in plan.decoders:
+        decoder = decoders[name]()
+        for row in (row for row in rows if row["decoder"] == name):
+            sampler = SamplerConfig(sigmas=warped_sigmas(STEPS[row["steps"]]), renoise=True)
+            window = _window(plan, row["window"])
+            noise = seeded_noise([torch.Generator().manual_seed(0)])
+            rollout = WanRollout(model, window, sampler, sampler, noise)
+            rollout.say(text)
+            row |= _play(rollout, decoder, plan)
+            seconds = FRAMES * plan.block_frames / row["fps"]
+            row["efficiency"] = round(row["tflop_a_block"] * 1e12 / rate / seconds, 3)
+            del rollout
+
+
+def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, float]:
+    """Blocks with the window full: frames a second, milliseconds, memory."""
+    stream = decoder.stream()
+    rollout.prime(torch.randn(1, rollout.window.window_frames, *rollout.latent_shape[2:]))
+    if plan.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(plan.device)
+    times = []
+    for _ in range(2 + BLOCKS):
+        began = time.perf_counter()
+        latents = rollout.denoise()
+        _wait_for(plan.device)
+        denoised = time.perf_counter()
+        parts = latents.split(1, dim=1)
+        shown = _pixels(stream.decode(parts[0].transpose(1, 2)))
+        first = time.perf_counter()
+        for part in parts[1:]:
+            shown = _pixels(stream.decode(part.transpose(1, 2)))
+        assert shown.numel()
+        decoded = time.perf_counter()
+        rollout.remember()
+        _wait_for(plan.device)
+        ended = time.perf_counter()
+        times.append((denoised - began, decoded - denoised, ended - decoded, first - began))
+    columns = list(zip(*times[2:], strict=True))
+    whole = statistics.mean(sum(row[:3]) for row in times[2:])
+    denoise, decode, clean, first_frame = (1000 * statistics.median(c) for c in columns)
+    measured = {
+        "fps": FRAMES * plan.block_frames / whole,
+        "action_to_frame_ms": round(first_frame, 1),
+        "denoise_ms": round(denoise, 1),
+        "decode_ms": round(decode, 1),
+        "clean_ms": round(clean, 1),
+    }
+    if plan.device.type == "cuda":
+        measured["peak_gb"] = round(torch.cuda.max_memory_allocated(plan.device) / 1e9, 2)
+    return measured
+
+
+def _pixels(frames: Tensor) -> Tensor:
+    """Frames as bytes on the host: what a window is given."""
+    return frames.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def random_model(kind: Any, config: Any, plan: WanPlan) -> Any:
+    """A model of full size made where it will run, with small random weights."""
+    with torch.device("meta"):
+        model: nn.Module = kind(config)
+    model.to(DTYPES[plan.dtype]).to_empty(device=plan.device)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = False
+        if "norm" in name or "gamma" in name:
+            parameter.fill_(1.0)
+        else:
+            parameter.normal_(0.0, SPREAD)
+    return model.eval()
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {os.cpu_count()} cores"
+
+
+def print_wan_bench(result: dict[str, Any]) -> None:
+    """A table for a person, then one line of JSON."""
+    print(  # noqa: T201  # this is the command's output
+        f"{result['model']}, {result['layers']} layers, random weights, {result['size']}, "
+        f"{result['dtype']}, on {result['device']} ({result['matrix_tflops']} TFLOP/s in its "
+        "layers' products)"
+    )
+    if result["not_measured"]:
+        print(f"not measured: {result['not_measured']}")  # noqa: T201
+    print(f"expected: on {result['expected_on']}")  # noqa: T201
+    print(  # noqa: T201
+        "window steps decoder  TFLOP/block  GB read  keeps GB | expected fps, action to frame | "
+        "measured fps, action to frame, denoise + decode + clean, efficiency"
+    )
+    for row in result["rows"]:
+        print(_line(row))  # noqa: T201
+    print(json.dumps(result))  # noqa: T201
+
+
+def _line(row: dict[str, Any]) -> str:
+    known = (
+        f"{row['window']:6} {row['steps']:5} {row['decoder']:8} {row['tflop_a_block']:11.2f} "
+        f"{row['gb_read_a_block']:8.2f} {row['memory_gb']:9.2f} | "
+        f"{row['expected_fps']:6.1f} fps {row['expected_ms']:7.1f} ms (expected) |"
+    )
+    if "fps" not in row:
+        return known
+    return (
+        f"{known} {row['fps']:7.2f} fps {row['action_to_frame_ms']:8.1f} ms, {row['denoise_ms']} + "
+        f"{row['decode_ms']} + {row['clean_ms']} ms, {100 * row['efficiency']:.0f} %"
+    )
+
+
+def plan_of(folder: Path, plan: WanPlan) -> WanPlan:
+    """The plan for an imported world: its own sizes, window and block."""
+    world = read_wan_world(folder)
+    return replace(
+        plan,
+        config=world.transformer,
+        windows=(world.window.slots,),
+        block_frames=world.window.block_frames,
+        rows=world.window.rows,
+        columns=world.window.columns,
+    )
+
+
+def choose_steps(steps: int) -> tuple[int, ...]:
+    """One number of steps, or all that students were trained for."""
+    if steps and steps not in STEPS:
+        raise UserError(f"--steps {steps}: choose from {', '.join(map(str, sorted(STEPS)))}")
+    return (steps,) if steps else tuple(sorted(STEPS))
+
+
+def check_windows(windows: Sequence[int], block_frames: int) -> tuple[int, ...]:
+    """Windows, in latent frames, that hold whole blocks."""
+    for frames in windows:
+        WindowConfig(rows=2, columns=2, block_frames=block_frames, window_frames=frames)
+    return tuple(windows)

@@ -1,0 +1,266 @@
+"""Stage 3: asymmetric distribution matching distillation of a causal student.
+
+The student plays on from a true start through the cached rollout of play (`self_play`). What it
+has drawn, x, is noised to one level σ for the whole clip, and two bidirectional networks say what
+it should have been: the frozen teacher, guided by the action, and a critic that knows the
+student's play alone (DMD, arXiv 2311.18828, Eq. 7 and 8; DMD2, arXiv 2405.14867, §4; on
+self-rollouts, Self Forcing, arXiv 2506.08009, §3.3; from a causal start, arXiv 2602.02214):
+
+    x_σ  = (1 − σ) x + σ ε,                    f(x_σ) = x_σ − σ v(x_σ, σ)
+    g    = (f_critic − f_real) / mean |x − f_real|,      f_real = f_u + w (f_c − f_u)
+    L_θ  = ½ mean (x − sg(x − g))²             so that ∂L/∂x = g / numel
+    L_ψ  = mean (v_critic(x_σ, σ) − (ε − x))²  several steps for each one of the student
+
+Clips of `frames` frames are cut from the rollout anywhere. Near its start they begin with true
+frames, which stay clean and tell both networks where the player is; further on they have none, and
+what is judged is whether play of minute two still looks like play at all: that is what holds a
+long rollout together. Frames before the clip are drawn without gradient.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from worldmodel.action import ActionSpec
+from worldmodel.config import (
+    ConfigError,
+    ModelConfig,
+    SamplerConfig,
+    load_config,
+    require_positive,
+)
+from worldmodel.model.action_encoder import untold
+from worldmodel.model.context import Device
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.schedule import add_noise, sample_sigmas, to_clean, velocity_target
+from worldmodel.training.bidirectional import (
+    BidirectionalTraining,
+    WholeForward,
+    unknown,
+    whole_velocity,
+)
+from worldmodel.training.data import LatentEpisodes
+from worldmodel.training.loop import CONFIG, Critic, LoopConfig
+from worldmodel.training.probe import Probe
+from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.self_play import Exit, self_play
+from worldmodel.training.teacher_forcing import check_latents, mean_where
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnRollouts:
+    """How the student plays while it learns."""
+
+    batch: int
+    frames: int  # drawn at most, after the true ones
+    sampler: SamplerConfig  # of play
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch", "frames")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DmdTraining:
+    """Everything that the stage `dmd` reads from its TOML file."""
+
+    stage: Literal["dmd"]
+    data: Path
+    heldout: Path
+    autoencoder: Path  # the run of the stage `autoencoder`
+    student: Path  # a run of the stage `student` or `ode` (or `teacher`): what it begins with
+    real: Path  # a run of the stage `bidirectional`: judges, and what the critic begins with
+    actions: ActionSpec
+    model: ModelConfig
+    rollouts: OwnRollouts
+    loop: LoopConfig  # its steps count the critic's too
+    critic_learning_rate: float
+    critic_muon_learning_rate: float = 0.0
+    critic_updates: int = 5  # for each one of the student
+    guidance: float = 3.0  # w
+    level_shift: float = 5.0  # of σ
+    least_level: float = 0.02  # σ is held between this and one minus this
+
+    def __post_init__(self) -> None:
+        require_positive(self, "critic_updates")
+        if not 0 < self.least_level < 0.5 or self.level_shift <= 0:
+            raise ConfigError(
+                f"least_level ({self.least_level}) must be between 0 and 0.5, level_shift "
+                f"({self.level_shift}) above 0"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Clips of play that two networks look at."""
+
+    latents: Tensor  # b f c h w, with the student's gradient
+    actions: Tensor  # b f (k+2)
+    known: Tensor  # b, how many frames at the beginning are true
+
+
+def dmd_loss(judged: Judged, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """½ mean (x − sg(x − g))² over the frames that were drawn, and mean |f_critic − f_real|.
+
+    `fake` and `real` b f c h w are what critic and teacher would have drawn.
+    """
+    x = judged.latents
+    drawn = unknown(judged.known, x.shape[1])[..., None, None, None].expand_as(x)
+    with torch.no_grad():
+        distance = (x - real).abs() * drawn
+        size = distance.sum(dim=(1, 2, 3, 4)) / drawn.sum(dim=(1, 2, 3, 4))
+        gradient = torch.nan_to_num((fake - real) / size[:, None, None, None, None])
+        goal = x - gradient
+        apart = mean_where((fake - real).abs(), drawn)
+    return 0.5 * mean_where((x - goal).square(), drawn), apart
+
+
+class DmdStage:
+    """The student and its average, the frozen teacher, the critic."""
+
+    def __init__(self, config: DmdTraining, folder: Path, device: Device = "cpu") -> None:
+        self.config = config
+        self.autoencoder = load_autoencoder(config.autoencoder).to(device)
+        check_latents(config.actions, config.model, self.autoencoder)
+        judge = load_config(BidirectionalTraining, config.real / CONFIG)
+        self.clips = judge.clips
+        self._check(judge)
+        self.data = LatentEpisodes.encode(
+            config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
+        )
+        self.reading = self.data.reading
+        self.forward: WholeForward = whole_velocity
+        self.student = load_transformer(config.student, config.model).to(device)
+        self.ema = copy.deepcopy(self.student)
+        self.student.requires_grad_(requires_grad=True)
+        self.real = load_transformer(config.real, judge.model).to(device)
+        self.fake = copy.deepcopy(self.real).requires_grad_(requires_grad=True)
+        self.critic = Critic(
+            self.fake,
+            config.critic_updates,
+            config.critic_learning_rate,
+            config.critic_muon_learning_rate,
+        )
+        self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
+
+    @property
+    def past(self) -> int:
+        """True frames before the first drawn one: what play is primed with."""
+        return self.config.model.sink_frames + self.config.model.context_frames
+
+    def compile(self) -> None:
+        """Fuse the judges' passes; the student's rollout stays as it is in play."""
+        self.forward = torch.compile(whole_velocity)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The critic's loss or the student's, as it is whose turn."""
+        if self.critic.has_turn(step):
+            with torch.no_grad():
+                judged = self.play(step, generator)
+            return self._critic_loss(judged, generator), {}
+        judged = self.play(step, generator)
+        noisy, sigmas, _ = self._noised(judged, generator)
+        with torch.no_grad():
+            fake = self._clean(self.fake, judged, noisy, sigmas, judged.actions)
+            told = self._clean(self.real, judged, noisy, sigmas, judged.actions)
+            without = self._clean(self.real, judged, noisy, sigmas, untold(judged.actions))
+            real = without + self.config.guidance * (told - without)
+        loss, apart = dmd_loss(judged, fake, real)
+        return loss, {"apart": apart}
+
+    def play(self, step: int, generator: torch.Generator) -> Judged:
+        """Roll the student out and cut a clip, anywhere from its true start to its end.
+
+        One place and one exit for all batches of a step, on whatever process: the number of passes
+        follows from them, and processes that gather weights must pass as often as one another.
+        They are drawn on the host, so that no shape waits for a GPU.
+        """
+        rollouts, clips, chunk = self.config.rollouts, self.clips, self.config.model.chunk_frames
+        host = Random(self.config.loop.step_seed(step, 0))
+        leave = Exit.draw(rollouts.sampler, host)
+        starts = (rollouts.frames + clips.known - clips.frames) // chunk
+        begin = chunk * host.randrange(starts + 1)  # of the clip, counted from the known frames
+        length = begin + clips.frames - clips.known  # frames to draw
+        latents, actions = self.data.clips(
+            rollouts.batch,
+            self.past + rollouts.frames,
+            self.config.model.sink_frames,
+            generator,
+        )
+        true = latents[:, : self.past], actions[:, : self.past]
+        drawn = self_play(
+            self.student,
+            rollouts.sampler,
+            true,
+            actions[:, self.past : self.past + length],
+            leave,
+            range(max(0, begin - clips.known) // chunk, length // chunk),
+            generator,
+        )
+        first = self.past - clips.known + begin
+        whole = torch.cat((true[0], drawn), dim=1)[:, first:]
+        known = max(0, clips.known - begin)
+        acts = actions[:, first : first + clips.frames]
+        return Judged(whole, acts, torch.full((len(whole),), known, device=whole.device))
+
+    def _noised(self, judged: Judged, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The clip at one level for all that was drawn: x_σ b f c h w, σ b f, ε."""
+        x, config = judged.latents.detach(), self.config
+        least = config.least_level
+        level = sample_sigmas((len(x), 1), config.level_shift, generator).clamp(least, 1 - least)
+        sigmas = level * unknown(judged.known, x.shape[1])
+        noise = torch.randn(x.shape, generator=generator, device=generator.device)
+        return add_noise(x, noise, sigmas), sigmas, noise
+
+    def _clean(
+        self, model: WorldTransformer, judged: Judged, noisy: Tensor, sigmas: Tensor, acts: Tensor
+    ) -> Tensor:
+        velocity = self.forward(model, noisy, sigmas, acts, judged.known)
+        return to_clean(noisy, velocity, sigmas)
+
+    def _critic_loss(self, judged: Judged, generator: torch.Generator) -> Tensor:
+        noisy, sigmas, noise = self._noised(judged, generator)
+        velocity = self.forward(self.fake, noisy, sigmas, judged.actions, judged.known)
+        error = (velocity - velocity_target(judged.latents, noise)).square().mean(dim=(2, 3, 4))
+        return mean_where(error, unknown(judged.known, noisy.shape[1]))
+
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """Roll out on unseen episodes with the averaged weights; write a picture and a clip."""
+        renoise = self.config.rollouts.sampler.renoise
+        return self.probe.measure(self.ema, folder, step, renoise=renoise)
+
+    def _check(self, judge: BidirectionalTraining) -> None:
+        """Refuse a judge of other latents or actions, and clips that no rollout holds."""
+        config, chunk = self.config, self.config.model.chunk_frames
+        if judge.autoencoder.resolve() != config.autoencoder.resolve():
+            raise ConfigError(
+                f"{config.real} judges the latents of {judge.autoencoder}; this student draws "
+                f"those of {config.autoencoder}"
+            )
+        if judge.actions != config.actions:
+            raise ConfigError(f"{config.real} has learned other [actions] than this config names")
+        if not judge.clips.action_dropout and config.guidance != 1.0:
+            raise ConfigError(
+                f"guidance = {config.guidance} needs a judge trained with action_dropout; "
+                f"{config.real} was not"
+            )
+        lengths = (config.rollouts.frames, judge.clips.known, judge.clips.frames)
+        if any(length % chunk for length in lengths):
+            raise ConfigError(
+                f"rollouts.frames ({lengths[0]}), and known ({lengths[1]}) and frames "
+                f"({lengths[2]}) of {config.real} must be multiples of chunk_frames ({chunk})"
+            )
+        if lengths[0] + lengths[1] < lengths[2]:
+            raise ConfigError(
+                f"rollouts.frames ({lengths[0]}) and the {lengths[1]} known ones are fewer than "
+                f"the {lengths[2]} frames of the clips that {config.real} judges"
+            )
+        if judge.clips.known > config.model.context_frames:
+            raise ConfigError(
+                f"{config.real} is shown {judge.clips.known} known frames, play is primed with "
+                f"{config.model.context_frames}"
+            )

@@ -1,0 +1,98 @@
+"""Stage 2a: causal ODE distillation, a regression on the teacher's stored trajectories.
+
+For a clip of true play and the state x_σ of its trajectory at a level σ of the student's own list,
+one level for all frames of the clip (Causal Forcing, arXiv 2602.02214, §4.1):
+
+    L = || f_θ(x_σ, σ | true past, actions) − x₀^φ ||²,   f(x, σ) = x − σ v(x, σ)
+
+x₀^φ is where the teacher's trajectory ends. `trajectories` has made them.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from worldmodel.action import ActionSpec
+from worldmodel.config import ConfigError, ModelConfig, load_config, require_positive
+from worldmodel.model.context import Device, TeacherForcing
+from worldmodel.schedule import to_clean
+from worldmodel.training.loop import CONFIG, LoopConfig
+from worldmodel.training.probe import Probe
+from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.teacher_forcing import (
+    PackedClip,
+    PackedForward,
+    check_latents,
+    first_taught,
+    packed_velocity,
+)
+from worldmodel.training.trajectories import OdeTrajectories, TrajectoryShards
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OdeTraining:
+    """Everything that the stage `ode` reads from its TOML file."""
+
+    stage: Literal["ode"]
+    heldout: Path
+    autoencoder: Path  # the run of the stage `autoencoder`
+    teacher: Path  # the run of the stage `teacher`: what the student begins with
+    trajectories: Path  # the run of the stage `ode_trajectories`
+    actions: ActionSpec
+    model: ModelConfig
+    batch: int
+    loop: LoopConfig
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch")
+
+
+class OdeStage:
+    """The student, its average, and the trajectories on disk."""
+
+    def __init__(self, config: OdeTraining, folder: Path, device: Device = "cpu") -> None:
+        del folder
+        self.config = config
+        self.autoencoder = load_autoencoder(config.autoencoder).to(device)
+        check_latents(config.actions, config.model, self.autoencoder)
+        self.made = load_config(OdeTrajectories, config.trajectories / CONFIG)
+        for name in ("model", "actions", "teacher", "autoencoder"):
+            if getattr(self.made, name) != getattr(config, name):
+                raise ConfigError(
+                    f"{config.trajectories} was made with another {name} than this config names: "
+                    f"{getattr(self.made, name)}"
+                )
+        self.shards = TrajectoryShards(config.trajectories, self.made)
+        self.reading = self.shards.reading
+        self.packed: PackedForward = packed_velocity
+        self.student = load_transformer(config.teacher, config.model).to(device)
+        self.ema = copy.deepcopy(self.student)
+        self.student.requires_grad_(requires_grad=True)
+        self.context = TeacherForcing(config.model, self.made.frames, device=device)
+        self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
+
+    def compile(self) -> None:
+        """Fuse the forward and backward passes; the first steps then take minutes."""
+        self.packed = torch.compile(packed_velocity)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared distance from the trajectories' ends, the first frames of clips left out."""
+        del step
+        host, levels = Random(generator.initial_seed()), self.made.sigmas
+        index = [host.randrange(len(levels)) for _ in range(self.config.batch)]
+        state, end, clean, actions = self.shards.draw(self.config.batch, index, generator)
+        level = torch.tensor([levels[i] for i in index]).to(clean.device)
+        sigmas = level[:, None].expand(-1, clean.shape[1])
+        clip = PackedClip(clean, clean, torch.zeros_like(sigmas), actions, actions)
+        velocity = self.packed(self.student, clip, state[:, None], sigmas[:, None], self.context)
+        drawn = to_clean(state, velocity[:, 0], sigmas)
+        return (drawn - end)[:, first_taught(self.config.model) :].square().mean(), {}
+
+    def sample(self, folder: Path, step: int) -> dict[str, float]:
+        """Roll out on unseen episodes with the averaged weights; write a picture and a clip."""
+        return self.probe.measure(self.ema, folder, step, renoise=True)

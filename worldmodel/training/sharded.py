@@ -1,0 +1,72 @@
+"""A state that several processes write part by part (`torch.distributed.checkpoint`).
+
+A run's folder then holds `sharded/STEP/`, the last one only, and `sharded/latest.json`, which is
+written when a step's parts are all there. Any number of processes, one too, goes on from it.
+"""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.training.processes import Processes
+
+if TYPE_CHECKING:
+    from worldmodel.training.state import TrainState
+
+FOLDER, LATEST = "sharded", "latest.json"
+
+
+def sharded_step(folder: Path) -> int | None:
+    """The step whose parts are all there, if any is."""
+    path = folder / FOLDER / LATEST
+    return int(json.loads(path.read_text(encoding="utf-8"))["step"]) if path.exists() else None
+
+
+def save_sharded(state: "TrainState", folder: Path, processes: Processes) -> None:
+    """Write this process's part; the step counts once all have."""
+    place = folder / FOLDER / f"{state.step:08d}"
+    try:
+        save(_parts(state), checkpoint_id=place)
+    except (OSError, RuntimeError) as error:
+        raise FileWriteError(f"{place}: cannot be written: {error}") from error
+    processes.wait()
+    if processes.leads:
+        header = {"step": state.step, "seconds": state.seconds}
+        write_atomically(folder / FOLDER / LATEST, json.dumps(header).encode())
+        for other in (folder / FOLDER).iterdir():
+            if other.is_dir() and other != place:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def load_sharded(state: "TrainState", folder: Path) -> None:
+    """Go on from the last step whose parts are all there."""
+    header = json.loads((folder / FOLDER / LATEST).read_text(encoding="utf-8"))
+    parts = _parts(state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says when one process reads alone, which is meant
+        load(parts, checkpoint_id=folder / FOLDER / f"{header['step']:08d}")
+    for name, model in {**state.players, "ema": state.ema}.items():
+        set_model_state_dict(model, parts[name])
+        if name in state.optimizers:
+            set_optimizer_state_dict(model, state.optimizers[name], parts[f"{name}_optimizer"])
+    state.step, state.seconds = int(header["step"]), float(header["seconds"])
+
+
+def _parts(state: "TrainState") -> dict[str, Any]:
+    parts: dict[str, Any] = {"ema": get_model_state_dict(state.ema)}
+    for name, model in state.players.items():
+        parts[name] = get_model_state_dict(model)
+        parts[f"{name}_optimizer"] = get_optimizer_state_dict(model, state.optimizers[name])
+    return parts

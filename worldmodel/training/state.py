@@ -1,0 +1,154 @@
+"""Everything that changes while a stage trains: weights, averages, optimizers, the step."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from worldmodel.checkpoint import load_tensors, save_tensors
+from worldmodel.config import ConfigError
+from worldmodel.training.processes import local, whole
+
+if TYPE_CHECKING:
+    from worldmodel.training.loop import LoopConfig, Stage
+
+STUDENT, CRITIC = "student", "critic"
+
+
+def make_optimizers(
+    model: nn.Module, config: "LoopConfig", learning_rate: float, muon_learning_rate: float
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the transformer's blocks, AdamW for everything else."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    hidden = [p for name, p in named if muon_learning_rate and p.ndim == 2 and "blocks." in name]
+    chosen = {id(p) for p in hidden}
+    rest = [p for _, p in named if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            rest,
+            learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=rest[0].device.type == "cuda",  # one kernel for all weights
+        )
+    ]
+    if hidden:
+        optimizers.append(
+            torch.optim.Muon(
+                hidden,
+                muon_learning_rate,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="original",
+            )
+        )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimizers
+
+
+class TrainState:
+    """One or two players, the student's average, and how far they have come."""
+
+    def __init__(self, stage: "Stage", config: "LoopConfig") -> None:
+        from worldmodel.training.loop import CriticisedStage
+
+        self.step = 0
+        self.seconds = 0.0  # of training so far, over all sessions
+        self.ema = stage.ema
+        self.device = next(stage.student.parameters()).device
+        self.players: dict[str, nn.Module] = {STUDENT: stage.student}
+        rates = {STUDENT: (config.learning_rate, config.muon_learning_rate)}
+        if isinstance(stage, CriticisedStage):
+            self.players[CRITIC] = stage.critic.model
+            rates[CRITIC] = (stage.critic.learning_rate, stage.critic.muon_learning_rate)
+        self.optimizers = {
+            name: make_optimizers(model, config, *rates[name])
+            for name, model in self.players.items()
+        }
+
+    @property
+    def student(self) -> nn.Module:
+        """The weights as they are trained, not their average."""
+        return self.players[STUDENT]
+
+    def save(self, path: Path, *, leads: bool = True) -> None:
+        """Write one file, atomically: raw weights, their average, optimizers, step.
+
+        Of several processes all must call it, and the one that leads writes.
+        """
+        tensors = {f"ema.{k}": whole(v) for k, v in self.ema.state_dict().items()}
+        for name, model in self.players.items():
+            tensors |= {f"{name}.{k}": whole(v) for k, v in model.state_dict().items()}
+            for o, optimizer in enumerate(self.optimizers[name]):
+                for i, slots in optimizer.state_dict()["state"].items():
+                    prefix = f"{_slots_of(name)}.{o}.{i}"
+                    tensors |= {
+                        f"{prefix}.{key}": whole(torch.as_tensor(v)) for key, v in slots.items()
+                    }
+        if leads:
+            save_tensors(path, tensors, {"step": self.step, "seconds": self.seconds})
+
+    def load(self, path: Path) -> None:
+        """Go on where a run stopped; a state of another model is an error."""
+        tensors, header = load_tensors(path)
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            part, _, rest = key.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        try:
+            for name, model in {**self.players, "ema": self.ema}.items():
+                _load_model(model, parts.get(name, {}))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{path}: holds another model than this config describes; train into another "
+                f"folder or restore the config. {error}"
+            ) from error
+        for name, optimizers in self.optimizers.items():
+            for o, optimizer in enumerate(optimizers):
+                _load_optimizer(optimizer, parts.get(_slots_of(name), {}), o)
+        self.step, self.seconds = int(header["step"]), float(header["seconds"])
+
+
+def _slots_of(player: str) -> str:
+    """The prefix of a player's optimizer in a file: the student's came first and has no name."""
+    return "optimizer" if player == STUDENT else f"{player}_optimizer"
+
+
+def _load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Fill a model, which may be split over processes, with whole tensors."""
+    own = model.state_dict()
+    model.load_state_dict({k: _split_like(v, own.get(k, v)) for k, v in tensors.items()})
+
+
+def _split_like(tensor: Tensor, own: Tensor) -> Tensor:
+    """A whole tensor, split over processes as one of its shape is."""
+    if not isinstance(own, DTensor) or tensor.shape != own.shape:
+        return tensor
+    return distribute_tensor(tensor.to(own.device), own.device_mesh, own.placements)
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, slots: Mapping[str, Tensor], number: int
+) -> None:
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Any]] = {}
+    for key, tensor in slots.items():
+        which, index, name = key.split(".")
+        if int(which) == number:
+            state.setdefault(int(index), {})[name] = _split_like(tensor, weights[int(index)])
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, student: nn.Module, decay: float) -> None:
+    """θ⁻ ← decay θ⁻ + (1 − decay) θ; buffers are copied."""
+    averages: list[Tensor] = [local(p) for p in ema.parameters()]
+    weights: list[Tensor] = [local(p) for p in student.parameters()]
+    torch._foreach_lerp_(averages, weights, 1 - decay)
+    for average, buffer in zip(ema.buffers(), student.buffers(), strict=True):
+        average.copy_(buffer)

@@ -1,0 +1,79 @@
+"""Rows on disk that are read as if they were in memory: no data set has to fit into it.
+
+A file holds nothing but rows of one shape and type. It is written once, row after row, under a name
+that says what is in it, and mapped afterwards: what is read often stays in the system's page cache,
+which gives memory back to whoever needs it.
+"""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from worldmodel.files import FileWriteError
+from worldmodel.model.context import Device
+
+
+@dataclass(slots=True)
+class Reading:
+    """How fast a stage reads its data; the trainer waits for it no longer than this."""
+
+    frames: int = 0
+    seconds: float = 0.0
+
+    @property
+    def frames_per_second(self) -> float:
+        """So far; nought before the first read."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    def gather(self, rows: Tensor, index: Tensor, device: Device) -> Tensor:
+        """The chosen rows on a device, copied there while a GPU goes on computing."""
+        began = time.perf_counter()
+        found = rows[index]
+        self.frames += index.numel()
+        self.seconds += time.perf_counter() - began
+        if torch.device(device).type != "cuda":
+            return found.to(device)
+        return found.pin_memory().to(device, non_blocking=True)
+
+
+def write_rows(path: Path, parts: Iterable[Tensor]) -> None:
+    """Write parts n ... one after the other; the file appears when it is whole."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            for rows in parts:
+                file.write(rows.cpu().contiguous().numpy().tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise FileWriteError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def map_rows(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """The rows n ... of a file, still on disk."""
+    row = math.prod(shape)
+    count = path.stat().st_size // (row * dtype.itemsize)
+    if not count:
+        return torch.empty(0, *shape, dtype=dtype)
+    mapped = torch.from_file(str(path), shared=False, size=count * row, dtype=dtype)
+    return mapped.view(count, *shape)
+
+
+def forget_others(path: Path) -> None:
+    """Remove files of the same kind that older data or weights have left beside this one."""
+    kind = path.name.rpartition("-")[0]
+    for other in path.parent.glob(f"{kind}-*{path.suffix}"):
+        if other != path:
+            with contextlib.suppress(OSError):  # still mapped, on Windows: it goes the next time
+                other.unlink()

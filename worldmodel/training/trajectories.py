@@ -1,0 +1,247 @@
+"""Trajectories of the causal teacher, computed once and kept on disk, for stage 2a.
+
+Of every clip of true play, noise is followed along the teacher's probability-flow ODE to where it
+ends, all frames at once, each given its true history (Causal Forcing, arXiv 2602.02214, §4.1):
+
+    x_σ' = x_σ + (σ' − σ) v_φ(x_σ, σ | true past, actions)
+
+What is kept are the states at the levels that the student will start its steps from, the end, and
+the true clip. The levels are put into the teacher's grid, so that its steps meet them exactly.
+
+Shards are written one after the other, each a function of the seed and its number: memory holds one
+of them, and a run that was killed goes on with the first that is missing.
+
+Letters: b batch (clips), s kept levels and the end, f frames, c h w latents, k buttons.
+"""
+
+import json
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from worldmodel.action import ActionSpec
+from worldmodel.checkpoint import CheckpointError, save_tensors
+from worldmodel.config import ConfigError, ModelConfig, require_positive, to_toml
+from worldmodel.files import write_atomically
+from worldmodel.model.context import Device, TeacherForcing
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.schedule import euler_step, sigma_grid
+from worldmodel.training.data import LatentEpisodes
+from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
+from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.store import Reading
+from worldmodel.training.teacher_forcing import PackedClip, packed_velocity
+
+OPEN = 64  # shards that are kept open
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OdeTrajectories:
+    """Everything that the stage `ode_trajectories` reads from its TOML file."""
+
+    stage: Literal["ode_trajectories"]
+    data: Path
+    autoencoder: Path  # the run of the stage `autoencoder`
+    teacher: Path  # the run of the stage `teacher`
+    actions: ActionSpec
+    model: ModelConfig
+    clips: int  # how many trajectories
+    frames: int  # of a clip, sinks included
+    sigmas: tuple[float, ...]  # the levels that the student starts its steps from, 1.0 first
+    steps: int = 48  # of the teacher, besides those levels
+    level_shift: float = 5.0
+    guidance: float = 1.0  # of the teacher on the action
+    shard: int = 256  # clips in a file
+    batch: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "clips", "steps", "shard", "batch")
+        falls = all(a > b for a, b in pairwise(self.sigmas))
+        if not self.sigmas or self.sigmas[0] != 1.0 or self.sigmas[-1] <= 0 or not falls:
+            raise ConfigError(f"sigmas {list(self.sigmas)} must fall from 1.0 and stay above 0")
+        chunk = self.model.chunk_frames
+        if self.frames % chunk or self.frames < self.model.sink_frames + 2 * chunk:
+            raise ConfigError(
+                f"frames ({self.frames}) must be a multiple of chunk_frames ({chunk}) and hold the "
+                "sinks and two chunks more"
+            )
+
+    @property
+    def grid(self) -> list[float]:
+        """All levels of the teacher's steps, 1 to 0, the kept ones among them exactly."""
+        levels = sigma_grid(self.steps, self.level_shift).tolist()
+        # A level of its own that is all but a kept one would make a step of no length.
+        apart = [x for x in levels if all(abs(x - kept) > 1e-3 for kept in self.sigmas)]
+        return sorted({*apart, *self.sigmas, 0.0}, reverse=True)
+
+    @property
+    def shards(self) -> int:
+        """How many files."""
+        return -(-self.clips // self.shard)
+
+
+@torch.no_grad()
+def follow(
+    teacher: WorldTransformer, clip: PackedClip, noise: Tensor, config: OdeTrajectories
+) -> Tensor:
+    """States b s f c h w at the kept levels, then the end, from noise b f c h w."""
+    context = TeacherForcing(teacher.config, noise.shape[1], device=noise.device)
+    x, kept = noise, []
+    for sigma, next_sigma in pairwise(config.grid):
+        if sigma in config.sigmas:
+            kept.append(x)
+        now, after = (x.new_full(x.shape[:2], level) for level in (sigma, next_sigma))
+        velocity = packed_velocity(teacher, clip, x[:, None], now[:, None], context)[:, 0]
+        if config.guidance != 1.0:
+            without = packed_velocity(teacher, clip.untold, x[:, None], now[:, None], context)[:, 0]
+            velocity = without + config.guidance * (velocity - without)
+        x = euler_step(x, velocity, now, after)
+    return torch.stack((*kept, x), dim=1)
+
+
+def write_trajectories(
+    config: OdeTrajectories, folder: Path, device: Device = "cpu"
+) -> dict[str, Any]:
+    """Write the shards that are not there yet; returns what they took. SIGTERM ends between two."""
+    autoencoder = load_autoencoder(config.autoencoder).to(device)
+    cache = folder.parent / "latents.safetensors"
+    data = LatentEpisodes.encode(config.data, autoencoder, config.actions, cache)
+    teacher = load_transformer(config.teacher, config.model).to(device)
+    stamp = _stamp(config, teacher)
+    write_atomically(folder / CONFIG, to_toml(config).encode())
+    began, flops, made = time.perf_counter(), 0, 0
+    with stop_on_sigterm() as stopping:
+        for number in tqdm(range(config.shards), desc="trajectories", unit="shard"):
+            path = folder / f"{number:05d}.safetensors"
+            if path.exists() and load_header(path).get("stamp") == stamp:
+                continue
+            if stopping():
+                raise UnfinishedError(
+                    f"{folder}: stopped at shard {number} of {config.shards}; what is written "
+                    "stays, the same command goes on from here"
+                )
+            counter = FlopCounterMode(display=False)
+            with counter:
+                tensors = _make_shard(config, teacher, data, number, torch.device(device))
+            flops, made = flops + counter.get_total_flops(), made + 1
+            save_tensors(path, tensors, {"stamp": stamp})
+    return _summary(config, folder, time.perf_counter() - began, flops, made)
+
+
+def _make_shard(
+    config: OdeTrajectories,
+    teacher: WorldTransformer,
+    data: LatentEpisodes,
+    number: int,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    parts: dict[str, list[Tensor]] = {"states": [], "clean": [], "actions": []}
+    left = min(config.shard, config.clips - number * config.shard)
+    for first in range(0, left, config.batch):
+        seed = (config.seed * 1_000_003 + number) * 1_000_003 + first
+        generator = torch.Generator(device).manual_seed(seed)
+        batch, sinks = min(config.batch, left - first), config.model.sink_frames
+        clean, actions = data.clips(batch, config.frames, sinks, generator)
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        exact = PackedClip(clean, clean, clean.new_zeros(clean.shape[:2]), actions, actions)
+        with torch.autocast(device.type, torch.bfloat16):
+            states = follow(teacher, exact, noise, config)
+        parts["states"].append(states.half().cpu())
+        parts["clean"].append(clean.half().cpu())
+        parts["actions"].append(actions.cpu())
+    return {name: torch.cat(tensors) for name, tensors in parts.items()}
+
+
+def _stamp(config: OdeTrajectories, teacher: WorldTransformer) -> str:
+    """Changes with whatever a trajectory depends on, but not with how many there are."""
+    weights = float(sum(p.double().abs().sum() for p in teacher.parameters()))
+    facts = {
+        line for line in to_toml(config).splitlines() if not line.startswith(("clips =", "stage ="))
+    }
+    return f"{weights:.9e} {sorted(facts)}"
+
+
+def _summary(
+    config: OdeTrajectories, folder: Path, seconds: float, flops: int, made: int
+) -> dict[str, Any]:
+    size = sum((folder / f"{n:05d}.safetensors").stat().st_size for n in range(config.shards))
+    path = folder / "summary.json"
+    before: dict[str, Any] = {}
+    if path.exists():  # of an earlier session, which wrote the other shards
+        before = json.loads(path.read_text(encoding="utf-8"))
+    summary = {
+        "stage": config.stage,
+        "clips": config.clips,
+        "minutes": round(seconds / 60 + (before.get("minutes", 0) if made else 0), 2),
+        "petaflops": round(flops / 1e15 + (before.get("petaflops", 0) if made else 0), 4),
+        "megabytes": round(size / 1e6, 1),
+    }
+    if before and not made:
+        summary = before
+    write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def load_header(path: Path) -> dict[str, Any]:
+    """The header of a shard; an unreadable one has none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = file.metadata() or {}
+    except Exception:  # noqa: BLE001  # whatever is wrong with it, the shard is made again
+        return {}
+    return {key: json.loads(value) for key, value in found.items()}
+
+
+class TrajectoryShards:
+    """Finished trajectories, read row by row from their files, which stay on disk."""
+
+    def __init__(self, folder: Path, config: OdeTrajectories) -> None:
+        self.folder, self.config = folder, config
+        paths = [folder / f"{number:05d}.safetensors" for number in range(config.shards)]
+        if missing := [path for path in paths if not path.is_file()]:
+            raise UnfinishedError(
+                f"{missing[0]}: missing; finish the stage `ode_trajectories` with "
+                "`worldmodel train`"
+            )
+        self.paths, self.reading = paths, Reading()
+        self._open: OrderedDict[Path, Any] = OrderedDict()
+
+    def draw(
+        self, batch: int, levels: list[int], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Random clips: states at kept level number `levels` b, ends, true clips, actions."""
+        host = torch.Generator().manual_seed(generator.initial_seed())
+        index = torch.randint(self.config.clips, (batch,), generator=host).tolist()
+        rows, began = [], time.perf_counter()
+        for clip, level in zip(index, levels, strict=True):
+            file, row = self._file(clip // self.config.shard), clip % self.config.shard
+            states = file.get_slice("states")
+            clean, actions = (file.get_slice(name)[row] for name in ("clean", "actions"))
+            rows.append((states[row, level], states[row, len(self.config.sigmas)], clean, actions))
+        columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
+        self.reading.frames += batch * self.config.frames
+        self.reading.seconds += time.perf_counter() - began
+        state, end, clean, actions = (column.to(generator.device) for column in columns)
+        return state, end, clean, actions
+
+    def _file(self, number: int) -> Any:
+        path = self.paths[number]
+        if path not in self._open:
+            try:
+                self._open[path] = safe_open(path, framework="pt")
+            except OSError as error:
+                raise CheckpointError(f"{path}: cannot be read: {error}") from error
+            if len(self._open) > OPEN:
+                self._open.popitem(last=False)
+        self._open.move_to_end(path)
+        return self._open[path]

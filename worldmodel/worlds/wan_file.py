@@ -1,0 +1,115 @@
+"""A Wan world on disk. Nothing in it is ever executed.
+
+Beside `world.toml`, which is a `WanWorldFile`:
+
+    transformer.safetensors
+    taehv.safetensors  vae.safetensors    decoders: one of them or both; the faster one decodes
+    prompts.safetensors                   embeddings of prompts: play needs no text encoder
+    CARD.md  NOTICE                       what it is and where it came from; licences
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worldmodel.action import ActionSpec
+from worldmodel.config import ConfigError, SamplerConfig, build_config, read_toml, require_positive
+from worldmodel.wan.config import WanConfig, WindowConfig
+from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
+from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
+from worldmodel.worlds.folder import WORLD_FILE, WorldError
+
+FORMAT = 1
+BACKEND = "wan"
+TRANSFORMER = "transformer.safetensors"
+TAEHV = "taehv.safetensors"
+VAE = "vae.safetensors"
+PROMPTS = "prompts.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CameraConfig:
+    """How devices drive the camera. Mouse travel turns it by as many degrees."""
+
+    focal: tuple[float, float]  # fx, fy in widths and heights of the frame
+    # Held button -> motion of one latent frame: right, down, forward (units), yaw right, pitch up
+    # (degrees). Buttons held together add up.
+    motions: dict[str, tuple[float, float, float, float, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptsConfig:
+    """What the world is told. A text that begins with "+" is said after the opening one."""
+
+    opening: tuple[str, ...] = ()  # each is a start
+    keys: dict[str, str] = field(default_factory=dict)  # button -> text
+    renew: bool = False  # whether a button's text also renews what is remembered
+    text_encoder: str = ""  # the encoder's file of weights, for any other text
+
+    def full(self, text: str, opening: str) -> str:
+        """A text as the encoder gets it."""
+        return f"{opening} {text[1:].strip()}".strip() if text.startswith("+") else text
+
+    def all_texts(self) -> list[str]:
+        """Everything that is said without typing, each once."""
+        openings = self.opening or ("",)
+        keys = [self.full(text, opening) for opening in openings for text in self.keys.values()]
+        return list(dict.fromkeys(text for text in (*openings, *keys) if text))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WanWorldFile:
+    """Everything in `world.toml` of a world with the `wan` backend."""
+
+    format: int
+    name: str
+    title: str
+    licence: str
+    backend: str
+    recipe: str
+    frames_per_second: float
+    sampler: SamplerConfig
+    first_sampler: SamplerConfig
+    transformer: WanConfig
+    window: WindowConfig
+    actions: ActionSpec
+    prompts: PromptsConfig = PromptsConfig()
+    camera: CameraConfig | None = None
+    taehv: TaehvConfig = TAEW2_1
+    vae: VaeConfig = WAN21_VAE
+    sha256: dict[str, str] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)  # the files it was imported from
+
+    def __post_init__(self) -> None:
+        require_positive(self, "frames_per_second")
+        if self.format != FORMAT:
+            raise ConfigError(
+                f"format = {self.format}: this version reads format {FORMAT} of Wan worlds"
+            )
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ConfigError(
+                f"the name {self.name!r} may hold letters, digits, '_', '-', '.' only"
+            )
+        self.window.tokens(self.transformer)
+        if self.transformer.cameras and self.camera is None:
+            raise ConfigError("the transformer has cameras, so [camera] must say what moves them")
+        known = {*(self.camera.motions if self.camera else ()), *self.prompts.keys}
+        if unknown := known - set(self.actions.buttons):
+            raise ConfigError(
+                f"actions.buttons lacks {sorted(unknown)}, which move the camera or say a prompt"
+            )
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Rows and columns of pixels."""
+        scale = self.vae.pixels_per_latent
+        return self.window.rows * scale, self.window.columns * scale
+
+
+def read_wan_world(folder: Path) -> WanWorldFile:
+    """Read and check `world.toml`; weights are checked when they are loaded."""
+    path = folder / WORLD_FILE
+    if not path.is_file():
+        raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
+    return build_config(WanWorldFile, read_toml(path), str(path))

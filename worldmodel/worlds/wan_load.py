@@ -1,0 +1,129 @@
+"""The parts of a Wan world, from its folder or from a released file as it is.
+
+Large weights are mapped from disk and converted tensor by tensor, so loading needs little more
+memory than the weights themselves. Their sha256 was taken when they were imported and is not taken
+again at every start: several gigabytes would keep a player waiting. A file cut short is noticed.
+"""
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.config import UserError
+from worldmodel.wan.files import load_strict, read_tensors
+from worldmodel.wan.recognise import recognise
+from worldmodel.wan.taehv import Taehv, load_taehv
+from worldmodel.wan.transformer import WanTransformer
+from worldmodel.wan.vae import WanVAE, load_vae
+from worldmodel.worlds.folder import WorldError
+from worldmodel.worlds.wan_file import (
+    PROMPTS,
+    TAEHV,
+    TRANSFORMER,
+    VAE,
+    WanWorldFile,
+    read_wan_world,
+)
+from worldmodel.worlds.wan_import import ImportPlan, new_world, released_transformer
+from worldmodel.worlds.wan_text import Words
+
+WEIGHTS = (".pt", ".pth", ".safetensors")
+LARGEST_DECODER = 2**30  # bytes; what lies beside a released file and is larger is no decoder
+ASSUMED = "framewise-4step"
+
+
+@dataclass(frozen=True, slots=True)
+class WanParts:
+    """Everything that is loaded."""
+
+    file: WanWorldFile
+    transformer: WanTransformer
+    decoder: WanVAE | Taehv
+    encoder: WanVAE | Taehv | None
+    words: Words
+    notes: tuple[str, ...] = ()
+
+
+def parts_of(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
+    """Load a world's folder, or play a released file with what lies beside it."""
+    if path.is_file():
+        return _parts_beside(path, device, dtype)
+    file = read_wan_world(path)
+    weights = path / TRANSFORMER
+    transformer = load_transformer(read_tensors(weights), file, str(weights), device, dtype)
+    tiny = load_taehv(path / TAEHV, file.taehv) if (path / TAEHV).is_file() else None
+    vae = load_vae(path / VAE, file.vae) if (path / VAE).is_file() else None
+    words = Words(file, path / PROMPTS, device)
+    return _together(file, transformer, (tiny, vae), words, str(path))
+
+
+def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
+    tensors, config = released_transformer(read_tensors(path), str(path))
+    recipe = None if config.cameras else ASSUMED
+    name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in path.stem).lstrip(".-") or "wan"
+    file = new_world(config, name, ImportPlan(recipe=recipe))
+    found = find_beside(path)
+    tiny = load_taehv(found["taehv"], file.taehv) if "taehv" in found else None
+    vae = load_vae(found["vae"], file.vae) if "vae" in found else None
+    transformer = load_transformer(tensors, file, str(path), device, dtype)
+    notes = (f"taken for {ASSUMED} (import it with --recipe to say otherwise)",) if recipe else ()
+    words = Words(file, found.get("prompts"), device)
+    parts = _together(file, transformer, (tiny, vae), words, str(path))
+    return replace(parts, notes=notes)
+
+
+def find_beside(path: Path) -> dict[str, Path]:
+    """Decoders and prompts in the folder of a released file, recognised by their contents."""
+    found: dict[str, Path] = {}
+    for other in sorted(path.parent.iterdir()):
+        small = other.is_file() and other.stat().st_size <= LARGEST_DECODER
+        if other != path and small and other.suffix in WEIGHTS:
+            with contextlib.suppress(UserError):
+                found.setdefault(recognise(read_tensors(other), str(other)), other)
+    return found
+
+
+def load_transformer(
+    tensors: dict[str, Tensor],
+    file: WanWorldFile,
+    where: str,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> WanTransformer:
+    """The transformer on its device, converted tensor by tensor."""
+    with torch.device("meta"):
+        model = WanTransformer(file.transformer)
+    load_strict(model, tensors, where)
+    for name in list(tensors):
+        del tensors[name]
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            moved = parameter.detach().to(device, dtype)
+            if moved is parameter.detach() or moved.data_ptr() == parameter.data_ptr():
+                moved = moved.clone()  # what stays mapped would be read from disk in play
+            setattr(module, name, nn.Parameter(moved, requires_grad=False))
+    return model.eval()
+
+
+def _together(
+    file: WanWorldFile,
+    transformer: WanTransformer,
+    autoencoders: tuple[Taehv | None, WanVAE | None],
+    words: Words,
+    where: str,
+) -> WanParts:
+    tiny, vae = autoencoders
+    decoder = tiny or vae
+    if decoder is None:
+        raise WorldError(
+            f"{where}: no decoder; import taew2_1.pth (small and fast) or Wan2.1_VAE.pth as well, "
+            "or lay one beside the file"
+        )
+    decoder.to(transformer.device, transformer.dtype)
+    encoder = vae or tiny
+    if encoder is not None and encoder is not decoder:
+        encoder.to(transformer.device)
+    return WanParts(file, transformer, decoder, encoder, words)

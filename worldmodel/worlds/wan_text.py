@@ -1,0 +1,56 @@
+"""What a Wan world can be told: prompts with embeddings on file, or an encoder for any other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from worldmodel.config import UserError
+from worldmodel.wan.prompts import load_prompts, padded
+from worldmodel.wan.text import PLACES, encode_prompts
+from worldmodel.worlds.wan_file import PROMPTS, WanWorldFile
+
+
+class Words:
+    """Embeddings by text; the encoder is called when a text first needs it."""
+
+    def __init__(self, file: WanWorldFile, path: Path | None, device: torch.device) -> None:
+        self.file, self.device = file, device
+        self.known = load_prompts(path) if path is not None and path.is_file() else {}
+
+    def embedding(self, text: str) -> Tensor:
+        """Of a text: 1 tokens c; no text at all is nought."""
+        config = self.file.transformer
+        if not text:
+            return torch.zeros(1, config.text_tokens, config.text_width)
+        if text not in self.known:
+            self.known[text] = self._encode(text)
+        found = self.known[text]
+        if found.shape[1] != config.text_width:
+            raise UserError(
+                f"{text!r}: its embedding has {found.shape[1]} channels, the transformer reads "
+                f"{config.text_width}; it was made by another encoder"
+            )
+        return padded(found, config.text_tokens)[None]
+
+    def can_say(self, text: str) -> bool:
+        """Whether the text needs nothing that is not here."""
+        return not text or text in self.known or bool(self.file.prompts.text_encoder)
+
+    def _encode(self, text: str) -> Tensor:
+        weights = self.file.prompts.text_encoder
+        if not weights:
+            known = "; ".join(map(repr, self.known)) or "none"
+            raise UserError(
+                f"{text!r}: {self.file.name} has no embedding of this prompt and no text encoder. "
+                f"It knows: {known}. Name the encoder's weights as text_encoder under [prompts] in "
+                f"world.toml, or import a {PROMPTS} that has the prompt"
+            )
+        return encode([text], Path(weights), self.device)[0]
+
+
+def encode(texts: Sequence[str], weights: Path, device: torch.device) -> list[Tensor]:
+    """Embeddings u c of texts; a tokenizer beside the weights is used before any other."""
+    beside = any((weights.parent / place).is_file() for place in PLACES)
+    return encode_prompts(texts, weights, weights.parent if beside else None, device)
