@@ -70,22 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_data(jobs.add_parser("data", help="look at what was recorded"), style)
 
-    evaluate = jobs.add_parser(
-        "evaluate", help="measure a world against the real game", formatter_class=style
-    )
-    evaluate.add_argument("--world", help="folder or name; none: the default world")
-    evaluate.add_argument(
-        "--clips", type=_positive, help="unseen clips to roll out (64; 32 to compare)"
-    )
-    evaluate.add_argument("--teacher-steps", type=_positive, default=24, help="of the teacher")
-    evaluate.add_argument("--drift-frames", type=_count, default=2000, help="of long play")
-    evaluate.add_argument(
-        "--seed", type=_count, default=2_000_000, help="first seed of the real game, not trained on"
-    )
-    evaluate.add_argument("--write", action="store_true", help="put the figures into world.toml")
-    evaluate.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
-    _add_compare(evaluate.add_argument_group("several finished runs, as one page of tables"))
-    evaluate.set_defaults(run=_evaluate)
+    told = "measure a world against the real game"
+    _add_evaluate(jobs.add_parser("evaluate", help=told, formatter_class=style))
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
 
@@ -103,6 +89,22 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument("--world", help="folder or name; none: the default world")
+    evaluate.add_argument(
+        "--clips", type=_positive, help="unseen clips to roll out (64; 32 to compare)"
+    )
+    evaluate.add_argument("--teacher-steps", type=_positive, default=24, help="of the teacher")
+    evaluate.add_argument("--drift-frames", type=_count, default=2000, help="of long play")
+    evaluate.add_argument(
+        "--seed", type=_count, default=2_000_000, help="first seed of the real game, not trained on"
+    )
+    evaluate.add_argument("--write", action="store_true", help="put the figures into world.toml")
+    evaluate.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
+    _add_compare(evaluate.add_argument_group("several finished runs, as one page of tables"))
+    evaluate.set_defaults(run=_evaluate)
+
+
 def _add_compare(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--compare", type=Path, metavar="FILE", help="rows to measure: configs/doom/compare.toml")
@@ -110,7 +112,7 @@ def _add_compare(group: argparse._ArgumentGroup) -> None:
     add("--teacher-drift-frames", type=_count, default=400, help="of long play, over 8 steps")
     add("--streams", type=_positive, default=2, help="of each kind of long play")
     add("--judge-clips", type=_positive, default=160, help="of real play that teach the judge")
-    add("--judge-steps", type=_positive, default=500, help="of its training")
+    add("--judge-steps", type=_positive, default=1200, help="of its training")
     add("--speed-frames", type=_count, default=96, help="timed for each row; 0: none")
     add("--unseen-clips", type=_count, default=32, help="of never-seen actions; 0: none")
 

@@ -93,7 +93,15 @@ def test_every_figure_is_on_the_page_and_rows_without_a_run_have_none(compared: 
         "cost.png",
         "drift.png",
     }
-    assert {path.stem for path in (compared / "pictures").iterdir()} == {"one", "three", "held"}
+    assert {path.stem for path in (compared / "pictures").iterdir()} == {
+        f"{name}{kind}" for name in ("one", "three", "held") for kind in ("", "_idle", "_random")
+    }
+
+
+def test_a_judge_that_cannot_read_the_real_game_is_no_judge(compared: Path) -> None:
+    assert json.loads(kept(compared)["real"])["turn_correlation"]["value"] < 0.5  # three steps
+    page = (compared / "docs/cost.md").read_text(encoding="utf-8")
+    assert "it has not learned to, and its columns mean nothing" in page
 
 
 def test_random_weights_know_less_than_a_copy_of_the_last_frame(compared: Path) -> None:

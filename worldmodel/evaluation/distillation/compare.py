@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.config import ConfigError
@@ -21,7 +20,12 @@ from worldmodel.evaluation.distillation.figures import (
     load_figures,
     save_figures,
 )
-from worldmodel.evaluation.distillation.measure import measure, measure_real, work_of
+from worldmodel.evaluation.distillation.measure import (
+    Measured,
+    measure,
+    measure_real,
+    work_of,
+)
 from worldmodel.evaluation.distillation.rows import (
     Comparison,
     Contender,
@@ -41,6 +45,7 @@ from worldmodel.evaluation.distillation.yardstick import (
     play_dtype,
     stamp_of,
 )
+from worldmodel.evaluation.drift import WINDOW
 from worldmodel.training.samples import save_grid
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.folder import WorldFile, check_weights, read_world_file
@@ -142,17 +147,22 @@ def _measure_rows(
         for number, one in enumerate(todo, start=1):
             bar.set_description(f"row {number} of {len(todo)}, {one.name}")
             stamps = stamp, row_stamp(stamp, one, yardstick.plan)
-            figures, frames = measure(one, yardstick, stamps, bar.update)
-            save_figures(out / f"{one.name}.json", figures)
-            _save_picture(pictures / f"{one.name}.png", frames, yardstick)
+            measured = measure(one, yardstick, stamps, bar.update)
+            save_figures(out / f"{one.name}.json", measured.figures)
+            _save_pictures(pictures, one.name, measured, yardstick)
 
 
-def _save_picture(path: Path, frames: Tensor, yardstick: Yardstick) -> None:
-    """A few rollouts, every fourth frame, below the real game's."""
+def _save_pictures(folder: Path, name: str, measured: Measured, yardstick: Yardstick) -> None:
+    """A few rollouts, every fourth frame, and long play, every 200th, below the real game's."""
+    frames = measured.frames
     real, rows = yardstick.clips.frames[:, PAST:], []
     for clip in range(min(SHOWN, len(frames))):
         rows += [real[clip, 3 : frames.shape[1] : 4].numpy(), frames[clip, 3::4].numpy()]
-    save_grid(path, rows)
+    save_grid(folder / f"{name}.png", rows)
+    for play, drift in measured.drift.items():
+        pairs = zip(drift.real_frames, drift.frames, strict=True)
+        rows = [x[WINDOW - 1 :: WINDOW].numpy() for pair in pairs for x in pair]
+        save_grid(folder / f"{name}_{play}.png", rows)
 
 
 def row_stamp(stamp: str, one: Contender, plan: Plan) -> str:

@@ -59,10 +59,19 @@ def _work(contender: Contender, yardstick: Yardstick) -> tuple[float, float, flo
     return near, free, long
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A row's figures, and what they were measured of."""
+
+    figures: Figures
+    frames: Tensor  # rollouts, uint8 b f h w 3
+    drift: dict[str, Drift]
+
+
 def measure(
     contender: Contender, yardstick: Yardstick, stamps: tuple[str, str], advance: Advance
-) -> tuple[Figures, Tensor]:
-    """A row's figures and its rollouts b f h w 3; `stamps`: the yardstick's, the row's."""
+) -> Measured:
+    """All of a row; `stamps`: the yardstick's, the row's."""
     began = time.perf_counter()
     check_chunk(contender)
     near, free, long = _work(contender, yardstick)
@@ -101,7 +110,7 @@ def measure(
         drift={play: _drift_figures(one) for play, one in drift.items()},
         minutes=(time.perf_counter() - began) / 60,
     )
-    return figures, frames
+    return Measured(figures, frames, drift)
 
 
 def measure_real(yardstick: Yardstick, stamp: str) -> RealFigures:

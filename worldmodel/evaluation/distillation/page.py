@@ -6,7 +6,7 @@ from pathlib import Path
 from worldmodel.config import ConfigError
 from worldmodel.evaluation.distillation.claims import claims_table
 from worldmodel.evaluation.distillation.compare import Results
-from worldmodel.evaluation.distillation.figures import mean_of
+from worldmodel.evaluation.distillation.figures import RealFigures, mean_of
 from worldmodel.evaluation.distillation.plots import save_plots
 from worldmodel.evaluation.distillation.speed import TURN
 from worldmodel.evaluation.distillation.tables import (
@@ -24,6 +24,7 @@ from worldmodel.files import write_atomically
 BEGIN = "<!-- measured: begin. `worldmodel evaluate --compare` writes this part; do not edit it -->"
 END = "<!-- measured: end -->"
 LARGEST = 4 << 20  # characters of a page
+ABLE = 0.5  # r with the real turning, from which a judge is one
 
 
 def write_page(results: Results) -> Path:
@@ -96,7 +97,20 @@ def _quality_part(results: Results) -> list[str]:
         "Motion: mean optical flow as a share of the real game's, which moves by "
         f"{mean_of(real.flow).value:.2f} pixels a frame.",
         "",
+        *_warning(real),
         *behaviour_table(results),
+        "",
+    ]
+
+
+def _warning(real: RealFigures) -> list[str]:
+    """A judge that cannot read the real game says nothing about a learned one."""
+    if real.turn_correlation.value >= ABLE:
+        return []
+    found = f"{real.turn_correlation.value:.2f}"
+    return [
+        f"**This judge reads turning from real frames with r = {found}: it "
+        "has not learned to, and its columns mean nothing. Give it more --judge-steps.**",
         "",
     ]
 

@@ -1,11 +1,13 @@
 """The plots of the page: quality against horizon, against cost, along long play."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from worldmodel.config import UserError
 from worldmodel.evaluation.distillation.compare import Results
 from worldmodel.evaluation.distillation.costs import cost_of
+from worldmodel.evaluation.distillation.figures import mean_of
 from worldmodel.evaluation.distillation.speed import speed_key_of
 from worldmodel.evaluation.drift import WINDOW
 from worldmodel.evaluation.quality import HORIZONS
@@ -34,10 +36,12 @@ def save_plots(results: Results) -> list[Path]:
             *size, figsize=(4.6 * size[1], 3.6 * size[0] + 1.2), layout="constrained"
         )
         draw(results, axes)
+        named: dict[str, Any] = {}
         for axis in axes.flat:
             axis.grid(alpha=0.3)
-        lines, labels = axes.flat[0].get_legend_handles_labels()
-        figure.legend(lines, labels, loc="outside lower center", ncols=3, fontsize=7)
+            lines, labels = axis.get_legend_handles_labels()
+            named |= dict(zip(labels, lines, strict=True))
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, fontsize=7)
         path = results.comparison.out / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=DPI)
@@ -57,13 +61,22 @@ def _style(results: Results, name: str) -> dict[str, Any]:
     }
 
 
+def _logarithmic(axis: Any, ticks: Sequence[float]) -> None:
+    """A logarithmic axis to the right, with plain numbers at these places."""
+    axis.set_xscale("log")
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axis.set_xticks([], minor=True)
+
+
 def _draw_horizon(results: Results, axes: Any) -> None:
     for name, one in results.rows.items():
         axes[0].plot(range(1, len(one.curve) + 1), one.curve, lw=1.2, **_style(results, name))
-        means = [sum(one.ssim[str(h)]) / len(one.ssim[str(h)]) for h in HORIZONS]
+        means = [mean_of(one.ssim[str(h)]).value for h in HORIZONS]
         axes[1].plot(HORIZONS, means, marker=".", lw=1.2, **_style(results, name))
-    axes[0].set(xlabel="frame of the rollout", ylabel="PSNR, dB", xscale="log")
-    axes[1].set(xlabel="frame of the rollout", ylabel="SSIM", xscale="log")
+    axes[0].set(xlabel="frame of the rollout", ylabel="PSNR, dB")
+    axes[1].set(xlabel="frame of the rollout", ylabel="SSIM")
+    for axis in axes:
+        _logarithmic(axis, HORIZONS)
 
 
 def _draw_cost(results: Results, axes: Any) -> None:
@@ -74,16 +87,19 @@ def _draw_cost(results: Results, axes: Any) -> None:
         row = results.comparison.rows[name]
         trained = cost_of((*row.stage2, *row.stage3), results.comparison.out)
         values = one.psnr[MIDDLE]
-        quality = sum(values) / len(values)
+        quality = mean_of(values)
         if speed:
             error = one.frechet.error
             axes[0].errorbar(speed.gflop_per_frame, one.frechet.value, error, **style)
             axes[1].errorbar(speed.first_frame_ms, one.frechet.value, error, **style)
         if trained:
-            axes[2].errorbar(trained.petaflops, quality, **style)
-    axes[0].set(xlabel="GFLOP a frame", ylabel="Fréchet distance", xscale="log")
-    axes[1].set(xlabel="first-frame latency, ms", ylabel="Fréchet distance", xscale="log")
+            axes[2].errorbar(trained.petaflops, quality.value, quality.error, **style)
+    axes[0].set(xlabel="GFLOP a frame", ylabel="Fréchet distance")
+    axes[1].set(xlabel="first-frame latency, ms", ylabel="Fréchet distance")
+    _logarithmic(axes[0], (0.5, 1, 2, 4, 8))
+    _logarithmic(axes[1], (5, 10, 20, 50, 100, 200))
     axes[2].set(xlabel="stages 2 and 3, PFLOP", ylabel=f"PSNR at frame {MIDDLE}, dB")
+    axes[2].set_xlim(left=0)
 
 
 def _draw_drift(results: Results, axes: Any) -> None:

@@ -52,7 +52,7 @@ class Plan:
     seed: int = 2_000_000
     teacher_steps: int = 24
     judge_clips: int = 160
-    judge_steps: int = 500
+    judge_steps: int = 1200
     speed_frames: int = 96  # 0: no speed is measured
     unseen_clips: int = 32
 
