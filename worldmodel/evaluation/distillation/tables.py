@@ -15,6 +15,7 @@ from worldmodel.evaluation.distillation.figures import (
 )
 from worldmodel.evaluation.distillation.speed import speed_key_of
 from worldmodel.evaluation.distillation.unseen import UnseenFigures
+from worldmodel.evaluation.drift import WINDOW
 from worldmodel.evaluation.quality import HORIZONS
 
 NONE = "–"
@@ -99,13 +100,17 @@ def behaviour_table(results: Results) -> list[str]:
 
 
 def drift_table(results: Results) -> list[str]:
-    """The last window of long play, and how far play stays a picture of the game."""
+    """A window that every row has played, the last one, and how far play stays a picture."""
+    shortest = min(
+        (len(d.windows) for r in results.rows.values() for d in r.drift.values()), default=1
+    )
 
     def part(drift: DriftFigures | None) -> Cells:
         if not drift:
-            return [NONE] * 4
-        last = drift.windows[-1]
+            return [NONE] * 5
+        last, shared = drift.windows[-1], drift.windows[shortest - 1]
         return [
+            f"{shared.frechet[0]:.1f} ({shared.frechet[1]:.1f})",
             f"{last.frechet[0]:.1f} ({last.frechet[1]:.1f})",
             f"{last.detail[0]:.1f} ({last.detail[1]:.1f})",
             f"{last.brightness[0]:.0f} ({last.brightness[1]:.0f})",
@@ -116,7 +121,13 @@ def drift_table(results: Results) -> list[str]:
         frames = max((drift.frames for drift in one.drift.values()), default=0)
         return [str(frames), *part(one.drift.get("random")), *part(one.drift.get("idle"))]
 
-    kinds = ["Fréchet", "detail", "brightness", "within the range"]
+    kinds = [
+        f"Fréchet at {shortest * WINDOW}",
+        "Fréchet",
+        "detail",
+        "brightness",
+        "within the range",
+    ]
     head = ["", "denoising steps", "frames", *(f"random: {k}" for k in kinds)]
     head += [f"idle: {k}" for k in kinds]
     return table(head, [_named(results, n, cells(one)) for n, one in results.rows.items()])
