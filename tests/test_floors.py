@@ -44,7 +44,17 @@ ALLOWED: dict[str, set[str]] = {
     "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
-    "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "datacheck"},
+    "recipe": {*MODEL, *STORE, "worlds", "games", "training", "evaluation", "datacheck"},
+    "__main__": {
+        "config",
+        "games",
+        "training",
+        "recipe",
+        "evaluation",
+        "worlds",
+        "game",
+        "datacheck",
+    },
 }
 
 
