@@ -1,0 +1,58 @@
+"""Several processes record what one would."""
+
+from pathlib import Path
+
+import pytest
+
+from worldmodel.action import Action
+from worldmodel.episodes import find_episodes, load_episode
+from worldmodel.games.doom import DoomConfig
+from worldmodel.games.gym import GymConfig
+from worldmodel.games.together import Source, record_together
+
+SQUARES = Source(gym=GymConfig(env="tests.games.squares:Squares", size=(16, 32)))
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, list[Action]]]:
+    """What the files say; the order of their headers' keys is anyone's guess."""
+    episodes = {path.name: load_episode(path) for path in find_episodes(folder)}
+    return {name: (e.frames.tobytes(), list(e.actions)) for name, e in episodes.items()}
+
+
+def test_two_processes_leave_the_files_of_one_and_no_more_than_were_asked_for(
+    tmp_path: Path,
+) -> None:
+    done = [
+        record_together(SQUARES, tmp_path / str(n), 100, first=7, episode_frames=20, processes=n)
+        for n in (1, 2)
+    ]
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    assert one == two
+    assert list(one) == [f"Squares_{number:06d}.safetensors" for number in range(7, 12)]
+    assert done == [100, 100]
+
+
+def test_a_recording_that_was_killed_goes_on_and_plays_nothing_twice(tmp_path: Path) -> None:
+    record_together(SQUARES, tmp_path, 100, first=0, episode_frames=20, processes=1)
+    before = contents(tmp_path)
+    lost, kept = find_episodes(tmp_path)[2], find_episodes(tmp_path)[0]
+    lost.unlink()
+    written = kept.stat().st_mtime_ns
+    record_together(SQUARES, tmp_path, 100, first=0, episode_frames=20, processes=1)
+    assert contents(tmp_path) == before
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_levels_of_doom_are_played_in_turns(tmp_path: Path) -> None:
+    pytest.importorskip("vizdoom")
+    levels = ("my_way_home", "health_gathering_supreme")
+    source = Source(doom=tuple(DoomConfig(level=level) for level in levels))
+    record_together(source, tmp_path, 90, first=0, episode_frames=30, processes=1)
+    names = [path.name for path in find_episodes(tmp_path)]
+    assert sorted(names) == [
+        "health_gathering_supreme_000001.safetensors",
+        "my_way_home_000000.safetensors",
+        "my_way_home_000002.safetensors",
+    ]
+    one, other = (load_episode(tmp_path / name).frames for name in names[:2])
+    assert abs(one[5].astype(int) - other[5]).mean() > 5  # another place
