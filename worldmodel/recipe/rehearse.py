@@ -6,9 +6,10 @@ What comes out is no world worth playing; that it comes out at all is what is re
 from typing import Any
 
 MINUTES = 3.0
-FRAMES = 6000  # recorded, at most
-HELDOUT = 1500
-BATCH = 8
+FRAMES = 3000  # recorded, at most
+HELDOUT = 700
+EPISODE = 120  # frames
+BATCH = 2
 WIDTH, HEADS, LAYERS = 64, 2, 2  # of the transformer
 NARROWEST = 8  # channels of the autoencoder
 
@@ -19,7 +20,7 @@ def shrink(table: dict[str, Any]) -> dict[str, Any]:
     record |= {
         "frames": min(FRAMES, record["frames"]),
         "heldout": min(HELDOUT, record["heldout"]),
-        "episode_frames": min(150, record.get("episode_frames", 150)),
+        "episode_frames": min(EPISODE, record.get("episode_frames", EPISODE)),
         "minutes": 0.4,
     }
     autoencoder["widths"] = [max(NARROWEST, width // 8) for width in autoencoder["widths"]]

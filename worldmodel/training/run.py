@@ -138,6 +138,8 @@ def prepare(stage: Stage, loop: LoopConfig, processes: Processes, path: Path) ->
             raise ConfigError(f"{path}: compile = true is for one process; set it to false")
         if not has_compiler():
             raise ConfigError(f"{path}: compile = true needs a C++ compiler; set it to false")
+        if processes.device.type == "cuda":  # what cannot be compiled there is computed as it is
+            torch._dynamo.config.suppress_errors = True
         stage.compile()
 
 
