@@ -122,7 +122,8 @@ class Maker:
             self.say(f"{self._clock()} {name}: done before, unchanged")
             return
         entry = self.ledger.begin(name, key)
-        self.say(f"{self._clock()} {name}: {told}")
+        if told:  # stages say it themselves
+            self.say(f"{self._clock()} {name}: {told}")
         try:
             do(entry)
         except BaseException:
@@ -185,7 +186,7 @@ class Maker:
             raise UserError(f"{self.root / stage}: given up after {ATTEMPTS} attempts")
 
         done.discard(stage)
-        self._step(stage, key_of(table, before), "begins", do)
+        self._step(stage, key_of(table, before), "", do)
 
     def _attempt(self, table: dict[str, Any], stage: str, entry: Entry) -> str | None:
         """Train; what went wrong and is done about it, None if nothing did."""

@@ -5,7 +5,7 @@ What comes out is no world worth playing; that it comes out at all is what is re
 
 from typing import Any
 
-MINUTES = 3.0
+MINUTES = 4.0
 FRAMES = 3000  # recorded, at most
 HELDOUT = 700
 EPISODE = 120  # frames

@@ -87,9 +87,11 @@ class LoopConfig:
         return min(warmup, left, 1.0)
 
     def of_steps(self, steps: int) -> "LoopConfig":
-        """The same with the number of steps that was found to fit, and a look halfway."""
-        half = -(-steps // 2)
-        return replace(self, steps=steps, minutes=0.0, sample_every=half, save_every=NEVER)
+        """The same with the number of steps that was found to fit.
+
+        Pictures are made when that is found and at the end: they take their time.
+        """
+        return replace(self, steps=steps, minutes=0.0, sample_every=NEVER, save_every=NEVER)
 
     def step_seed(self, step: int, batch: int) -> int:
         """Everything that is drawn for one batch of a step follows from this number."""
@@ -275,7 +277,7 @@ class Run:
         self.save()
         now = time.perf_counter()
         spent = earlier + now - min(began, clock_then)
-        ending = 2 * pictures + 3 * self._save_seconds
+        ending = pictures + 3 * self._save_seconds
         ending += SAVE_SHARE * max(0.0, 60 * self.config.minutes - spent)
         steps = steps_that_fit(self.config.minutes, spent, pace, ending, self.state.step)
         self.state.steps = steps
