@@ -12,17 +12,18 @@ and the actions.
 import contextlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
-from worldmodel.config import ConfigError, UserError
+from worldmodel.config import ConfigError, UserError, build_config
 
 if TYPE_CHECKING:
     import vizdoom
@@ -75,6 +76,11 @@ class DoomConfig:
 
 
 ACTIONS = DoomConfig().actions
+
+
+def config_of(source: Mapping[str, Any]) -> DoomConfig:
+    """The game that a world's file names in its table [game]."""
+    return build_config(DoomConfig, dict(source), "world.toml: game")
 
 
 class Doom:
@@ -151,6 +157,11 @@ class Doom:
         objects = state.objects or ()
         self._monsters = [(o.position_x, o.position_y) for o in objects if o.name in MONSTERS]
         return self.frame
+
+
+def open_game(source: Mapping[str, Any]) -> Doom:
+    """Start the game that a world's file names in its table [game]."""
+    return Doom(config_of(source))
 
 
 def _settings_file() -> Path:
