@@ -1,6 +1,7 @@
 """One command: everything is made, nothing twice, and what goes wrong on the way is survived."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from worldmodel.checkpoint import load_tensors
 from worldmodel.config import ConfigError, UserError, read_toml
 from worldmodel.files import FileWriteError
 from worldmodel.recipe import make as making
-from worldmodel.recipe import plan
 from worldmodel.recipe.ledger import FILE
 from worldmodel.recipe.make import Job, make
 from worldmodel.training.loop import STATE, DivergedError
@@ -177,7 +177,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_begins(
     class Full:
         free = 1000
 
-    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: Full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Full)
     with pytest.raises(ConfigError, match=r"GB are needed, 0\.0 GB are free"):
         kitchen.make()
     assert not kitchen.root.exists()

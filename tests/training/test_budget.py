@@ -65,9 +65,9 @@ def test_a_pace_leaves_out_the_first_steps_and_counts_whole_turns(
 
 
 def test_a_config_has_steps_or_minutes() -> None:
-    for wrong in ({}, {"steps": 5, "minutes": 1.0}, {"minutes": -1.0}):
+    for steps, minutes in ((0, 0.0), (5, 1.0), (0, -1.0)):
         with pytest.raises(ConfigError, match="expected one of the two"):
-            LoopConfig(learning_rate=1e-3, **wrong)
+            LoopConfig(learning_rate=1e-3, steps=steps, minutes=minutes)
 
 
 def test_the_rates_fall_to_nought_at_the_step_that_was_found() -> None:
