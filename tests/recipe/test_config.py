@@ -81,3 +81,30 @@ def test_minutes_that_a_step_has_lost_are_lost_to_all_that_come_after_it() -> No
     assert late == pytest.approx(10 - end)
     with pytest.raises(ConfigError, match=r"39\.0 of 40 minutes are over .* more --minutes"):
         share_of_rest(shared, "decoder", 40, 39 * 60, {"autoencoder", "teacher", "student"})
+
+
+def test_a_recipe_with_every_stage_hands_each_what_it_needs(
+    tmp_path: Path, table: dict[str, Any]
+) -> None:
+    autoencoder, teacher, student, decoder = table["stages"]
+    loop = teacher["loop"]
+    whole = {"stage": "bidirectional", "clips": {"batch": 2, "frames": 6, "known": 2}, "loop": loop}
+    dmd = {"stage": "dmd", "rollouts": {"batch": 2, "frames": 8}, "critic_learning_rate": 1e-3}
+    dmd |= {"loop": loop}
+    table["stages"] = [autoencoder, teacher, whole, student, dmd, decoder]
+    recipe = read(tmp_path, table)
+    shared = share_settings(recipe, tmp_path / "runs")
+    tables = {part.stage: shared.config(part, 0.4) for part in recipe.parts}
+    run = {stage: str(tmp_path / "runs" / stage) for stage in tables}
+    assert tables["bidirectional"]["start"] == run["teacher"]
+    assert tables["student"]["teacher"] == run["teacher"]
+    assert (tables["dmd"]["student"], tables["dmd"]["real"]) == (
+        run["student"],
+        run["bidirectional"],
+    )
+    assert tables["decoder"]["own_play"]["student"] == run["dmd"]
+    assert shared.world({}, "")["student"] == run["dmd"]
+    models = [t["model"] for stage, t in tables.items() if stage not in ("autoencoder", "decoder")]
+    assert all(model == models[0] for model in models)
+    assert (models[0]["latent_height"], models[0]["latent_width"]) == (2, 4)
+    assert (models[0]["buttons"], models[0]["frame_change"]) == (2, 0.4)
