@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.recipe.tiny_recipe import tiny_table, write_recipe
-from worldmodel.checkpoint import load_tensors
+from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import ConfigError, UserError, read_toml
 from worldmodel.files import FileWriteError
 from worldmodel.recipe import make as making
@@ -160,6 +160,28 @@ def test_what_breaks_in_a_stage_is_tried_again_in_another_way(
     assert any("half" in line or "0.5 times" in line for line in kitchen.said)
     assert any("MB that can be made again were removed" in line for line in kitchen.said)
     assert load_tensors(kitchen.root / "teacher" / STATE)[1]["step"] == 24
+
+
+def test_more_minutes_help_a_stage_until_it_knows_its_steps(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def run(path: Path, *_: Any) -> None:
+        given.append(read_toml(path)["loop"]["minutes"])
+        raise ConfigError("too little")
+
+    monkeypatch.setattr(making, "run_stage", run)
+    stage = kitchen.table["stages"][0]
+    stage["share"] = 1.0
+    stage["loop"] = {key: value for key, value in stage["loop"].items() if key != "steps"}
+    for minutes in (2.0, 20.0, 40.0):
+        with pytest.raises(ConfigError, match="too little"):
+            kitchen.make(minutes=minutes)
+        if minutes == 20.0:  # what a run leaves that knows
+            save_tensors(kitchen.root / "autoencoder" / STATE, {}, {"step": 9, "steps": 50})
+    assert given[1] == pytest.approx(given[0] + 18, abs=0.5)
+    assert given[2] == given[1]
 
 
 def test_a_stage_that_always_breaks_is_given_up(

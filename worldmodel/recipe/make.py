@@ -35,8 +35,9 @@ from worldmodel.recipe.derive import (
 )
 from worldmodel.recipe.ledger import Entry, Ledger, key_of
 from worldmodel.recipe.starts import choose_starts
-from worldmodel.training.loop import DivergedError
+from worldmodel.training.loop import STATE, DivergedError
 from worldmodel.training.run import has_compiler, run_stage
+from worldmodel.training.trajectories import load_header
 from worldmodel.worlds.native import choose_device
 from worldmodel.worlds.settings import available_cores
 
@@ -79,6 +80,11 @@ def make(job: Job, say: Say) -> Path | None:
     maker = Maker(shared, minutes, device, job, job.out or inside, processes, say)
     maker.run()
     return maker.out
+
+
+def _has_steps(run: Path) -> bool:
+    """Whether a run has found out how many steps fit into its minutes."""
+    return int(load_header(run / STATE).get("steps", 0)) > 0
 
 
 class Maker:
@@ -172,7 +178,7 @@ class Maker:
         done = {name for name, entry in self.ledger.entries.items() if entry.done}
 
         def do(entry: Entry) -> None:
-            if part.share and not entry.minutes:
+            if part.share and not (entry.minutes and _has_steps(self.root / stage)):
                 spent = self.ledger.spent
                 entry.minutes = plan.share_of_rest(self.shared, stage, self.minutes, spent, done)
                 self.ledger.save()

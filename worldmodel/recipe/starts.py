@@ -42,8 +42,11 @@ def choose_starts(folder: Path, count: int, frames: int) -> dict[str, str]:
     good = (np.array(motion) <= np.quantile(motion, CALM)) & (
         np.array(detail) >= np.quantile(detail, PLAIN)
     )
+    if good.sum() <= count:  # too little to be choosy
+        good[:] = True
+    good[0] = False  # it is there already
     index = np.flatnonzero(good)
-    chosen = [0, *(int(index[i]) for i in group(np.stack(looks)[index], count - 1) if index[i])]
+    chosen = [0, *(int(index[i]) for i in group(np.stack(looks)[index], count - 1))]
     return {places[i]: f"Place {number}" for number, i in enumerate(chosen, start=1)}
 
 

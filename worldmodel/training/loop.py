@@ -271,12 +271,11 @@ class Run:
 
         The pictures and the state that end a run are made here once, to know what they take.
         """
-        before, (clock_then, _, earlier) = clock(self.state.device), self._began
+        before = clock(self.state.device)
         figures = self.sample()
         pictures = time.perf_counter() - before
         self.save()
-        now = time.perf_counter()
-        spent = earlier + now - min(began, clock_then)
+        spent = time.perf_counter() - began
         ending = pictures + 3 * self._save_seconds
         ending += SAVE_SHARE * max(0.0, 60 * self.config.minutes - spent)
         steps = steps_that_fit(self.config.minutes, spent, pace, ending, self.state.step)
