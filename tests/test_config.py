@@ -13,6 +13,7 @@ from worldmodel.config import (
     read_toml,
     to_toml,
 )
+from worldmodel.recipe.config import read_recipe
 from worldmodel.training.run import STAGES, read_stage
 from worldmodel.wan.config import WanConfig
 
@@ -100,5 +101,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.toml"))
 def test_every_shipped_config_is_valid(path: Path) -> None:
     if path.parent.name == "wan":  # sizes of released models, not stages of a training
         assert load_config(WanConfig, path).layers > 0
+    elif "stages" in read_toml(path):
+        assert read_recipe(path).drawn_by == "student"
     else:
         assert isinstance(read_stage(path), tuple(STAGES.values()))

@@ -1,5 +1,10 @@
 """Several processes record what one would."""
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +46,34 @@ def test_a_recording_that_was_killed_goes_on_and_plays_nothing_twice(tmp_path: P
     record_together(SQUARES, tmp_path, 100, first=0, episode_frames=20, processes=1)
     assert contents(tmp_path) == before
     assert kept.stat().st_mtime_ns == written
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_recording_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from tests.games import test_together as t;"
+        f"t.record_together(t.SQUARES, Path({str(tmp_path)!r}), 10**9, 0, 20, 1)"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(f"if __name__ == '__main__':\n    {code}\n")
+    where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, str(script)], env=where, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: list(tmp_path.glob("*.safetensors")))
+        started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    finally:
+        process.kill()
+        process.wait()
+    assert started
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+
+
+def wait_for(holds: Callable[[], object]) -> None:
+    for _ in range(400):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come")
 
 
 def test_levels_of_doom_are_played_in_turns(tmp_path: Path) -> None:

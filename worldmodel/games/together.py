@@ -7,6 +7,9 @@ not played again, so a recording that was killed goes on.
 
 import contextlib
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -91,12 +94,25 @@ class Studio:
 
 
 _studio: Studio | None = None  # of a process that `record_together` has started
+_playing = threading.Lock()
 
 
 def _enter(source: Source) -> None:
     global _studio  # how a pool's process keeps anything
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that has started them
     _studio = Studio(source)
     Finalize(_studio, _studio.close, exitpriority=10)
+    threading.Thread(target=_leave_with_parent, args=(_studio,), daemon=True).start()
+
+
+def _leave_with_parent(studio: Studio) -> None:
+    """When the recording is killed, end the games after the running episode, and this process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    with _playing:
+        studio.close()
+        os._exit(1)
 
 
 def _record(folder: Path, number: int, frames: int) -> int:
@@ -105,8 +121,9 @@ def _record(folder: Path, number: int, frames: int) -> int:
     path = _studio.source.path(folder, number)
     if path.exists():
         return len(load_episode(path))
-    episode = _studio.play(number, frames)
-    save_episode(path, episode)
+    with _playing:
+        episode = _studio.play(number, frames)
+        save_episode(path, episode)
     return len(episode)
 
 

@@ -204,7 +204,7 @@ def measure_change(run: Path, folder: Path) -> float:
     autoencoder = load_autoencoder(run)
     squares = []
     for path in find_episodes(folder)[:MEASURED]:
-        frames = torch.from_numpy(load_episode(path).frames[:100].copy())[None]
+        frames = torch.from_numpy(load_episode(path).frames[:50].copy())[None]
         if frames.shape[1] > 1:
             latents = encode_frames(autoencoder, frames)[0]
             squares.append(latents.diff(dim=0).square().mean(dim=(1, 2, 3)))

@@ -42,7 +42,7 @@ from worldmodel.worlds.native import choose_device
 from worldmodel.worlds.settings import available_cores
 
 ATTEMPTS = 4  # at one stage
-CHECKED_FILES = 60  # of a folder: all were written by the same recorder
+CHECKED_FILES = 40  # of a folder: all were written by the same recorder
 
 Say = Callable[[str], None]
 
