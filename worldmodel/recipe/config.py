@@ -16,7 +16,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "dmd": ("student", "bidirectional"),
     "decoder": ("autoencoder",),
 }
-DRAWS = ("dmd", "student", "teacher")  # what can be played, the best first
+DRAWS = ("dmd", "student")  # what can be played, the best first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +103,7 @@ class Recipe:
             if part.stage in before:
                 raise ConfigError(f"the stage {part.stage} is there twice")
             before.append(part.stage)
-        if not {"student", "decoder"} & set(before) or "teacher" not in before:
+        if "student" not in before:
             raise ConfigError("a world needs the stages autoencoder, teacher and student at least")
 
     @property
