@@ -14,6 +14,7 @@ from worldmodel.config import (
     to_toml,
 )
 from worldmodel.evaluation.distillation.rows import read_comparison
+from worldmodel.recipe.config import read_recipe
 from worldmodel.training.run import STAGES, read_stage
 from worldmodel.wan.config import WanConfig
 
@@ -103,5 +104,7 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         assert load_config(WanConfig, path).layers > 0
     elif path.stem == "compare":  # rows for `evaluate --compare`
         assert read_comparison(path).rows
+    elif "stages" in read_toml(path):
+        assert read_recipe(path).drawn_by == "student"
     else:
         assert isinstance(read_stage(path), tuple(STAGES.values()))

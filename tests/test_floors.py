@@ -51,10 +51,12 @@ ALLOWED: dict[str, set[str]] = {
     "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
+    "recipe": {*MODEL, *STORE, "worlds", "games", "training", "evaluation", "datacheck"},
     "__main__": {
         "config",
         "games",
         "training",
+        "recipe",
         "evaluation",
         "worlds",
         "game",

@@ -4,6 +4,7 @@ record   collect episodes from a real game        train     one stage, from a TO
 evaluate a world against the real game            bench     speed on this machine
 worlds   list and describe                        data      check what was recorded
 import   released models, as worlds               selftest what must not break, tried here
+make     a world from nothing, from one recipe
 clip     draw the pressed keys into a recording, or show it beside the real game
 """
 
@@ -58,16 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     record.add_argument("--tics", type=_positive, default=2, help="game tics a frame, 35 a second")
     record.set_defaults(run=_record)
 
-    train = jobs.add_parser("train", help="train one stage", formatter_class=style)
-    train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
-    # Two names: `torchrun` takes `--run` for an option of its own.
-    train.add_argument(
-        "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
-    )
-    train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
-    train.set_defaults(run=_train)
-
+    _add_train(jobs.add_parser("train", help="train one stage", formatter_class=style))
+    _add_make(jobs.add_parser("make", help="a world from nothing", formatter_class=style))
     _add_data(jobs.add_parser("data", help="look at what was recorded"), style)
 
     told = "measure a world against the real game"
@@ -134,6 +127,31 @@ def _add_gym(record: argparse._ArgumentGroup) -> None:
     add("--crop", metavar="X,Y,W,H", help="the part of the picture to record, in its pixels")
     add("--fit", default="stretch", choices=["stretch", "crop", "pad"], help="picture into --size")
     add("--through-ends", action="store_true", help="one recording goes on over episodes' ends")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
+    # Two names: `torchrun` takes `--run` for an option of its own.
+    parser.add_argument(
+        "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
+    )
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    parser.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
+    parser.set_defaults(run=_train)
+
+
+def _add_make(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recipe", type=Path, help="a TOML file, for instance configs/siege/recipe.toml")
+    add("--minutes", type=float, default=0.0, help="for all of it; 0: what the recipe says")
+    add("--out", type=Path, help="folder of the world (default: assets/worlds/NAME)")
+    add("--run", dest="root", type=Path, help="folder of all the rest (default: runs/NAME)")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    add("--threads", type=_count, default=0, help="of torch; 0: one per core")
+    add("--processes", type=_count, default=0, help="that record; 0: one per core")
+    add("--rehearse", action="store_true", help="every step, everything small: some minutes")
+    add("--plan", action="store_true", help="say what would be done, and when")
+    parser.set_defaults(run=_make)
 
 
 def _add_data(data: argparse.ArgumentParser, style: type[argparse.HelpFormatter]) -> None:
@@ -358,6 +376,27 @@ def _train(options: argparse.Namespace) -> None:
     folder = options.folder or Path("runs") / config.parent.name / config.stem
     device = choose_device(options.device)
     print(json.dumps(run_stage(config, folder, options.threads, device)))
+
+
+def _make(options: argparse.Namespace) -> None:
+    from worldmodel.recipe.make import Job, make
+
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
+    if not 0 <= options.minutes < 1e6:
+        raise UserError(f"--minutes {options.minutes}: expected a number above 0")
+    job = Job(
+        recipe=options.recipe,
+        minutes=options.minutes,
+        out=options.out,
+        root=options.root,
+        device=options.device,
+        threads=options.threads,
+        processes=options.processes,
+        rehearse=options.rehearse,
+        plans_only=options.plan,
+    )
+    make(job, lambda line: print(line, flush=True))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -49,6 +49,11 @@ def test_a_good_data_set_has_nothing_against_it(
     assert "16x8; 10 frames/s" in out
 
 
+def test_of_many_files_some_can_be_looked_at_from_all_over_the_folder(folder: Path) -> None:
+    names = [scan.path.name for scan in check_folder(folder, clip=13, most=3).scans]
+    assert names == ["000.safetensors", "002.safetensors", "004.safetensors"]
+
+
 @pytest.mark.parametrize("by", [-2, -1, 0, 1, 2])
 def test_actions_beside_the_wrong_frames_are_noticed(folder: Path, by: int) -> None:
     shift(folder, by)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from worldmodel.action import IDLE, Action
-from worldmodel.config import UserError
+from worldmodel.config import ConfigError, UserError
 from worldmodel.episodes import Episode, find_episodes, load_episode
 from worldmodel.games.doom import Doom, DoomConfig
 from worldmodel.games.explorer import Explorer
-from worldmodel.games.record import record_doom, record_episode
+from worldmodel.games.record import make_player, record_doom, record_episode
 
 pytest.importorskip("vizdoom")
 
@@ -87,3 +87,28 @@ def test_a_recorded_folder_holds_frames_with_the_action_that_led_to_them(tmp_pat
 def test_an_unknown_level_is_refused_with_the_choices() -> None:
     with pytest.raises(UserError, match=r"unknown level 'nowhere'.*my_way_home"):
         Doom(DoomConfig(level="nowhere"))
+
+
+def test_the_gunner_shoots_at_what_comes_looks_around_and_rests() -> None:
+    config = DoomConfig(level="defend_the_line", keys=("Mouse0",), weapon=True, player="gunner")
+    with Doom(config) as game:
+        game.reset(seed=0)
+        assert len(game.monsters) == 6
+        episodes = [record_episode(game, make_player(config, s), s, 250) for s in range(5)]
+        again = record_episode(game, make_player(config, 2), 2, 250)
+    np.testing.assert_array_equal(again.frames, episodes[2].frames)
+    assert all(episode.buttons == ("Mouse0",) for episode in episodes)
+    actions = [action for episode in episodes for action in episode.actions]
+    turns = np.abs([action.mouse[0] for action in actions])
+    shoots = np.array(["Mouse0" in action.buttons for action in actions])
+    assert 0.1 < shoots.mean() < 0.5
+    assert 0.1 < np.mean(~shoots & (turns < 0.5)) < 0.6
+    assert (turns > 8).mean() > 0.01
+    flashes = [frame.max(axis=(0, 1)).min() for e in episodes for frame in e.frames]
+    lit = np.array(flashes)[1:][shoots[:-1]].mean() - np.array(flashes)[1:][~shoots[:-1]].mean()
+    assert lit > 5  # the muzzle: what is held is seen
+
+
+def test_a_key_that_doom_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no 'KeyQ' here; choose from KeyW"):
+        DoomConfig(keys=("KeyQ",))

@@ -60,10 +60,12 @@ class DataSet:
         }
 
 
-def scan_folder(folder: Path, clip: int) -> DataSet:
-    """Read every file of a folder once."""
+def scan_folder(folder: Path, clip: int, most: int = 0) -> DataSet:
+    """Read every file of a folder once, or at most `most` of them."""
     scans, unreadable, motions = [], [], 0
-    for path in tqdm(find_episodes(folder), desc=folder.name, unit="file", leave=False):
+    paths = find_episodes(folder)
+    paths = paths[:: -(-len(paths) // most)] if most else paths
+    for path in tqdm(paths, desc=folder.name, unit="file", leave=False):
         try:
             scan = scan_file(path, keeps_motion=motions < MOST_FRAMES)
         except UserError as error:

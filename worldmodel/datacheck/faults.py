@@ -17,9 +17,12 @@ RATES_AGREE = 0.01  # relative
 NAMED = 3  # files that a message names before it counts the others
 
 
-def check_folder(folder: Path, clip: int) -> DataSet:
-    """Read a folder and judge it; training will cut clips of `clip` frames out of it."""
-    found = scan_folder(folder, clip)
+def check_folder(folder: Path, clip: int, most: int = 0) -> DataSet:
+    """Read a folder and judge it; training will cut clips of `clip` frames out of it.
+
+    At most `most` of its files are read, from all over it; 0: all.
+    """
+    found = scan_folder(folder, clip, most)
     _find_errors(found)
     if found.scans:
         _find_warnings(found)

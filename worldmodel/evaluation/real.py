@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.games.doom import Doom, DoomConfig, config_of
-from worldmodel.games.explorer import Explorer
-from worldmodel.games.record import record_episode
+from worldmodel.games.record import make_player, record_episode
 from worldmodel.players import RandomPlayer
 from worldmodel.worlds.folder import WorldFile, source_of
 
@@ -44,7 +43,7 @@ def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: in
     rng = np.random.default_rng(seed)
     with tqdm(total=count, desc=f"real play, seeds {seed}…", leave=False) as progress:
         while len(frames) < count:
-            episode = record_episode(game, Explorer(seed), seed, EPISODE_FRAMES)
+            episode = record_episode(game, make_player(game.config, seed), seed, EPISODE_FRAMES)
             seed += 1
             if len(episode) < length:
                 continue
@@ -59,15 +58,15 @@ def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: in
 def play_on(
     game: Doom, spec: ActionSpec, seed: int, past: int, actions: list[Action]
 ) -> tuple[Clips, Clips]:
-    """Explore for `past` frames, then do `actions`: both stretches, as one clip each.
+    """Play for `past` frames, then do `actions`: both stretches, as one clip each.
 
     Where the level ends, the next seed's episode goes on.
     """
     frames, done = [game.reset(seed)], [IDLE]
-    explorer = Explorer(seed)
+    player = make_player(game.config, seed)
     plan = iter(actions)
     while len(frames) < past + len(actions):
-        action = explorer.act(game) if len(frames) < past else next(plan)
+        action = player.act(game) if len(frames) < past else next(plan)
         frame = game.step(action)
         if game.over:
             seed += 100_000

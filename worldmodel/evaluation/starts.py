@@ -1,7 +1,7 @@
 """From a world's own starts: the dream beside the real game, which was brought to the same places.
 
-The game goes on from each start with the explorer at the keys; the dream does the same from the
-start's clip. What is measured is what a player sees who presses F7.
+The game goes on from each start with its scripted player at the keys; the dream does the same from
+the start's clip. What is measured is what a player sees who presses F7.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from worldmodel.beside import save_beside, views_of
 from worldmodel.config import UserError
 from worldmodel.evaluation.subject import Subjects
 from worldmodel.games.doom import Doom
-from worldmodel.games.explorer import Explorer
+from worldmodel.games.record import make_player
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.real import bring, is_same_place, psnr
 from worldmodel.rollout import roll_out
@@ -56,9 +56,9 @@ def _play(start: Start, subjects: Subjects, game: Doom, frames: int) -> FromStar
     real = [bring(game, start.way)]
     if not is_same_place(real[0], start.way.frame):
         return None
-    explorer, actions = Explorer(start.way.seed), list[Action]()
+    player, actions = make_player(game.config, start.way.seed), list[Action]()
     while len(real) <= frames:
-        action = explorer.act(game)
+        action = player.act(game)
         picture = game.step(action)
         if game.over:
             break

@@ -16,24 +16,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
-from worldmodel.config import UserError, build_config
+from worldmodel.config import ConfigError, UserError, build_config
 
 if TYPE_CHECKING:
     import vizdoom
 
-ACTIONS = ActionSpec(
-    buttons=("KeyW", "KeyS", "KeyA", "KeyD"),
-    names=("forward", "back", "strafe left", "strafe right"),
-    mouse_degrees=8.0,
-    max_mouse_degrees=20.0,
-)
+# Key -> what it does, for people, and what the engine calls it. The mouse always turns.
+KEYS = {
+    "KeyW": ("forward", "MOVE_FORWARD"),
+    "KeyS": ("back", "MOVE_BACKWARD"),
+    "KeyA": ("strafe left", "MOVE_LEFT"),
+    "KeyD": ("strafe right", "MOVE_RIGHT"),
+    "Mouse0": ("shoot", "ATTACK"),
+}
+MONSTERS = {
+    "Demon", "DoomImp", "ZombieMan", "ShotgunGuy", "ChaingunGuy", "HellKnight", "MarineChainsawVzd",
+}  # fmt: skip
 TICS_PER_SECOND = 35
 SPAWN_TICS = 14  # the level holds a player still for as long after the spawn
 
@@ -46,11 +51,31 @@ class DoomConfig:
     frame_height: int = 48
     frame_width: int = 64
     tics_per_frame: int = 2
+    keys: tuple[str, ...] = ("KeyW", "KeyS", "KeyA", "KeyD")
+    weapon: bool = False  # whether the player sees it
+    player: Literal["explorer", "gunner"] = "explorer"  # who plays while it is recorded
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.keys) - KEYS.keys()):
+            raise ConfigError(f"keys: no {unknown[0]!r} here; choose from {', '.join(KEYS)}")
+
+    @property
+    def actions(self) -> ActionSpec:
+        """Keys and mouse."""
+        return ActionSpec(
+            buttons=self.keys,
+            names=tuple(KEYS[key][0] for key in self.keys),
+            mouse_degrees=8.0,
+            max_mouse_degrees=20.0,
+        )
 
     @property
     def frames_per_second(self) -> float:
         """Frames per second of game time."""
         return TICS_PER_SECOND / self.tics_per_frame
+
+
+ACTIONS = DoomConfig().actions
 
 
 def config_of(source: Mapping[str, Any]) -> DoomConfig:
@@ -62,7 +87,7 @@ class Doom:
     """One running game; `step` before any `reset`, or after `over`, is an error of the caller."""
 
     def __init__(self, config: DoomConfig) -> None:
-        self.config = config
+        self.config, self.actions = config, config.actions
         self._game = _start_engine(config)
 
     def reset(self, seed: int) -> NDArray[np.uint8]:
@@ -73,9 +98,9 @@ class Doom:
 
     def step(self, action: Action) -> NDArray[np.uint8]:
         """Hold `action` for one frame; returns the frame it led to."""
-        known = ACTIONS.known(action)
+        known = self.actions.known(action)
         tics = self.config.tics_per_frame
-        held = [float(button in known.buttons) for button in ACTIONS.buttons]
+        held = [float(button in known.buttons) for button in self.actions.buttons]
         # The delta button turns by so many degrees in every tic, right positive.
         self._game.make_action([*held, known.mouse[0] / tics], tics)
         return self.frame if self.over else self._look()
@@ -94,6 +119,11 @@ class Doom:
     def position(self) -> tuple[float, float, float]:
         """x, y in map units and the view's angle in degrees, left positive."""
         return self._position
+
+    @property
+    def monsters(self) -> list[tuple[float, float]]:
+        """x, y of those alive, for a player who aims; nobody else is told."""
+        return self._monsters
 
     def close(self) -> None:
         """End the engine's process."""
@@ -124,6 +154,8 @@ class Doom:
         self._depth: NDArray[np.uint8] = depth
         x, y, angle = variables
         self._position = (float(x), float(y), float(angle))
+        objects = state.objects or ()
+        self._monsters = [(o.position_x, o.position_y) for o in objects if o.name in MONSTERS]
         return self.frame
 
 
@@ -159,7 +191,6 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
     game.set_depth_buffer_enabled(True)
     for hide in (
         game.set_render_hud,
-        game.set_render_weapon,
         game.set_render_crosshair,
         game.set_render_decals,
         game.set_render_particles,
@@ -168,16 +199,10 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
         game.set_window_visible,
     ):
         hide(False)  # noqa: FBT003  # the engine's setters take no keyword
-    button = vizdoom.Button
-    game.set_available_buttons(
-        [
-            button.MOVE_FORWARD,
-            button.MOVE_BACKWARD,
-            button.MOVE_LEFT,
-            button.MOVE_RIGHT,
-            button.TURN_LEFT_RIGHT_DELTA,
-        ]
-    )
+    game.set_render_weapon(config.weapon)
+    game.set_objects_info_enabled(config.player == "gunner")
+    buttons = [*(KEYS[key][1] for key in config.keys), "TURN_LEFT_RIGHT_DELTA"]
+    game.set_available_buttons([getattr(vizdoom.Button, name) for name in buttons])
     variable = vizdoom.GameVariable
     game.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.ANGLE])
     game.set_episode_timeout(0)

@@ -1,21 +1,35 @@
 """Record a real game: episodes of frames and the actions that led to them."""
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from worldmodel.action import IDLE
+from worldmodel.action import IDLE, Action
 from worldmodel.episodes import Episode, save_episode
-from worldmodel.games.doom import ACTIONS, Doom, DoomConfig
+from worldmodel.games.doom import Doom, DoomConfig
 from worldmodel.games.explorer import Explorer
+from worldmodel.games.gunner import Gunner
 
 
-def record_episode(game: Doom, explorer: Explorer, seed: int, frames: int) -> Episode:
+class DoomPlayer(Protocol):
+    """Chooses one action after the other, in one episode."""
+
+    def act(self, game: Doom) -> Action:
+        """The next action, after a look at the game."""
+
+
+def make_player(config: DoomConfig, seed: int) -> DoomPlayer:
+    """Who plays the episode of a seed."""
+    return Gunner(seed) if config.player == "gunner" else Explorer(seed)
+
+
+def record_episode(game: Doom, player: DoomPlayer, seed: int, frames: int) -> Episode:
     """Play one episode of at most `frames` frames; it ends early where the level does."""
     pictures, actions = [game.reset(seed)], [IDLE]
     while len(pictures) < frames:
-        action = ACTIONS.known(explorer.act(game))
+        action = game.actions.known(player.act(game))
         picture = game.step(action)
         if game.over:
             break
@@ -25,7 +39,7 @@ def record_episode(game: Doom, explorer: Explorer, seed: int, frames: int) -> Ep
         frames=np.stack(pictures),
         actions=actions,
         frames_per_second=game.config.frames_per_second,
-        buttons=ACTIONS.buttons,
+        buttons=game.actions.buttons,
     )
 
 
@@ -40,8 +54,8 @@ def record_doom(
     with Doom(config) as game, tqdm(total=frames, unit="frame", unit_scale=True) as progress:
         while done < frames:
             path = folder / f"{config.level}_{seed:06d}.safetensors"
-            # The explorer's plan depends on the seed alone: any episode can be made again.
-            episode = record_episode(game, Explorer(seed), seed, episode_frames)
+            # The player's plan depends on the seed alone: any episode can be made again.
+            episode = record_episode(game, make_player(config, seed), seed, episode_frames)
             save_episode(path, episode)
             done += len(episode)
             seed += 1

@@ -106,9 +106,7 @@ class TeacherForcing:
         self.clean = Clip(config, frames, device)
         cos, sin = self.clean.turns
         self.turns = cos.repeat(1 + copies, 1), sin.repeat(1 + copies, 1)
-        chunks = torch.arange(frames) // config.chunk_frames
-        past = visible(config, frames) & (chunks[:, None] != chunks)
-        self.hidden = _over_tokens(~past, config).to(device)
+        self.hidden = _kept_past(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
         """The clean half's, for both kinds of frames."""
@@ -362,6 +360,15 @@ def _kept_turns(
 def _kept_mask(config: ModelConfig, frames: int, device: Device) -> Tensor:
     """Which tokens of a clip are hidden from which: t u."""
     return _over_tokens(~visible(config, frames), config).to(device)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)
+def _kept_past(config: ModelConfig, frames: int, device: Device) -> Tensor:
+    """The same of the clean tokens from the noisy ones, which see earlier chunks alone: t u."""
+    chunks = torch.arange(frames) // config.chunk_frames
+    past = visible(config, frames) & (chunks[:, None] != chunks)
+    return _over_tokens(~past, config).to(device)
 
 
 def _over_tokens(mask: Tensor, config: ModelConfig) -> Tensor:

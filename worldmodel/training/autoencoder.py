@@ -23,7 +23,7 @@ from worldmodel.model.context import Device
 from worldmodel.training.data import load_frames
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.samples import save_grid
-from worldmodel.training.store import Reading
+from worldmodel.training.store import Reading, nearby
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,14 +47,16 @@ class AutoencoderStage:
     def __init__(self, config: AutoencoderTraining, folder: Path, device: Device = "cpu") -> None:
         self.config, self.reading = config, Reading()
         size = (config.model.frame_height, config.model.frame_width)
-        self.frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
+        frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
+        self.frames = nearby(frames, device)
         self.heldout = load_frames(config.heldout, 31, *size, folder.parent)[:256].to(device)
         torch.manual_seed(config.loop.seed)
         self.student = channels_last(Autoencoder(config.model).to(device))
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
 
     def compile(self) -> None:
-        """Convolutions gain nothing from it."""
+        """On a GPU, fuse what lies between the convolutions; a CPU gains nothing from it."""
+        compile_convolutions(self.student)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction loss of one batch."""
@@ -73,6 +75,13 @@ class AutoencoderStage:
         decoded = to_frames(self.ema.decode(self.ema.encode(pixels)))
         save_grid(folder / f"{step:06d}.png", [self.heldout[:12], decoded[:12]])
         return {"heldout_psnr": float(psnr(decoded, self.heldout).mean())}
+
+
+def compile_convolutions(model: Autoencoder) -> None:
+    """Compile both halves in place, on a GPU: normalisation and activations wait for memory."""
+    if next(model.parameters()).is_cuda:
+        for half in (model.encoder, model.decoder):
+            half.compile()
 
 
 def draw_frames(frames: Tensor, count: int, generator: torch.Generator, reading: Reading) -> Tensor:

@@ -21,7 +21,7 @@ from worldmodel.config import ConfigError, to_toml
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
-from worldmodel.training.store import Reading, forget_others, map_rows, write_rows
+from worldmodel.training.store import Reading, forget_others, map_rows, nearby, write_rows
 
 RATES_AGREE = 0.01  # relative
 FAR = 4.0  # times too large or too small
@@ -77,7 +77,7 @@ class LatentEpisodes:
         if cache.exists() and rows.exists():
             tensors, header = load_tensors(cache)
             if header == stamp:
-                latents = map_rows(rows, shape, torch.float16)
+                latents = nearby(map_rows(rows, shape, torch.float16), device)
                 return cls(latents, tensors["actions"], tensors["starts"], device)
         actions, starts = [], [0]
         rates: dict[Path, float] = {}
@@ -101,7 +101,7 @@ class LatentEpisodes:
         save_tensors(cache, tensors, stamp)
         forget_others(rows)
         # Mapped like any later session's: not even the order in memory differs.
-        latents = map_rows(rows, shape, torch.float16)
+        latents = nearby(map_rows(rows, shape, torch.float16), device)
         return cls(latents, tensors["actions"], tensors["starts"], device)
 
     @property

@@ -40,12 +40,17 @@ from worldmodel.model.autoencoder import (
 )
 from worldmodel.model.context import Device
 from worldmodel.rollout import roll_out
-from worldmodel.training.autoencoder import disturb, draw_frames, gradient_loss
+from worldmodel.training.autoencoder import (
+    compile_convolutions,
+    disturb,
+    draw_frames,
+    gradient_loss,
+)
 from worldmodel.training.data import load_frames
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.samples import save_grid
-from worldmodel.training.store import Reading
+from worldmodel.training.store import Reading, nearby
 
 PLAY_BATCH = 64  # rollouts side by side
 HALF_TRUE = 4  # frames of play after which the real frame counts half
@@ -190,7 +195,8 @@ class DecoderStage:
         autoencoder = load_autoencoder(config.autoencoder).to(device)
         autoencoder.decoder.requires_grad_(requires_grad=True)
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
-        self.frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
+        frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
+        self.frames = nearby(frames, device)
         self.heldout = load_frames(config.heldout, 31, *size, folder.parent)[:256].to(device)
         self.played: PlayedFrames | None = None
         if config.own_play:
@@ -203,7 +209,8 @@ class DecoderStage:
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
 
     def compile(self) -> None:
-        """Convolutions gain nothing from it."""
+        """On a GPU, as the autoencoder's."""
+        compile_convolutions(self.student.autoencoder)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Both players' losses in one sum: neither's gradient reaches the other's weights."""

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Literal, Protocol, runtime_checkable
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.files import FileWriteError
+from worldmodel.training.budget import Pace, clock, steps_that_fit
 from worldmodel.training.metrics import MetricsLog
 from worldmodel.training.processes import Processes, whole, whole_copy
 from worldmodel.training.sharded import load_sharded, save_sharded, sharded_step
@@ -33,13 +34,17 @@ from worldmodel.training.store import Reading
 
 STATE = "state.safetensors"
 CONFIG = "config.toml"  # what the run was started with, resolved
+NEVER = 2**62  # a step that no run comes to
+SAVE_SECONDS = 30.0  # between two saves of a run that has minutes, at least
+SAVE_SHARE = 0.03  # of the time, at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopConfig:
     """How long and how fast to train."""
 
-    steps: int  # updates, a critic's included
+    steps: int = 0  # updates, a critic's included; or else
+    minutes: float = 0.0  # of this run, from reading data to the last state (`budget`)
     learning_rate: float  # AdamW
     muon_learning_rate: float = 0.0  # for hidden matrices; 0 leaves them to AdamW
     betas: tuple[float, float] = (0.9, 0.99)  # of AdamW
@@ -58,7 +63,12 @@ class LoopConfig:
     sample_every: int = 1000
 
     def __post_init__(self) -> None:
-        require_positive(self, "steps", "log_every", "save_every", "sample_every", "micro_batches")
+        require_positive(self, "log_every", "save_every", "sample_every", "micro_batches")
+        if self.steps < 0 or self.minutes < 0 or bool(self.steps) == bool(self.minutes):
+            raise ConfigError(
+                f"steps = {self.steps} and minutes = {self.minutes}: expected one of the two, "
+                "above 0"
+            )
         if not 0 <= self.decay_fraction <= 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError(
                 f"decay_fraction ({self.decay_fraction}) must be in [0, 1], "
@@ -66,10 +76,22 @@ class LoopConfig:
             )
 
     def rate(self, step: int) -> float:
-        """The factor on every learning rate: linear warm-up, flat, linear decay to 0."""
+        """The factor on every learning rate: linear warm-up, flat, linear decay to 0.
+
+        While the number of steps is not known yet, there is no decay.
+        """
         warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if not self.steps:
+            return warmup
         left = (self.steps - step) / max(1.0, self.decay_fraction * self.steps)
         return min(warmup, left, 1.0)
+
+    def of_steps(self, steps: int) -> "LoopConfig":
+        """The same with the number of steps that was found to fit.
+
+        Pictures are made when that is found and at the end: they take their time.
+        """
+        return replace(self, steps=steps, minutes=0.0, sample_every=NEVER, save_every=NEVER)
 
     def step_seed(self, step: int, batch: int) -> int:
         """Everything that is drawn for one batch of a step follows from this number."""
@@ -141,15 +163,24 @@ class DivergedError(UserError):
 
 
 def train(
-    stage: Stage, config: LoopConfig, folder: Path, processes: Processes | None = None
+    stage: Stage,
+    config: LoopConfig,
+    folder: Path,
+    processes: Processes | None = None,
+    began: float | None = None,
 ) -> TrainState:
-    """Train until `config.steps`; resume if `folder` holds a state. SIGTERM saves, then stops."""
+    """Train until `config.steps`; resume if `folder` holds a state. SIGTERM saves, then stops.
+
+    Minutes count from `began`, by the clock `time.perf_counter`; none: from now.
+    """
+    began = time.perf_counter() if began is None else began
     state = resume(stage, config, folder)
     run = Run(stage, config, folder, state, processes or Processes(state.device))
+    pace = Pace(state.device, run.period)
     with (
         MetricsLog(folder, state.step, writes=run.processes.leads) as log,
         tqdm(
-            total=config.steps,
+            total=run.config.steps or None,
             initial=state.step,
             unit="step",
             smoothing=0.05,
@@ -157,16 +188,23 @@ def train(
         ) as progress,
         stop_on_sigterm() as stopping,
     ):
-        while state.step < config.steps and not run.processes.any(stopping()):
+        while not run.is_over and not run.processes.any(stopping()):
             run.take_step()
             progress.update(1)
-            if state.step % config.log_every == 0 or state.step == config.steps:
+            if not run.config.steps:
+                if seconds := pace.after_step():
+                    log.write(state.step, run.settle(seconds, began))
+                    progress.total = run.config.steps
+                    progress.refresh()
+                continue
+            last = run.is_over
+            if state.step % config.log_every == 0 or last:
                 values = run.figures()
                 progress.set_postfix({k: f"{values[k]:.4f}" for k in run.losses if k in values})
                 log.write(state.step, values)
-            if state.step % config.save_every == 0:
+            if run.is_due:
                 run.save()
-            if state.step % config.sample_every == 0 or state.step == config.steps:
+            if state.step % run.config.sample_every == 0 or last:
                 log.write(state.step, run.sample())
         run.save(last=True)
     return state
@@ -196,15 +234,55 @@ class Run:
         state: TrainState,
         processes: Processes,
     ) -> None:
-        self.stage, self.config, self.folder, self.state = stage, config, folder, state
+        if not config.steps and processes.count > 1:
+            raise ConfigError("[loop] minutes is for one process; give it steps")
+        self.stage, self.folder, self.state = stage, folder, state
+        self.config = config.of_steps(state.steps) if state.steps and config.minutes else config
         self.processes, self._share = processes, processes.share(config.micro_batches)
         self._critic = stage.critic if isinstance(stage, CriticisedStage) else None
         self._saved = state.step or None
+        self._saved_at, self._save_seconds = time.perf_counter(), 0.0
         self._began = (time.perf_counter(), state.step, state.seconds)
         self._pauses = 0.0  # seconds in which nothing was trained
         self._latest: dict[str, Tensor] = {}
         # The first step whose gradient was no number: looked at only where the host waits anyway.
-        self._bad = torch.full((), config.steps, device=state.device)
+        self._bad = torch.full((), NEVER, device=state.device)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done; not before their number is known."""
+        return 0 < self.config.steps <= self.state.step
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the state should be saved now."""
+        if self.config.save_every != NEVER:
+            return self.state.step % self.config.save_every == 0
+        wait = max(SAVE_SECONDS, self._save_seconds / SAVE_SHARE)
+        return time.perf_counter() - self._saved_at > wait
+
+    @property
+    def period(self) -> int:
+        """After how many steps the players' turns repeat."""
+        return self._critic.updates + 1 if self._critic else 1
+
+    def settle(self, pace: float, began: float) -> dict[str, float]:
+        """Fix how many steps fit, given how long one takes, and write it down with the state.
+
+        The pictures and the state that end a run are made here once, to know what they take.
+        """
+        before = clock(self.state.device)
+        figures = self.sample()
+        pictures = time.perf_counter() - before
+        self.save()
+        spent = time.perf_counter() - began
+        ending = pictures + 3 * self._save_seconds
+        ending += SAVE_SHARE * max(0.0, 60 * self.config.minutes - spent)
+        steps = steps_that_fit(self.config.minutes, spent, pace, ending, self.state.step)
+        self.state.steps = steps
+        self.config = self.config.of_steps(steps)
+        self.save()
+        return figures
 
     def take_step(self) -> None:
         """One update of one player; nothing here waits for a GPU."""
@@ -228,7 +306,7 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
         if player == STUDENT:
             # A young average would otherwise remember the first weights: ramp (1 + t) / (10 + t).
-            turns = state.step // (self._critic.updates + 1) if self._critic else state.step
+            turns = state.step // self.period
             update_ema(state.ema, model, min(config.ema_decay, (1 + turns) / (10 + turns)))
         state.step += 1
         now, first = time.perf_counter(), self._began
@@ -265,6 +343,7 @@ class Run:
         """Write the state unless it is broken; if it cannot be written, say what is still there."""
         self._check()
         several, leads = self.processes.count > 1, self.processes.leads
+        began = time.perf_counter()
         with self._pause():
             try:
                 if several:
@@ -273,7 +352,8 @@ class Run:
                     self.state.save(self.folder / STATE, leads=leads)
             except FileWriteError as error:
                 raise FileWriteError(f"{error}; {self._last_good()}") from error
-        self._saved = self.state.step
+        self._saved, self._saved_at = self.state.step, time.perf_counter()
+        self._save_seconds = self._saved_at - began
 
     def sample(self) -> dict[str, float]:
         """Pictures, and figures measured on unseen data."""
@@ -296,7 +376,7 @@ class Run:
         self._pauses += time.perf_counter() - began
 
     def _check(self) -> None:
-        if (step := int(self._bad)) < self.config.steps:
+        if (step := int(self._bad)) < NEVER:
             raise DivergedError(
                 f"step {step}: the gradient is not finite; {self._last_good()}. Lower the "
                 "learning rates and start again"
@@ -325,7 +405,7 @@ def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python
 
 
-def count_flops(stage: Stage) -> int:
+def count_flops(stage: Stage, dtype: str = "float32") -> int:
     """Floating-point operations of a batch's forward and backward passes, both players' mean."""
     counter = FlopCounterMode(display=False)
     device = next(stage.student.parameters()).device
@@ -334,7 +414,9 @@ def count_flops(stage: Stage) -> int:
         updates, models = stage.critic.updates, [stage.student, stage.critic.model]
     total = 0.0
     for step, share in {0: updates, updates: 1}.items():  # a step of the critic, one of the student
-        with counter:
+        # As in training: a batch that fits a GPU in bfloat16 may not in fp32.
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
+        with counter, autocast:
             loss, _ = stage.loss(step, torch.Generator(device).manual_seed(0))
             loss.backward()
         total += share * counter.get_total_flops() / (updates + 1)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,14 @@ def read_stage(path: Path) -> Config:
 
 def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu") -> dict[str, Any]:
     """Train (or resume) the stage that `path` describes in `folder`; returns its summary."""
+    began = time.perf_counter()
     config = read_stage(path)
     processes = Processes.join(torch.device(device))
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine
     torch.set_num_threads(threads or max(1, available_cores() // beside))
+    if processes.device.type == "cuda":  # what autocast leaves in fp32 may be rounded in products
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     if isinstance(config, WorldExport | OdeTrajectories):
         if processes.count > 1:
             raise ConfigError(f"{path}: the stage {config.stage!r} is for one process")
@@ -80,27 +85,29 @@ def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu"
             return export_world(config, folder)
         return write_trajectories(config, folder, device)
     try:
-        return _train(config, path, folder, processes)
+        return _train(config, path, folder, processes, began)
     finally:
         processes.leave()
 
 
-def _train(config: Training, path: Path, folder: Path, processes: Processes) -> dict[str, Any]:
+def _train(
+    config: Training, path: Path, folder: Path, processes: Processes, began: float
+) -> dict[str, Any]:
     """Build the stage, train it, write what it took."""
     processes.share(config.loop.micro_batches)  # a wrong number is told before data is read
     with processes.leader_first():
         stage = make_stage(config, folder, processes.device)
     if processes.count == 1:
         resume(stage, config.loop, folder)  # before anything in the folder changes
-    flops = config.loop.micro_batches * count_flops(stage)
+    flops = config.loop.micro_batches * count_flops(stage, config.loop.dtype)
     prepare(stage, config.loop, processes, path)
     if processes.leads:
         write_atomically(folder / CONFIG, to_toml(config).encode())
-    state = train(stage, config.loop, folder, processes)
-    if state.step < config.loop.steps:
+    state = train(stage, config.loop, folder, processes, began)
+    if not state.steps or state.step < state.steps:
         raise UnfinishedError(
-            f"{folder}: stopped at step {state.step} of {config.loop.steps}; the state is saved, "
-            "the same command goes on from here"
+            f"{folder}: stopped at step {state.step} of {state.steps or 'a number not known yet'}; "
+            "the state is saved, the same command goes on from here"
         )
     summary = {
         "stage": config.stage,
@@ -129,9 +136,16 @@ def prepare(stage: Stage, loop: LoopConfig, processes: Processes, path: Path) ->
     if loop.compile:
         if processes.count > 1:
             raise ConfigError(f"{path}: compile = true is for one process; set it to false")
-        if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        if not has_compiler():
             raise ConfigError(f"{path}: compile = true needs a C++ compiler; set it to false")
+        if processes.device.type == "cuda":  # what cannot be compiled there is computed as it is
+            torch._dynamo.config.suppress_errors = True
         stage.compile()
+
+
+def has_compiler() -> bool:
+    """Whether torch can compile here."""
+    return any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
 def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:

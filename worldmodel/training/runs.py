@@ -79,10 +79,13 @@ def load_transformer(run: Path, config: ModelConfig) -> WorldTransformer:
 
 def _load_average(model: nn.Module, run: Path, prefix: str) -> None:
     tensors, header = load_tensors(run / STATE)
-    steps = read_toml(run / CONFIG).get("loop", {}).get("steps", 0)
-    if header.get("step", 0) < steps:
+    loop = read_toml(run / CONFIG).get("loop", {})
+    # Of a run that was given minutes the state knows how many steps they are, once that is known.
+    steps = loop.get("steps") or header.get("steps", 0)
+    if header.get("step", 0) < steps or (loop.get("minutes") and not steps):
         raise UnfinishedError(
-            f"{run}: is at step {header.get('step')} of {steps}; finish it with `worldmodel train`"
+            f"{run}: is at step {header.get('step')} of {steps or 'a number not known yet'}; "
+            "finish it with `worldmodel train`"
         )
     weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     try:

@@ -57,6 +57,7 @@ class TrainState:
         from worldmodel.training.loop import CriticisedStage
 
         self.step = 0
+        self.steps = config.steps  # at which the run ends; 0 until that is known (`budget`)
         self.seconds = 0.0  # of training so far, over all sessions
         self.ema = stage.ema
         self.device = next(stage.student.parameters()).device
@@ -90,7 +91,8 @@ class TrainState:
                         f"{prefix}.{key}": whole(torch.as_tensor(v)) for key, v in slots.items()
                     }
         if leads:
-            save_tensors(path, tensors, {"step": self.step, "seconds": self.seconds})
+            header = {"step": self.step, "steps": self.steps, "seconds": self.seconds}
+            save_tensors(path, tensors, header)
 
     def load(self, path: Path) -> None:
         """Go on where a run stopped; a state of another model is an error."""
@@ -111,6 +113,7 @@ class TrainState:
             for o, optimizer in enumerate(optimizers):
                 _load_optimizer(optimizer, parts.get(_slots_of(name), {}), o)
         self.step, self.seconds = int(header["step"]), float(header["seconds"])
+        self.steps = self.steps or int(header.get("steps", 0))
 
 
 def _slots_of(player: str) -> str:

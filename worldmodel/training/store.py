@@ -19,6 +19,9 @@ from torch import Tensor
 from worldmodel.files import FileWriteError
 from worldmodel.model.context import Device
 
+GPU_SHARE = 0.25  # of a GPU's free memory that data may take
+ROWS_AT_ONCE = 1 << 14
+
 
 @dataclass(slots=True)
 class Reading:
@@ -35,10 +38,12 @@ class Reading:
     def gather(self, rows: Tensor, index: Tensor, device: Device) -> Tensor:
         """The chosen rows on a device, copied there while a GPU goes on computing."""
         began = time.perf_counter()
+        if rows.device.type == "cuda":  # they are there already (`nearby`)
+            index = index.pin_memory().to(rows.device, non_blocking=True)
         found = rows[index]
         self.frames += index.numel()
         self.seconds += time.perf_counter() - began
-        if torch.device(device).type != "cuda":
+        if torch.device(device).type != "cuda" or found.is_cuda:
             return found.to(device)
         return found.pin_memory().to(device, non_blocking=True)
 
@@ -68,6 +73,18 @@ def map_rows(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.empty(0, *shape, dtype=dtype)
     mapped = torch.from_file(str(path), shared=False, size=count * row, dtype=dtype)
     return mapped.view(count, *shape)
+
+
+def nearby(rows: Tensor, device: Device) -> Tensor:
+    """Rows where they are read fastest: on a GPU, if they take a small part of its free memory."""
+    device = torch.device(device)
+    if device.type != "cuda" or rows.nbytes > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return rows
+    placed = torch.empty(rows.shape, dtype=rows.dtype, device=device)
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        part = slice(first, first + ROWS_AT_ONCE)
+        placed[part].copy_(rows[part])
+    return placed
 
 
 def forget_others(path: Path) -> None:

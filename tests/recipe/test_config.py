@@ -1,0 +1,110 @@
+"""Recipes: what they may say, and what follows from them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.recipe.tiny_recipe import tiny_table, write_recipe
+from worldmodel.config import ConfigError
+from worldmodel.recipe.config import Recipe, read_recipe
+from worldmodel.recipe.derive import budgeted, share_settings
+from worldmodel.recipe.plan import share_of_rest
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ("configs/siege/recipe.toml", "configs/doom/h200.toml")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> dict[str, Any]:
+    return tiny_table(tmp_path / "NOTICE")
+
+
+def read(tmp_path: Path, table: dict[str, Any]) -> Recipe:
+    return read_recipe(write_recipe(tmp_path, table))
+
+
+def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, Any]) -> None:
+    stages = table["stages"]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"doom": {"levels": ["my_way_home"]}}, "expected one game"),
+        ({"minutes": 0.0}, "must be above 0"),
+        ({"stages": stages[1:]}, "teacher needs autoencoder before it"),
+        ({"stages": [*stages, stages[3]]}, "decoder is there twice"),
+        ({"stages": stages[:2]}, "needs the stages autoencoder, teacher and student"),
+        ({"stages": [{**stages[0], "share": 1.0}]}, "a share of the minutes above 0, or steps"),
+        ({"stages": [{**stages[0], "stage": "vae"}]}, "'vae'; choose from autoencoder"),
+    ]
+    for change, told in wrong:
+        with pytest.raises(ConfigError, match=told):
+            read(tmp_path, {**table, **change})
+
+
+def test_a_mistake_in_a_late_stage_is_told_before_anything_begins(
+    tmp_path: Path, table: dict[str, Any]
+) -> None:
+    table["stages"][3]["batches"] = 3
+    with pytest.raises(ConfigError, match="the stage decoder: unknown key 'batches'"):
+        share_settings(read(tmp_path, table), tmp_path)
+
+
+def test_minutes_rates_and_batches_go_into_a_stage_s_own_config() -> None:
+    table = {"batch": 32, "loop": {"learning_rate": 0.4, "muon_learning_rate": 0.2}}
+    found = budgeted(table, minutes=7.5, rate=0.5, split=4)
+    assert found["loop"] == {
+        "learning_rate": 0.2, "muon_learning_rate": 0.1, "minutes": 7.5, "micro_batches": 4,
+    }  # fmt: skip
+    assert found["batch"] == 8
+    assert table["batch"] == 32
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_describe_stages_that_can_be_trained(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for rehearse in (False, True):
+        recipe = read_recipe(Path(name), rehearse=rehearse)
+        share_settings(recipe, Path("runs") / recipe.name)
+        assert recipe.notice.is_file()
+
+
+def test_minutes_that_a_step_has_lost_are_lost_to_all_that_come_after_it() -> None:
+    recipe = read_recipe(ROOT / SHIPPED[0])
+    shared = share_settings(recipe, Path("runs") / recipe.name)
+    shares = {part.stage: part.share for part in recipe.parts}
+    end = 0.3 + recipe.evaluate.minutes
+    early = share_of_rest(shared, "teacher", 40, 10 * 60, {"autoencoder"})
+    rest = shares["teacher"] + shares["student"] + shares["decoder"]
+    assert early == pytest.approx((30 - end) * shares["teacher"] / rest)
+    late = share_of_rest(shared, "decoder", 40, 30 * 60, {"autoencoder", "teacher", "student"})
+    assert late == pytest.approx(10 - end)
+    with pytest.raises(ConfigError, match=r"39\.0 of 40 minutes are over .* more --minutes"):
+        share_of_rest(shared, "decoder", 40, 39 * 60, {"autoencoder", "teacher", "student"})
+
+
+def test_a_recipe_with_every_stage_hands_each_what_it_needs(
+    tmp_path: Path, table: dict[str, Any]
+) -> None:
+    autoencoder, teacher, student, decoder = table["stages"]
+    loop = teacher["loop"]
+    whole = {"stage": "bidirectional", "clips": {"batch": 2, "frames": 6, "known": 2}, "loop": loop}
+    dmd = {"stage": "dmd", "rollouts": {"batch": 2, "frames": 8}, "critic_learning_rate": 1e-3}
+    dmd |= {"loop": loop}
+    table["stages"] = [autoencoder, teacher, whole, student, dmd, decoder]
+    recipe = read(tmp_path, table)
+    shared = share_settings(recipe, tmp_path / "runs")
+    tables = {part.stage: shared.config(part, 0.4) for part in recipe.parts}
+    run = {stage: str(tmp_path / "runs" / stage) for stage in tables}
+    assert tables["bidirectional"]["start"] == run["teacher"]
+    assert tables["student"]["teacher"] == run["teacher"]
+    assert (tables["dmd"]["student"], tables["dmd"]["real"]) == (
+        run["student"],
+        run["bidirectional"],
+    )
+    assert tables["decoder"]["own_play"]["student"] == run["dmd"]
+    assert shared.world({}, "")["student"] == run["dmd"]
+    models = [t["model"] for stage, t in tables.items() if stage not in ("autoencoder", "decoder")]
+    assert all(model == models[0] for model in models)
+    assert (models[0]["latent_height"], models[0]["latent_width"]) == (2, 4)
+    assert (models[0]["buttons"], models[0]["frame_change"]) == (2, 0.4)

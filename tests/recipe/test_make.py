@@ -1,0 +1,219 @@
+"""One command: everything is made, nothing twice, and what goes wrong on the way is survived."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.recipe.tiny_recipe import tiny_table, write_recipe
+from worldmodel.checkpoint import load_tensors, save_tensors
+from worldmodel.config import ConfigError, UserError, read_toml
+from worldmodel.files import FileWriteError
+from worldmodel.recipe import make as making
+from worldmodel.recipe.ledger import FILE
+from worldmodel.recipe.make import Job, make
+from worldmodel.training.loop import STATE, DivergedError
+from worldmodel.training.run import run_stage
+from worldmodel.world import step
+from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.settings import Settings
+
+STEPS = ["data", "check", "autoencoder", "teacher", "student", "decoder", "world"]
+
+
+class Kitchen:
+    """A recipe, where it is made, and what was said."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "NOTICE").write_text("nothing to say")
+        self.folder, self.root = folder, folder / "runs" / "squares"
+        self.table = tiny_table(folder / "NOTICE")
+        self.said: list[str] = []
+
+    def make(self, **how: Any) -> None:
+        job = Job(
+            recipe=write_recipe(self.folder, self.table),
+            root=self.root,
+            out=self.folder / "world",
+            device="cpu",
+            threads=1,
+            processes=1,
+            **how,
+        )
+        self.said = []
+        make(job, self.said.append)
+
+    @property
+    def begun(self) -> list[str]:
+        """The steps that were not skipped."""
+        told = [line.partition("] ")[2].split(": ") for line in self.said if "left]" in line]
+        return [
+            name for name in STEPS if any(t[0] == name and "unchanged" not in t[1] for t in told)
+        ]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Kitchen:
+    """A recipe that was made once."""
+    kitchen = Kitchen(tmp_path_factory.mktemp("kitchen"))
+    kitchen.make()
+    assert kitchen.begun == STEPS
+    return kitchen
+
+
+def states(kitchen: Kitchen) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in kitchen.root.rglob(STATE)}
+
+
+def test_a_recipe_leaves_a_world_that_plays(done: Kitchen) -> None:
+    world = NativeWorld.load(done.folder / "world", Settings(threads=1, dtype="float32"))
+    first = world.reset(start=0, seed=0)
+    assert first.shape == (8, 16, 3)
+    assert len(world.starts) == 3
+    from worldmodel.action import IDLE
+
+    assert step(world, IDLE).shape == first.shape
+
+
+def test_the_same_command_skips_all_that_is_done(done: Kitchen) -> None:
+    before = states(done)
+    done.make()
+    assert done.begun == []
+    assert states(done) == before
+
+
+def test_a_changed_stage_is_trained_again_and_only_what_follows_from_it(done: Kitchen) -> None:
+    before = states(done)
+    done.table["stages"][2]["levels"] = 3
+    done.make()
+    assert done.begun == ["student", "decoder", "world"]
+    after = states(done)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"student", "decoder"}
+    assert read_toml(done.root / "student.toml")["levels"] == 3
+    assert read_toml(done.root / "student.before" / "config.toml")["levels"] == 2
+
+
+def test_every_stage_can_be_run_again_by_itself(done: Kitchen, tmp_path: Path) -> None:
+    for stage in STEPS[2:6]:
+        table = read_toml(done.root / f"{stage}.toml")
+        assert table["stage"] == stage
+    summary = run_stage(done.root / "student.toml", tmp_path / "student", threads=1)
+    assert summary["steps"] == 24
+
+
+def test_latents_say_themselves_how_much_they_change(done: Kitchen) -> None:
+    change = read_toml(done.root / "teacher.toml")["model"]["frame_change"]
+    assert json.loads((done.root / FILE).read_text())["autoencoder"]["change"] == change != 1.0
+
+
+@pytest.fixture
+def kitchen(tmp_path: Path) -> Kitchen:
+    return Kitchen(tmp_path)
+
+
+def failing(times: int, error: Callable[[], BaseException], stage: str) -> Any:
+    """`run_stage`, which fails a few times in one stage."""
+    left = [times]
+
+    def run(path: Path, *rest: Any) -> dict[str, Any]:
+        if path.stem == stage and left[0]:
+            left[0] -= 1
+            raise error()
+        return run_stage(path, *rest)
+
+    return run
+
+
+def test_a_recipe_that_was_killed_goes_on(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "run_stage", failing(1, KeyboardInterrupt, "student"))
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.make()
+    before = states(kitchen)
+    kitchen.make()
+    assert kitchen.begun == ["student", "decoder", "world"]
+    assert {name: when for name, when in states(kitchen).items() if name in before} == before
+
+
+def test_what_breaks_in_a_stage_is_tried_again_in_another_way(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter(
+        [
+            DivergedError("the gradient is not finite"),
+            torch.OutOfMemoryError("no memory"),
+            FileWriteError("no space left"),
+        ]
+    )
+    monkeypatch.setattr(making, "run_stage", failing(3, lambda: next(errors), "teacher"))
+    kitchen.make()
+    table = read_toml(kitchen.root / "teacher.toml")
+    assert table["loop"]["learning_rate"] == pytest.approx(1.5e-3)
+    assert table["loop"]["micro_batches"] == 2
+    assert table["clips"]["batch"] == 2
+    assert any("half" in line or "0.5 times" in line for line in kitchen.said)
+    assert any("MB that can be made again were removed" in line for line in kitchen.said)
+    assert load_tensors(kitchen.root / "teacher" / STATE)[1]["step"] == 24
+
+
+def test_more_minutes_help_a_stage_until_it_knows_its_steps(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def run(path: Path, *_: Any) -> None:
+        given.append(read_toml(path)["loop"]["minutes"])
+        raise ConfigError("too little")
+
+    monkeypatch.setattr(making, "run_stage", run)
+    stage = kitchen.table["stages"][0]
+    stage["share"] = 1.0
+    stage["loop"] = {key: value for key, value in stage["loop"].items() if key != "steps"}
+    for minutes in (2.0, 20.0, 40.0):
+        with pytest.raises(ConfigError, match="too little"):
+            kitchen.make(minutes=minutes)
+        if minutes == 20.0:  # what a run leaves that knows
+            save_tensors(kitchen.root / "autoencoder" / STATE, {}, {"step": 9, "steps": 50})
+    assert given[1] == pytest.approx(given[0] + 18, abs=0.5)
+    assert given[2] == given[1]
+
+
+def test_a_stage_that_always_breaks_is_given_up(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = failing(99, lambda: DivergedError("the gradient is not finite"), "autoencoder")
+    monkeypatch.setattr(making, "run_stage", broken)
+    with pytest.raises(UserError, match="given up after 4 attempts"):
+        kitchen.make()
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_begins(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        free = 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Full)
+    with pytest.raises(ConfigError, match=r"GB are needed, 0\.0 GB are free"):
+        kitchen.make()
+    assert not kitchen.root.exists()
+
+
+def test_a_plan_says_when_each_step_begins_and_makes_nothing(kitchen: Kitchen) -> None:
+    for stage, share in zip(kitchen.table["stages"], (4.0, 3.0, 2.0, 1.0), strict=True):
+        stage["share"] = share
+        stage["loop"] = {k: v for k, v in stage["loop"].items() if k != "steps"}
+    kitchen.make(minutes=12.3, plans_only=True)
+    minutes = {line.split()[2]: float(line.split()[3]) for line in kitchen.said[1:-1]}
+    # 12.3 less 2 for the data and 0.3 for the world; a gym world is not measured.
+    assert minutes == {
+        "data": 2.0, "autoencoder": 4.0, "teacher": 3.0, "student": 2.0, "decoder": 1.0,
+        "world": 0.3,
+    }  # fmt: skip
+    assert not kitchen.root.exists()

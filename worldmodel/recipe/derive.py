@@ -1,0 +1,213 @@
+"""From a recipe to the configs of its stages, each an ordinary TOML file of `worldmodel train`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldmodel.action import ActionSpec
+from worldmodel.config import AutoencoderConfig, ConfigError, ModelConfig, build_config, to_toml
+from worldmodel.episodes import find_episodes, load_episode
+from worldmodel.games.doom import DoomConfig
+from worldmodel.games.together import Source
+from worldmodel.model.autoencoder import encode_frames
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.recipe.config import Recipe, StagePart
+from worldmodel.training.run import STAGES, Config
+from worldmodel.training.runs import load_autoencoder
+
+TRAIN, HELDOUT = "train", "heldout"  # folders of episodes
+HELDOUT_SEED = 900_000
+MEASURED = 20  # episodes that tell how much latents change
+UNKNOWN_CHANGE = 1.0  # stands in plans for what is measured later
+
+
+def source_of(recipe: Recipe) -> Source:
+    """The game that a recipe names."""
+    width, height = recipe.record.size
+    if recipe.doom is not None:
+        table = dict(recipe.doom)
+        levels = table.pop("levels", None)
+        if not isinstance(levels, list) or not levels or "level" in table:
+            raise ConfigError('[doom]: expected levels = ["my_way_home", …]')
+        size = {"frame_height": height, "frame_width": width}
+        return Source(
+            doom=tuple(
+                build_config(DoomConfig, {**table, **size, "level": level}, "[doom]")
+                for level in levels
+            )
+        )
+    from worldmodel.games.gym import GymConfig
+
+    table = dict(recipe.gym or {})
+    player = table.pop("player", "sticky")
+    config = build_config(GymConfig, {**table, "size": [height, width]}, "[gym]")
+    return Source(gym=config, player=str(player))
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the stages have in common."""
+
+    recipe: Recipe
+    root: Path  # the folder of all runs
+    actions: ActionSpec
+    frames_per_second: float
+
+    @property
+    def autoencoder(self) -> AutoencoderConfig:
+        """The shape of the autoencoder."""
+        width, height = self.recipe.record.size
+        size = {"frame_height": height, "frame_width": width}
+        return build_config(AutoencoderConfig, {**self.recipe.autoencoder, **size}, "[autoencoder]")
+
+    def model(self, change: float) -> ModelConfig:
+        """The shape of the transformer; `change` counts unless the recipe names another."""
+        channels, height, width = self.autoencoder.latent_shape
+        derived = {
+            "latent_channels": channels,
+            "latent_height": height,
+            "latent_width": width,
+            "buttons": len(self.actions.buttons),
+        }
+        table = {"frame_change": change, **self.recipe.model, **derived}
+        return build_config(ModelConfig, table, "[model]")
+
+    def data(self, which: str) -> Path:
+        """A folder of episodes."""
+        return self.root / "data" / which
+
+    def run(self, stage: str) -> Path:
+        """The folder of a stage's run."""
+        return self.root / stage
+
+    def config(self, part: StagePart, change: float) -> dict[str, Any]:
+        """The table of a stage, without what a budget decides."""
+        recipe, before = self.recipe, []
+        for other in recipe.parts:
+            if other.stage == part.stage:
+                break
+            before.append(other.stage)
+        table: dict[str, Any] = {"stage": part.stage}
+        table |= {"data": str(self.data(TRAIN)), "heldout": str(self.data(HELDOUT))}
+        if part.stage == "autoencoder":
+            table["model"] = asdict(self.autoencoder)
+        else:
+            table["autoencoder"] = str(self.run("autoencoder"))
+        if part.stage not in ("autoencoder", "decoder"):
+            table |= {"actions": asdict(self.actions), "model": asdict(self.model(change))}
+        if part.stage == "bidirectional" and "teacher" in before:
+            table["start"] = str(self.run("teacher"))
+        if part.stage == "student":
+            table["teacher"] = str(self.run("teacher"))
+        sampler = asdict(recipe.play.sampler)
+        if part.stage == "dmd":
+            table |= {"student": str(self.run("student")), "real": str(self.run("bidirectional"))}
+            table["rollouts"] = {"sampler": sampler, **part.settings.get("rollouts", {})}
+        if part.stage == "decoder" and "own_play" in part.settings:
+            player = next(name for name in ("dmd", "student", "teacher") if name in before)
+            own = {"student": str(self.run(player)), "sampler": sampler}
+            table["own_play"] = {**own, **part.settings["own_play"]}
+        return {**part.settings, **table}
+
+    def world(self, starts: Mapping[str, str], made_by: str) -> dict[str, Any]:
+        """The table of the last stage."""
+        recipe = self.recipe
+        stages = [part.stage for part in recipe.parts]
+        game: dict[str, Any] = {}
+        if recipe.doom is not None:
+            config = asdict(source_of(recipe).doom[0])
+            game = {k: v for k, v in config.items() if k not in ("frame_height", "frame_width")}
+        return {
+            "stage": "world",
+            "name": recipe.name,
+            "title": recipe.title,
+            "licence": recipe.licence,
+            "notice": str(recipe.notice),
+            "student": str(self.run(recipe.drawn_by)),
+            "decoder": str(self.run("decoder" if "decoder" in stages else "autoencoder")),
+            "frames_per_second": self.frames_per_second,
+            "start_frames": recipe.play.start_frames,
+            "made_by": made_by,
+            "sampler": asdict(recipe.play.sampler),
+            "game": game,
+            "starts": dict(starts),
+        }
+
+
+def share_settings(recipe: Recipe, root: Path) -> Shared:
+    """Ask the game for its keys and its speed, and check every stage before anything begins."""
+    actions, rate = source_of(recipe).describe()
+    if recipe.actions is not None:
+        actions = build_config(ActionSpec, recipe.actions, "[actions]")
+    shared = Shared(recipe, root, actions, rate)
+    for part in recipe.parts:
+        table = budgeted(shared.config(part, UNKNOWN_CHANGE), minutes=1.0 if part.share else 0.0)
+        check(table, f"the stage {part.stage}")
+    return shared
+
+
+def budgeted(
+    table: Mapping[str, Any], minutes: float, rate: float = 1.0, split: int = 1
+) -> dict[str, Any]:
+    """A stage's table with its minutes, learning rates times `rate`, batch in `split` parts.
+
+    Minutes of 0 leave the steps that it names.
+    """
+    found = dict(table)
+    loop = dict(found["loop"])
+    if minutes:
+        loop["minutes"] = round(minutes, 3)
+    for key in ("learning_rate", "muon_learning_rate"):
+        if key in loop:
+            loop[key] = loop[key] * rate
+        if f"critic_{key}" in found:
+            found[f"critic_{key}"] = found[f"critic_{key}"] * rate
+    if split > 1:
+        loop["micro_batches"] = split * loop.get("micro_batches", 1)
+        for name in ("clips", "rollouts"):
+            if "batch" in found.get(name, {}):
+                found[name] = {**found[name], "batch": max(1, found[name]["batch"] // split)}
+        if "batch" in found:
+            found["batch"] = max(1, found["batch"] // split)
+    return {**found, "loop": loop}
+
+
+def check(table: Mapping[str, Any], where: str) -> Config:
+    """The config that a table describes; an error says what is wrong with it."""
+    return build_config(STAGES[table["stage"]], table, where)
+
+
+def as_toml(table: Mapping[str, Any], where: str) -> str:
+    """The table as a file of `worldmodel train`."""
+    check(table, where)
+    head = f"# Derived from a recipe; `worldmodel train` runs this stage alone ({where}).\n"
+    return head + to_toml(table)
+
+
+def count_parameters(shared: Shared) -> dict[str, int]:
+    """Of autoencoder and transformer."""
+    from worldmodel.model.autoencoder import Autoencoder
+
+    with torch.device("meta"):
+        models = {
+            "autoencoder": Autoencoder(shared.autoencoder),
+            "transformer": WorldTransformer(shared.model(UNKNOWN_CHANGE)),
+        }
+    return {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+
+
+def measure_change(run: Path, folder: Path) -> float:
+    """How much latents change from frame to frame, as a standard deviation, in three digits."""
+    autoencoder = load_autoencoder(run)
+    squares = []
+    for path in find_episodes(folder)[:MEASURED]:
+        frames = torch.from_numpy(load_episode(path).frames[:50].copy())[None]
+        if frames.shape[1] > 1:
+            latents = encode_frames(autoencoder, frames)[0]
+            squares.append(latents.diff(dim=0).square().mean(dim=(1, 2, 3)))
+    if not squares:
+        raise ConfigError(f"{folder}: no episode has two frames")
+    return max(1e-3, float(f"{float(torch.cat(squares).mean().sqrt()):.3g}"))
