@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "games": {*STORE, "world"},
     "game": {*STORE, "world", "worlds"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
-    "training": {*MODEL, *STORE, "worlds"},
+    "training": {*MODEL, *STORE, "worlds", "wan"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
     "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "datacheck"},
 }
