@@ -65,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
+    train.add_argument("--estimate", action="store_true", help="memory and time, then end (Wan)")
     train.set_defaults(run=_train)
 
     _add_data(jobs.add_parser("data", help="look at what was recorded"), style)
@@ -309,6 +310,12 @@ def _train(options: argparse.Namespace) -> None:
     from worldmodel.worlds.native import choose_device
 
     config = options.config
+    if options.estimate:
+        from worldmodel.training.run import read_stage
+        from worldmodel.training.wan.estimate import describe
+
+        print("\n".join(describe(read_stage(config))))
+        return
     folder = options.folder or Path("runs") / config.parent.name / config.stem
     device = choose_device(options.device)
     print(json.dumps(run_stage(config, folder, options.threads, device)))

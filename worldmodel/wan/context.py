@@ -83,7 +83,7 @@ class RollingCache:
         device: Device = "cpu",
     ) -> None:
         self.config, self.window, self.device = config, window, device
-        self.text: Words = ()
+        self.text: Text = ()
         self.p = window.tokens(config)
         tokens = window.slots * self.p
         shape = (config.banks, batch, config.heads, tokens, config.head_width)
