@@ -42,7 +42,7 @@ LORA = LoraConfig(rank=4, alpha=4.0)
 SIZE = WanConfig(
     width=128,
     heads=2,
-    layers=4,
+    layers=3,
     feed_forward=512,
     text_width=32,
     text_tokens=16,
@@ -55,7 +55,7 @@ TWO = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 def config_of(folder: Path, stage: str, size: WanConfig, **loop: object) -> WanTraining:
     (folder / "size.toml").write_text(to_toml(size), encoding="utf-8")
     model = WanModel(
-        kind="wan", size=folder / "size.toml", rows=16, columns=16, window_frames=3, sink_frames=1
+        kind="wan", size=folder / "size.toml", rows=8, columns=16, window_frames=3, sink_frames=1
     )
     common = {
         "data": folder,
@@ -77,7 +77,7 @@ def config_of(folder: Path, stage: str, size: WanConfig, **loop: object) -> WanT
 def pass_of(config: WanTraining, model: WanTransformer, stage: str) -> Callable[[], Tensor]:
     """The passes of a stage that are differentiated."""
     window, size = config.model.window, model.config
-    clean = torch.randn(1, FRAMES, size.latent_channels, 16, 16)
+    clean = torch.randn(1, FRAMES, size.latent_channels, 8, 16)
     told = Told(
         torch.randn(1, size.text_tokens, size.text_width),
         torch.zeros(size.text_tokens, size.text_width),
@@ -122,9 +122,15 @@ def test_operations(stage: str, lora: LoraConfig | None, cameras: bool, tmp_path
 
 
 @pytest.mark.parametrize("stage", ["teacher", "bidirectional", "dmd"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize(
+    ("dtype", "checkpointing", "lora"),
+    [
+        ("float32", False, None),
+        ("bfloat16", False, None),
+        ("bfloat16", True, None),
+        ("bfloat16", True, LORA),
+    ],
+)
 def test_memory(
     stage: str, dtype: str, checkpointing: bool, lora: LoraConfig | None, tmp_path: Path
 ) -> None:
@@ -148,7 +154,7 @@ def test_memory(
     need = memory(config)
     passes = played(config) if stage == "dmd" else need.activations
     assert passes <= need.activations
-    assert 0.8 < found / (need.copies + passes + need.cache) < 1.1
+    assert 0.84 < found / (need.copies + passes + need.cache) < 1.1
 
 
 def test_states_by_formula_are_states_counted(tmp_path: Path) -> None:

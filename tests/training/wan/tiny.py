@@ -132,8 +132,8 @@ class Root:
         return replace(config, **changes)
 
     def teacher(self, **changes: Any) -> WanTeacherTraining:
-        start = self.folder / "start.safetensors"
-        return WanTeacherTraining(stage="teacher", start=start, **{**self.common, **changes})
+        values = {**self.common, "start": self.folder / "start.safetensors", **changes}
+        return WanTeacherTraining(stage="teacher", **values)
 
     def bidirectional(self, **changes: Any) -> WanBidirectionalTraining:
         values = {**self.common, "start": self.folder / "start.safetensors", **changes}

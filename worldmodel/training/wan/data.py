@@ -108,8 +108,8 @@ class LatentClips:
         latents, cameras, text = (torch.stack(part) for part in zip(*rows, strict=True))
         self.reading.frames += len(rows) * frames
         self.reading.seconds += time.perf_counter() - began
-        there = (x.float().to(self.device) for x in (text, self.nothing, cameras))
-        return WanClip(latents.float().to(self.device), Told(*there))
+        there = (x.to(self.device) for x in (text, self.nothing, cameras))
+        return WanClip(latents.to(self.device), Told(*there))
 
     def _row(self, name: str, row: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         try:
@@ -123,7 +123,7 @@ class LatentClips:
                 f"{self.folder / name}: clip {row} cannot be read ({error}); remove the file and "
                 "run the stage `latents` again"
             ) from error
-        return latents, cameras, padded(text.float(), self.size.text_tokens)
+        return latents.float(), cameras, padded(text.float(), self.size.text_tokens)
 
     def _file(self, name: str) -> Any:
         if name not in self._open:
