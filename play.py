@@ -1,9 +1,12 @@
 """Play a learned world: python play.py (--help shows everything else)."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from worldmodel.game.cli import Choice, main
+from worldmodel.real import RealGame
 from worldmodel.world import World
 
 
@@ -16,5 +19,12 @@ def open_world(choice: Choice) -> World:
     return open_world(settings.pop("world"), Settings(**settings))
 
 
+def open_real(source: Mapping[str, Any]) -> RealGame:
+    """Start the real game that a world was learned from, in the process that calls this."""
+    from worldmodel.games.doom import open_game
+
+    return open_game(source)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], open_world))
+    sys.exit(main(sys.argv[1:], open_world, open_real))

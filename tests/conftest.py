@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,8 +35,10 @@ def make_lively(model: WorldTransformer) -> WorldTransformer:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Compiled graphs, choices of engines and moments stay out of the folders of whoever tests."""
     folder = str(tmp_path_factory.mktemp("cache"))
+    settings = Path(folder) / "settings.toml"  # nobody is there to press Enter
+    settings.write_text("start_screen = false\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_CACHE_HOME", "WORLDMODEL_DATA", "LOCALAPPDATA"):
+        for name in ("XDG_CACHE_HOME", "WORLDMODEL_DATA", "WORLDMODEL_CONFIG", "LOCALAPPDATA"):
             patch.setenv(name, folder)
         yield
 

@@ -11,7 +11,10 @@ BASE = {
     "config", "action", "schedule", "files", "metrics",
     "folders", "history", "versions", "keycodes",
 }  # fmt: skip
-STORE = {*BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures"}
+STORE = {
+    *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
+    "real", "ways", "beside",
+}  # fmt: skip
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
 ALLOWED: dict[str, set[str]] = {
@@ -29,6 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "episodes": {"config", "action", "files", "recording"},
     "recording": {"config", "action", "files", "episodes", "video", "world", "moments"},
     "video": {"config", "files", "world"},
+    "real": {"action", "config", "world"},
+    "ways": {"config", "episodes", "files", "real"},
+    "beside": {"config", "real", "video", "world"},
     "players": {"config", "action", "files", "recording"},
     "pictures": {"config", "files"},
     "model": {"config", "schedule"},
@@ -41,10 +47,20 @@ ALLOWED: dict[str, set[str]] = {
     "datacheck": STORE,
     "games": {*STORE, "world"},
     "game": {*STORE, "world", "worlds"},
+    "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds", "wan"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
-    "__main__": {"config", "games", "training", "evaluation", "worlds", "game", "datacheck"},
+    "__main__": {
+        "config",
+        "games",
+        "training",
+        "evaluation",
+        "worlds",
+        "game",
+        "datacheck",
+        "selftest",
+    },
 }
 
 

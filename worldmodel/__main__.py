@@ -3,7 +3,8 @@
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
 worlds   list and describe                        data      check what was recorded
-import   released models, as worlds               clip      a recording with the pressed keys
+import   released models, as worlds               selftest what must not break, tried here
+clip     draw the pressed keys into a recording, or show it beside the real game
 """
 
 import argparse
@@ -86,9 +87,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_bench(jobs.add_parser("bench", help="measure speed", formatter_class=style))
 
-    clip = jobs.add_parser("clip", help="draw the pressed keys into a recording, as a new clip")
+    _add_selftest(jobs.add_parser("selftest", help="try what must not break, on this machine"))
+
+    clip = jobs.add_parser("clip", help="a new clip of a recording, with its keys or the real game")
     clip.add_argument("recording", type=Path, help="the .jsonl or .mp4 of a recording")
-    clip.add_argument("--out", type=Path, help="the clip (default: NAME_keys.mp4 beside it)")
+    clip.add_argument("--beside", action="store_true", help="the real game beside it, no keys")
+    clip.add_argument("--out", type=Path, help="the clip (NAME_keys.mp4 or NAME_beside.mp4)")
     clip.set_defaults(run=_clip)
     _add_import(jobs.add_parser("import", help="make a world of released files"))
 
@@ -191,6 +195,31 @@ def _positive(text: str) -> int:
     if not _count(text):
         raise argparse.ArgumentTypeError("must be at least 1")
     return int(text)
+
+
+def _add_selftest(selftest: argparse.ArgumentParser) -> None:
+    selftest.add_argument("--world", help="folder or name; none: the default world")
+    selftest.add_argument("--minutes", type=_minutes, default=15.0, help="about how long (15)")
+    selftest.set_defaults(run=_selftest)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0.01 <= minutes <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, 0.01 to 10000")
+    return minutes
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.selftest.run import print_report, selftest
+
+    report = selftest(options.world, options.minutes)
+    print_report(report)
+    return 0 if report.is_fine else 1
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -409,6 +438,13 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _clip(options: argparse.Namespace) -> None:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if options.beside:
+        from worldmodel.game.beside_clip import keep_beside, origin_of_recording
+        from worldmodel.games.doom import open_game
+
+        origin = origin_of_recording(options.recording)
+        print(keep_beside(options.recording, origin, open_game, options.out))
+        return
     from worldmodel.game.clip import draw_keys
 
     print(draw_keys(options.recording, options.out))

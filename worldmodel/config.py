@@ -23,7 +23,7 @@ else:
 T = TypeVar("T")
 
 LARGEST_TOML = 1 << 20  # bytes
-LARGEST_CACHE = 64 << 30  # bytes of keys and values, in fp32
+LARGEST_CACHE = 16 << 30  # bytes of keys and values, in fp32
 
 
 class UserError(ValueError):
@@ -66,7 +66,7 @@ class ModelConfig:
             raise ConfigError(f"frame_change ({self.frame_change}) must be above 0")
         require_at_most(self, 1 << 16, "width", "latent_channels", "latent_height", "latent_width")
         require_at_most(self, 1024, "heads", "layers", "buttons", "sink_frames", "action_tokens")
-        require_at_most(self, 1 << 16, "context_frames")
+        require_at_most(self, 4096, "context_frames")
         require_at_most(self, 64, "feed_forward_ratio")
         if self.context_frames < 2 or self.sink_frames < 0 or self.action_tokens < 1:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Where a person's own files belong on each system."""
+"""Where a person's own files belong on each system: what is kept, and what was set."""
 
 import os
 import sys
@@ -15,4 +15,17 @@ def data_folder() -> Path:
         base = Path.home() / "Library" / "Application Support"
     else:
         base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "worldmodel"
+
+
+def config_folder() -> Path:
+    """Settings and controls. `WORLDMODEL_CONFIG` overrules the system."""
+    if chosen := os.environ.get("WORLDMODEL_CONFIG"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return base / "worldmodel"

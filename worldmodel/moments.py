@@ -125,6 +125,11 @@ def moments_folder() -> Path:
     return data_folder() / "moments"
 
 
+def last_sessions_folder() -> Path:
+    """Where sessions that ended well leave their last moment, a folder for each world."""
+    return data_folder() / "last"
+
+
 def new_name(folder: Path) -> Path:
     """A name in `folder` that nobody else has, in the order of time."""
     return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}{ENDING}"

@@ -47,14 +47,22 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 def picture_size(content: bytes) -> tuple[int, int]:
     """Width and height as a picture's header states them; noughts for what is none."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return struct.unpack(">II", content[16:24])
+    if content.startswith(b"\x89PNG\r\n\x1a\n") and content[12:16] == b"IHDR":
+        return struct.unpack(">II", content[16:24]) if _has_whole_chunks(content) else (0, 0)
     if content.startswith(b"BM"):
         width, height = struct.unpack("<ii", content[18:26])
         return width, abs(height)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return _webp_size(content)
     return _jpeg_size(content) if content.startswith(b"\xff\xd8") else (0, 0)
+
+
+def _has_whole_chunks(content: bytes) -> bool:
+    """Whether a PNG's parts are as long as they say: decoders take memory for what is promised."""
+    at = 8
+    while at + 12 <= len(content):
+        at += 12 + int(struct.unpack(">I", content[at : at + 4])[0])
+    return at == len(content)
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:

@@ -133,7 +133,7 @@ def load_script(path: Path) -> list[Action]:
             except (ValueError, OverflowError) as error:
                 raise ScriptError(
                     f"{path}: line {number}: {line.strip()[:80]!r} should be like '30 KeyW', "
-                    f"'10 KeyW+KeyA mouse=4,0' or '20 idle' ({error})"
+                    f"'10 KeyW+KeyA mouse=4,0' or '20 idle' ({str(error)[:80]})"
                 ) from error
         if len(actions) > MOST_FRAMES:
             raise ScriptError(f"{path}: line {number}: a script lasts {MOST_FRAMES} frames at most")

@@ -127,7 +127,7 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     """RGB frames h w 3, up to where a killed process stopped writing."""
     av = _import_av()
     try:
-        with av.open(str(path), format="mp4") as container:
+        with av.open(str(path), format="mp4", metadata_errors="replace") as container:
             if not container.streams.video:
                 return  # killed before anything was written
             _check_size(path, container.streams.video[0])
@@ -140,6 +140,8 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def _check_size(path: Path, stream: Any) -> None:
+    if stream.codec_context is None:
+        raise VideoError(f"{path}: a video in a format that PyAV does not know")
     if max(stream.width, stream.height) > LARGEST:
         raise VideoError(
             f"{path}: frames of {stream.width} x {stream.height}, at most {LARGEST} are read"

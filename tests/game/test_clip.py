@@ -9,7 +9,7 @@ import pytest
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.__main__ import main as worldmodel
 from worldmodel.game.cli import main
-from worldmodel.game.hud import ACCENT
+from worldmodel.game.paint import ACCENT
 from worldmodel.recording import read_recording
 from worldmodel.video import read_times, read_video
 

@@ -31,7 +31,7 @@ from worldmodel.training.loop import (
 )
 from worldmodel.training.ode import OdeTraining
 from worldmodel.training.run import Training, make_stage, read_stage, run_stage
-from worldmodel.training.runs import lineage, load_autoencoder
+from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.state import TrainState
 from worldmodel.training.teacher_forcing import ClipTraining, TeacherTraining
 from worldmodel.training.trajectories import OdeTrajectories
@@ -362,6 +362,25 @@ def test_a_world_says_what_all_the_runs_behind_it_took(recipe: Path) -> None:
         lineage(recipe / "runs" / "autoencoder")
     with pytest.raises(ConfigError, match="train it first"):
         lineage(recipe / "runs" / "nothing")
+
+
+def test_a_chunk_wise_teacher_begins_with_the_weights_of_a_frame_wise_one(
+    recipe: Path, tmp_path: Path
+) -> None:
+    config = read_stage(recipe / "teacher.toml")
+    assert isinstance(config, TeacherTraining)
+    chunks = replace(config.model, chunk_frames=2, sink_frames=2, context_frames=4)
+    clips = replace(config.clips, frames=8)
+    begun = recipe / "runs" / "teacher"
+    config = replace(config, model=chunks, clips=clips, start=begun)
+    stage = make_stage(config, tmp_path / "runs" / "chunks")
+    before = load_transformer(begun, chunks).state_dict()
+    for name, value in stage.student.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    path = tmp_path / "chunks.toml"
+    path.write_text(to_toml(replace(config, loop=replace(config.loop, steps=2))))
+    run_stage(path, tmp_path / "runs" / "chunks")
+    assert lineage(tmp_path / "runs" / "chunks").teacher == tmp_path / "runs" / "chunks"
 
 
 def test_a_state_of_another_model_is_refused(recipe: Path, tmp_path: Path) -> None:

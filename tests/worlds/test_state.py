@@ -281,3 +281,21 @@ def test_weights_that_hold_no_numbers_are_refused_at_the_start(tmp_path: Path) -
     save_world_folder(folder, replace(file, sha256=sha256), files)
     with pytest.raises(CheckpointError, match=r"unembed\.bias holds values that are not numbers"):
         NativeWorld.load(folder, Settings(threads=1))
+
+
+@pytest.mark.parametrize(("engine", "dtype"), KINDS)
+def test_a_state_of_an_early_frame_heals_a_cache_that_broke_later(
+    open_world: Open, engine: str, dtype: str
+) -> None:
+    world = open_world(engine, dtype)
+    world.reset(0, 5)
+    early = world.save_state()
+    expected = play_on(world, 20)
+    world.reset(0, 5)
+    play_on(world, 20)
+    cache: Any = world._rollout.cache  # type: ignore[union-attr]  # it plays
+    kept = getattr(cache, "inputs", cache)  # a graph's cache holds them among its inputs
+    kept.k.fill_(torch.nan)
+    kept.v.fill_(torch.nan)
+    world.load_state(early)
+    assert same(play_on(world, 20), expected)

@@ -11,12 +11,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.action import IDLE, Action, ActionSpec
-from worldmodel.config import ConfigError, build_config
-from worldmodel.games.doom import Doom, DoomConfig
+from worldmodel.games.doom import Doom, DoomConfig, config_of
 from worldmodel.games.explorer import Explorer
 from worldmodel.games.record import record_episode
 from worldmodel.players import RandomPlayer
-from worldmodel.worlds.folder import WorldFile
+from worldmodel.worlds.folder import WorldFile, source_of
 
 EPISODE_FRAMES = 300
 
@@ -35,13 +34,7 @@ class Clips:
 
 def game_of(world: WorldFile) -> DoomConfig:
     """The real game that a world was learned from."""
-    if not world.game:
-        raise ConfigError(f"{world.name}: world.toml names no [game] to be measured against")
-    size = {
-        "frame_height": world.autoencoder.frame_height,
-        "frame_width": world.autoencoder.frame_width,
-    }
-    return build_config(DoomConfig, {**world.game, **size}, "world.toml: game")
+    return config_of(source_of(world))
 
 
 def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: int) -> Clips:

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.evaluation.drift import WINDOW, Drift, measure_drift
@@ -28,6 +30,9 @@ from worldmodel.evaluation.quality import (
     measure_rollout,
 )
 from worldmodel.evaluation.real import Clips, game_of, record_clips
+from worldmodel.evaluation.starts import FRAMES as START_FRAMES
+from worldmodel.evaluation.starts import HORIZONS as START_HORIZONS
+from worldmodel.evaluation.starts import FromStart, play_starts, save_starts
 from worldmodel.evaluation.subject import load_subjects
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import frechet_distance
@@ -51,6 +56,8 @@ class Evaluation:
     real_reading: ActionReading
     real_frechet: float
     drift: dict[str, Drift]
+    starts: list[FromStart]
+    frames_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,7 @@ def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
             for play in ("idle", "random")
             if frames
         }
+        starts = play_starts(find_world(name), subjects, game, START_FRAMES)
     return Evaluation(
         world=world.name,
         next_frame=next_frame,
@@ -110,6 +118,8 @@ def evaluate(name: str | None, plan: EvaluationPlan) -> Evaluation:
         real_reading=read_actions(judge, clips.pairs(past)),
         real_frechet=frechet_distance(_features(judge, fresh), reference),
         drift=drift,
+        starts=starts,
+        frames_per_second=world.frames_per_second,
     )
 
 
@@ -129,6 +139,16 @@ def save_pictures(evaluation: Evaluation, out: Path) -> None:
         for made, seen in zip(drift.frames, drift.real_frames, strict=True):
             pairs += [made[::WINDOW].numpy(), seen[::WINDOW].numpy()]
         save_grid(out / f"drift_{play}.png", pairs)
+    if evaluation.starts:
+        both = [frames for one in evaluation.starts for frames in (one.dream, one.real)]
+        save_grid(out / "starts.png", [_stretched(frames[::8]) for frames in both])
+        save_starts(evaluation.starts, out, evaluation.frames_per_second)
+
+
+def _stretched(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As many frames as all rows have: where the level ended, its last one stays."""
+    missing = START_FRAMES // 8 + 1 - len(frames)
+    return np.concatenate([frames, frames[-1:].repeat(missing, axis=0)])
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
@@ -164,6 +184,10 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
             "button_accuracy": round(evaluation.real_reading.button_accuracy, 3),
             "frechet_floor": round(evaluation.real_frechet, 2),
         },
+        "starts": {
+            one.caption: {str(h): round(db, 2) for h, db in one.psnr.items()}
+            for one in evaluation.starts
+        },
         "drift": {play: _drift_summary(drift) for play, drift in evaluation.drift.items()},
     }
 
@@ -197,6 +221,7 @@ def print_report(evaluation: Evaluation) -> None:
     """Tables for a person, then one line of JSON."""
     lines = [f"world {evaluation.world}", "", *_next_lines(evaluation.next_frame), ""]
     lines += [*_rollout_lines(evaluation), ""]
+    lines += [*_start_lines(evaluation.starts), ""] if evaluation.starts else []
     for play, drift in evaluation.drift.items():
         lines += [*_drift_lines(play, drift), ""]
     print("\n".join(lines))  # noqa: T201  # this is the command's output
@@ -231,6 +256,15 @@ def _rollout_lines(evaluation: Evaluation) -> list[str]:
         f"  {'the real game':27}{gap}    1.00   {real.turn_correlation:6.3f}"
         f"   {real.button_accuracy:.3f}   {evaluation.real_frechet:6.2f}"
     )
+    return lines
+
+
+def _start_lines(starts: list[FromStart]) -> list[str]:
+    head = "".join(f"{h:>7}" for h in START_HORIZONS)
+    lines = [f"from the world's own starts, dB at frame{head}"]
+    for one in starts:
+        row = "".join(f"{db:7.2f}" for db in one.psnr.values())
+        lines.append(f"  {one.caption:37}{row}{'' if one.exact else '   (another build of it)'}")
     return lines
 
 

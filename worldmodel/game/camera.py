@@ -123,7 +123,7 @@ class Camera:
         """A recording that begins with what the step found; in the middle of play, as a moment."""
         past = step.past
         moment = session.moment(past) if past.index else None
-        header = self._header(session, past.index)
+        header = self._header(session, step)
         self._recorder = begin_recording(self.name(session), header, moment)
         self._segment, self._first = step.segment, past.index
         self._began = step.time - (1 / session.world.frames_per_second if step.count else 0.0)
@@ -148,14 +148,14 @@ class Camera:
         self._cut()
         self.say(str(error))
 
-    def _header(self, session: Session, first_frame: int) -> Header:
+    def _header(self, session: Session, step: Step) -> Header:
         world = session.world
         return Header(
             settings=session.settings,
             identity=session.identity,
-            seed=session.seed,
-            start=session.start,
-            first_frame=first_frame,
+            seed=step.seed,
+            start=step.start,
+            first_frame=step.past.index,
             frames_per_second=world.frames_per_second,
             frame_size=world.frame_size,
             buttons=world.actions.buttons,

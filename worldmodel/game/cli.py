@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worldmodel.config import ConfigError, UserError
+from worldmodel.real import OpenReal
 from worldmodel.world import World
 
 ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
@@ -42,14 +43,14 @@ class Choice:
 OpenWorld = Callable[[Choice], World]
 
 
-def main(arguments: Sequence[str], open_world: OpenWorld) -> int:
+def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:
     """Play; 0 done, 2 the user must change something, 1 a replay's frames differ or a defect."""
     options = make_parser().parse_args(arguments)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
         from worldmodel.game.launch import launch
 
-        return launch(options, open_world)
+        return launch(options, open_world, open_real)
     except UserError as error:
         sys.stderr.write(f"play: {error}\n")
         return 2
@@ -69,7 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--world", metavar="NAME", help="name or folder of a world (default: the one shipped)")
-    add("--start", metavar="N", default="0", help="number of a start, a clip or an image (0)")
+    what = "number of a start, a clip, an image, or real: a fresh episode of the real game (0)"
+    add("--start", metavar="N", default="0", help=what)
     seed, steps = count(0, LARGEST_SEED), count(0, MOST_STEPS)
     add("--prompt", metavar="TEXT", help="what a world with text is told first")
     add("--prompts", metavar="FILE", type=Path, help="what it is told when: '12.5 It rains.'")
@@ -92,6 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--load", metavar="FILE", nargs="?", const="", help="go on from a saved moment (the newest)"
     )
     add("--show-keys", action="store_true", help="make another clip of it, with the pressed keys")
+    add("--beside", action="store_true", help="begin with the real game beside the dream (F7)")
     add("--replay", metavar="FILE", type=Path, help="play a recording's .jsonl again and compare")
     who = "human, idle, random, a script or a policy as MODULE:CALLABLE (human)"
     add("--player", metavar="WHO", default="human", help=who)

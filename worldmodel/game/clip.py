@@ -11,7 +11,8 @@ import pygame
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
-from worldmodel.game.hud import Hud, start_fonts
+from worldmodel.game.hud import Hud
+from worldmodel.game.paint import start_fonts
 from worldmodel.recording import Row, free_name, read_recording
 from worldmodel.video import VideoWriter, read_video
 from worldmodel.world import Frame

@@ -1,24 +1,32 @@
 """Which physical keys press which of a world's buttons, and what the other keys do.
 
-A controls file is TOML:
+A controls file is TOML; everything in it may be left out:
 
     degrees_per_pixel = 0.15      # mouse
     turn_degrees = 6.0            # per frame, arrow keys
+    invert_up_down = true         # mouse and right stick
+
+    [gamepad]
+    dead_zone = 0.2               # of a stick's way
+    look_degrees = 8.0            # per frame, right stick fully out
 
     [buttons]
     KeyW = "ArrowUp"              # the world's button <- the key that presses it
-    KeyA = ["KeyQ", "Numpad4"]    # or several
+    KeyA = ["KeyQ", "PadX"]       # or several
+
+    [commands]
+    pause = "KeyO"                # what a runtime key does <- the key
 """
 
 import difflib
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, build_config, read_toml
-from worldmodel.game.keys import CODES, label
+from worldmodel.game.keys import CODES, PAD_CODES, is_pad, label, labels
 
 
 class Command(enum.Enum):
@@ -26,8 +34,10 @@ class Command(enum.Enum):
 
     CONTROLS = "show the controls"
     HUD = "numbers on and off"
+    GRAPH = "graph of frames and latency"
     RESTART = "restart"
     RECORD = "record on and off"
+    BESIDE = "the real game beside the dream"
     FULLSCREEN = "fullscreen"
     SCREENSHOT = "screenshot"
     PAUSE = "pause"
@@ -38,15 +48,24 @@ class Command(enum.Enum):
     LOAD = "load the last saved moment"
     REWIND = "hold: go back in time"
     GO_ON = "go on from here"  # the key of REWIND is let go
+    MENU = "menu"
+
+    @property
+    def key(self) -> str:
+        """What a controls file calls it."""
+        return self.name.lower()
 
 
 RUNTIME_KEYS = {
     "F1": Command.CONTROLS,
     "F2": Command.HUD,
+    "F3": Command.GRAPH,
     "F4": Command.RESTART,
     "F5": Command.SAVE,
     "F6": Command.RECORD,
+    "F7": Command.BESIDE,
     "F9": Command.LOAD,
+    "F10": Command.MENU,
     "F11": Command.FULLSCREEN,
     "F12": Command.SCREENSHOT,
     "KeyP": Command.PAUSE,
@@ -55,9 +74,40 @@ RUNTIME_KEYS = {
     "Enter": Command.PROMPT,  # in worlds with text
     "Backspace": Command.REWIND,
 }
+RUNTIME_PADS = {
+    "PadStart": Command.MENU,
+    "PadBack": Command.CONTROLS,
+    "PadLeftShoulder": Command.REWIND,
+    "PadLeftStick": Command.SAVE,
+    "PadRightStick": Command.LOAD,
+    "PadY": Command.NEXT_START,
+}
 
 TURN_KEYS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0)}
 LOOK_KEYS = {"ArrowUp": (0, -1), "ArrowDown": (0, 1)}
+
+_WAYS = ("Up", "Down", "Left", "Right")
+_WASD = ("KeyW", "KeyS", "KeyA", "KeyD")
+_ARROWS = ("ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight")
+# For what is no direction, the best place first: the trigger for the mouse's button.
+_PAD_PLACES = (
+    "PadRightTrigger", "PadA", "PadX", "PadB", "PadRightShoulder", "PadLeftTrigger", "PadY",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GamepadControls:
+    """How the sticks answer."""
+
+    dead_zone: float = 0.2  # of a stick's way, in which it counts as let go
+    look_degrees: float = 8.0  # per frame, with the right stick fully out
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dead_zone < 0.95 or not 0 < self.look_degrees <= 180:
+            raise ConfigError(
+                f"dead_zone ({self.dead_zone}) must be from 0 to below 0.95, look_degrees "
+                f"({self.look_degrees}) above 0, at most 180"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,27 +116,36 @@ class Controls:
 
     degrees_per_pixel: float = 0.15
     turn_degrees: float = 6.0  # per frame that an arrow key is held
+    invert_left_right: bool = False  # mouse and right stick
+    invert_up_down: bool = False
+    gamepad: GamepadControls = GamepadControls()
     buttons: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    commands: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for button, keys in self.buttons.items():
-            for code in (button, *keys):
-                _check_code(code)
+            _check_code("buttons", button, CODES)
+            for code in keys:
+                _check_code("buttons", code, CODES | PAD_CODES)
+        names = [command.key for command in Command if command is not Command.GO_ON]
+        for name, keys in self.commands.items():
+            if name not in names:
+                raise ConfigError(
+                    f"commands: nothing is called {name!r}; choose from {', '.join(names)}"
+                )
+            for code in keys:
+                _check_code("commands", code, CODES | PAD_CODES)
         if self.degrees_per_pixel <= 0 or self.turn_degrees <= 0:
             raise ConfigError("degrees_per_pixel and turn_degrees must be above 0")
-
-    def keys_for(self, button: str) -> tuple[str, ...]:
-        """The physical keys that press a world's button."""
-        return self.buttons.get(button, (button,))
 
 
 def load_controls(path: Path) -> Controls:
     """Read a controls file; a `ConfigError` names the file, the key and the choices."""
     table = read_toml(path)
-    buttons = table.get("buttons")
-    if isinstance(buttons, Mapping):
-        several = {b: [keys] if isinstance(keys, str) else keys for b, keys in buttons.items()}
-        table = {**table, "buttons": several}
+    for name in ("buttons", "commands"):
+        if isinstance(inner := table.get(name), Mapping):
+            several = {b: [keys] if isinstance(keys, str) else keys for b, keys in inner.items()}
+            table = {**table, name: several}
     return build_config(Controls, table, str(path))
 
 
@@ -102,44 +161,119 @@ class KeyMap:
     def of(cls, spec: ActionSpec, controls: Controls) -> "KeyMap":
         """Join a world's buttons with a person's controls."""
         buttons: dict[str, tuple[str, ...]] = {}
-        for button in spec.buttons:
-            for key in controls.keys_for(button):
+        for button, keys in button_keys(spec, controls).items():
+            for key in keys:
                 buttons[key] = (*buttons.get(key, ()), button)
         turns = {
             **(TURN_KEYS if spec.look_left_right else {}),
             **(LOOK_KEYS if spec.look_up_down else {}),
         }
-        commands = {k: c for k, c in RUNTIME_KEYS.items() if spec.prompts or c != Command.PROMPT}
+        usual = command_keys(controls).items()
+        commands = {k: c for k, c in usual if spec.prompts or c != Command.PROMPT}
         return cls(
             buttons=buttons,
             turns={key: way for key, way in turns.items() if key not in buttons},
             commands={key: what for key, what in commands.items() if key not in buttons},
         )
 
+    def keys_of(self, wanted: "str | Command") -> tuple[str, ...]:
+        """The physical keys of a world's button, or of a command."""
+        if isinstance(wanted, Command):
+            return tuple(key for key, command in self.commands.items() if command is wanted)
+        return tuple(key for key, buttons in self.buttons.items() if wanted in buttons)
+
+
+def button_keys(spec: ActionSpec, controls: Controls) -> dict[str, tuple[str, ...]]:
+    """The physical keys of each of a world's buttons.
+
+    What a person chose counts for the device that it names, keyboard and mouse or gamepad; the
+    other one keeps its usual key.
+    """
+    pads = _usual_pads(spec)
+    return {
+        button: _chosen(controls.buttons.get(button, ()), (button,), pads.get(button, ()))
+        for button in spec.buttons
+    }
+
+
+def command_keys(controls: Controls) -> dict[str, Command]:
+    """Physical key -> command; a chosen key is taken away from the command that usually has it."""
+    usual = {**RUNTIME_KEYS, **RUNTIME_PADS}
+    found: dict[str, Command] = {}
+    for command in Command:
+        chosen = controls.commands.get(command.key, ())
+        keys = [key for key, what in usual.items() if what is command]
+        pads = [key for key in keys if is_pad(key)]
+        for key in _chosen(chosen, [key for key in keys if not is_pad(key)], pads):
+            if key in chosen or key not in found:
+                found[key] = command
+    order = list(usual)
+    return dict(
+        sorted(found.items(), key=lambda one: order.index(one[0]) if one[0] in order else 0)
+    )
+
 
 def describe(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
     """Key and meaning, line by line, as the terminal and the F1 overlay show them."""
     keys = KeyMap.of(spec, controls)
-    lines = [
-        (_labels(controls.keys_for(button)), name)
-        for button, name in zip(spec.buttons, spec.names, strict=True)
-    ]
+    lines = _describe_buttons(spec, keys, pad=False)
     if spec.uses_mouse:
         lines.append(("mouse", "look (click the picture to begin, Esc to end)"))
     if keys.turns:
-        lines.append((_labels(tuple(keys.turns)), "turn"))
-    return lines + [(label(key), command.value) for key, command in keys.commands.items()]
+        lines.append((labels(tuple(keys.turns)), "turn"))
+    rest = keys.commands.items()
+    return lines + [(label(key), command.value) for key, command in rest if not is_pad(key)]
 
 
-def _labels(codes: Sequence[str]) -> str:
-    return " or ".join(map(label, codes)) if len(codes) < 3 else " ".join(map(label, codes))
+def describe_pad(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
+    """The same for a gamepad."""
+    keys = KeyMap.of(spec, controls)
+    lines = _describe_buttons(spec, keys, pad=True)
+    if spec.uses_mouse:
+        lines.append(("right stick", "look"))
+    rest = keys.commands.items()
+    return lines + [(label(key), command.value) for key, command in rest if is_pad(key)]
 
 
-def _check_code(code: str) -> None:
+def _describe_buttons(spec: ActionSpec, keys: KeyMap, *, pad: bool) -> list[tuple[str, str]]:
+    return [
+        (labels([key for key in keys.keys_of(button) if is_pad(key) == pad]), name)
+        for button, name in zip(spec.buttons, spec.names, strict=True)
+    ]
+
+
+def _usual_pads(spec: ActionSpec) -> dict[str, tuple[str, ...]]:
+    """The left stick and the d-pad are directions; all other buttons get a place each."""
+    pads: dict[str, tuple[str, ...]] = {}
+    hands = [hand for hand in (_WASD, _ARROWS) if set(hand) & set(spec.buttons)]
+    for i, hand in enumerate(hands):
+        for button, way in zip(hand, _WAYS, strict=True):
+            both = (f"PadStick{way}", f"PadDp{way}")
+            pads[button] = both if len(hands) == 1 else (both[i],)
+    others = [button for button in spec.buttons if button not in pads]
+    others.sort(key=lambda button: button != "Mouse0")
+    for button, place in zip(others, _PAD_PLACES, strict=False):
+        pads[button] = (place,)
+    return pads
+
+
+def _chosen(
+    chosen: "tuple[str, ...]",
+    keys: "tuple[str, ...] | list[str]",
+    pads: "tuple[str, ...] | list[str]",
+) -> tuple[str, ...]:
+    own_keys = [key for key in chosen if not is_pad(key)] or keys
+    own_pads = [key for key in chosen if is_pad(key)] or pads
+    return (*own_keys, *own_pads)
+
+
+def _check_code(where: str, code: str, known: frozenset[str]) -> None:
     if code == "Escape":
-        raise ConfigError("buttons: Escape always releases the mouse and cannot be a button")
-    if code not in CODES:
-        names = {name.lower(): name for name in sorted(CODES)}
+        raise ConfigError(f"{where}: Escape always releases the mouse and cannot be a button")
+    if code not in known:
+        names = {name.lower(): name for name in sorted(known)}
         close = [names[n] for n in difflib.get_close_matches(code.lower(), names, cutoff=0.8)]
         choices = ", ".join(close or ["KeyW", "ArrowUp", "Space", "Digit1", "Mouse0"])
-        raise ConfigError(f"buttons: no key is called {code!r}; names are W3C codes: {choices}, …")
+        raise ConfigError(
+            f"{where}: no key is called {code[:40]!r}; names are W3C codes: {choices}, …"
+        )

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from worldmodel.game.controls import Command
+from worldmodel.game.orders import Order
 from worldmodel.game.session import Session
 from worldmodel.game.step import Step
 
@@ -33,7 +33,7 @@ class FrameSource(Protocol):
     def poll(self) -> Step | None:
         """The next finished step, or None while the world is still thinking."""
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Order) -> None:
         """Ask the world for something between two frames."""
 
     def patience(self) -> float:
@@ -49,7 +49,7 @@ class Generator:
         self.session: Session | None = None
         self._open_session, self._announce = open_session, announce
         self._steps: queue.Queue[Step | Exception] = queue.Queue(maxsize=1)
-        self._mailbox: queue.Queue[Command | None] = queue.Queue()  # None only wakes
+        self._mailbox: queue.Queue[Order | None] = queue.Queue()  # None only wakes
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="generator")
 
@@ -72,7 +72,7 @@ class Generator:
             raise step
         return step
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Order) -> None:
         """Ask the world for something between two frames."""
         self._mailbox.put(command)
 
@@ -95,7 +95,7 @@ class Generator:
         except Exception as error:  # noqa: BLE001  # poll() raises it in the window's thread
             self._offer(error)
 
-    def _wait(self, seconds: float | None) -> Command | None:
+    def _wait(self, seconds: float | None) -> Order | None:
         """Sleep, forever if `seconds` is None, but not through a command."""
         try:
             return self._mailbox.get(timeout=seconds)
@@ -117,7 +117,7 @@ class InLine:
     def __init__(self, open_session: Callable[[], Session]) -> None:
         self.session: Session | None = None
         self._open_session = open_session
-        self._commands: deque[Command] = deque()
+        self._commands: deque[Order] = deque()
 
     def __enter__(self) -> "InLine":
         return self
@@ -135,7 +135,7 @@ class InLine:
             return self.session.turn(self._commands.popleft())
         return None if self.session.seconds_to_wait() != 0 else self.session.turn(None)
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Order) -> None:
         """Ask the world for something between two frames."""
         self._commands.append(command)
 

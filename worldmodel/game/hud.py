@@ -1,21 +1,29 @@
 """What is drawn over the picture: numbers, pressed keys, marks and the controls.
 
-Everything scales with the window. Text is rendered once and kept while it is in use.
+Everything scales with the window and with the size of the font.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import pygame
 
 from worldmodel.action import IDLE, Action, ActionSpec
+from worldmodel.game.graph import Graph
 from worldmodel.game.keys import label
 from worldmodel.game.meter import Speed
-
-WHITE, GREY, DARK = (255, 255, 255), (178, 184, 194), (12, 14, 18)
-ACCENT, RED = (255, 196, 61), (238, 62, 62)
-SHADE = 165  # opacity of panels, of 255
+from worldmodel.game.paint import (
+    ACCENT,
+    DARK,
+    GREY,
+    RED,
+    WHITE,
+    draw_panel,
+    draw_tables,
+    line_height,
+    words,
+    wrapped,
+)
 
 # Where keys lie on a keyboard, in key widths: a cluster for each hand, the rest in a row.
 _PLACES = {
@@ -31,15 +39,20 @@ class Overlay:
 
     spec: ActionSpec | None = None
     controls: Sequence[tuple[str, str]] = ()
+    pad_controls: Sequence[tuple[str, str]] = ()  # where a gamepad is plugged in
+    font: float = 1.0
     action: Action = IDLE
     speed: Speed = field(default_factory=lambda: Speed(None, None, None))
     caption: str = ""  # big, in the middle: "loading"
     note: str = ""  # small, at the top: the start, a saved file
+    slow: str = ""  # what there is to say while the machine is too slow
+    graph: Graph = field(default_factory=Graph)
     line: str | None = None  # words being typed
     is_recording: bool = False
     is_paused: bool = False
     shows_numbers: bool = True
     shows_controls: bool = False
+    shows_graph: bool = False
 
 
 class Hud:
@@ -47,12 +60,17 @@ class Hud:
 
     def draw(self, surface: pygame.Surface, overlay: Overlay) -> None:
         """Draw on top of what is there."""
-        unit = _unit(surface)
-        if overlay.shows_numbers and overlay.spec:
+        unit = line_height(surface.get_size(), overlay.font)
+        if overlay.shows_numbers and overlay.spec and not overlay.shows_controls:
             self._draw_numbers(surface, overlay.spec, overlay.speed, unit)
-            self.draw_keys(surface, overlay.spec, overlay.action)
+            self.draw_keys(surface, overlay.spec, overlay.action, unit)
+        if overlay.shows_graph:
+            overlay.graph.draw(surface, unit)
+        top = unit * 9 // 2
+        if overlay.slow:
+            top = self._draw_slow(surface, overlay.slow, unit, below=overlay.shows_numbers)
         if overlay.note:
-            self._draw_note(surface, overlay.note, unit)
+            self._draw_note(surface, overlay.note, unit, top)
         if overlay.is_recording:
             self._draw_recording(surface, unit)
         if overlay.is_paused:
@@ -60,22 +78,24 @@ class Hud:
         if overlay.caption:
             self._draw_caption(surface, overlay.caption, "", unit)
         if overlay.shows_controls:
-            self._draw_controls(surface, overlay.controls, unit)
+            tables = [list(overlay.controls), list(overlay.pad_controls)]
+            draw_tables(surface, [table for table in tables if table], unit)
+
         if overlay.line is not None:
             self._draw_line(surface, overlay.line, unit)
 
     def _draw_numbers(
         self, surface: pygame.Surface, spec: ActionSpec, speed: Speed, unit: int
     ) -> None:
-        fps = _text(_number(speed.frames_per_second, "{:.1f}"), round(unit * 1.5), WHITE)
+        fps = words(_number(speed.frames_per_second, "{:.1f}"), round(unit * 1.5), WHITE)
         together = f", {spec.frames} frames an action" if spec.frames > 1 else ""
-        name = _text(f"fps{together}", unit, GREY)
+        name = words(f"fps{together}", unit, GREY)
         p50, p95 = _number(speed.latency_p50_ms, "{:.0f}"), _number(speed.latency_p95_ms, "{:.0f}")
-        latency = _text(f"{p50} ms", unit, WHITE)
-        rest = _text(f"p50, {p95} ms p95, input to frame", round(unit * 0.8), GREY)
+        latency = words(f"{p50} ms", unit, WHITE)
+        rest = words(f"p50, {p95} ms p95, input to frame", round(unit * 0.8), GREY)
         first, second = fps.get_width() + name.get_width(), latency.get_width() + rest.get_width()
         width = max(11 * unit, first + 2 * unit, second + 3 * unit // 2)
-        _panel(surface, pygame.Rect(unit // 2, unit // 2, width, round(unit * 3.2)), unit)
+        draw_panel(surface, pygame.Rect(unit // 2, unit // 2, width, round(unit * 3.2)), unit)
         surface.blit(fps, (unit, unit * 3 // 4))
         base = unit * 3 // 4 + fps.get_height()
         surface.blit(name, (unit * 4 // 3 + fps.get_width(), base - round(name.get_height() * 1.1)))
@@ -83,14 +103,16 @@ class Hud:
         below = base + unit // 6 + latency.get_height() - rest.get_height()
         surface.blit(rest, (unit + latency.get_width() + unit // 2, below))
 
-    def draw_keys(self, surface: pygame.Surface, spec: ActionSpec, action: Action) -> None:
+    def draw_keys(
+        self, surface: pygame.Surface, spec: ActionSpec, action: Action, unit: int | None = None
+    ) -> None:
         """The keys as they lie on a keyboard, pressed ones lit, and an arrow for the turn."""
-        unit = _unit(surface)
+        unit = unit or line_height(surface.get_size())
         cap = unit * 2
         bottom, left = surface.get_height() - unit // 2, unit // 2
         for cluster in _clusters(spec.buttons):
             rows = 1 + max(row for _, row in cluster.values())
-            texts = [_text(label(button), _cap_size(unit), WHITE) for button in cluster]
+            texts = [words(label(button), _cap_size(unit), WHITE) for button in cluster]
             width = max(cap, *(text.get_width() + unit for text in texts))
             for button, (column, row) in cluster.items():
                 corner = left + column * width, bottom - (rows - row) * cap
@@ -107,7 +129,7 @@ class Hud:
         track = pygame.Rect(
             middle - reach - unit // 2, y - unit // 3, 2 * reach + unit, unit * 2 // 3
         )
-        _panel(surface, track, unit)
+        draw_panel(surface, track, unit)
         tip = middle + round(reach * max(-1.0, min(1.0, share)))
         pygame.draw.line(surface, GREY, (middle, y - unit // 3), (middle, y + unit // 3), 2)
         if abs(tip - middle) >= 2:
@@ -117,12 +139,26 @@ class Hud:
             points = [(tip + way * half, y), (tip, y - half), (tip, y + half)]
             pygame.draw.polygon(surface, ACCENT, points)
 
-    def _draw_note(self, surface: pygame.Surface, note: str, unit: int) -> None:
-        lines = [_text(line, unit, WHITE) for line in _wrap(note, surface.get_width() // unit)]
+    def _draw_slow(self, surface: pygame.Surface, slow: str, unit: int, *, below: bool) -> int:
+        """How slow it is and what would help, under the numbers; returns where that ends."""
+        lines = wrapped(slow, surface.get_width() - 3 * unit, unit)
+        pictures = [words(line, unit, ACCENT) for line in lines]
+        width = max(picture.get_width() for picture in pictures) + unit
+        top = unit * 4 if below else unit // 2
+        box = pygame.Rect(unit // 2, top, width, len(lines) * round(unit * 1.3) + unit // 2)
+        draw_panel(surface, box, unit)
+        for i, picture in enumerate(pictures):
+            surface.blit(picture, (unit, top + unit // 3 + i * round(unit * 1.3)))
+        return box.bottom + unit // 3
+
+    def _draw_note(self, surface: pygame.Surface, note: str, unit: int, top: int) -> None:
+        lines = [
+            words(line, unit, WHITE) for line in wrapped(note, surface.get_width() - 4 * unit, unit)
+        ]
         width = max(line.get_width() for line in lines) + 2 * unit
         box = pygame.Rect(0, 0, width, len(lines) * round(unit * 1.4) + unit // 2)
-        box.midtop = surface.get_width() // 2, unit * 9 // 2
-        _panel(surface, box, unit)
+        box.midtop = surface.get_width() // 2, top
+        draw_panel(surface, box, unit)
         for i, line in enumerate(lines):
             top = box.top + unit // 2 + i * round(unit * 1.4)
             surface.blit(line, line.get_rect(midtop=(box.centerx, top)))
@@ -131,57 +167,30 @@ class Hud:
         """Words being typed, at the lower edge; the end of a long line is seen."""
         box = pygame.Rect(unit, surface.get_height() - 3 * unit, 0, 2 * unit)
         box.width = surface.get_width() - 2 * unit
-        _panel(surface, box, unit, shade=225)
-        text = _text(f"> {line}_", unit, WHITE)
+        draw_panel(surface, box, unit, shade=225)
+        text = words(f"> {line}_", unit, WHITE)
         inside = box.inflate(-unit, 0)
         area = pygame.Rect(max(0, text.get_width() - inside.width), 0, inside.width, 2 * unit)
         surface.blit(text, (inside.left, box.top + unit // 2), area)
 
     def _draw_recording(self, surface: pygame.Surface, unit: int) -> None:
-        text = _text("REC", unit, WHITE)
-        box = pygame.Rect(0, unit // 2, text.get_width() + 3 * unit, 2 * unit)
+        name = words("REC", unit, WHITE)
+        box = pygame.Rect(0, unit // 2, name.get_width() + 3 * unit, 2 * unit)
         box.right = surface.get_width() - unit // 2
-        _panel(surface, box, unit)
+        draw_panel(surface, box, unit)
         pygame.draw.circle(surface, RED, (box.left + unit * 9 // 8, box.centery), unit * 2 // 5)
-        surface.blit(text, text.get_rect(midright=(box.right - unit * 2 // 3, box.centery)))
+        surface.blit(name, name.get_rect(midright=(box.right - unit * 2 // 3, box.centery)))
 
     def _draw_caption(self, surface: pygame.Surface, big: str, small: str, unit: int) -> None:
-        lines = [_text(big, 2 * unit, WHITE), *([_text(small, unit, GREY)] if small else [])]
+        lines = [words(big, 2 * unit, WHITE), *([words(small, unit, GREY)] if small else [])]
         box = pygame.Rect(0, 0, max(line.get_width() for line in lines) + 3 * unit, 0)
         box.height = sum(line.get_height() for line in lines) + 3 * unit // 2
         box.center = surface.get_rect().center
-        _panel(surface, box, unit)
+        draw_panel(surface, box, unit)
         top = box.top + 3 * unit // 4
         for line in lines:
             surface.blit(line, line.get_rect(midtop=(box.centerx, top)))
             top += line.get_height()
-
-    def _draw_controls(
-        self, surface: pygame.Surface, controls: Sequence[tuple[str, str]], unit: int
-    ) -> None:
-        size = min(unit, round(surface.get_height() * 0.8 / (1.6 * max(1, len(controls)))))
-        left = [_text(keys, size, ACCENT) for keys, _ in controls]
-        right = [_text(meaning, size, WHITE) for _, meaning in controls]
-        split = max(text.get_width() for text in left) + size
-        width = split + max(text.get_width() for text in right) + 2 * size
-        box = pygame.Rect(0, 0, width, round(len(controls) * 1.6 * size) + 2 * size)
-        box.center = surface.get_rect().center
-        _panel(surface, box, unit, shade=225)
-        for i, (keys, meaning) in enumerate(zip(left, right, strict=True)):
-            y = box.top + size + round(i * 1.6 * size)
-            surface.blit(keys, (box.left + size, y))
-            surface.blit(meaning, (box.left + size + split, y))
-
-
-def start_fonts() -> None:
-    """Be ready to write; a font from before somebody's `pygame.quit` is of no use after it."""
-    pygame.font.init()
-    _font.cache_clear()
-
-
-def _unit(surface: pygame.Surface) -> int:
-    """Height of a line of text, pixels."""
-    return max(14, surface.get_height() // 36)
 
 
 def _clusters(buttons: Sequence[str]) -> list[dict[str, tuple[int, int]]]:
@@ -210,41 +219,11 @@ def _draw_cap(
     if is_down:
         pygame.draw.rect(surface, ACCENT, box, border_radius=unit // 3)
     else:
-        _panel(surface, box, unit)
+        draw_panel(surface, box, unit)
         pygame.draw.rect(surface, GREY, box, width=1, border_radius=unit // 3)
-    cap = _text(text, _cap_size(unit), DARK if is_down else WHITE)
+    cap = words(text, _cap_size(unit), DARK if is_down else WHITE)
     surface.blit(cap, cap.get_rect(center=box.center))
-
-
-def _panel(surface: pygame.Surface, box: pygame.Rect, unit: int, shade: int = SHADE) -> None:
-    surface.blit(_shade(box.width, box.height, unit // 3, shade), box)
-
-
-@lru_cache(maxsize=64)
-def _shade(width: int, height: int, radius: int, shade: int) -> pygame.Surface:
-    panel = pygame.Surface((width, height), pygame.SRCALPHA)
-    pygame.draw.rect(panel, (*DARK, shade), panel.get_rect(), border_radius=radius)
-    return panel
-
-
-@lru_cache(maxsize=256)
-def _text(text: str, size: int, colour: tuple[int, int, int]) -> pygame.Surface:
-    return _font(size).render(text, True, colour)  # noqa: FBT003  # pygame: antialias
-
-
-@lru_cache(maxsize=16)
-def _font(size: int) -> pygame.font.Font:
-    return pygame.font.Font(None, round(size * 1.25))  # pygame's own font, the same everywhere
 
 
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
-
-
-def _wrap(text: str, columns: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) > 1.6 * columns:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines

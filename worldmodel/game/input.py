@@ -13,12 +13,14 @@ thread feeds, the generator's thread takes.
 
 import threading
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import pygame
 
 from worldmodel.action import Action, ActionSpec, Prompt
-from worldmodel.game.controls import RUNTIME_KEYS, Command, Controls, KeyMap
+from worldmodel.game.controls import Command, Controls, KeyMap, command_keys
+from worldmodel.game.gamepad import PAD_DOWN, PAD_LOOK, PAD_UP, Gamepads
 from worldmodel.game.keys import KEYS, MOUSE_BUTTONS
 
 LONGEST_LINE = 1000  # letters; the text encoder reads about half as many
@@ -37,7 +39,8 @@ class Input:
 
     def __init__(self, controls: Controls) -> None:
         self.controls = controls
-        self.keys = KeyMap(buttons={}, turns={}, commands=dict(RUNTIME_KEYS))
+        self.pads = Gamepads(controls.gamepad.dead_zone)
+        self.keys = KeyMap(buttons={}, turns={}, commands=command_keys(controls))
         self.captured = False  # whether the mouse belongs to the game
         self.quit = False
         self.line: str | None = None  # words being typed
@@ -45,6 +48,8 @@ class Input:
         self._held: set[str] = set()  # physical keys
         self._tapped: set[str] = set()  # pressed since the last take
         self._travel = (0.0, 0.0)  # pixels
+        self._look = (0.0, 0.0)  # right stick, -1 to 1
+        self._spec: ActionSpec | None = None
         self._event_time: float | None = None
         self._rewinds = False  # while the key is held
         self._lock = threading.Lock()
@@ -52,7 +57,24 @@ class Input:
     def learn(self, spec: ActionSpec) -> None:
         """Listen to the buttons of a world."""
         with self._lock:
+            self._spec = spec
             self.keys = KeyMap.of(spec, self.controls)
+
+    def adopt(self, controls: Controls) -> None:
+        """Other controls from now on."""
+        with self._lock:
+            self.controls, self.pads.dead_zone = controls, controls.gamepad.dead_zone
+            if self._spec:
+                self.keys = KeyMap.of(self._spec, controls)
+            else:
+                self.keys = replace(self.keys, commands=command_keys(controls))
+
+    def let_go(self) -> Command | None:
+        """Everything counts as released, the mouse included: somebody else listens now."""
+        with self._lock:
+            self.line = None
+            self._let_go()
+            return self._stop_rewinding()
 
     def feed(self, event: pygame.event.Event) -> Command | None:
         """Take note of one device event; returns what a runtime key asks for."""
@@ -73,6 +95,13 @@ class Input:
                     self._release(MOUSE_BUTTONS[event.button], event)
                 case pygame.MOUSEMOTION if self.captured:
                     self._travel = self._travel[0] + event.rel[0], self._travel[1] + event.rel[1]
+                    self._stamp(event)
+                case _ if event.type == PAD_DOWN:
+                    return self._key_down(event.code, event)
+                case _ if event.type == PAD_UP:
+                    return self._key_up(event.code, event)
+                case _ if event.type == PAD_LOOK:
+                    self._look = event.x, event.y
                     self._stamp(event)
                 case pygame.WINDOWFOCUSLOST:
                     self._let_go()
@@ -105,14 +134,22 @@ class Input:
 
     def _key_down(self, key: str, event: pygame.event.Event) -> Command | None:
         if key == "Escape":
+            was_captured = self.captured
             self._let_go()
-        elif key in self.keys.commands:
-            command = None if event.mod & pygame.KMOD_ALT else self.keys.commands[key]
+            return None if was_captured else Command.MENU
+        if key in self.keys.commands:
+            command = None if self._is_shortcut(event) else self.keys.commands[key]
             self._rewinds = self._rewinds or command is Command.REWIND
             return command
-        else:
-            self._press(key, event)
+        self._press(key, event)
         return None
+
+    def _is_shortcut(self, event: pygame.event.Event) -> bool:
+        """Whether a key is part of a shortcut of the desktop's, unless the world holds Ctrl."""
+        mod = getattr(event, "mod", 0)
+        has_ctrl = {"ControlLeft", "ControlRight"} & self.keys.buttons.keys()
+        others = pygame.KMOD_ALT | pygame.KMOD_GUI | (0 if has_ctrl else pygame.KMOD_CTRL)
+        return bool(mod & others)
 
     def _type(self, line: str, event: pygame.event.Event) -> None:
         """One key of a line of words; whole letters come as events of their own."""
@@ -154,6 +191,7 @@ class Input:
     def _let_go(self) -> None:
         self.captured = False
         self._held.clear()
+        self._look = (0.0, 0.0)
         self._forget()
 
     def _forget(self) -> None:
@@ -168,9 +206,12 @@ class Input:
     def _mouse(self, down: set[str]) -> tuple[float, float]:
         turns = [self.keys.turns[key] for key in down if key in self.keys.turns]
         degrees, turn = self.controls.degrees_per_pixel, self.controls.turn_degrees
-        right = self._travel[0] * degrees + turn * sum(way[0] for way in turns)
-        below = self._travel[1] * degrees + turn * sum(way[1] for way in turns)
-        return right, below
+        look = self.controls.gamepad.look_degrees
+        right = self._travel[0] * degrees + self._look[0] * look
+        below = self._travel[1] * degrees + self._look[1] * look
+        right = -right if self.controls.invert_left_right else right
+        below = -below if self.controls.invert_up_down else below
+        return right + turn * sum(w[0] for w in turns), below + turn * sum(w[1] for w in turns)
 
 
 def happened(event: pygame.event.Event) -> float:

@@ -1,6 +1,7 @@
-"""Places on the keyboard: pygame's scancodes, W3C `KeyboardEvent.code` names and short labels."""
+"""Places on keyboard and gamepad: scancodes, W3C `KeyboardEvent.code` names, short labels."""
 
 import string
+from collections.abc import Sequence
 
 import pygame
 
@@ -61,6 +62,16 @@ KEYS = {scancode: code for code, scancode in _SCANCODES.items()}  # scancode -> 
 
 MOUSE_BUTTONS = {1: "Mouse0", 2: "Mouse1", 3: "Mouse2", 6: "Mouse3", 7: "Mouse4"}  # 4, 5: wheel
 
+# Buttons of a gamepad in SDL's order, sticks as the directions they are pushed in.
+PAD_BUTTONS = (
+    "PadA", "PadB", "PadX", "PadY", "PadBack", "PadGuide", "PadStart", "PadLeftStick",
+    "PadRightStick", "PadLeftShoulder", "PadRightShoulder", "PadDpUp", "PadDpDown", "PadDpLeft",
+    "PadDpRight",
+)  # fmt: skip
+PAD_TRIGGERS = {4: "PadLeftTrigger", 5: "PadRightTrigger"}  # SDL's axis -> code
+PAD_STICK = ("PadStickUp", "PadStickDown", "PadStickLeft", "PadStickRight")  # the left one
+PAD_CODES = frozenset((*PAD_BUTTONS, *PAD_TRIGGERS.values(), *PAD_STICK))
+
 CODES = frozenset(_SCANCODES) | frozenset(MOUSE_BUTTONS.values())
 
 _LABELS = {
@@ -82,9 +93,35 @@ _LABELS = {
     "Equal": "=",
     "Semicolon": ";",
     "Quote": "'",
+    "PadLeftShoulder": "LB",
+    "PadRightShoulder": "RB",
+    "PadLeftTrigger": "LT",
+    "PadRightTrigger": "RT",
+    "PadLeftStick": "left stick press",
+    "PadRightStick": "right stick press",
+    "PadDpUp": "d-pad up",
+    "PadDpDown": "d-pad down",
+    "PadDpLeft": "d-pad left",
+    "PadDpRight": "d-pad right",
+    "PadStickUp": "stick up",
+    "PadStickDown": "stick down",
+    "PadStickLeft": "stick left",
+    "PadStickRight": "stick right",
 }
 
 
 def label(code: str) -> str:
     """What people call a key: "W" for "KeyW", "left click" for "Mouse0"."""
-    return _LABELS.get(code) or code.removeprefix("Key").removeprefix("Digit")
+    return _LABELS.get(code) or code.removeprefix("Key").removeprefix("Digit").removeprefix("Pad")
+
+
+def labels(codes: Sequence[str]) -> str:
+    """Several keys for the same thing; a dash where there is none."""
+    if len(codes) > 2:
+        return " ".join(map(label, codes))
+    return " or ".join(map(label, codes)) or "–"
+
+
+def is_pad(code: str) -> bool:
+    """Whether a code belongs to a gamepad."""
+    return code in PAD_CODES

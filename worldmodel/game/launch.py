@@ -1,6 +1,7 @@
 """From the command line to a played world: who plays, what is recorded, window or none."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -10,21 +11,30 @@ from typing import Any
 
 from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
+from worldmodel.files import plain
+from worldmodel.game.beside import Beside, origin_of, way_to_start
+from worldmodel.game.beside_clip import keep_beside
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import Choice, OpenWorld
 from worldmodel.game.clip import draw_keys
-from worldmodel.game.controls import Controls, describe, load_controls
+from worldmodel.game.controls import describe, load_controls
+from worldmodel.game.fresh import REAL, record_fresh
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input, Taken
 from worldmodel.game.keeper import Keeper
 from worldmodel.game.loop import Game
+from worldmodel.game.menu.menu import Menu
+from worldmodel.game.menu.shelf import Shelf
 from worldmodel.game.moments import choose_moment, offer_broken_sessions
+from worldmodel.game.orders import Elsewhere
 from worldmodel.game.policy import MakePolicy, PolicyPlayer
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Keeping, Session, Take
+from worldmodel.game.settings import Preferences
+from worldmodel.game.speeds import remember_speed
 from worldmodel.game.window import NoDisplayError, Window, announce
-from worldmodel.moments import Moment
+from worldmodel.moments import ENDING, Moment, last_sessions_folder, save_moment
 from worldmodel.players import (
     Player,
     RandomPlayer,
@@ -34,49 +44,117 @@ from worldmodel.players import (
     load_timeline,
     said_during,
 )
+from worldmodel.real import OpenReal
 from worldmodel.world import World
+from worldmodel.worlds.find import find_world
 
 HEADLESS_FRAMES = 300
+WORTH_KEEPING = 60  # frames: of a shorter session neither its end nor its speed
 
 
-def launch(options: argparse.Namespace, open_world: OpenWorld) -> int:
+def launch(
+    options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None = None
+) -> int:
     """Play as the options say; returns the exit code."""
-    game = Launch(options, open_world)
+    game = Launch(options, open_world, open_real)
     if options.headless:
         return game.play_headless()
     if not has_display():
         say(f"no display here: {game.stand_in} plays a short session instead")
         return game.play_headless()
+    preferences = read_preferences(options)
     try:
-        window = Window(options.world or "worldmodel", is_fullscreen=options.fullscreen)
+        is_fullscreen = preferences.settings.fullscreen
+        window = Window(options.world or "worldmodel", is_fullscreen=is_fullscreen)
     except NoDisplayError as error:
         say(f"{error}: {game.stand_in} plays a short session instead")
         return game.play_headless()
     with window:
-        return game.play_in(window)
+        return play_on(game, window, preferences)
+
+
+def play_on(game: "Launch", window: Window, preferences: Preferences) -> int:
+    """One world after the other, as the player chooses; what cannot be opened leads back."""
+    before: Launch | None = None
+    while True:
+        try:
+            code = game.play_in(window, preferences)
+        except UserError as error:
+            if before is None:  # nothing to go back to
+                raise
+            game, before = before.again(str(error)), None
+            continue
+        if game.elsewhere is None:
+            return code
+        try:
+            game, before = game.then(game.elsewhere), game
+        except UserError as error:
+            game, before = game.again(str(error)), None
+
+
+def read_preferences(options: argparse.Namespace) -> Preferences:
+    """The user's files, and what the command line overrules for this time."""
+    preferences = Preferences.read(options.controls)
+    if options.no_hud:
+        preferences.overrule(numbers=False)
+    if options.fullscreen:
+        preferences.overrule(fullscreen=True)
+    return preferences
 
 
 class Launch:
     """The options, checked before anything slow begins."""
 
-    def __init__(self, options: argparse.Namespace, open_world: OpenWorld) -> None:
-        self.options, self._open_world = options, open_world
+    def __init__(
+        self, options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None
+    ) -> None:
+        self.options, self._open_world, self._open_real = options, open_world, open_real
+        self._world: World | None = None  # once it is loaded
         self.replay = Replay.read(options.replay) if options.replay else None
         self.moment = self._read_moment()
-        self.controls = load_controls(options.controls) if options.controls else Controls()
+        if options.controls:
+            load_controls(options.controls)  # a mistake in it is told at once, window or not
+        self.elsewhere: Elsewhere | None = None  # what the player wants after this
+        self._problem = ""  # why the world that was chosen could not be opened
+        self._is_first = True
         self.policy: MakePolicy | None = None
         self.script = self._read_script()
         self.timeline = load_timeline(options.prompts) if options.prompts else ()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
 
-    def play_in(self, window: Window) -> int:
+    def then(self, place: Elsewhere) -> "Launch":
+        """What is played after this; nothing that belonged to the first world is taken along."""
+        own: dict[str, Any] = {
+            "replay": None,
+            "record": None,
+            "frames": None,
+            "start": "0",
+            "player": "human",
+        }
+        own |= {"beside": False, "prompt": None, "prompts": None}
+        load = str(place.load) if place.load else None
+        options = {**vars(self.options), **own, "world": place.world, "load": load}
+        launch = Launch(argparse.Namespace(**options), self._open_world, self._open_real)
+        launch._is_first = False
+        return launch
+
+    def again(self, problem: str) -> "Launch":
+        """The same world, with the menu in front that says what went wrong."""
+        launch = self.then(Elsewhere(self.options.world))
+        launch._problem = problem
+        return launch
+
+    def play_in(self, window: Window, preferences: Preferences) -> int:
         """A session in a window."""
-        options, devices = self.options, Input(self.controls)
+        options, devices = self.options, Input(preferences.controls)
         rolls = options.record is not None
         camera = self._camera(lambda text: _tell(window, text), rolls=rolls)
         keeper = Keeper() if self.is_human else None
-        window.overlay.shows_numbers = not options.no_hud
+        shelf = Shelf(self._folder())
+        menu = Menu(preferences, shelf, lambda: game.adopt(preferences))
+        window.menu, window.overlay.caption = menu, "loading"
+        beside = Beside(self._open_real, lambda text: _tell(window, text), begins=options.beside)
         game = Game(
             self._source(devices, keeper),
             window,
@@ -85,17 +163,31 @@ class Launch:
             is_human=self.is_human,
             replay=self.replay,
             keeper=keeper,
+            beside=beside,
             frames=self._frames(),
             scale=options.scale,
+            menu=menu,
         )
+        window.adopt(preferences.settings)
         try:
+            if self._problem or self.has_start_screen(preferences):
+                game.open_menu(is_start=True)
+                menu.say(self._problem)
             window.show_loading()
             game.play()
         except BaseException:
             self._end(keeper, game.source.session, camera)
             raise
-        self._end(keeper, None, camera)
+        finally:
+            shelf.close()
+            beside.close()
+        self.elsewhere = game.elsewhere
+        if self.is_human and game.source.session:
+            keep_last_session(game.source.session)
+        self._end(keeper, None, camera, keeps_both=beside.was_on)
         speed = game.whole.speed()
+        if speed.frames_per_second and game.source.session and game.shown > WORTH_KEEPING:
+            remember_speed(game.source.session.world.name, speed.frames_per_second)
         if speed.frames_per_second:
             p50, p95 = speed.latency_p50_ms, speed.latency_p95_ms
             latency = f"; input to frame p50 {p50:.0f} ms, p95 {p95:.0f} ms" if p50 and p95 else ""
@@ -109,11 +201,26 @@ class Launch:
         camera = self._camera(say, rolls=rolls)
         try:
             session = self._open_session(self._script_player, rate=self.options.fps or 0.0)
+            if self.options.beside:
+                way_to_start(session)  # says now why not
             frames = HEADLESS_FRAMES if frames is None else frames
             say(str(play_headless(session, frames, camera, self.replay)))
         finally:
-            self._close(camera)
+            self._close(camera, keeps_both=self.options.beside)
         return self._verdict(camera)
+
+    def has_start_screen(self, preferences: Preferences) -> bool:
+        """Where nothing was said about what to play, a person is asked, the world loading."""
+        options = self.options
+        said = (options.world, options.load, options.replay, options.record, options.frames)
+        is_silent = all(one is None for one in said) and options.start == "0"
+        return self.is_human and self._is_first and is_silent and preferences.settings.start_screen
+
+    def _folder(self) -> Path | None:
+        """Of the world that is opened, if it can be found."""
+        with contextlib.suppress(UserError):
+            return find_world(self.choice.world)
+        return None
 
     @property
     def is_human(self) -> bool:
@@ -134,7 +241,7 @@ class Launch:
         def open_session() -> Session:
             session = self._open_session(player_for, rate=self.options.fps, keeper=keeper)
             if self.is_human:
-                for keys, meaning in describe(session.world.actions, self.controls):
+                for keys, meaning in describe(session.world.actions, devices.controls):
                     say(f"  {keys:16} {meaning}")
             return session
 
@@ -147,7 +254,7 @@ class Launch:
         keeper: Keeper | None = None,
     ) -> Session:
         """Load the world; `rate` None is the world's own."""
-        world = self._open_world(self.choice)
+        world = self._world = self._open_world(self.choice)
         start, seed = self._start(world), self.options.seed
         if self.replay:
             seed = self.replay.header.seed
@@ -205,6 +312,8 @@ class Launch:
         """The world to open: of the command line, of the recording where that says nothing."""
         options = self.options
         start = None if self._start_number is not None else options.start
+        if start == REAL:
+            start = str(self._begin_real_episode())
         if start is not None and not _is_file(start):
             raise UserError(f"--start {start}: neither a number nor a file")
         asked = Choice(
@@ -227,6 +336,12 @@ class Launch:
                 settings.pop("start", None)  # an image that has gone; the moment does not need it
             return _fill(asked, settings, "the moment's settings")
         return asked
+
+    def _begin_real_episode(self) -> Path:
+        """A start of its own: the first seconds of a fresh episode of the real game."""
+        if self._open_real is None:
+            raise UserError(f"--start {REAL}: no real game can be started here")
+        return record_fresh(self.options.world, self.options.seed, self._open_real)
 
     @property
     def _start_number(self) -> int | None:
@@ -269,7 +384,14 @@ class Launch:
             raise UserError("--load and --replay: one of them; a replay begins at its own start")
         return choose_moment(options.load, options.world, say)
 
-    def _end(self, keeper: Keeper | None, broken: Session | None, camera: Camera) -> None:
+    def _end(
+        self,
+        keeper: Keeper | None,
+        broken: Session | None,
+        camera: Camera,
+        *,
+        keeps_both: bool = False,
+    ) -> None:
         """Everything gets to disk; of a broken session also the last good moment."""
         try:
             if keeper:
@@ -277,14 +399,25 @@ class Launch:
                 for text in keeper.notices():
                     say(text)
         finally:
-            self._close(camera)
+            self._close(camera, keeps_both=keeps_both)
 
-    def _close(self, camera: Camera) -> None:
+    def _close(self, camera: Camera, *, keeps_both: bool) -> None:
         camera.close()
         for clip in camera.clips:
             say(f"{clip}")
             if self.options.show_keys:
                 say(f"{draw_keys(clip)}")
+            if keeps_both:
+                self._keep_both(clip)
+
+    def _keep_both(self, clip: Path) -> None:
+        """The recording beside the real game; it stays as good if that cannot be."""
+        if self._open_real is None or self._world is None:
+            return
+        try:
+            say(str(keep_beside(clip, origin_of(self._world), self._open_real)))
+        except UserError as error:
+            say(f"{clip}: not shown beside the real game: {error}")
 
     def _verdict(self, camera: Camera) -> int:
         if self.replay:
@@ -292,6 +425,14 @@ class Launch:
         if camera.failure:
             raise camera.failure
         return 1 if self.replay and self.replay.first_different is not None else 0
+
+
+def keep_last_session(session: Session) -> None:
+    """Where a session ended, for the start screen; not worth a word if the disk refuses."""
+    if session.segment and session.index > WORTH_KEEPING:
+        folder = last_sessions_folder() / plain(session.world.name)
+        with contextlib.suppress(UserError):
+            save_moment(folder / f"last{ENDING}", session.moment())
 
 
 def has_display() -> bool:

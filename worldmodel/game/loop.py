@@ -5,18 +5,26 @@ from dataclasses import dataclass, field
 import pygame
 
 from worldmodel.config import UserError
+from worldmodel.game.beside import Beside
 from worldmodel.game.camera import Camera
-from worldmodel.game.controls import Command, describe
+from worldmodel.game.controls import Command, describe, describe_pad
 from worldmodel.game.generator import FrameSource
 from worldmodel.game.input import Input
 from worldmodel.game.keeper import Keeper
+from worldmodel.game.keys import KEYS
+from worldmodel.game.menu.menu import BACK, PRESS, WAYS, Menu
+from worldmodel.game.menu.pages import HOME, Answer, GoOn, Quit
 from worldmodel.game.meter import Meter
+from worldmodel.game.orders import Elsewhere, Order, ToMoment, ToStart
+from worldmodel.game.pace import Pace, what_would_help
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Session
+from worldmodel.game.settings import Preferences
 from worldmodel.game.step import Step
 from worldmodel.game.window import Window
 
 NUMBERS_SECONDS = 0.25  # how often the numbers on the screen change
+LARGEST_OVERLAY_FONT = 1.25
 WORLD_COMMANDS = (
     Command.RESTART,
     Command.NEXT_START,
@@ -41,22 +49,30 @@ class Game:
     is_human: bool = True  # else the mouse stays with the desktop
     replay: Replay | None = None
     keeper: Keeper | None = None  # of the player's moments
+    beside: Beside | None = None  # the real game, if one can be started
     frames: int | None = None  # play ends after this many
     scale: int | None = None
+    menu: Menu | None = None
+    elsewhere: Elsewhere | None = None  # what is played after this
     meter: Meter = field(default_factory=Meter)
     whole: Meter = field(default_factory=lambda: Meter(recent=100_000))
+    _pace: Pace = field(default_factory=lambda: Pace(0.0, ""))
+    _rests_for_menu: bool = False
     _shown: int = 0
     _numbers_changed: float = 0.0
 
     def play(self) -> None:
         """Play until the window closes. Everything the player sees passes through these lines."""
         with self.source as source:
-            while not self.devices.quit and not self.is_over():
-                for event in self.window.events(source.patience()):
-                    self.obey(self.devices.feed(event))
+            while not self.devices.quit and not self.is_over() and not self.elsewhere:
+                for event in self.devices.pads.translate(self.window.events(source.patience())):
+                    self._hear(event)
                 self.window.capture(captured=self.devices.captured and self.is_human)
+                has_news = self.beside is not None and self.beside.poll()
                 if step := source.poll():
                     self.show(step)
+                elif has_news and self.beside:
+                    self.window.show_view(self.beside.view)
                 self._pass_on_notices()
                 self.window.overlay.is_paused = self.is_paused()
                 self.window.overlay.is_recording = self.camera.is_rolling
@@ -68,6 +84,9 @@ class Game:
         session = self._session()
         if self._shown == 0:
             self._introduce(session)
+        if self.beside:
+            self.beside.show(session, step)
+            self.window.view = self.beside.view
         if step.is_past:
             self._show_past(session, step)
             return
@@ -102,24 +121,99 @@ class Game:
     def obey(self, command: Command | None) -> None:
         """Do what a runtime key asks for."""
         overlay = self.window.overlay
+        if command is Command.MENU:
+            self.open_menu()
         if command is None or self.source.session is None:
             return
         if command in WORLD_COMMANDS:
             self._command_world(command)
         elif command is Command.CONTROLS:
-            overlay.shows_controls = not overlay.shows_controls
+            self._toggle_controls()
         elif command is Command.HUD:
             overlay.shows_numbers = not overlay.shows_numbers
+        elif command is Command.GRAPH:
+            overlay.shows_graph = not overlay.shows_graph
         elif command is Command.FULLSCREEN:
             self.window.toggle_fullscreen()
         elif command is Command.RECORD:
             self.camera.toggle()
         elif command is Command.SCREENSHOT:
             self._save_picture()
+        elif command is Command.BESIDE:
+            self._toggle_beside()
         elif command is Command.PROMPT and self.is_human:
             self.devices.begin_line()
 
-    def _command_world(self, command: Command) -> None:
+    def open_menu(self, *, is_start: bool = False) -> None:
+        """The world rests behind the menu, from its first frame on if it is still loading."""
+        if self.menu is None or self.menu.is_open:
+            return
+        self.menu.can_branch = self.replay is None
+        self._rests_for_menu = not self.is_paused()
+        if self._rests_for_menu:
+            self._command_world(Command.PAUSE)
+        if command := self.devices.let_go():
+            self._command_world(command)
+        self.menu.open(is_start=is_start)
+        self.window.draw()
+
+    def adopt(self, preferences: Preferences) -> None:
+        """Settings and controls as they are now."""
+        self.window.adopt(preferences.settings)
+        self.devices.adopt(preferences.controls)
+        self._show_controls()
+
+    def _toggle_controls(self) -> None:
+        """Over the picture; letters too large for that get a page that scrolls."""
+        overlay = self.window.overlay
+        if overlay.font > LARGEST_OVERLAY_FONT and self.menu:
+            self.open_menu()
+            self.menu.show_keys()
+        else:
+            overlay.shows_controls = not overlay.shows_controls
+
+    def _hear(self, event: pygame.event.Event) -> None:
+        """One event, to the menu while it is open, else to the world."""
+        if event.type in (pygame.CONTROLLERDEVICEADDED, pygame.CONTROLLERDEVICEREMOVED):
+            self._show_controls()
+            is_new = event.type == pygame.CONTROLLERDEVICEADDED
+            self.window.note("gamepad plugged in" if is_new else "gamepad unplugged")
+        menu = self.menu
+        if menu is None or not menu.is_open or event.type == pygame.QUIT:
+            self.obey(self.devices.feed(event))
+        elif menu.is_start and menu.page == HOME and self._is_of_world(event):
+            self._close_menu(None)
+            self.devices.feed(event)
+        else:
+            self._follow(menu.feed(event))
+            self.window.draw()
+
+    def _is_of_world(self, event: pygame.event.Event) -> bool:
+        """Whether a key plays rather than chooses: who presses it plays already."""
+        code = KEYS.get(event.scancode, "") if event.type == pygame.KEYDOWN else ""
+        return code in self.devices.keys.buttons and code not in (*WAYS, *PRESS, *BACK)
+
+    def _follow(self, answer: Answer | None) -> None:
+        """What was decided in the menu."""
+        match answer:
+            case GoOn():
+                self._close_menu(None)
+            case Quit():
+                self.devices.quit = True
+            case Elsewhere():
+                self.elsewhere = answer
+            case ToStart() | ToMoment():
+                self._close_menu(answer)
+
+    def _close_menu(self, order: Order | None) -> None:
+        assert self.menu is not None
+        self.menu.close()
+        if order:
+            self._command_world(order)
+        if self._rests_for_menu or (order and self.is_paused()):
+            self._command_world(Command.PAUSE)
+
+    def _command_world(self, command: Order) -> None:
         if self.replay and command not in FREE:
             self.window.note("a replay is played from its beginning to its end")
             return
@@ -129,6 +223,13 @@ class Game:
         if command is not Command.SAVE:
             self._interrupt()
         self.source.send(command)
+
+    def _toggle_beside(self) -> None:
+        if self.beside is None:
+            self.window.note("no real game can be started here")
+            return
+        self.beside.toggle(self._session())
+        self.window.show_view(self.beside.view)
 
     def _show_past(self, session: Session, step: Step) -> None:
         """A frame on the way back: seen, but neither recorded nor measured."""
@@ -142,8 +243,8 @@ class Game:
             self.camera.say(text)
 
     def _interrupt(self) -> None:
-        self.meter.interrupt()
-        self.whole.interrupt()
+        for one in (self.meter, self.whole, self._pace, self.window.overlay.graph):
+            one.interrupt()
 
     def _introduce(self, session: Session) -> None:
         world, overlay = session.world, self.window.overlay
@@ -151,12 +252,26 @@ class Game:
         self.window.fit(world.frame_size, self.scale)
         pygame.display.set_caption(world.name)
         overlay.caption, overlay.spec = "", world.actions
-        overlay.controls = describe(world.actions, self.devices.controls)
+        self._show_controls()
+        overlay.graph.period_ms = 1000 / session.rate if session.rate else 0.0
+        self._pace = Pace(session.rate, what_would_help(session.identity))
+        if self.menu:
+            self.menu.spec = world.actions
+
+    def _show_controls(self) -> None:
+        overlay, controls = self.window.overlay, self.devices.controls
+        if overlay.spec:
+            has_pad = bool(self.devices.pads.names)
+            overlay.controls = describe(overlay.spec, controls)
+            overlay.pad_controls = describe_pad(overlay.spec, controls) if has_pad else ()
 
     def _measure(self, now: float, latency_ms: float | None) -> None:
         self.meter.add(now, latency_ms)
         self.whole.add(now, latency_ms)
+        self._pace.add(now)
         overlay = self.window.overlay
+        overlay.graph.add(now, latency_ms)
+        overlay.slow = self._pace.slow
         if now - self._numbers_changed > NUMBERS_SECONDS:
             overlay.speed, self._numbers_changed = self.meter.speed(), now
 

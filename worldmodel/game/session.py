@@ -21,10 +21,11 @@ from worldmodel.game.clock import PlayClock
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.keeper import Keeper
+from worldmodel.game.orders import Order, ToMoment, ToStart
 from worldmodel.game.step import Step
 from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
 from worldmodel.history import History
-from worldmodel.moments import Moment, MomentHeader
+from worldmodel.moments import Moment, MomentHeader, load_moment
 from worldmodel.versions import installed_versions
 from worldmodel.world import Ending, Frame, StateError, Tells, World
 
@@ -65,7 +66,8 @@ class Session:
         self.keeper = keeping.keeper
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
         self.settings = resolved(keeping.settings, self.identity)
-        self.running_on = world.running_on
+        self.running_on, self.rate = world.running_on, rate
+        self.knows_start = True  # whether play began at `start`; a moment may be from elsewhere
         self.paused = False
         self.segment = self.index = 0
         self.frame: Frame | None = None  # the last one
@@ -85,7 +87,7 @@ class Session:
         moment, self._moment = self._moment, None
         if moment:
             return self.load(moment)
-        sampled = time.perf_counter()
+        sampled, self.knows_start = time.perf_counter(), True
         frame = self.world.reset(self.start, self.seed)
         first = first_past(0, IDLE, frame, self.world.save_state())
         return self._begin_with(first, History(), sampled)
@@ -101,11 +103,12 @@ class Session:
         self.world.load_state(moment.state)
         self.seed = header.seed
         self.start = header.start if header.start < len(self.world.starts) else 0
+        self.knows_start = self.world.starts[self.start] == header.caption
         first = first_past(header.index, IDLE, moment.frame, moment.state)
         history = moment.history.copy(header.index)
         return self._begin_with(first, history, sampled)
 
-    def turn(self, command: Command | None) -> Step | None:
+    def turn(self, command: Order | None) -> Step | None:
         """Obey a command, or make the next frame when there is none."""
         match command:
             case None if isinstance(self.world, Ending) and self.world.is_over:
@@ -118,6 +121,12 @@ class Session:
             case Command.NEXT_START:
                 self.start = (self.start + 1) % len(self.world.starts)
                 return self.begin()
+            case ToStart(start):
+                self.start = start % len(self.world.starts)
+                return self.begin()
+            case ToMoment(path) if self.keeper:
+                self._let_go()
+                return self._load_from(self.keeper, lambda: load_moment(path))
             case Command.PAUSE:
                 self.paused = not self.paused
                 self._clock.go_on()
@@ -135,7 +144,8 @@ class Session:
             case Command.SAVE | Command.LOAD if self.keeper:
                 self._let_go()
                 if command is Command.LOAD:
-                    return self._load_newest(self.keeper)
+                    keeper, name = self.keeper, self.world.name
+                    return self._load_from(keeper, lambda: keeper.newest(name))
                 self.keeper.save(self.moment())
             case _:
                 pass
@@ -160,10 +170,12 @@ class Session:
     def moment(self, past: Past | None = None) -> Moment:
         """The newest frame that the world remembers, as it can be kept.
 
-        Another frame, from any thread, without the actions that led to it.
+        Another frame, from any thread; without the actions that led to it if play jumps just then.
         """
         if past:
-            history = History(past.index)
+            history = self.timeline.history.copy(past.index)
+            if len(history) != past.index or (past.index and not _ends_with(history, past)):
+                history = History(past.index)
         else:
             past = self.timeline.newest
             history = self.timeline.history.copy(past.index)
@@ -235,9 +247,9 @@ class Session:
         self.timeline.go_to(index)
         self.index = self._back_to = index
 
-    def _load_newest(self, keeper: Keeper) -> Step | None:
+    def _load_from(self, keeper: Keeper, read: Callable[[], Moment]) -> Step | None:
         try:
-            return self.load(keeper.newest(self.world.name))
+            return self.load(read())
         except UserError as error:
             keeper.tell(f"not loaded: {error}")
             return None
@@ -267,6 +279,7 @@ class Session:
         return Step(
             segment=self.segment,
             start=self.start,
+            seed=self.seed,
             index=self.index,
             action=taken.action,
             frame=frame,
@@ -279,6 +292,11 @@ class Session:
             past=self.timeline.newest,
             notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
         )
+
+
+def _ends_with(history: History, past: Past) -> bool:
+    is_known = history.unknown < len(history)
+    return is_known and history[len(history) - 1] == past.action
 
 
 def resolved(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ class Step:
 
     segment: int  # counts beginnings: restarts, changes of start, loaded moments
     start: int
+    seed: int
     index: int  # 0 is the start frame, which no action led to
     action: Action  # the part that the world understood
     frame: Frame

@@ -4,20 +4,42 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 import pygame
 
+from worldmodel.beside import View, draw_beside
 from worldmodel.config import UserError
-from worldmodel.game.hud import Hud, Overlay, start_fonts
+from worldmodel.game.gamepad import start_gamepads, stop_gamepads
+from worldmodel.game.hud import Hud, Overlay
+from worldmodel.game.paint import start_fonts
+from worldmodel.game.settings import Settings
 from worldmodel.recording import free_name
 from worldmodel.world import Frame
 
 FIRST_SIZE = (960, 720)
 LARGEST = 8192  # pixels, whatever the scale
 REFRESH_SECONDS = 0.1  # how often the picture is drawn again when no frame comes
+FILTERS = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
 STEP_READY = pygame.event.custom_type()  # wakes the window when the generator has a frame
+
+
+class Drawn(Protocol):
+    """What covers the world while it is open."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is seen."""
+
+    def draw(self, surface: pygame.Surface) -> None:
+        """Draw over the picture."""
 
 
 class NoDisplayError(UserError):
@@ -41,9 +63,13 @@ class Window:
             self._open(is_fullscreen=is_fullscreen)
         except pygame.error as error:
             raise NoDisplayError(f"no window can be opened: {error}") from error
+        start_gamepads()
+        self.settings = Settings()
         self.overlay = Overlay(caption="loading")
         self.hud = Hud()
         self.convert_ms = self.present_ms = 0.0  # of the last picture: draw it, flip it
+        self.menu: Drawn | None = None  # drawn over the world while it is open
+        self.view: View | None = None  # of the real game beside the dream, in place of the frame
         self._frame: Frame | None = None
         self._drawn = 0.0
         self._note_ends = 0.0
@@ -52,6 +78,7 @@ class Window:
         return self
 
     def __exit__(self, *_: object) -> None:
+        stop_gamepads()
         pygame.display.quit()
 
     def fit(self, frame_size: tuple[int, int], scale: int | None) -> None:
@@ -80,6 +107,11 @@ class Window:
         self._frame = frame
         return self._draw()
 
+    def show_view(self, view: View | None) -> None:
+        """Draw the same frame again, with other news of the real game beside it."""
+        self.view = view
+        self._draw()
+
     def refresh(self) -> None:
         """Draw again if the last time is a while ago."""
         if time.perf_counter() - self._drawn > REFRESH_SECONDS:
@@ -103,6 +135,19 @@ class Window:
             self.note(f"no fullscreen here: {error}")
             with _naming_a_lost_display():
                 self._open(is_fullscreen=was)
+        self._draw()
+
+    def adopt(self, settings: Settings) -> None:
+        """Look as a person wants it; what a key switched meanwhile stays as it is."""
+        before, self.settings = self.settings, settings
+        if settings.fullscreen != before.fullscreen and settings.fullscreen != self._is_fullscreen:
+            self._open(is_fullscreen=settings.fullscreen)
+        if settings.numbers != before.numbers:
+            self.overlay.shows_numbers = settings.numbers
+        self.overlay.font = settings.font
+
+    def draw(self) -> None:
+        """Draw again what is there."""
         self._draw()
 
     def save_picture(self, name: Path) -> Path:
@@ -130,7 +175,10 @@ class Window:
         began = time.perf_counter()
         with _naming_a_lost_display():
             self._draw_frame(self.screen)
-            self.hud.draw(self.screen, self.overlay)
+            if self.menu and self.menu.is_open:
+                self.menu.draw(self.screen)
+            else:
+                self.hud.draw(self.screen, self.overlay)
             drawn = time.perf_counter()
             pygame.display.flip()
         self._drawn = time.perf_counter()
@@ -138,15 +186,22 @@ class Window:
         return self._drawn
 
     def _draw_frame(self, surface: pygame.Surface) -> None:
-        """The frame as large as it fits, smooth, with black around it."""
+        """The frame as large as it fits, or by a whole number, with black around it."""
         surface.fill((0, 0, 0))
         if self._frame is None:
+            return
+        if self.view is not None:
+            whole = draw_beside(self.view, surface.get_size()[::-1])
+            surface.blit(pygame.image.frombuffer(whole.data, surface.get_size(), "RGB"), (0, 0))
             return
         rows, columns = self._frame.shape[:2]
         width, height = surface.get_size()
         factor = min(width / columns, height / rows)
+        if self.settings.scaling == "integer" and factor >= 1:
+            factor = int(factor)
         size = max(1, round(columns * factor)), max(1, round(rows * factor))
-        picture = cv2.resize(np.ascontiguousarray(self._frame), size, interpolation=cv2.INTER_CUBIC)
+        kind = FILTERS[self.settings.filter]
+        picture = cv2.resize(np.ascontiguousarray(self._frame), size, interpolation=kind)
         corner = (width - size[0]) // 2, (height - size[1]) // 2
         surface.blit(pygame.image.frombuffer(picture.data, size, "RGB"), corner)
 

@@ -12,17 +12,18 @@ and the actions.
 import contextlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
-from worldmodel.config import UserError
+from worldmodel.config import UserError, build_config
 
 if TYPE_CHECKING:
     import vizdoom
@@ -50,6 +51,11 @@ class DoomConfig:
     def frames_per_second(self) -> float:
         """Frames per second of game time."""
         return TICS_PER_SECOND / self.tics_per_frame
+
+
+def config_of(source: Mapping[str, Any]) -> DoomConfig:
+    """The game that a world's file names in its table [game]."""
+    return build_config(DoomConfig, dict(source), "world.toml: game")
 
 
 class Doom:
@@ -119,6 +125,11 @@ class Doom:
         x, y, angle = variables
         self._position = (float(x), float(y), float(angle))
         return self.frame
+
+
+def open_game(source: Mapping[str, Any]) -> Doom:
+    """Start the game that a world's file names in its table [game]."""
+    return Doom(config_of(source))
 
 
 def _settings_file() -> Path:

@@ -266,6 +266,8 @@ class KVCache:
         """Go on from what `save` gave before frame `time`; shapes and dtypes are the caller's."""
         config, p = self.config, self.config.tokens_per_frame
         kept = {slot: saved[slot_name(slot)] for slot in range(min(time, self.slots))}
+        for cached in (self.k, self.v):
+            cached.zero_()  # whatever broke may have left values that are not numbers
         for slot, (k, v) in kept.items():
             here = slice(slot * p, (slot + 1) * p)
             self.k[..., here, :], self.v[..., here, :] = k, v

@@ -13,7 +13,10 @@ from torch import nn
 
 from worldmodel.config import ConfigError, SamplerConfig, UserError
 from worldmodel.episodes import Episode, episode_bytes, load_episode
+from worldmodel.real import Way
 from worldmodel.training.runs import Lineage, lineage, load_autoencoder, load_transformer
+from worldmodel.ways import ENDING as WAY_ENDING
+from worldmodel.ways import way_bytes
 from worldmodel.worlds.folder import (
     AUTOENCODER,
     FORMAT,
@@ -58,7 +61,10 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
     for number, (place, caption) in enumerate(config.starts.items(), start=1):
         name = f"{number:02d}.safetensors"
         starts[name] = caption
-        files[f"starts/{name}"] = episode_bytes(_cut(place, config.start_frames))
+        clip = _cut(place, config.start_frames)
+        files[f"starts/{name}"] = episode_bytes(clip)
+        if way := _way(place, config.start_frames):
+            files[f"starts/{number:02d}{WAY_ENDING}"] = way_bytes(way, clip.buttons)
     world = WorldFile(
         format=FORMAT,
         name=config.name,
@@ -114,6 +120,17 @@ def _cut(place: str, frames: int) -> Episode:
         frames_per_second=episode.frames_per_second,
         buttons=episode.buttons,
     )
+
+
+def _way(place: str, frames: int) -> Way | None:
+    """How the game comes to the stretch that "path@first" names: LEVEL_SEED, then its actions."""
+    path, _, first = place.partition("@")
+    seed = Path(path).stem.rpartition("_")[2]
+    if not seed.isdecimal():
+        return None  # a recording by hand: nobody knows its seed
+    episode, last = load_episode(Path(path)), int(first) + frames
+    actions = episode.actions[1:last]
+    return Way(seed=int(seed), actions=actions, frame=episode.frames[last - 1])
 
 
 def _read(path: Path) -> bytes:

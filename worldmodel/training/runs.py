@@ -41,6 +41,7 @@ def lineage(run: Path) -> Lineage:
         raise ConfigError(f"{run}: no run of a stage that trains a transformer; train it first")
     table = read_toml(path)
     stage, autoencoder = str(table.get("stage")), table.get("autoencoder")
+    is_teacher = stage in ("teacher", "bidirectional")
     if "model" not in table or "actions" not in table or autoencoder is None:
         raise ConfigError(f"{run} is a run of the stage {stage!r}, which trains no transformer")
     parents = [lineage(Path(table[key])) for key in PARENTS if key in table]
@@ -51,7 +52,7 @@ def lineage(run: Path) -> Lineage:
         build_config(ModelConfig, table["model"], f"{path}: model"),
         build_config(ActionSpec, table["actions"], f"{path}: actions"),
         Path(autoencoder),
-        teachers[0] if teachers and stage != "bidirectional" else run,
+        teachers[0] if teachers and not is_teacher else run,
         tuple(dict.fromkeys((*before, run))),
     )
 

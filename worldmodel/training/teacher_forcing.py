@@ -37,7 +37,7 @@ from worldmodel.schedule import add_noise, residual_weight, sample_sigmas, to_cl
 from worldmodel.training.data import LatentEpisodes, check_change
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.probe import Probe
-from worldmodel.training.runs import load_autoencoder
+from worldmodel.training.runs import load_autoencoder, load_transformer
 
 STILL = 0.4  # δ: a change of latents that is hardly seen
 HIGH = 0.9  # σ above which the loss is logged on its own: what play's first step has to do
@@ -78,6 +78,7 @@ class TeacherTraining:
     model: ModelConfig
     clips: ClipTraining
     loop: LoopConfig
+    start: Path | None = None  # a finished run of the same shape whose weights it begins with
 
 
 def check_shapes(
@@ -234,7 +235,11 @@ class TeacherStage:
         self.reading = self.data.reading
         torch.manual_seed(config.loop.seed)
         self.packed: PackedForward = packed_velocity
-        self.student = WorldTransformer(config.model).to(device)
+        if config.start:
+            self.student = load_transformer(config.start, config.model).to(device)
+            self.student.requires_grad_(requires_grad=True)
+        else:
+            self.student = WorldTransformer(config.model).to(device)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
         self.context = TeacherForcing(
             config.model, config.clips.frames, config.clips.copies, device

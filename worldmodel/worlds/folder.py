@@ -3,7 +3,7 @@
     NAME/
       world.toml                 WorldFile, below
       transformer.safetensors  autoencoder.safetensors  (teacher.safetensors)
-      starts/                    clips, as episode files
+      starts/                    clips, as episode files; NAME.way: how the real game comes there
       NOTICE
 
 Saving writes a new folder beside the old one and swaps them, so a broken save loses nothing.
@@ -57,7 +57,7 @@ class WorldFile:
     autoencoder: AutoencoderConfig
     sha256: dict[str, str]
     starts: dict[str, str]  # file in starts/ -> caption
-    game: dict[str, Any] = field(default_factory=dict)  # the real game behind it, for evaluation
+    game: dict[str, Any] = field(default_factory=dict)  # the real game behind it
     training: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -71,7 +71,8 @@ class WorldFile:
         for text in (self.title, self.licence, *self.starts.values(), *self.actions.names):
             if len(text) > 1000 or not text.isprintable():  # it goes to a terminal
                 raise ConfigError(f"the text {text[:80]!r} may hold 1000 printable characters")
-        for name in (self.name, *self.starts, *(Path(path).name for path in self.sha256)):
+        inner = [part for path in self.sha256 for part in path.split("/")]
+        for name in (self.name, *self.starts, *inner):
             if not re.fullmatch(r"\w[\w.-]{0,199}", name):
                 raise ConfigError(
                     f"the name {name[:80]!r} may hold letters, digits, '_', '-', '.' only"
@@ -107,6 +108,15 @@ def read_world_file(folder: Path) -> WorldFile:
     return build_config(WorldFile, table, str(path))
 
 
+def source_of(world: WorldFile) -> dict[str, Any]:
+    """The real game behind a world, showing frames of the world's size."""
+    if not world.game:
+        raise WorldError(f"{world.name}: {WORLD_FILE} names no [game] to be held against")
+    shape = world.autoencoder
+    size = {"frame_height": shape.frame_height, "frame_width": shape.frame_width}
+    return {**world.game, **size}
+
+
 def write_measured(folder: Path, measured: Mapping[str, Any]) -> None:
     """Put what was measured into `world.toml`; everything else stays as it is."""
     world = replace(read_world_file(folder), measured=dict(measured))
@@ -117,17 +127,22 @@ def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
     """Compare the sha256 of weights and starts with what `world.toml` says, `others` too."""
     needed = (TRANSFORMER, AUTOENCODER, *(f"starts/{name}" for name in world.starts))
     for name in (*needed, *others):
-        path = folder / name
-        if not path.is_file():
-            raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise WorldError(f"{path}: a link that leads out of the world's folder; copy the file")
-        found, expected = sha256_of(path), world.sha256.get(name)
-        if found != expected:
-            raise WorldError(
-                f"{path}: its sha256 is {found[:12]}…, {WORLD_FILE} says {str(expected)[:12]}…; "
-                "the file is truncated or belongs to another world, copy it again"
-            )
+        check_part(folder, world, name)
+
+
+def check_part(folder: Path, world: WorldFile, name: str) -> None:
+    """Compare the sha256 of one file with what `world.toml` says."""
+    path = folder / name
+    if not path.is_file():
+        raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise WorldError(f"{path}: a link that leads out of the world's folder; copy the file")
+    found, expected = sha256_of(path), world.sha256.get(name)
+    if found != expected:
+        raise WorldError(
+            f"{path}: its sha256 is {found[:12]}…, {WORLD_FILE} says {str(expected)[:12]}…; "
+            "the file is truncated or belongs to another world, copy it again"
+        )
 
 
 def sha256_of(path: Path) -> str:

@@ -15,7 +15,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,11 +27,12 @@ from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
-from worldmodel.episodes import Episode, load_episode
+from worldmodel.episodes import Episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.pictures import read_picture
+from worldmodel.real import Origin, Way
 from worldmodel.schedule import sigma_grid
+from worldmodel.ways import ENDING as WAY_ENDING
 from worldmodel.world import Frame, Split, State, WorldFaultError
 from worldmodel.worlds.folder import (
     AUTOENCODER,
@@ -43,8 +43,9 @@ from worldmodel.worlds.folder import (
 )
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
+from worldmodel.worlds.starts import load_starts, origin_of
 
-CLIP_ENDINGS = (".safetensors", ".jsonl")
+LONGEST_WARM_UP = 64  # frames
 
 
 class NativeWorld:
@@ -60,6 +61,7 @@ class NativeWorld:
         clips: Sequence[Episode],
         captions: Sequence[str],
         sampler: SamplerConfig,
+        ways: Sequence[Way | UserError] = (),
     ) -> None:
         self.file, self.device = file, device
         self.transformer, self.autoencoder = transformer, autoencoder  # in fp32, for reference
@@ -69,6 +71,7 @@ class NativeWorld:
         self.frames_per_second = file.frames_per_second
         self.frame_size = (file.autoencoder.frame_height, file.autoencoder.frame_width)
         self.starts = list(captions)
+        self._ways = ways or [UserError(f"no way to {caption}") for caption in captions]
         self.sampler = sampler
         self._primes = [self._encode(clip) for clip in clips]
         self._split = Split()
@@ -88,12 +91,10 @@ class NativeWorld:
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
         load_weights(autoencoder, folder / AUTOENCODER)
-        clips = [_load_clip(folder / "starts" / name, file) for name in file.starts]
-        captions = list(file.starts.values())
-        if settings.start is not None:
-            clips.insert(0, _load_start(Path(settings.start), file))
-            captions.insert(0, Path(settings.start).name)
-        return cls.of(file, transformer, autoencoder, clips, captions, settings)
+        starts = load_starts(folder, file, settings.start)
+        clips, captions = [s.clip for s in starts], [s.caption for s in starts]
+        ways = [s.way for s in starts]
+        return cls.of(file, transformer, autoencoder, clips, captions, settings, ways)
 
     @classmethod
     def of(
@@ -104,6 +105,7 @@ class NativeWorld:
         clips: Sequence[Episode],
         captions: Sequence[str],
         settings: Settings,
+        ways: Sequence[Way | UserError] = (),
     ) -> "NativeWorld":
         """A world from its parts, on the engine that suits this machine."""
         torch.set_num_threads(settings.threads or available_cores())
@@ -119,7 +121,8 @@ class NativeWorld:
         candidates = _candidates(transformer, autoencoder, sampler, settings, device, key)
         chosen = choose_engine(candidates, file.transformer, key)
         torch.set_num_threads(chosen.engine.threads)
-        world = cls(file, transformer, autoencoder, chosen, device, clips, captions, sampler)
+        models = (transformer, autoencoder)
+        world = cls(file, *models, chosen, device, clips, captions, sampler, ways)
         world.warm_up()
         return world
 
@@ -159,7 +162,9 @@ class NativeWorld:
     def load_state(self, state: State) -> None:
         """Go on from a state of the same weights and sampler, whatever engine it was taken on."""
         check_same_world(state.identity, self._identity)
-        rollout = self.engine.begin([0])
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # a state is also what play goes back to when memory ran out
+        rollout = self._rollout or self.engine.begin([0])
         load_playing(rollout, state.arrays)
         self._rollout = rollout
 
@@ -173,7 +178,7 @@ class NativeWorld:
         """What must be the same for a replay to give the same frames bit for bit."""
         return {
             "world": self.name,
-            "sha256": dict(self.file.sha256),
+            "sha256": {k: v for k, v in self.file.sha256.items() if not k.endswith(WAY_ENDING)},
             "sampler": asdict(self.sampler),
             "engine": self.engine.name,
             "engine_version": self.engine.version,
@@ -200,11 +205,16 @@ class NativeWorld:
         """Latents 1 f c h w and actions 1 f (k+2) of a start."""
         return self._primes[start]
 
+    @property
+    def origin(self) -> Origin:
+        """The real game that it was learned from."""
+        return origin_of(self.file, self._ways)
+
     def warm_up(self) -> None:
         """Play past the point where the cache wraps: the first real frame then costs as any."""
         self.reset(0, seed=0)
         slots = self.file.transformer.sink_frames + self.file.transformer.context_frames
-        for _ in range(slots + 2):
+        for _ in range(min(slots + 2, LONGEST_WARM_UP)):
             self.generate(IDLE)
             self.remember()
 
@@ -290,29 +300,3 @@ def choose_dtype(wanted: str, device: torch.device) -> str:
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return "bfloat16"
     return "float32"
-
-
-def _load_clip(path: Path, file: WorldFile) -> Episode:
-    """An episode or a recording, in the world's own frame size."""
-    clip, wanted = load_episode(path), file.autoencoder
-    if clip.frames.shape[1:3] != (wanted.frame_height, wanted.frame_width):
-        raise UserError(
-            f"{path}: frames are {clip.frames.shape[2]} x {clip.frames.shape[1]}, "
-            f"{file.name} plays {wanted.frame_width} x {wanted.frame_height}"
-        )
-    return clip
-
-
-def _load_start(path: Path, file: WorldFile) -> Episode:
-    """A start of the user's own: an episode, a recording, or an image, which stands still."""
-    if path.suffix in CLIP_ENDINGS:
-        return _load_clip(path, file)
-    height, width = file.autoencoder.frame_height, file.autoencoder.frame_width
-    frame = cv2.resize(read_picture(path), (width, height), interpolation=cv2.INTER_AREA)
-    count = file.transformer.context_frames
-    return Episode(
-        frames=np.repeat(np.asarray(frame, np.uint8)[None], count, axis=0),
-        actions=[IDLE] * count,
-        frames_per_second=file.frames_per_second,
-        buttons=file.actions.buttons,
-    )

@@ -69,7 +69,7 @@ def config_of(folder: Path, stage: str, size: WanConfig, **loop: object) -> WanT
             **common,  # type: ignore[arg-type]  # of the test
         )  # fmt: skip
     kind = {"teacher": WanTeacherTraining, "bidirectional": WanBidirectionalTraining}[stage]
-    found = kind(stage=stage, start=folder, **common)  # type: ignore[arg-type]  # of the test
+    found = kind(stage=stage, start=folder, **common)
     assert isinstance(found, WanTraining)
     return found
 

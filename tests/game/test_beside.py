@@ -1,0 +1,315 @@
+"""The real game beside the dream: with one that draws the same, every frame must agree exactly."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.game.drawn_real import SAME, LearnedWorld, open_drawn
+from tests.game.drawn_world import DrawnWorld
+from worldmodel.beside import View, draw_beside
+from worldmodel.game.beside import OVER, Beside
+from worldmodel.game.controls import Command
+from worldmodel.game.input import Taken
+from worldmodel.game.keeper import Keeper
+from worldmodel.game.real_process import CHUNK, RealGameError, RealProcess
+from worldmodel.game.session import Keeping, Session
+from worldmodel.game.step import Step
+from worldmodel.metrics import psnr as psnr_of_many
+from worldmodel.players import RandomPlayer
+from worldmodel.real import psnr
+from worldmodel.world import World
+
+
+class Stage:
+    """A session and what is beside it, without a window."""
+
+    def __init__(self, world: World, start: int = 0, keeper: Keeper | None = None) -> None:
+        self.told: list[str] = []
+        player = RandomPlayer(world.actions, seed=3)
+        self.acted = 0
+        self.session = Session(
+            world, lambda _: self._take(player), start=start, keeping=Keeping(keeper=keeper)
+        )
+        self.beside = Beside(open_drawn, self.told.append)
+        self.beside.show(self.session, self.session.begin())
+
+    def _take(self, player: RandomPlayer) -> Taken:
+        self.acted += 1
+        return Taken(player.act(self.acted), None)
+
+    def play(self, frames: int) -> None:
+        for _ in range(frames):
+            self.turn(None)
+
+    def turn(self, command: Command | None) -> Step | None:
+        """A step is shown before or after it is remembered, as threads have it."""
+        step = self.session.turn(command)
+        if step and self.acted % 2:
+            self.beside.show(self.session, step)
+        if step and not step.is_past:
+            self.session.remember()
+        if step and not self.acted % 2:
+            self.beside.show(self.session, step)
+        self.beside.poll()
+        return step
+
+    def settle(self) -> None:
+        ends = time.monotonic() + 30
+        while not self.beside.is_settled:
+            assert time.monotonic() < ends
+            self.beside.poll()
+            time.sleep(0.002)
+
+    def frames_that_agree(self) -> list[int]:
+        self.settle()
+        points = self.beside.points
+        assert all(db == pytest.approx(SAME, abs=0.01) for _, db in points), points
+        return [index for index, _ in points]
+
+
+@pytest.fixture
+def stage() -> Iterator[Callable[..., Stage]]:
+    made: list[Stage] = []
+
+    def make(world: World | None = None, **options: Any) -> Stage:
+        made.append(Stage(world or LearnedWorld(), **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.beside.close()
+
+
+def test_the_same_keys_from_the_same_start_give_the_same_frames(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage()
+    it.beside.toggle(it.session)
+    it.turn(Command.RESTART)
+    it.play(40)
+    assert it.frames_that_agree() == list(range(41))
+    view = it.beside.view
+    assert view is not None
+    assert view.real is not None
+    np.testing.assert_array_equal(view.real, view.dream)
+    assert it.told == []
+
+
+def test_switched_on_in_the_middle_it_catches_up_with_all_that_was_done(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage(start=1)
+    it.play(2 * CHUNK + 20)
+    it.beside.toggle(it.session)
+    it.play(5)
+    now = it.session.index
+    assert it.frames_that_agree() == list(range(now - 4, now + 1))
+    it.beside.toggle(it.session)
+    assert it.beside.view is None
+    it.play(3)
+    it.beside.toggle(it.session)
+    it.play(1)
+    assert it.frames_that_agree() == [now + 4]
+
+
+def test_going_back_and_another_branch_and_other_starts_take_the_game_along(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage()
+    it.beside.toggle(it.session)
+    it.turn(Command.RESTART)
+    it.play(30)
+    it.settle()
+    it.turn(Command.REWIND)
+    it.play(8)
+    view = it.beside.view
+    assert view is not None
+    assert view.index < 25
+    assert view.real is not None
+    np.testing.assert_array_equal(view.real, view.dream)
+    it.turn(Command.GO_ON)
+    it.play(20)
+    assert it.frames_that_agree() == list(range(it.session.index + 1))
+    it.turn(Command.NEXT_START)
+    it.play(6)
+    assert it.frames_that_agree() == list(range(7))
+
+
+def test_a_loaded_moment_takes_the_game_along(stage: Callable[..., Stage], tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    it = stage(start=1, keeper=keeper)
+    it.beside.toggle(it.session)
+    it.play(10)
+    it.turn(Command.SAVE)
+    it.play(10)
+    it.turn(Command.LOAD)
+    it.play(4)
+    keeper.close(None)
+    assert it.frames_that_agree() == [10, 11, 12, 13, 14]
+
+
+def test_a_moment_from_a_start_that_is_not_here_is_not_guessed(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage()
+    it.play(3)
+    moment = it.session.moment()
+    world = LearnedWorld()
+    world.starts = ["elsewhere", "the blue room", "a picture"]
+    other = stage(world)
+    other.beside.toggle(other.session)
+    other.beside.show(other.session, other.session.load(moment))
+    assert other.beside.view is not None
+    assert "the start that this moment was played from is not one" in other.beside.view.told
+
+
+def test_a_start_without_a_way_says_so_and_the_next_one_goes_on(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage(start=1)
+    it.beside.toggle(it.session)
+    it.play(2)
+    it.turn(Command.NEXT_START)
+    it.play(3)
+    it.settle()
+    view = it.beside.view
+    assert view is not None
+    assert view.real is None
+    assert "no way leads to a picture; `--start real` begins where it can" in view.told
+    it.turn(Command.NEXT_START)
+    it.play(3)
+    assert it.frames_that_agree() == [0, 1, 2, 3]
+
+    begun = stage(start=2)
+    begun.beside.toggle(begun.session)
+    assert begun.told[0].startswith("the real game is not shown: no way leads to a picture")
+    assert not begun.beside.is_on
+
+
+def test_a_world_that_knows_no_game_says_so(stage: Callable[..., Stage]) -> None:
+    it = stage(DrawnWorld())
+    it.beside.toggle(it.session)
+    assert it.told == [
+        "the real game is not shown: drawn was not learned from a game that is known here"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"raises_at": 12}, "the real game broke: ValueError: the level is on fire"),
+        ({"exits_at": 12}, "the real game has ended: its process is gone (exit code 7)"),
+        ({"hangs_at": 12}, "the real game has not answered for 1 s"),
+        ({"refuses": True}, "the drawn game is not installed"),
+    ],
+)
+def test_whatever_happens_to_the_game_play_goes_on(
+    stage: Callable[..., Stage],
+    broken: dict[str, Any],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    it = stage(LearnedWorld(**broken))
+    it.beside.toggle(it.session)
+    it.turn(Command.RESTART)
+    slowest, ends = 0.0, time.monotonic() + 30
+    while it.beside.is_on and time.monotonic() < ends:
+        if it.beside.points:  # it has started, which takes a while on a busy machine
+            monkeypatch.setattr("worldmodel.game.real_process.PATIENCE", 1.0)
+        before = time.monotonic()
+        it.turn(None)
+        if it.beside.view is not None:  # ending it may take a moment
+            slowest = max(slowest, time.monotonic() - before)
+        time.sleep(0.005)
+    it.play(10)
+    assert it.told == [f"the real game is not shown: {told}"]
+    assert it.beside.view is None
+    assert slowest < 0.5, "no frame waits for the game"
+
+
+def test_a_level_that_ends_is_said_and_a_restart_begins_again(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage(LearnedWorld(ends_at=13))
+    it.beside.toggle(it.session)
+    it.turn(Command.RESTART)
+    it.play(20)
+    assert it.frames_that_agree() == list(range(10))
+    assert it.beside.view is not None
+    assert OVER in it.beside.view.told
+    it.turn(Command.RESTART)
+    it.play(4)
+    assert it.frames_that_agree() == list(range(5))
+    assert it.beside.view.told == ""
+
+
+def test_another_version_of_the_game_is_not_shown_as_if_it_were_the_same(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage(LearnedWorld(off=2))
+    it.beside.toggle(it.session)
+    it.play(5)
+    it.settle()
+    assert it.beside.view is not None
+    assert it.beside.view.real is None
+    assert "this version of the game does not come to this start" in it.beside.view.told
+    assert it.beside.points == []
+
+
+def test_a_slow_game_is_caught_up_with_and_costs_the_dream_nothing(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage(LearnedWorld(seconds=0.004))
+    it.beside.toggle(it.session)
+    it.turn(Command.RESTART)
+    began = time.monotonic()
+    it.play(600)
+    assert time.monotonic() - began < 2.0
+    agreed = it.frames_that_agree()
+    assert agreed[-1] == 600
+    assert len(agreed) < 601, "some were done without a look"
+
+
+def test_a_process_that_is_gone_is_an_error_of_the_one_who_asks() -> None:
+    with RealProcess(open_drawn, {"exits_at": 1}) as game:
+        game.ask(0, [])
+        with pytest.raises(RealGameError, match="its process is gone"):
+            game.ask(None, [LearnedWorld().origin.way_to(0).actions[0]])
+
+
+@pytest.mark.parametrize(
+    "size", [(720, 960), (540, 960), (480, 640), (2160, 3840), (16, 90), (90, 16), (9, 3)]
+)
+def test_a_view_can_be_drawn_in_any_size(size: tuple[int, int]) -> None:
+    dream = DrawnWorld().reset(0, 0)
+    points = [(0, 30.0), (1, 25.0), (4, float(SAME)), (5, -3.0)]
+    for real, told in ((dream, ""), (None, "on its way " * 30)):
+        view = View(
+            dream=dream, real=real, index=5, points=points, frames_per_second=17.5, told=told
+        )
+        picture = draw_beside(view, size)
+        assert picture.shape == (*size, 3)
+        assert picture.any() == (min(size) >= 16)
+
+
+def test_the_picture_shows_the_dream_left_and_the_game_right() -> None:
+    dream = np.full((48, 64, 3), (200, 0, 0), np.uint8)
+    real = np.full((48, 64, 3), (0, 0, 200), np.uint8)
+    view = View(dream=dream, real=real, index=0, points=[], frames_per_second=17.5)
+    picture = draw_beside(view, (540, 960))
+    assert tuple(picture[100, 200]) == (200, 0, 0)
+    assert tuple(picture[100, 700]) == (0, 0, 200)
+
+
+def test_one_frame_is_measured_as_many_are() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 256, (2, 5, 6, 8, 3), np.uint8)
+    other[0] = one[0]
+    expected = psnr_of_many(torch.from_numpy(one), torch.from_numpy(other))
+    found = [psnr(a, b) for a, b in zip(one, other, strict=True)]
+    assert found == pytest.approx(expected.tolist(), abs=1e-3)

@@ -1,0 +1,91 @@
+"""From a world's own starts: the dream beside the real game, which was brought to the same places.
+
+The game goes on from each start with the explorer at the keys; the dream does the same from the
+start's clip. What is measured is what a player sees who presses F7.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worldmodel.action import Action
+from worldmodel.beside import save_beside, views_of
+from worldmodel.config import UserError
+from worldmodel.evaluation.subject import Subjects
+from worldmodel.games.doom import Doom
+from worldmodel.games.explorer import Explorer
+from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.real import bring, is_same_place, psnr
+from worldmodel.rollout import roll_out
+from worldmodel.worlds.starts import Start, load_starts
+
+FRAMES = 128
+HORIZONS = (0, 1, 8, 32, 64, 128)
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class FromStart:
+    """Both from one start; frame 0 is the start itself."""
+
+    caption: str
+    dream: Frames  # f h w 3
+    real: Frames
+    exact: bool  # whether the game drew the start's last frame bit for bit
+
+    @property
+    def psnr(self) -> dict[int, float]:
+        """dB at the frames of `HORIZONS` that there are."""
+        shown = [h for h in HORIZONS if h < len(self.real)]
+        return {h: psnr(self.dream[h], self.real[h]) for h in shown}
+
+
+def play_starts(folder: Path, subjects: Subjects, game: Doom, frames: int) -> list[FromStart]:
+    """Every start that the game has a way to."""
+    starts = load_starts(folder, subjects.file, None)
+    played = (_play(start, subjects, game, frames) for start in starts)
+    return [one for one in played if one is not None]
+
+
+def _play(start: Start, subjects: Subjects, game: Doom, frames: int) -> FromStart | None:
+    if isinstance(start.way, UserError):
+        return None
+    real = [bring(game, start.way)]
+    if not is_same_place(real[0], start.way.frame):
+        return None
+    explorer, actions = Explorer(start.way.seed), list[Action]()
+    while len(real) <= frames:
+        action = explorer.act(game)
+        picture = game.step(action)
+        if game.over:
+            break
+        real.append(picture)
+        actions.append(action)
+    spec, shape = subjects.file.actions, subjects.file.transformer
+    visible = shape.context_frames + shape.sink_frames
+    clip = torch.from_numpy(np.ascontiguousarray(start.clip.frames[-visible:]))
+    latents = encode_frames(subjects.autoencoder, clip[None])
+    past = torch.from_numpy(spec.encode(start.clip.actions[-visible:]))[None]
+    ahead = torch.from_numpy(spec.encode(actions))[None]
+    student = subjects.student
+    made = roll_out(student.model, student.sampler, (latents, past), ahead, start.caption)
+    shown = torch.cat([latents[:, -1:].to(made.dtype), made], dim=1)
+    return FromStart(
+        caption=start.caption,
+        dream=decode_latents(subjects.autoencoder, shown)[0].cpu().numpy(),
+        real=np.stack(real),
+        exact=bool(np.array_equal(real[0], start.way.frame)),
+    )
+
+
+def save_starts(played: list[FromStart], out: Path, frames_per_second: float) -> None:
+    """A clip for each start, as F7 shows it."""
+    out.mkdir(parents=True, exist_ok=True)
+    for number, one in enumerate(played):
+        path = out / f"start_{number}.mp4"
+        path.unlink(missing_ok=True)
+        views = views_of(one.dream, one.real, frames_per_second)
+        save_beside(path, views, frames_per_second)

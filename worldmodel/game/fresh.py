@@ -1,0 +1,52 @@
+"""A fresh episode of the real game as a start: the dream goes on from the game's own frames.
+
+It is a clip like any other start of the user's own, with the way of the game beside it, so that
+what is played from there can be recorded, replayed, and held against the game.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from worldmodel.action import IDLE
+from worldmodel.episodes import Episode, save_episode
+from worldmodel.game.camera import FOLDER
+from worldmodel.game.real_process import RealProcess
+from worldmodel.players import RandomPlayer
+from worldmodel.real import OpenReal, Way
+from worldmodel.ways import LARGEST_SEED, save_way
+from worldmodel.worlds.find import find_world
+from worldmodel.worlds.folder import read_world_file
+from worldmodel.worlds.starts import origin_of
+
+REAL = "real"  # what `--start` calls it
+WALK = 35  # frames that a scripted player walks first: away from where the episode begins
+
+
+def record_fresh(world: str | None, seed: int, open_real: OpenReal) -> Path:
+    """Play the first seconds of the episode of a seed; returns the clip of where that led."""
+    file = read_world_file(find_world(world))
+    origin = origin_of(file, [])
+    origin.check_known()
+    visible = file.transformer.context_frames + file.transformer.sink_frames
+    player, seed = RandomPlayer(file.actions, seed), seed % (LARGEST_SEED + 1)
+    actions = [IDLE]
+    with RealProcess(open_real, origin.source) as game:
+        frames = [game.ask(seed, []).frame]
+        while len(frames) < WALK + visible:
+            action = file.actions.known(player.act(len(frames)))
+            answer = game.ask(None, [action])
+            if answer.over:  # the frame before is a start as good as any
+                break
+            frames.append(answer.frame)
+            actions.append(action)
+    clip = Episode(
+        frames=np.stack(frames[-visible:]),
+        actions=actions[-visible:],
+        frames_per_second=file.frames_per_second,
+        buttons=file.actions.buttons,
+    )
+    path = FOLDER / f"{REAL}_{file.name}_{seed}.safetensors"
+    save_episode(path, clip)
+    save_way(path, Way(seed=seed, actions=actions[1:], frame=frames[-1]), file.actions.buttons)
+    return path

@@ -1,0 +1,1 @@
+"""The start screen and the menu: worlds, starts, saved moments, settings, keys."""

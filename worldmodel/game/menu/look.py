@@ -1,0 +1,154 @@
+"""How a page of the menu looks: a dimmed world behind it, its title above, its help below."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import pygame
+
+from worldmodel.game.menu.page import Layout, Page, Placed
+from worldmodel.game.paint import ACCENT, DARK, GREY, WHITE, shortened, words, wrapped
+from worldmodel.world import Frame
+
+GROUND, RAISED = (22, 25, 31), (34, 39, 48)
+DIMMED = 205  # opacity of the shade over the world, of 255
+KEPT_PICTURES = 200
+
+
+@dataclass(slots=True)
+class Look:
+    """Draws; keeps pictures in the size in which they were drawn."""
+
+    _pictures: dict[tuple[int, tuple[int, int]], tuple[Frame, pygame.Surface]] = field(
+        default_factory=dict
+    )
+    _shade: pygame.Surface | None = None
+
+    def draw(
+        self, surface: pygame.Surface, page: Page, layout: Layout, focus: str, view: pygame.Rect,
+        scroll: int, foot: str, unit: int,
+    ) -> None:  # fmt: skip
+        """The part of the page that `view` shows, scrolled down by `scroll`."""
+        self._dim(surface)
+        title = words(page.title, round(unit * 1.7), WHITE)
+        surface.blit(title, (unit, unit // 2))
+        surface.set_clip(view)
+        for text, y in layout.headlines:
+            surface.blit(words(text, unit, GREY), (unit, view.top + y - scroll + unit // 4))
+        for one in layout.placed:
+            box = one.box.move(0, view.top - scroll)
+            if box.colliderect(view):
+                self._draw_item(surface, one, box, unit, is_focus=one.item.key == focus)
+        surface.set_clip(None)
+        if layout.height > view.height:
+            _draw_scroll_bar(surface, view, scroll, layout.height, unit)
+        line = surface.get_height() - foot_height(surface, foot, unit)
+        for text in _foot_lines(surface, foot, unit):
+            surface.blit(words(text, round(unit * 0.9), GREY), (unit, line + unit // 4))
+            line += round(unit * 1.2)
+
+    def _dim(self, surface: pygame.Surface) -> None:
+        if self._shade is None or self._shade.get_size() != surface.get_size():
+            self._shade = pygame.Surface(surface.get_size())
+            self._shade.fill(DARK)
+            self._shade.set_alpha(DIMMED)
+        surface.blit(self._shade, (0, 0))
+
+    def _draw_item(
+        self, surface: pygame.Surface, one: Placed, box: pygame.Rect, unit: int, *, is_focus: bool
+    ) -> None:
+        round_by = unit // 3
+        pygame.draw.rect(surface, RAISED if is_focus else GROUND, box, border_radius=round_by)
+        if one.kind == "tiles":
+            self._draw_tile(surface, one, box, unit)
+        elif one.kind == "rows":
+            _draw_row(surface, one, box, unit)
+        else:
+            picture = words(shortened(one.item.text, box.width - unit, unit), unit, WHITE)
+            surface.blit(picture, picture.get_rect(center=box.center))
+        if is_focus:
+            pygame.draw.rect(surface, ACCENT, box, width=max(2, unit // 8), border_radius=round_by)
+
+    def _draw_tile(self, surface: pygame.Surface, one: Placed, box: pygame.Rect, unit: int) -> None:
+        item, edge = one.item, max(3, unit // 5)
+        room = pygame.Rect(box.left + edge, box.top + edge, box.width - 2 * edge, 0)
+        room.height = box.width * 3 // 4 - edge
+        pygame.draw.rect(surface, DARK, room)
+        if item.picture is not None:
+            picture = self._scaled(item.picture, room.size)
+            surface.blit(picture, picture.get_rect(center=room.center))
+        left, top, width = box.left + unit // 2, room.bottom + unit // 4, box.width - unit
+        surface.blit(words(shortened(item.text, width, unit), unit, WHITE), (left, top))
+        small = round(unit * 0.85)
+        for i, line in enumerate(item.details):
+            picture = words(shortened(line, width, small), small, GREY)
+            surface.blit(picture, (left, top + round(unit * (1.3 + 1.15 * i))))
+
+    def _scaled(self, frame: Frame, room: tuple[int, int]) -> pygame.Surface:
+        key = id(frame), room
+        if key not in self._pictures:
+            if len(self._pictures) >= KEPT_PICTURES:
+                self._pictures.clear()
+            rows, columns = frame.shape[:2]
+            factor = min(room[0] / columns, room[1] / rows)
+            size = max(1, round(columns * factor)), max(1, round(rows * factor))
+            kind = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
+            scaled = cv2.resize(np.ascontiguousarray(frame), size, interpolation=kind)
+            picture = pygame.image.frombuffer(scaled.tobytes(), size, "RGB")
+            self._pictures[key] = frame, picture  # the frame too: its id must stay its own
+        return self._pictures[key][1]
+
+
+def foot_height(surface: pygame.Surface, foot: str, unit: int) -> int:
+    """Room for the help below."""
+    return round(unit * (0.5 + 1.2 * len(_foot_lines(surface, foot, unit))))
+
+
+def _foot_lines(surface: pygame.Surface, foot: str, unit: int) -> list[str]:
+    """Two lines at most: what is chosen needs the room more."""
+    width, size = surface.get_width() - 2 * unit, round(unit * 0.9)
+    lines = wrapped(foot, width, size)
+    return lines if len(lines) < 3 else [lines[0], shortened(" ".join(lines[1:]), width, size)]
+
+
+def arrows_of(box: pygame.Rect, unit: int) -> tuple[pygame.Rect, pygame.Rect]:
+    """Where a row's value is made less and more with the mouse."""
+    wide = unit * 3 // 2
+    more = pygame.Rect(box.right - wide, box.top, wide, box.height)
+    return more.move(-_value_width(box, unit) - wide, 0), more
+
+
+def _value_width(box: pygame.Rect, unit: int) -> int:
+    return min(11 * unit, box.width * 2 // 5)
+
+
+def _draw_row(surface: pygame.Surface, one: Placed, box: pygame.Rect, unit: int) -> None:
+    item = one.item
+    less, more = arrows_of(box, unit)
+    if item.change:
+        for room, way in ((less, -1), (more, 1)):
+            x, y, half = room.centerx, room.centery, unit // 3
+            points = [(x + way * half, y), (x - way * half, y - half), (x - way * half, y + half)]
+            pygame.draw.polygon(surface, ACCENT, points)
+        middle = pygame.Rect(less.right, box.top, more.left - less.right, box.height)
+    else:
+        wide = box.width * 13 // 20
+        middle = pygame.Rect(box.right - unit // 2 - wide, box.top, wide, box.height)
+    value = words(shortened(item.value, middle.width, unit), unit, ACCENT)
+    place = value.get_rect(center=middle.center)
+    if not item.change:
+        place.midright = middle.midright
+    surface.blit(value, place)
+    left = box.left + unit // 2
+    end = less.left if item.change else place.left
+    name = words(shortened(item.text, end - left - unit // 2, unit), unit, WHITE)
+    surface.blit(name, name.get_rect(midleft=(left, box.centery)))
+
+
+def _draw_scroll_bar(
+    surface: pygame.Surface, view: pygame.Rect, scroll: int, height: int, unit: int
+) -> None:
+    wide = max(3, unit // 4)
+    bar = pygame.Rect(view.right - wide - unit // 4, 0, wide, view.height * view.height // height)
+    bar.top = view.top + view.height * scroll // height
+    pygame.draw.rect(surface, GREY, bar, border_radius=wide // 2)

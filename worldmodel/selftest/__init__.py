@@ -1,0 +1,1 @@
+"""Trying everything that must not break, on the user's own machine."""

@@ -1,0 +1,188 @@
+"""What reads files from strangers, each as a function of bytes that may raise a `UserError` only.
+
+for target in targets(world_folder):
+target.read(folder, data)       # whatever the bytes are: one sentence, or it was fine
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors.numpy import save
+
+from worldmodel.action import IDLE, Action
+from worldmodel.checkpoint import load_tensors
+from worldmodel.config import UserError
+from worldmodel.episodes import Episode, episode_bytes, load_episode
+from worldmodel.game.controls import load_controls
+from worldmodel.game.replay import Replay
+from worldmodel.history import History
+from worldmodel.moments import Moment, MomentHeader, load_moment, peek, save_moment
+from worldmodel.pictures import read_picture
+from worldmodel.players import load_script
+from worldmodel.recording import Header, Recorder, Row, load_recording
+from worldmodel.world import State
+from worldmodel.worlds.folder import WORLD_FILE, read_world_file
+
+LONGEST_MESSAGE = 2000  # characters of one sentence
+
+
+class FuzzError(AssertionError):
+    """A reader answered with something else than a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One reader, the name its file goes by, and contents that are right."""
+
+    name: str
+    file: str
+    load: Callable[[Path], object]
+    seeds: tuple[bytes, ...]
+
+    def read(self, folder: Path, data: bytes) -> bool:
+        """Whether the bytes were taken for what they should be; a `FuzzError` if it broke."""
+        path = folder / self.file
+        path.write_bytes(data)
+        try:
+            self.load(path)
+        except UserError as error:
+            check_sentence(str(error))
+            return False
+        return True
+
+
+def check_sentence(text: str) -> None:
+    """A message is one line of a length that a person reads."""
+    if "\n" in text or not text or len(text) > LONGEST_MESSAGE:
+        raise FuzzError(f"not one sentence: {len(text)} characters, {text[:100]!r}")
+
+
+def targets(folder: Path) -> list[Target]:
+    """All readers; `folder` is of a world that is right, and a place to make the others in."""
+    clip = _clip()
+    world = (folder / WORLD_FILE).read_bytes()
+    jsonl, video = _recording()
+    return [
+        Target("world.toml", WORLD_FILE, lambda path: read_world_file(path.parent), (world,)),
+        Target("controls", "controls.toml", load_controls, (CONTROLS,)),
+        Target("script", "player.txt", load_script, (SCRIPT,)),
+        Target("replay", "walk.jsonl", Replay.read, (jsonl,)),
+        Target("recording", "walk.mp4", _load_video(jsonl), (video,)),
+        Target("episode", "clip.safetensors", load_episode, (episode_bytes(clip),)),
+        Target("weights", "w.safetensors", load_tensors, (_weights(),)),
+        Target("moment", "m.safetensors", _load_moment, (_moment(),)),
+        Target("picture", "start.png", read_picture, _pictures()),
+    ]
+
+
+CONTROLS = b'degrees_per_pixel = 0.1\nturn_degrees = 5.0\n[buttons]\nKeyW = ["ArrowUp", "KeyW"]\n'
+SCRIPT = b"30 KeyW\n10 KeyW+KeyA mouse=4,0 # turn\n20 idle\n"
+
+
+def _clip() -> Episode:
+    frames = np.zeros((3, 8, 16, 3), np.uint8)
+    return Episode(
+        frames=frames, actions=[IDLE] * 3, frames_per_second=10.0, buttons=("KeyW", "KeyA")
+    )
+
+
+def _weights() -> bytes:
+    return bytes(save({"a.weight": np.ones((4, 4), np.float32), "b": np.zeros(3, np.int64)}))
+
+
+def _moment() -> bytes:
+    import tempfile
+
+    history = History()
+    for i in range(4):
+        history.append(Action(frozenset({"KeyW"} if i % 2 else ()), (0.5, 0.0)))
+    header = MomentHeader(
+        settings={"world": None},
+        identity={"world": "w", "sha256": {"a": "0"}, "sampler": {"sigmas": [1.0, 0.0]}},
+        world="w",
+        caption="a room",
+        seed=1,
+        start=0,
+        index=4,
+        seconds=0.4,
+        saved_at=1.0,
+        sets=((), ("KeyW",)),
+        versions={"python": "3"},
+    )
+    state = State(header.identity, {"now": np.array(4), "slot.0": np.zeros((2, 3), np.float32)})
+    frame = np.zeros((8, 16, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m"
+        save_moment(path, Moment(header=header, state=state, frame=frame, history=history))
+        return path.read_bytes()
+
+
+def _recording() -> tuple[bytes, bytes]:
+    import tempfile
+
+    header = Header(
+        settings={"world": None},
+        identity={"dtype": "float32"},
+        seed=1,
+        start=0,
+        first_frame=0,
+        frames_per_second=10.0,
+        frame_size=(8, 16),
+        buttons=("KeyW",),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = Recorder(Path(folder) / "walk", header)
+        for i in range(6):
+            back_to = 1 if i == 4 else None
+            index = i if i < 4 else i - 2
+            frame = np.full((8, 16, 3), 40 * i, np.uint8)
+            action = Action(frozenset({"KeyW"}), (0.25 * i, 0.0))
+            recorder.write(frame, Row(index=index, time=i / 10, action=action, back_to=back_to))
+        recorder.finish()
+        recorder.wait()
+        return recorder.rows_path.read_bytes(), recorder.path.read_bytes()
+
+
+def _load_video(jsonl: bytes) -> Callable[[Path], object]:
+    def load(path: Path) -> object:
+        path.with_suffix(".jsonl").write_bytes(jsonl)
+        return load_recording(path.with_suffix(".jsonl"))
+
+    return load
+
+
+def _load_moment(path: Path) -> object:
+    peek(path)
+    return load_moment(path)
+
+
+def _pictures() -> tuple[bytes, ...]:
+    picture = np.arange(8 * 16 * 3, dtype=np.uint8).reshape(8, 16, 3)
+    kinds = [".png", ".jpg", ".bmp", ".webp"]
+    return (*(cv2.imencode(kind, picture)[1].tobytes() for kind in kinds), _png_bomb())
+
+
+def _png_bomb() -> bytes:
+    """A file of some bytes that promises 60 000 x 60 000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000)))
+
+
+def dictionary() -> list[bytes]:
+    """Pieces that formats are made of, for mutations that get further."""
+    numbers = (b"-1", b"0", b"1e999", b"NaN", b"Infinity", b"9" * 5000, b"18446744073709551616")
+    nests = (b"[" * 3000, b"{" * 3000, b'{"a":' * 3000)
+    names = (b"../../x", b"/etc/passwd", b"\\\\host\\x", b"a\x00b", "é\u202e".encode(), b"\x1b[2J")
+    words = (b"null", b"true", b'""', b"[]", b"{}", json.dumps("x" * 300).encode(), b"\xff\xfe")
+    return [*numbers, *nests, *names, *words]

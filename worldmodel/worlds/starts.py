@@ -1,0 +1,95 @@
+"""The starts of a world: clips that become the past, and the ways of the real game to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from worldmodel.action import IDLE
+from worldmodel.config import UserError
+from worldmodel.episodes import Episode, load_episode
+from worldmodel.pictures import read_picture
+from worldmodel.real import Origin, Way
+from worldmodel.ways import ENDING, WayError, load_way
+from worldmodel.worlds.folder import WorldFile, check_part, source_of
+
+CLIP_ENDINGS = (".safetensors", ".jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One place to begin at."""
+
+    caption: str
+    clip: Episode
+    way: Way | UserError  # of the real game; or why there is none
+
+
+def load_starts(folder: Path, file: WorldFile, own: str | None) -> list[Start]:
+    """The world's starts; a clip or an image of the user's own comes first."""
+    starts = []
+    if own is not None:
+        path = Path(own)
+        clip = _load_own(path, file)
+        starts.append(Start(path.name, clip, _find_way(path, clip)))
+    for name, caption in file.starts.items():
+        clip = _load_clip(folder / "starts" / name, file)
+        starts.append(Start(caption, clip, _way_inside(folder, name, clip, file)))
+    return starts
+
+
+def read_origin(folder: Path, file: WorldFile, own: str | None) -> Origin:
+    """The real game behind a world that is not loaded otherwise."""
+    return origin_of(file, [start.way for start in load_starts(folder, file, own)])
+
+
+def origin_of(file: WorldFile, ways: Sequence[Way | UserError]) -> Origin:
+    """What a world's file and its ways say."""
+    return Origin(world=file.name, source=source_of(file) if file.game else {}, ways=ways)
+
+
+def _way_inside(folder: Path, name: str, clip: Episode, file: WorldFile) -> Way | UserError:
+    """The way to a start of the world's own: what is wrong with it is said when it is asked for."""
+    part = str(PurePosixPath("starts", name).with_suffix(ENDING))
+    if part not in file.sha256:
+        return WayError(f"{file.name} does not say how the real game comes to {file.starts[name]}")
+    try:
+        check_part(folder, file, part)
+    except UserError as error:
+        return error
+    return _find_way(folder / "starts" / name, clip)
+
+
+def _find_way(path: Path, clip: Episode) -> Way | UserError:
+    try:
+        return load_way(path, clip)
+    except UserError as error:
+        return error
+
+
+def _load_clip(path: Path, file: WorldFile) -> Episode:
+    """An episode or a recording, in the world's own frame size."""
+    clip, wanted = load_episode(path), file.autoencoder
+    if clip.frames.shape[1:3] != (wanted.frame_height, wanted.frame_width):
+        raise UserError(
+            f"{path}: frames are {clip.frames.shape[2]} x {clip.frames.shape[1]}, "
+            f"{file.name} plays {wanted.frame_width} x {wanted.frame_height}"
+        )
+    return clip
+
+
+def _load_own(path: Path, file: WorldFile) -> Episode:
+    """A start of the user's own: an episode, a recording, or an image, which stands still."""
+    if path.suffix in CLIP_ENDINGS:
+        return _load_clip(path, file)
+    height, width = file.autoencoder.frame_height, file.autoencoder.frame_width
+    frame = cv2.resize(read_picture(path), (width, height), interpolation=cv2.INTER_AREA)
+    count = file.transformer.context_frames
+    return Episode(
+        frames=np.repeat(np.asarray(frame, np.uint8)[None], count, axis=0),
+        actions=[IDLE] * count,
+        frames_per_second=file.frames_per_second,
+        buttons=file.actions.buttons,
+    )
