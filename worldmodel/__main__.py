@@ -58,17 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     record.add_argument("--tics", type=_positive, default=2, help="game tics a frame, 35 a second")
     record.set_defaults(run=_record)
 
-    train = jobs.add_parser("train", help="train one stage", formatter_class=style)
-    train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
-    # Two names: `torchrun` takes `--run` for an option of its own.
-    train.add_argument(
-        "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
-    )
-    train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
-    train.add_argument("--estimate", action="store_true", help="memory and time, then end (Wan)")
-    train.set_defaults(run=_train)
-
+    _add_train(jobs.add_parser("train", help="train one stage", formatter_class=style))
     _add_data(jobs.add_parser("data", help="look at what was recorded"), style)
 
     evaluate = jobs.add_parser(
@@ -118,6 +108,18 @@ def _add_gym(record: argparse._ArgumentGroup) -> None:
     add("--crop", metavar="X,Y,W,H", help="the part of the picture to record, in its pixels")
     add("--fit", default="stretch", choices=["stretch", "crop", "pad"], help="picture into --size")
     add("--through-ends", action="store_true", help="one recording goes on over episodes' ends")
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
+    # Two names: `torchrun` takes `--run` for an option of its own.
+    train.add_argument(
+        "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
+    )
+    train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
+    train.add_argument("--estimate", action="store_true", help="memory and time, then end (Wan)")
+    train.set_defaults(run=_train)
 
 
 def _add_data(data: argparse.ArgumentParser, style: type[argparse.HelpFormatter]) -> None:

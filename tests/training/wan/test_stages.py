@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.training.test_stages import KillAfter
 from tests.training.wan.tiny import FRAMES, LOOP, SIZE, TWO, Root, means, write_walks
@@ -22,13 +23,14 @@ from worldmodel.training.state import trained_weights
 from worldmodel.training.wan.config import WanClips, WanTraining
 from worldmodel.training.wan.dmd import WanDmdStage
 from worldmodel.training.wan.export import WanExport
+from worldmodel.training.wan.forward import whole_velocity
 from worldmodel.training.wan.ode import WanOdeStage
 from worldmodel.training.wan.self_play import full_play
 from worldmodel.training.wan.start import load_network, run_weights
 from worldmodel.training.wan.teacher import WanTeacherStage
 from worldmodel.wan.lora import LoraConfig, load_lora
 from worldmodel.wan.transformer import WanTransformer
-from worldmodel.worlds.wan_file import TRANSFORMER
+from worldmodel.worlds.wan_file import TRANSFORMER, read_wan_world
 
 LORA = LoraConfig(rank=4, alpha=8.0, also=("self_attn.prope_o", "head"))
 STAGES = ("teacher", "bidirectional", "student", "ode", "dmd")
@@ -132,8 +134,6 @@ def test_a_lora_run_is_small_and_merges_into_what_it_answered(root: Root, tmp_pa
     stage.ema.load_state_dict({**stage.ema.state_dict(), **tensors})
     plain = load_network(run, SIZE)
     clip = stage.data.read([0], FRAMES)
-    from worldmodel.training.wan.forward import whole_velocity
-
     sigmas = torch.full((1, FRAMES), 0.7)
     found = [
         whole_velocity(model, clip.clean, sigmas, clip.told, stage.window)
@@ -171,8 +171,6 @@ def test_weights_without_cameras_get_a_branch_that_adds_nothing(root: Root, tmp_
         .items()
         if "prope_o" not in name
     }
-    from safetensors.torch import save_file
-
     save_file(plain, tmp_path / "t2v.safetensors")
     model = load_network(tmp_path / "t2v.safetensors", SIZE)
     assert not model.get_parameter("blocks.1.self_attn.prope_o.weight").any()
@@ -210,7 +208,17 @@ def test_two_processes_train_what_one_does(root: Root) -> None:
             if key.startswith(("student.", "ema.", "critic.")):
                 distance = (two[key] - tensor).norm() / (tensor.norm() + 1e-3)
                 assert float(distance) < 0.01, key
-    assert (root.runs / "split_teacher" / "lora.safetensors").is_file()
+    run = root.runs / "split_teacher"
+    assert (run / "lora.safetensors").is_file()
+    (run / STATE).unlink()  # as after a kill: the parts alone are left, and one process goes on
+    longer = root.teacher(loop=replace(loop, steps=5), lora=LORA)
+    root.run(longer, "split_teacher")
+    root.run(longer, "split_teacher_five")
+    two, one = (
+        load_tensors(root.runs / n / STATE)[0] for n in ("split_teacher", "split_teacher_five")
+    )
+    for key, tensor in one.items():
+        assert torch.allclose(two[key], tensor, rtol=0.02, atol=1e-3), key
 
 
 def test_activations_computed_twice_give_the_same_losses_and_gradients(root: Root) -> None:
@@ -245,6 +253,41 @@ def test_trajectories_end_where_the_teacher_goes_and_survive_a_kill(root: Root) 
     with pytest.raises(UnfinishedError, match="ode_trajectories"):
         make_stage(root.ode(), folder)
     root.run(root.trajectories(clips=1))
+
+
+def test_blocks_of_two_and_a_longer_list_for_the_first(root: Root) -> None:
+    model = replace(root.model, block_frames=2, window_frames=4, sink_frames=0)
+    loop = replace(LOOP, steps=6)
+    first = SamplerConfig(sigmas=(1.0, 0.0), first_sigmas=(1.0, 0.9, 0.5, 0.0), renoise=True)
+    root.run(root.teacher(model=model, loop=loop), "block_teacher")
+    own = {"model": model, "loop": loop}
+    root.run(root.student(teacher=root.runs / "block_teacher", **own), "block_student")
+    student = root.runs / "block_student"
+    root.run(root.dmd(student=student, sampler=first, **own), "block_dmd")
+    root.run(root.world(run=root.runs / "block_dmd", sampler=first), "block_world")
+    world = read_wan_world(root.runs / "block_world")
+    assert (world.window.block_frames, world.actions.frames) == (2, 8)
+    assert world.sampler.sigmas == (1.0, 0.0)
+    assert world.first_sampler.sigmas == (1.0, 0.9, 0.5, 0.0)
+
+
+def test_a_judge_of_another_size_and_a_critic_of_the_student_s(root: Root) -> None:
+    wide = replace(SIZE, width=48, layers=3)
+    path = root.folder / "wide.toml"
+    path.write_text(to_toml(wide), encoding="utf-8")
+    weights = WanTransformer(wide).state_dict()
+    save_file(weights, root.folder / "wide.safetensors")
+    config = root.dmd(
+        loop=replace(LOOP, steps=3),
+        real=root.folder / "wide.safetensors",
+        real_size=path,
+        critic=root.runs / "bidirectional",
+    )
+    root.run(config, "wide_dmd")
+    made = make_stage(config, root.runs / "none")
+    assert isinstance(made, WanDmdStage)
+    assert (made.real.config, made.fake.config) == (wide, SIZE)
+    assert not any(p.requires_grad for p in made.real.parameters())
 
 
 def test_bfloat16_computes_over_fp32_weights(root: Root) -> None:

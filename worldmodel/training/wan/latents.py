@@ -12,6 +12,7 @@ Letters: n clips, f frames, c h w latents, u tokens and d channels of a prompt.
 import hashlib
 import json
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,8 @@ from worldmodel.wan.prompts import save_prompts
 from worldmodel.wan.vae import WanVAE
 from worldmodel.worlds.wan_file import CameraConfig
 from worldmodel.worlds.wan_text import encode
+
+RECENT = 64  # embeddings that are kept: many sources share their words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +145,7 @@ class Words:
     def __init__(self, config: WanLatents, device: torch.device) -> None:
         self.config, self.device = config, device
         self._places: dict[str, str] = {}
+        self._recent: OrderedDict[str, Tensor] = OrderedDict()
         if config.prompts is not None:
             header = load_header(config.prompts)
             if not isinstance(header.get("prompts"), list):
@@ -153,7 +157,13 @@ class Words:
 
     def embeddings(self, texts: list[str]) -> dict[str, Tensor]:
         """Each text's embedding u d."""
-        return {text: self._checked(text, self._embedding(text)) for text in texts}
+        for text in texts:
+            if text not in self._recent:
+                self._recent[text] = self._checked(text, self._embedding(text))
+        found = {text: self._recent[text] for text in texts}
+        while len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        return found
 
     def _embedding(self, text: str) -> Tensor:
         if text in self._places and self.config.prompts is not None:
