@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from worldmodel.checkpoint import load_tensors, save_tensors
+from worldmodel.checkpoint import load_tensors
 from worldmodel.config import ConfigError
 from worldmodel.training.processes import local, whole
+from worldmodel.wan.store import save_large
 
 if TYPE_CHECKING:
     from worldmodel.training.loop import LoopConfig, Stage
@@ -90,7 +91,7 @@ class TrainState:
                         f"{prefix}.{key}": whole(torch.as_tensor(v)) for key, v in slots.items()
                     }
         if leads:
-            save_tensors(path, tensors, {"step": self.step, "seconds": self.seconds})
+            save_large(path, tensors, {"step": self.step, "seconds": self.seconds})
 
     def load(self, path: Path) -> None:
         """Go on where a run stopped; a state of another model is an error."""

@@ -39,6 +39,7 @@ from worldmodel.worlds.wan_file import (
     WanWorldFile,
     read_wan_world,
 )
+from worldmodel.worlds.wan_import import card
 
 RECIPE = "trained"
 COPIED = ("NOTICE", "taehv.safetensors", "vae.safetensors", PROMPTS)
@@ -95,6 +96,7 @@ def export_wan_world(config: WanExport, folder: Path) -> dict[str, Any]:
             (fresh / "NOTICE").write_text(text, encoding="utf-8")
         done = replace(world, sha256=hashes)
         (fresh / WORLD_FILE).write_text(to_toml(done), encoding="utf-8")
+        (fresh / "CARD.md").write_text(card(done), encoding="utf-8")
 
     replace_folder(folder, write)
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -120,14 +122,16 @@ def _trained(config: WanExport, base: WanWorldFile) -> tuple[dict[str, Tensor], 
             raise ConfigError(
                 f"{config.lora}: {min(strangers)} is no part of the transformer of {config.base}"
             )
-        source = {**base.source, "lora": {"file": config.lora.name, "rank": lora.rank}}
+        about = {"file": config.lora.name, "tensors": f"rank {lora.rank}, {len(tensors)} tensors"}
+        source = {**base.source, "lora": about}
         return merged({**before, **tensors}, lora), replace(world, source=source)
     assert config.run is not None
     table = read_toml(config.run / CONFIG)
     model = build_config(WanModel, table.get("model", {}), f"{config.run / CONFIG}: model")
     size = model.load_size()
     weights = load_network(config.run, size).state_dict()
-    source = {**base.source, "run": {"stage": str(table["stage"]), "steps": table["loop"]["steps"]}}
+    told = f"trained by the stage {table['stage']}, {table['loop']['steps']} steps"
+    source = {**base.source, "transformer": {"file": told, "tensors": f"{len(weights)} tensors"}}
     camera = _camera(base, size, Path(table["data"]))
     scale = base.vae.frames_per_latent
     return weights, replace(
