@@ -13,7 +13,7 @@ from worldmodel.config import (
     read_toml,
     to_toml,
 )
-from worldmodel.training.run import STAGES, read_stage
+from worldmodel.training.run import Config, read_stage
 from worldmodel.wan.config import WanConfig
 
 ROOT = Path(__file__).parents[1]
@@ -97,8 +97,9 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.toml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_every_shipped_config_is_valid(path: Path) -> None:
+def test_every_shipped_config_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # sizes of models are named from there
     if path.parent.name == "wan":  # sizes of released models, not stages of a training
         assert load_config(WanConfig, path).layers > 0
     else:
-        assert isinstance(read_stage(path), tuple(STAGES.values()))
+        assert isinstance(read_stage(path), Config)

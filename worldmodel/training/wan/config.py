@@ -88,6 +88,11 @@ class WanTraining:
                 f"[clips] frames ({self.clips.frames}) must be a multiple of block_frames "
                 f"({window.block_frames})"
             )
+        if self.preview and self.preview.frames % window.block_frames:
+            raise ConfigError(
+                f"[preview] frames ({self.preview.frames}) must be a multiple of block_frames "
+                f"({window.block_frames})"
+            )
         if self.loop.muon_learning_rate:
             raise ConfigError(
                 "muon_learning_rate is for networks trained from nothing; leave it out for Wan"
