@@ -122,7 +122,8 @@ def shard_models(stage: Any, *, bfloat16: bool) -> None:
         if isinstance(model, Transformer):
             for block in model.blocks:
                 fully_shard(block, mp_policy=policy)
-            fully_shard(model, mp_policy=policy)
+            # Let go after every pass, as blocks are: an average that has answered is updated next.
+            fully_shard(model, mp_policy=policy, reshard_after_forward=True)
 
 
 def checkpoint_blocks(model: Transformer) -> None:

@@ -184,6 +184,7 @@ def test_two_processes_train_what_one_does(root: Root) -> None:
     loop = replace(LOOP, steps=3, micro_batches=2, checkpointing=True)
     for name, config in {
         "split_dmd": root.dmd(loop=loop),
+        "split_student": root.student(loop=loop),  # whose average answers in every step
         "split_teacher": root.teacher(loop=loop, lora=LORA),
     }.items():
         root.run(config, f"{name}_one")
