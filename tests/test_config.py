@@ -15,7 +15,7 @@ from worldmodel.config import (
 )
 from worldmodel.evaluation.distillation.rows import read_comparison
 from worldmodel.recipe.config import read_recipe
-from worldmodel.training.run import STAGES, read_stage
+from worldmodel.training.run import Config, read_stage
 from worldmodel.wan.config import WanConfig
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +99,8 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.toml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_every_shipped_config_is_valid(path: Path) -> None:
+def test_every_shipped_config_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # sizes of models are named from there
     if path.parent.name == "wan":  # sizes of released models, not stages of a training
         assert load_config(WanConfig, path).layers > 0
     elif path.stem == "compare":  # rows for `evaluate --compare`
@@ -107,4 +108,4 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
     elif "stages" in read_toml(path):
         assert read_recipe(path).drawn_by == "student"
     else:
-        assert isinstance(read_stage(path), tuple(STAGES.values()))
+        assert isinstance(read_stage(path), Config)

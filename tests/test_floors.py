@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "game": {*STORE, "world", "worlds"},
     "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
-    "training": {*MODEL, *STORE, "worlds"},
+    "training": {*MODEL, *STORE, "worlds", "wan"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
     "recipe": {*MODEL, *STORE, "worlds", "games", "training", "evaluation", "datacheck"},
     "__main__": {

@@ -129,15 +129,16 @@ def _add_gym(record: argparse._ArgumentGroup) -> None:
     add("--through-ends", action="store_true", help="one recording goes on over episodes' ends")
 
 
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
     # Two names: `torchrun` takes `--run` for an option of its own.
-    parser.add_argument(
+    train.add_argument(
         "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
     )
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    parser.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
-    parser.set_defaults(run=_train)
+    train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    train.add_argument("--threads", type=_count, default=0, help="of torch; 0: one per core")
+    train.add_argument("--estimate", action="store_true", help="memory and time, then end (Wan)")
+    train.set_defaults(run=_train)
 
 
 def _add_make(parser: argparse.ArgumentParser) -> None:
@@ -373,6 +374,12 @@ def _train(options: argparse.Namespace) -> None:
     from worldmodel.worlds.native import choose_device
 
     config = options.config
+    if options.estimate:
+        from worldmodel.training.run import read_stage
+        from worldmodel.training.wan.estimate import describe
+
+        print("\n".join(describe(read_stage(config))))
+        return
     folder = options.folder or Path("runs") / config.parent.name / config.stem
     device = choose_device(options.device)
     print(json.dumps(run_stage(config, folder, options.threads, device)))

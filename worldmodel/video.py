@@ -148,6 +148,19 @@ def _check_size(path: Path, stream: Any) -> None:
         )
 
 
+def read_rate(path: Path) -> float:
+    """Frames a second of a video, on average."""
+    av = _import_av()
+    try:
+        with av.open(str(path), format="mp4") as container:
+            rate = container.streams.video[0].average_rate if container.streams.video else None
+    except (OSError, av.error.FFmpegError) as error:
+        raise VideoError(f"{path}: cannot be read: {error}") from error
+    if not rate:
+        raise VideoError(f"{path}: holds no frames, or does not say how many a second")
+    return float(rate)
+
+
 def read_times(path: Path) -> list[float]:
     """When each frame of a video is shown, in seconds."""
     av = _import_av()

@@ -12,8 +12,8 @@ from tests.training.tiny_data import MODEL
 from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
-from worldmodel.training.dmd import Judged, dmd_loss
 from worldmodel.training.loop import Critic
+from worldmodel.training.matching import Judged, dmd_loss
 from worldmodel.training.self_play import Exit, SelfPlay, self_play
 
 TWO = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)

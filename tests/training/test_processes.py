@@ -22,6 +22,7 @@ from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import KVCache, TeacherForcing
 from worldmodel.model.transformer import Block, WorldTransformer
 from worldmodel.training.bidirectional import BidirectionalTraining, WholeClips
+from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.dmd import DmdTraining, OwnRollouts
 from worldmodel.training.loop import CONFIG, STATE, LoopConfig
 from worldmodel.training.processes import checkpoint_blocks
@@ -71,6 +72,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clips=WholeClips(batch=4, frames=6, known=2),
         loop=replace(LOOP, steps=1),
     )
+    student = StudentTraining(  # whose average answers in every step
+        stage="student",
+        data=data,
+        heldout=data,
+        autoencoder=runs / "autoencoder",
+        teacher=runs / "judge",
+        actions=SPEC,
+        model=MODEL,
+        clips=ClipTraining(batch=4, frames=6),
+        loop=LOOP,
+        levels=4,
+    )
     dmd = DmdTraining(
         stage="dmd",
         data=data,
@@ -102,7 +115,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f'stage = "autoencoder"\n\n[model]\n{to_toml(AUTOENCODER)}', encoding="utf-8"
     )
     (runs / "judge" / CONFIG).write_text(to_toml(judge), encoding="utf-8")
-    for name, config in {"teacher": teacher, "dmd": dmd}.items():
+    for name, config in {"teacher": teacher, "student": student, "dmd": dmd}.items():
         (root / f"{name}.toml").write_text(to_toml(config), encoding="utf-8")
     return root
 
@@ -138,7 +151,7 @@ def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
             assert float(distance) < 5 * TOLERANCE, key
 
 
-@pytest.mark.parametrize("name", ["teacher", "dmd"])
+@pytest.mark.parametrize("name", ["teacher", "student", "dmd"])
 def test_two_processes_give_the_losses_and_weights_of_one(name: str, root: Path) -> None:
     """The same config, so the same global batch; both players of a stage that has two."""
     config, one, two = root / f"{name}.toml", root / "one" / name, root / "two" / name

@@ -13,9 +13,10 @@ the identity: the loss is anchored in the data. σ and its differences are fp32 
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +24,6 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
-from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, euler_step, sigma_grid, to_clean
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import LoopConfig
@@ -31,7 +31,6 @@ from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.teacher_forcing import (
     ClipTraining,
-    PackedClip,
     PackedForward,
     check_shapes,
     draw_clip,
@@ -65,16 +64,34 @@ class StudentTraining:
             raise ConfigError(f"levels ({self.levels}) must be at least 2")
 
 
+C = TypeVar("C")  # a clip
+F = TypeVar("F", bound="ForcedClip")
+M = TypeVar("M")  # a transformer
+X = TypeVar("X")  # what the packed forward is given besides
+
+
+class ForcedClip(Protocol):
+    """What the loss needs to know of a clip; the rest is between it and the packed forward."""
+
+    @property
+    def clean(self) -> Tensor:
+        """The true latents b f c h w."""
+
+    @property
+    def untold(self: C) -> C:
+        """The clip for the velocity without a condition, for guidance."""
+
+
 def consistency_loss(
-    packed: PackedForward,
-    student: WorldTransformer,
-    target: WorldTransformer,
-    teacher: WorldTransformer,
-    clip: PackedClip,
+    packed: Callable[[M, F, Tensor, Tensor, X], Tensor],
+    student: M,
+    target: M,
+    teacher: M,
+    clip: F,
     grid: Tensor,
     index: Tensor,
     noise: Tensor,
-    context: TeacherForcing,
+    context: X,
     guidance: float = 1.0,
 ) -> Tensor:
     """The squared error of every copy and frame, b r f, at level indices b r f of the grid."""

@@ -37,19 +37,18 @@ from worldmodel.config import (
 from worldmodel.model.action_encoder import untold
 from worldmodel.model.context import Device
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.schedule import add_noise, sample_sigmas, to_clean, velocity_target
 from worldmodel.training.bidirectional import (
     BidirectionalTraining,
     WholeForward,
-    unknown,
     whole_velocity,
 )
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import CONFIG, Critic, LoopConfig
+from worldmodel.training.matching import DistributionMatching, Judged
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.self_play import Exit, self_play
-from worldmodel.training.teacher_forcing import check_latents, mean_where
+from worldmodel.training.teacher_forcing import check_latents
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,36 +93,11 @@ class DmdTraining:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Clips of play that two networks look at."""
-
-    latents: Tensor  # b f c h w, with the student's gradient
-    actions: Tensor  # b f (k+2)
-    known: Tensor  # b, how many frames at the beginning are true
-
-
-def dmd_loss(judged: Judged, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """½ mean (x − sg(x − g))² over the frames that were drawn, and mean |f_critic − f_real|.
-
-    `fake` and `real` b f c h w are what critic and teacher would have drawn.
-    """
-    x = judged.latents
-    drawn = unknown(judged.known, x.shape[1])[..., None, None, None].expand_as(x)
-    with torch.no_grad():
-        distance = (x - real).abs() * drawn
-        size = distance.sum(dim=(1, 2, 3, 4)) / drawn.sum(dim=(1, 2, 3, 4))
-        gradient = torch.nan_to_num((fake - real) / size[:, None, None, None, None])
-        goal = x - gradient
-        apart = mean_where((fake - real).abs(), drawn)
-    return 0.5 * mean_where((x - goal).square(), drawn), apart
-
-
-class DmdStage:
+class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
     """The student and its average, the frozen teacher, the critic."""
 
     def __init__(self, config: DmdTraining, folder: Path, device: Device = "cpu") -> None:
-        self.config = config
+        self.config = self.levels = config
         self.autoencoder = load_autoencoder(config.autoencoder).to(device)
         check_latents(config.actions, config.model, self.autoencoder)
         judge = load_config(BidirectionalTraining, config.real / CONFIG)
@@ -156,23 +130,11 @@ class DmdStage:
         """Fuse the judges' passes; the student's rollout stays as it is in play."""
         self.forward = torch.compile(whole_velocity)
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic's loss or the student's, as it is whose turn."""
-        if self.critic.has_turn(step):
-            with torch.no_grad():
-                judged = self.play(step, generator)
-            return self._critic_loss(judged, generator), {}
-        judged = self.play(step, generator)
-        noisy, sigmas, _ = self._noised(judged, generator)
-        with torch.no_grad():
-            fake = self._clean(self.fake, judged, noisy, sigmas, judged.actions)
-            told = self._clean(self.real, judged, noisy, sigmas, judged.actions)
-            without = self._clean(self.real, judged, noisy, sigmas, untold(judged.actions))
-            real = without + self.config.guidance * (told - without)
-        loss, apart = dmd_loss(judged, fake, real)
-        return loss, {"apart": apart}
+    def untold(self, judged: Judged[Tensor]) -> Tensor:
+        """The actions of a clip, not told."""
+        return untold(judged.told)
 
-    def play(self, step: int, generator: torch.Generator) -> Judged:
+    def play(self, step: int, generator: torch.Generator) -> Judged[Tensor]:
         """Roll the student out and cut a clip, anywhere from its true start to its end.
 
         One place and one exit for all batches of a step, on whatever process: the number of passes
@@ -206,27 +168,6 @@ class DmdStage:
         known = max(0, clips.known - begin)
         acts = actions[:, first : first + clips.frames]
         return Judged(whole, acts, torch.full((len(whole),), known, device=whole.device))
-
-    def _noised(self, judged: Judged, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """The clip at one level for all that was drawn: x_σ b f c h w, σ b f, ε."""
-        x, config = judged.latents.detach(), self.config
-        least = config.least_level
-        level = sample_sigmas((len(x), 1), config.level_shift, generator).clamp(least, 1 - least)
-        sigmas = level * unknown(judged.known, x.shape[1])
-        noise = torch.randn(x.shape, generator=generator, device=generator.device)
-        return add_noise(x, noise, sigmas), sigmas, noise
-
-    def _clean(
-        self, model: WorldTransformer, judged: Judged, noisy: Tensor, sigmas: Tensor, acts: Tensor
-    ) -> Tensor:
-        velocity = self.forward(model, noisy, sigmas, acts, judged.known)
-        return to_clean(noisy, velocity, sigmas)
-
-    def _critic_loss(self, judged: Judged, generator: torch.Generator) -> Tensor:
-        noisy, sigmas, noise = self._noised(judged, generator)
-        velocity = self.forward(self.fake, noisy, sigmas, judged.actions, judged.known)
-        error = (velocity - velocity_target(judged.latents, noise)).square().mean(dim=(2, 3, 4))
-        return mean_where(error, unknown(judged.known, noisy.shape[1]))
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Roll out on unseen episodes with the averaged weights; write a picture and a clip."""

@@ -146,6 +146,15 @@ class CriticisedStage(Protocol):
 
 
 @runtime_checkable
+class CostedStage(Protocol):
+    """A stage that knows what a batch costs: counting would take a step of a large network."""
+
+    @property
+    def flops(self) -> int:
+        """Operations of a batch's forward and backward passes."""
+
+
+@runtime_checkable
 class ReadingStage(Protocol):
     """A stage that says how fast its data comes."""
 

@@ -22,8 +22,12 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from worldmodel.config import ConfigError
-from worldmodel.model.context import Context, KVCache
-from worldmodel.model.transformer import Block, WorldTransformer
+from worldmodel.model.context import KVCache
+from worldmodel.model.transformer import WorldTransformer
+from worldmodel.wan.context import RollingCache
+from worldmodel.wan.transformer import WanTransformer
+
+Transformer = WorldTransformer | WanTransformer  # what is split and checkpointed, block by block
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,35 +113,34 @@ def shard_models(stage: Any, *, bfloat16: bool) -> None:
         reduce_dtype=torch.float32,
         cast_forward_inputs=False,
     )
-    if not isinstance(stage.student, WorldTransformer):
+    if not isinstance(stage.student, Transformer):
         raise ConfigError(
             f"the stage {stage.config.stage!r} trains no transformer and is small: run it as one "
             "process, without torchrun"
         )
     for model in vars(stage).values():
-        if isinstance(model, WorldTransformer):
+        if isinstance(model, Transformer):
             for block in model.blocks:
                 fully_shard(block, mp_policy=policy)
-            fully_shard(model, mp_policy=policy)
+            # Let go after every pass, as blocks are: an average that has answered is updated next.
+            fully_shard(model, mp_policy=policy, reshard_after_forward=True)
 
 
-def checkpoint_blocks(model: WorldTransformer) -> None:
+def checkpoint_blocks(model: Transformer) -> None:
     """Keep no activations inside blocks, compute them again for the backward pass.
 
-    Not where a cache supplies the past: it has moved on by then.
+    Not where a cache of play supplies the past: it has moved on by then.
     """
     for block in model.blocks:
-        assert isinstance(block, Block)
-        block.forward = partial(_checkpointed, block)  # type: ignore[method-assign]  # as meant
+        block.forward = partial(_checkpointed, block)
 
 
-def _checkpointed(
-    block: Block, x: Tensor, modulation: Tensor, turns: tuple[Tensor, Tensor], context: Context
-) -> Tensor:
-    forward = partial(Block.forward, block)
-    if isinstance(context, KVCache) or not torch.is_grad_enabled():
-        return forward(x, modulation, turns, context)
-    found = checkpoint(forward, x, modulation, turns, context, use_reentrant=False)
+def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
+    """A block's own forward; its context comes last."""
+    forward = partial(type(block).forward, block)
+    if isinstance(inputs[-1], KVCache | RollingCache) or not torch.is_grad_enabled():
+        return forward(*inputs)
+    found = checkpoint(forward, *inputs, use_reentrant=False)
     assert isinstance(found, Tensor)
     return found
 
@@ -154,9 +157,10 @@ def whole(tensor: Tensor) -> Tensor:
 
 def whole_copy(model: nn.Module) -> nn.Module:
     """A model of its own with all the weights of one that may be split; every process must ask."""
-    assert isinstance(model, WorldTransformer)
+    assert isinstance(model, Transformer)
     weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     device = next(iter(weights.values())).device
-    copied = WorldTransformer(model.config).to(device)
+    alike = model.alike() if isinstance(model, WanTransformer) else WorldTransformer(model.config)
+    copied = alike.to(device)
     copied.load_state_dict(weights)
     return copied.requires_grad_(requires_grad=False).eval()

@@ -12,7 +12,6 @@ import torch
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
-from worldmodel.model.transformer import WorldTransformer
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.bidirectional import BidirectionalStage, BidirectionalTraining
 from worldmodel.training.consistency import StudentStage, StudentTraining
@@ -21,6 +20,7 @@ from worldmodel.training.dmd import DmdStage, DmdTraining
 from worldmodel.training.export import WorldExport, export_world
 from worldmodel.training.loop import (
     CONFIG,
+    CostedStage,
     CriticisedStage,
     LoopConfig,
     Stage,
@@ -30,9 +30,23 @@ from worldmodel.training.loop import (
     train,
 )
 from worldmodel.training.ode import OdeStage, OdeTraining
-from worldmodel.training.processes import Processes, checkpoint_blocks, shard_models
+from worldmodel.training.processes import (
+    Processes,
+    Transformer,
+    checkpoint_blocks,
+    shard_models,
+)
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
 from worldmodel.training.trajectories import OdeTrajectories, write_trajectories
+from worldmodel.training.wan.config import WanTraining
+from worldmodel.training.wan.run import (
+    WanJob,
+    make_wan_stage,
+    read_wan_stage,
+    run_wan_job,
+    write_lora,
+)
+from worldmodel.training.wan.stage import WanStage
 from worldmodel.worlds.settings import available_cores
 
 Training = (
@@ -43,8 +57,9 @@ Training = (
     | StudentTraining
     | OdeTraining
     | DmdTraining
+    | WanTraining
 )
-Config = Training | OdeTrajectories | WorldExport
+Config = Training | OdeTrajectories | WorldExport | WanJob
 STAGES: dict[str, type[Config]] = {
     "autoencoder": AutoencoderTraining,
     "decoder": DecoderTraining,
@@ -61,6 +76,8 @@ STAGES: dict[str, type[Config]] = {
 def read_stage(path: Path) -> Config:
     """The config of whichever stage a TOML file describes."""
     table = read_toml(path)
+    if (wan := read_wan_stage(table, str(path))) is not None:
+        return wan
     if str(table.get("stage")) not in STAGES:
         raise ConfigError(
             f"{path}: stage = {table.get('stage')!r}; choose from {', '.join(STAGES)}"
@@ -78,9 +95,11 @@ def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu"
     if processes.device.type == "cuda":  # what autocast leaves in fp32 may be rounded in products
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    if isinstance(config, WorldExport | OdeTrajectories):
+    if isinstance(config, WorldExport | OdeTrajectories | WanJob):
         if processes.count > 1:
             raise ConfigError(f"{path}: the stage {config.stage!r} is for one process")
+        if isinstance(config, WanJob):
+            return run_wan_job(config, folder, device)
         if isinstance(config, WorldExport):
             return export_world(config, folder)
         return write_trajectories(config, folder, device)
@@ -99,7 +118,8 @@ def _train(
         stage = make_stage(config, folder, processes.device)
     if processes.count == 1:
         resume(stage, config.loop, folder)  # before anything in the folder changes
-    flops = config.loop.micro_batches * count_flops(stage, config.loop.dtype)
+    flops = stage.flops if isinstance(stage, CostedStage) else count_flops(stage, config.loop.dtype)
+    flops *= config.loop.micro_batches
     prepare(stage, config.loop, processes, path)
     if processes.leads:
         write_atomically(folder / CONFIG, to_toml(config).encode())
@@ -117,6 +137,8 @@ def _train(
         "petaflops": round(flops * state.step / 1e15, 3),
         "parameters": sum(p.numel() for p in stage.student.parameters()),
     }
+    if isinstance(stage, WanStage):
+        write_lora(stage, folder, processes)
     if processes.leads:
         write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
@@ -129,7 +151,7 @@ def prepare(stage: Stage, loop: LoopConfig, processes: Processes, path: Path) ->
         if isinstance(stage, CriticisedStage):
             trained.append(stage.critic.model)
         for model in trained:
-            if isinstance(model, WorldTransformer):
+            if isinstance(model, Transformer):
                 checkpoint_blocks(model)
     if processes.count > 1:
         shard_models(stage, bfloat16=loop.dtype == "bfloat16")
@@ -150,6 +172,8 @@ def has_compiler() -> bool:
 
 def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
     """Read the data and build the models of a stage on a device."""
+    if isinstance(config, WanTraining):
+        return make_wan_stage(config, folder, device)
     if isinstance(config, AutoencoderTraining):
         return AutoencoderStage(config, folder, device)
     if isinstance(config, DecoderTraining):

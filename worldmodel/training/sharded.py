@@ -8,9 +8,11 @@ import json
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import nn
 from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
@@ -21,9 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from worldmodel.files import FileWriteError, write_atomically
 from worldmodel.training.processes import Processes
-
-if TYPE_CHECKING:
-    from worldmodel.training.state import TrainState
+from worldmodel.training.state import PartlyTrained, TrainState
 
 FOLDER, LATEST = "sharded", "latest.json"
 
@@ -34,7 +34,7 @@ def sharded_step(folder: Path) -> int | None:
     return int(json.loads(path.read_text(encoding="utf-8"))["step"]) if path.exists() else None
 
 
-def save_sharded(state: "TrainState", folder: Path, processes: Processes) -> None:
+def save_sharded(state: TrainState, folder: Path, processes: Processes) -> None:
     """Write this process's part; the step counts once all have."""
     place = folder / FOLDER / f"{state.step:08d}"
     try:
@@ -50,7 +50,7 @@ def save_sharded(state: "TrainState", folder: Path, processes: Processes) -> Non
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def load_sharded(state: "TrainState", folder: Path) -> None:
+def load_sharded(state: TrainState, folder: Path) -> None:
     """Go on from the last step whose parts are all there."""
     header = json.loads((folder / FOLDER / LATEST).read_text(encoding="utf-8"))
     parts = _parts(state)
@@ -58,15 +58,24 @@ def load_sharded(state: "TrainState", folder: Path) -> None:
         warnings.simplefilter("ignore")  # it says when one process reads alone, which is meant
         load(parts, checkpoint_id=folder / FOLDER / f"{header['step']:08d}")
     for name, model in {**state.players, "ema": state.ema}.items():
-        set_model_state_dict(model, parts[name])
+        part = StateDictOptions(strict=not isinstance(model, PartlyTrained))
+        set_model_state_dict(model, parts[name], options=part)
         if name in state.optimizers:
             set_optimizer_state_dict(model, state.optimizers[name], parts[f"{name}_optimizer"])
     state.step, state.seconds = int(header["step"]), float(header["seconds"])
 
 
-def _parts(state: "TrainState") -> dict[str, Any]:
-    parts: dict[str, Any] = {"ema": get_model_state_dict(state.ema)}
+def _parts(state: TrainState) -> dict[str, Any]:
+    parts: dict[str, Any] = {"ema": _weights(state.ema)}
     for name, model in state.players.items():
-        parts[name] = get_model_state_dict(model)
+        parts[name] = _weights(model)
         parts[f"{name}_optimizer"] = get_optimizer_state_dict(model, state.optimizers[name])
     return parts
+
+
+def _weights(model: nn.Module) -> dict[str, Any]:
+    weights = get_model_state_dict(model)
+    if not isinstance(model, PartlyTrained):
+        return weights
+    trained = model.trained
+    return {name: tensor for name, tensor in weights.items() if name in trained}

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from worldmodel.checkpoint import load_tensors, save_tensors
+from worldmodel.checkpoint import load_tensors
 from worldmodel.config import ConfigError
 from worldmodel.training.processes import local, whole
+from worldmodel.wan.store import save_large
 
 if TYPE_CHECKING:
     from worldmodel.training.loop import LoopConfig, Stage
@@ -81,9 +82,9 @@ class TrainState:
 
         Of several processes all must call it, and the one that leads writes.
         """
-        tensors = {f"ema.{k}": whole(v) for k, v in self.ema.state_dict().items()}
+        tensors = {f"ema.{k}": whole(v) for k, v in trained_weights(self.ema).items()}
         for name, model in self.players.items():
-            tensors |= {f"{name}.{k}": whole(v) for k, v in model.state_dict().items()}
+            tensors |= {f"{name}.{k}": whole(v) for k, v in trained_weights(model).items()}
             for o, optimizer in enumerate(self.optimizers[name]):
                 for i, slots in optimizer.state_dict()["state"].items():
                     prefix = f"{_slots_of(name)}.{o}.{i}"
@@ -92,7 +93,7 @@ class TrainState:
                     }
         if leads:
             header = {"step": self.step, "steps": self.steps, "seconds": self.seconds}
-            save_tensors(path, tensors, header)
+            save_large(path, tensors, header)
 
     def load(self, path: Path) -> None:
         """Go on where a run stopped; a state of another model is an error."""
@@ -121,10 +122,31 @@ def _slots_of(player: str) -> str:
     return "optimizer" if player == STUDENT else f"{player}_optimizer"
 
 
+@runtime_checkable
+class PartlyTrained(Protocol):
+    """A model of which only some weights change; the others lie where its training began."""
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """Names of those that change."""
+
+
+def trained_weights(model: nn.Module) -> dict[str, Tensor]:
+    """What a state keeps of a model."""
+    weights: dict[str, Tensor] = model.state_dict()
+    if not isinstance(model, PartlyTrained):
+        return weights
+    trained = model.trained
+    return {name: tensor for name, tensor in weights.items() if name in trained}
+
+
 def _load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Fill a model, which may be split over processes, with whole tensors."""
     own = model.state_dict()
-    model.load_state_dict({k: _split_like(v, own.get(k, v)) for k, v in tensors.items()})
+    split = {k: _split_like(v, own.get(k, v)) for k, v in tensors.items()}
+    if isinstance(model, PartlyTrained) and split.keys() == model.trained:
+        split = {**own, **split}
+    model.load_state_dict(split)
 
 
 def _split_like(tensor: Tensor, own: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ Letters: b batch (clips), s kept levels and the end, f frames, c h w latents, k 
 import json
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -96,17 +97,31 @@ def follow(
 ) -> Tensor:
     """States b s f c h w at the kept levels, then the end, from noise b f c h w."""
     context = TeacherForcing(teacher.config, noise.shape[1], device=noise.device)
-    x, kept = noise, []
-    for sigma, next_sigma in pairwise(config.grid):
-        if sigma in config.sigmas:
-            kept.append(x)
-        now, after = (x.new_full(x.shape[:2], level) for level in (sigma, next_sigma))
+
+    def velocity_at(x: Tensor, now: Tensor) -> Tensor:
         velocity = packed_velocity(teacher, clip, x[:, None], now[:, None], context)[:, 0]
         if config.guidance != 1.0:
             without = packed_velocity(teacher, clip.untold, x[:, None], now[:, None], context)[:, 0]
             velocity = without + config.guidance * (velocity - without)
-        x = euler_step(x, velocity, now, after)
-    return torch.stack((*kept, x), dim=1)
+        return velocity
+
+    return follow_path(velocity_at, noise, config.grid, config.sigmas)
+
+
+def follow_path(
+    velocity_at: Callable[[Tensor, Tensor], Tensor],
+    noise: Tensor,
+    grid: Sequence[float],
+    kept: Sequence[float],
+) -> Tensor:
+    """From noise b f c h w through the levels of a grid: the states at `kept`, then the end."""
+    x, states = noise, []
+    for sigma, next_sigma in pairwise(grid):
+        if sigma in kept:
+            states.append(x)
+        now, after = (x.new_full(x.shape[:2], level) for level in (sigma, next_sigma))
+        x = euler_step(x, velocity_at(x, now), now, after)
+    return torch.stack((*states, x), dim=1)
 
 
 def write_trajectories(

@@ -21,12 +21,15 @@ from worldmodel.wan.rope import time_turns, turn, turns
 
 Device = torch.device | str
 Text = Sequence[tuple[Tensor, Tensor]]  # keys and values b n t e of the prompt, a pair per layer
+Words = Text | Tensor  # those, or embeddings b t c, which every pass then reads for itself
 
 
 class Context(Protocol):
     """Supplies the past and the prompt to attention."""
 
-    text: Text
+    @property
+    def text(self) -> Words:
+        """The prompt."""
 
     @property
     def turns(self) -> tuple[Tensor, Tensor]:
@@ -44,19 +47,14 @@ class Clip:
         config: WanConfig,
         window: WindowConfig,
         frames: int,
-        text: Text,
+        text: Words,
         *,
         causal: bool,
         device: Device = "cpu",
     ) -> None:
-        rows, columns = window.rows // config.patch, window.columns // config.patch
         self.text = text
-        cos, sin = turns(config, torch.arange(frames), rows, columns)
-        self.turns = cos.to(device), sin.to(device)
-        block = torch.arange(frames) // window.block_frames
-        seen = (block[:, None] >= block).repeat_interleave(rows * columns, dim=0)
-        seen = seen.repeat_interleave(rows * columns, dim=1)
-        self._seen = seen.to(device) if causal else None
+        self.turns = frame_turns(config, window, torch.arange(frames), device)
+        self._seen = _earlier_blocks(config, window, frames).to(device) if causal else None
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention over the clip."""
@@ -207,11 +205,25 @@ class RollingCache:
         return slice(slot * self.p, (slot + self.window.block_frames) * self.p)
 
     def _turns_now(self) -> tuple[Tensor, Tensor]:
-        rows = self.window.rows // self.config.patch
-        columns = self.window.columns // self.config.patch
         times = self.now + torch.arange(self.window.block_frames)
-        cos, sin = turns(self.config, times, rows, columns)
-        return cos.to(self.device), sin.to(self.device)
+        return frame_turns(self.config, self.window, times, self.device)
+
+
+def frame_turns(
+    config: WanConfig, window: WindowConfig, times: Tensor, device: Device
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines t e/2 of all tokens of the frames at `times` f."""
+    rows, columns = window.rows // config.patch, window.columns // config.patch
+    cos, sin = turns(config, times, rows, columns)
+    return cos.to(device), sin.to(device)
+
+
+def _earlier_blocks(config: WanConfig, window: WindowConfig, frames: int) -> Tensor:
+    """Which tokens u a token t may look at: those of its own block and of earlier ones."""
+    block = torch.arange(frames) // window.block_frames
+    p = window.tokens(config)
+    seen = (block[:, None] >= block).repeat_interleave(p, dim=0)
+    return seen.repeat_interleave(p, dim=1)
 
 
 def _slot_name(slot: int) -> str:

@@ -4,6 +4,7 @@ The format is safetensors: eight bytes that say how long the header is, the head
 tensors. The libraries' own writers hold all of a file in memory; this holds its largest tensor.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import UserError
+from worldmodel.files import FileWriteError
 
 NAMES = {
     torch.float64: "F64",
@@ -59,6 +61,19 @@ def write_tensors(
     return digest.hexdigest()
 
 
+def save_large(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """`write_tensors`, atomically: a crash or a full disk leaves the old file as it was."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(part, tensors, header)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise FileWriteError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _kind(tensor: Tensor, wanted: torch.dtype | None, where: str) -> torch.dtype:
     kind = wanted if wanted and tensor.is_floating_point() else tensor.dtype
     if kind not in NAMES:
@@ -70,5 +85,5 @@ def _kind(tensor: Tensor, wanted: torch.dtype | None, where: str) -> torch.dtype
 
 def _bytes(tensor: Tensor) -> memoryview:
     """A tensor's numbers as they lie in memory."""
-    flat = tensor.detach().contiguous().flatten()
+    flat = tensor.detach().cpu().contiguous().flatten()
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")

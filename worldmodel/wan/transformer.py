@@ -9,6 +9,8 @@ Letters: b batch, f frames, c h w latents, p tokens a frame, t tokens, d model w
 e head width.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -16,12 +18,13 @@ from torch import Tensor, nn
 
 from worldmodel.wan.camera import see_through
 from worldmodel.wan.config import WanConfig
-from worldmodel.wan.context import Context, Text, heads
+from worldmodel.wan.context import Context, Text, Words, heads
 from worldmodel.wan.rope import turn
 
 EPSILON = 1e-6
 MODULATIONS = 6  # shift, scale, gate of attention; shift, scale, gate of the feed-forward layer
 TIMESTEPS = 1000.0  # noise levels were counted in thousandths
+Read = tuple[Tensor, Tensor]  # keys and values b n u e of a prompt
 
 
 class RMSNorm(nn.Module):
@@ -77,14 +80,18 @@ class SelfAttention(Attention):
 
 
 class CrossAttention(Attention):
-    """Frames attend to the prompt, whose keys and values are computed once (`read`)."""
+    """Frames attend to the prompt, whose keys and values play computes once (`read`)."""
 
-    def forward(self, x: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
-        """b t d, keys and values b n u e -> b t d; padding of the prompt is not masked."""
+    def forward(self, x: Tensor, text: Read | Tensor) -> Tensor:
+        """b t d, keys and values b n u e -> b t d; padding of the prompt is not masked.
+
+        In training the prompt b u d comes unread: its keys and values are learned too.
+        """
         q = heads(self.norm_q(self.q(x)), self.heads)
-        return self.o(self.merge(F.scaled_dot_product_attention(q, *text)))
+        k, v = self.read(text) if isinstance(text, Tensor) else text
+        return self.o(self.merge(F.scaled_dot_product_attention(q, k, v)))
 
-    def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, text: Tensor) -> Read:
         """Keys and values b n u e of a projected prompt b u d."""
         return heads(self.norm_k(self.k(text)), self.heads), heads(self.v(text), self.heads)
 
@@ -109,7 +116,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        text: tuple[Tensor, Tensor],
+        text: Read | Tensor,
         cameras: tuple[Tensor, Tensor],
         context: Context,
     ) -> Tensor:
@@ -158,6 +165,10 @@ class WanTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.head = Head(config)
 
+    def alike(self) -> "WanTransformer":
+        """One of the same kind and sizes with weights of its own."""
+        return WanTransformer(self.config)
+
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are computed in."""
@@ -186,11 +197,17 @@ class WanTransformer(nn.Module):
         level = self.time_embedding(self._time_features(sigmas))
         modulation = rearrange(self.time_projection(level), "b f (m d) -> b f m d", m=MODULATIONS)
         lenses = cameras, torch.linalg.inv_ex(cameras).inverse  # _ex: a GPU need not be waited for
-        for block, text in zip(self.blocks, context.text, strict=True):
+        for block, text in zip(self.blocks, self._texts(context.text), strict=True):
             x = block(x, modulation, text, lenses, context)
         x = self.head(x, level).float()
         sizes = {"h": rows, "w": columns, "p": q, "q": q}
         return rearrange(x, "b f (h w) (p q c) -> b f c (h p) (w q)", **sizes)
+
+    def _texts(self, words: Words) -> Sequence[Read | Tensor]:
+        """What each layer's attention to the prompt gets."""
+        if not isinstance(words, Tensor):
+            return words
+        return [self.text_embedding(words.to(self.dtype))] * self.config.layers
 
     def _time_features(self, sigmas: Tensor) -> Tensor:
         """Noise levels b f as cosines and sines, b f c; fp64 where the device has it."""

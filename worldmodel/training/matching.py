@@ -1,0 +1,114 @@
+"""The losses of distribution matching, whatever plays and judges (`dmd` has the equations).
+
+Letters: b batch, f frames, c h w latents.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from worldmodel.schedule import add_noise, sample_sigmas, to_clean, velocity_target
+from worldmodel.training.bidirectional import unknown
+from worldmodel.training.loop import Critic
+from worldmodel.training.teacher_forcing import mean_where
+
+M = TypeVar("M")  # a transformer
+T = TypeVar("T")  # what play was told: actions, or words and cameras
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Generic[T]):
+    """Clips of play that two networks look at."""
+
+    latents: Tensor  # b f c h w, with the student's gradient
+    told: T  # for b f
+    known: Tensor  # b, how many frames at the beginning are true
+
+
+class Levels(Protocol):
+    """How what was played is noised, and how much the teacher is guided."""
+
+    @property
+    def guidance(self) -> float:
+        """W."""
+
+    @property
+    def level_shift(self) -> float:
+        """Of σ; above 1, more of the levels are high."""
+
+    @property
+    def least_level(self) -> float:
+        """σ is held between this and one minus this."""
+
+
+def dmd_loss(judged: Judged[T], fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """½ mean (x − sg(x − g))² over the frames that were drawn, and mean |f_critic − f_real|.
+
+    `fake` and `real` b f c h w are what critic and teacher would have drawn.
+    """
+    x = judged.latents
+    drawn = unknown(judged.known, x.shape[1])[..., None, None, None].expand_as(x)
+    with torch.no_grad():
+        distance = (x - real).abs() * drawn
+        size = distance.sum(dim=(1, 2, 3, 4)) / drawn.sum(dim=(1, 2, 3, 4))
+        gradient = torch.nan_to_num((fake - real) / size[:, None, None, None, None])
+        goal = x - gradient
+        apart = mean_where((fake - real).abs(), drawn)
+    return 0.5 * mean_where((x - goal).square(), drawn), apart
+
+
+class DistributionMatching(Generic[M, T]):
+    """What a stage with a teacher and a critic does with what its student has played."""
+
+    levels: Levels
+    critic: Critic
+    fake: M  # the critic's model
+    real: M
+    forward: Callable[[M, Tensor, Tensor, T, Tensor], Tensor]  # model, x, σ b f, told, known b
+
+    def play(self, step: int, generator: torch.Generator) -> Judged[T]:
+        """Clips of the student's own play."""
+        raise NotImplementedError
+
+    def untold(self, judged: Judged[T]) -> T:
+        """What the teacher is told for the velocity without a condition."""
+        raise NotImplementedError
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The critic's loss or the student's, as it is whose turn."""
+        if self.critic.has_turn(step):
+            with torch.no_grad():
+                judged = self.play(step, generator)
+            return self._critic_loss(judged, generator), {}
+        judged = self.play(step, generator)
+        noisy, sigmas, _ = self._noised(judged, generator)
+        with torch.no_grad():
+            fake = self._clean(self.fake, judged, noisy, sigmas, judged.told)
+            told = self._clean(self.real, judged, noisy, sigmas, judged.told)
+            without = self._clean(self.real, judged, noisy, sigmas, self.untold(judged))
+            real = without + self.levels.guidance * (told - without)
+        loss, apart = dmd_loss(judged, fake, real)
+        return loss, {"apart": apart}
+
+    def _noised(
+        self, judged: Judged[T], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The clip at one level for all that was drawn: x_σ b f c h w, σ b f, ε."""
+        x, least = judged.latents.detach(), self.levels.least_level
+        level = sample_sigmas((len(x), 1), self.levels.level_shift, generator)
+        sigmas = level.clamp(least, 1 - least) * unknown(judged.known, x.shape[1])
+        noise = torch.randn(x.shape, generator=generator, device=generator.device)
+        return add_noise(x, noise, sigmas), sigmas, noise
+
+    def _clean(self, model: M, judged: Judged[T], noisy: Tensor, sigmas: Tensor, told: T) -> Tensor:
+        velocity = self.forward(model, noisy, sigmas, told, judged.known)
+        return to_clean(noisy, velocity, sigmas)
+
+    def _critic_loss(self, judged: Judged[T], generator: torch.Generator) -> Tensor:
+        noisy, sigmas, noise = self._noised(judged, generator)
+        velocity = self.forward(self.fake, noisy, sigmas, judged.told, judged.known)
+        error = (velocity - velocity_target(judged.latents, noise)).square().mean(dim=(2, 3, 4))
+        return mean_where(error, unknown(judged.known, noisy.shape[1]))

@@ -1,0 +1,155 @@
+"""Latents that the stage `latents` has written, read clip by clip from their files.
+
+No more of them is in memory than the batch that is trained on.
+"""
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from worldmodel.checkpoint import CheckpointError, load_tensors
+from worldmodel.config import ConfigError
+from worldmodel.model.context import Device
+from worldmodel.training.loop import UnfinishedError
+from worldmodel.training.store import Reading
+from worldmodel.training.wan.forward import Told, WanClip
+from worldmodel.wan.config import WanConfig
+from worldmodel.wan.prompts import padded
+
+OPEN = 64  # files that are kept open
+INDEX = "index.json"
+NOTHING = "unprompted.safetensors"  # the embedding that stands for no words
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a folder of latents holds."""
+
+    files: dict[str, int]  # name -> clips
+    shape: tuple[int, int, int, int]  # f c h w of each clip
+    text_width: int
+    cameras: bool  # whether cameras move
+
+    @classmethod
+    def read(cls, folder: Path) -> "Index":
+        """The index that the stage leaves when it is done."""
+        path = folder / INDEX
+        if not path.is_file():
+            raise UnfinishedError(
+                f"{folder}: no finished latents; run the stage `latents` with `worldmodel train`"
+            )
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            if table["format"] != FORMAT:
+                raise ValueError(f"format {table['format']}")
+            frames, channels, rows, columns = map(int, table["shape"])
+            files = {str(name): int(count) for name, count in table["files"].items()}
+            shape = frames, channels, rows, columns
+            return cls(files, shape, int(table["text_width"]), bool(table["cameras"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: not an index of latents ({error}); run the stage `latents` again"
+            ) from error
+
+
+class LatentClips:
+    """The clips of a folder, on the device where batches are wanted."""
+
+    def __init__(self, folder: Path, size: WanConfig, device: Device = "cpu") -> None:
+        self.folder, self.size, self.device = folder, size, torch.device(device)
+        self.index, self.reading = Index.read(folder), Reading()
+        self.places = [(name, i) for name, count in self.index.files.items() for i in range(count)]
+        if self.index.text_width != size.text_width:
+            raise ConfigError(
+                f"{folder}: embeddings of {self.index.text_width} channels, the transformer reads "
+                f"{size.text_width}"
+            )
+        if self.index.cameras and not size.cameras:
+            raise ConfigError(
+                f"{folder}: clips whose cameras move, but the size in [model] has no cameras; "
+                "choose one with cameras = true, or make latents without [camera]"
+            )
+        if missing := [name for name in self.index.files if not (folder / name).is_file()]:
+            raise CheckpointError(
+                f"{folder / missing[0]}: missing, {len(missing)} of {len(self.index.files)} files "
+                "are; run the stage `latents` again"
+            )
+        self.nothing = self._nothing()
+        self._open: OrderedDict[str, Any] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def draw(self, batch: int, frames: int, dropout: float, generator: torch.Generator) -> WanClip:
+        """Random clips; a share of them, at random, without their words."""
+        # Drawn on the host, which then need not wait for a GPU to know what to read.
+        host = torch.Generator().manual_seed(generator.initial_seed())
+        chosen = torch.randint(len(self.places), (batch,), generator=host).tolist()
+        silent = torch.rand(batch, generator=host) < dropout
+        clip = self.read(chosen, frames)
+        hidden = silent.to(self.device)[:, None, None]
+        told = clip.told
+        text = torch.where(hidden, told.nothing, told.text)
+        return WanClip(clip.clean, Told(text, told.nothing, told.cameras))
+
+    def read(self, numbers: Sequence[int], frames: int) -> WanClip:
+        """The clips of these numbers, their first `frames` latent frames."""
+        began = time.perf_counter()
+        rows = [self._row(*self.places[number], frames) for number in numbers]
+        latents, cameras, text = (torch.stack(part) for part in zip(*rows, strict=True))
+        self.reading.frames += len(rows) * frames
+        self.reading.seconds += time.perf_counter() - began
+        there = (x.to(self.device) for x in (text, self.nothing, cameras))
+        return WanClip(latents.to(self.device), Told(*there))
+
+    def _row(self, name: str, row: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        try:
+            file = self._file(name)
+            latents = file.get_slice("latents")[row, :frames]
+            cameras = file.get_slice("cameras")[row, :frames]
+            prompt = int(file.get_slice("prompts")[row])
+            text = self.nothing if prompt < 0 else file.get_tensor(f"prompt.{prompt:05}")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{self.folder / name}: clip {row} cannot be read ({error}); remove the file and "
+                "run the stage `latents` again"
+            ) from error
+        return latents.float(), cameras, padded(text.float(), self.size.text_tokens)
+
+    def _file(self, name: str) -> Any:
+        if name not in self._open:
+            self._open[name] = safe_open(self.folder / name, framework="pt")
+            if len(self._open) > OPEN:
+                self._open.popitem(last=False)
+        self._open.move_to_end(name)
+        return self._open[name]
+
+    def _nothing(self) -> Tensor:
+        """What stands for no words: nought, as in play, or what the folder says."""
+        path = self.folder / NOTHING
+        if not path.is_file():
+            return torch.zeros(self.size.text_tokens, self.size.text_width)
+        return padded(load_tensors(path)[0]["prompt.00000"].float(), self.size.text_tokens)
+
+
+def check_clips(data: LatentClips, rows: int, columns: int, frames: int) -> None:
+    """Refuse latents that are not what the config was written for."""
+    there, channels, height, width = data.index.shape
+    if (height, width) != (rows, columns) or channels != data.size.latent_channels:
+        raise ConfigError(
+            f"{data.folder}: latents of {channels} x {height} x {width}, [model] says "
+            f"{data.size.latent_channels} x {rows} x {columns}"
+        )
+    if frames > there:
+        raise ConfigError(
+            f"[clips] frames = {frames}, but the clips in {data.folder} have {there} latent frames"
+        )

@@ -1,0 +1,66 @@
+"""What a stage asks of a Wan transformer: a packed pass, a pass over whole clips.
+
+Letters: b batch, f frames, c h w latents, u tokens and d channels of a prompt.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from worldmodel.wan.config import WindowConfig
+from worldmodel.wan.context import Clip
+from worldmodel.wan.past import Packed
+from worldmodel.wan.transformer import WanTransformer
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What clips are told: words, and what their cameras see through."""
+
+    text: Tensor  # b u d, embeddings, nought after the prompt
+    nothing: Tensor  # u d, the embedding that stands for no words
+    cameras: Tensor  # b f 4 4
+
+    @property
+    def untold(self) -> "Told":
+        """The same cameras without words, for guidance."""
+        return replace(self, text=self.nothing.expand_as(self.text))
+
+
+@dataclass(frozen=True, slots=True)
+class WanClip:
+    """A batch of true clips."""
+
+    clean: Tensor  # b f c h w
+    told: Told
+
+    @property
+    def untold(self) -> "WanClip":
+        """For the velocity without words, for guidance."""
+        return replace(self, told=self.told.untold)
+
+
+def packed_velocity(
+    model: WanTransformer, clip: WanClip, noisy: Tensor, sigmas: Tensor, window: WindowConfig
+) -> Tensor:
+    """Velocity of noisy copies b 1 f c h w at σ b 1 f, each block given the clean ones before it.
+
+    The clean half passes at σ = 0, as what is remembered in play does.
+    """
+    frames = clip.clean.shape[1]
+    context = Packed(model.config, window, frames, clip.told.text, noisy.device)
+    levels = torch.cat((torch.zeros_like(sigmas[:, 0]), sigmas[:, 0]), dim=1)
+    latents = torch.cat((clip.clean, noisy[:, 0]), dim=1)
+    velocity: Tensor = model(latents, levels, clip.told.cameras.repeat(1, 2, 1, 1), context)
+    return velocity[:, None, frames:]
+
+
+def whole_velocity(
+    model: WanTransformer, noisy: Tensor, sigmas: Tensor, told: Told, window: WindowConfig
+) -> Tensor:
+    """Velocity b f c h w of clips whose every frame sees all others."""
+    frames = noisy.shape[1]
+    context = Clip(model.config, window, frames, told.text, causal=False, device=noisy.device)
+    found: Tensor = model(noisy, sigmas, told.cameras, context)
+    return found

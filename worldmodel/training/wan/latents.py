@@ -1,0 +1,249 @@
+"""The stage `latents`: recordings, episodes and videos become what the other stages read.
+
+For every source one file: latents f c h w of each of its clips (the autoencoder is causal in time:
+1 + 4 k frames give 1 + k latents), projections of its cameras, and embeddings of its words. A file
+is written when its source is done, under a stamp of all that it depends on; so a run that was
+killed goes on with the first source that is missing, and a source that has changed is done again.
+The index is written last: without it, no stage reads the folder.
+
+Letters: n clips, f frames, c h w latents, u tokens and d channels of a prompt.
+"""
+
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from safetensors import safe_open
+from torch import Tensor
+from tqdm import tqdm
+
+from worldmodel.checkpoint import save_tensors
+from worldmodel.config import ConfigError, UserError, require_positive, to_toml
+from worldmodel.files import write_atomically
+from worldmodel.model.context import Device
+from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
+from worldmodel.training.trajectories import load_header
+from worldmodel.training.wan.data import FORMAT, INDEX, NOTHING, Index
+from worldmodel.training.wan.sources import caption_of, find_sources, read_clips
+from worldmodel.training.wan.start import load_autoencoder
+from worldmodel.wan.camera import no_cameras
+from worldmodel.wan.prompts import save_prompts
+from worldmodel.wan.vae import WanVAE
+from worldmodel.worlds.wan_file import CameraConfig
+from worldmodel.worlds.wan_text import encode
+
+RECENT = 64  # embeddings that are kept: many sources share their words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WanLatents:
+    """Everything that the stage `latents` reads from its TOML file."""
+
+    stage: Literal["latents"]
+    data: Path  # a folder of episodes, recordings (*.jsonl) and videos (*.mp4), with words in *.txt
+    vae: Path  # Wan2.1_VAE.pth, or a world that has it
+    frames: int  # latent frames of a clip
+    rows: int  # of latents; 8 pixels each
+    columns: int
+    text_width: int = 4096
+    frames_per_second: float = 16.0
+    every: int = 0  # pixel frames from one clip's beginning to the next; 0: none is used twice
+    caption: str = ""  # the words of sources that have no *.txt
+    unprompted: str = ""  # the words that stand for none (a negative prompt); "": zeros, as in play
+    prompts: Path | None = None  # embeddings that are there already, as `import` takes them
+    text_encoder: Path | None = None  # UMT5-XXL's weights, for all other words
+    camera: CameraConfig | None = None  # what moves cameras; none: they stand
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the autoencoder
+
+    def __post_init__(self) -> None:
+        require_positive(self, "frames", "rows", "columns", "text_width")
+        if self.frames_per_second <= 0 or self.every < 0:
+            raise ConfigError(
+                f"frames_per_second ({self.frames_per_second}) must be above 0, every "
+                f"({self.every}) at least 0"
+            )
+
+
+def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> dict[str, Any]:
+    """Write the files that are not there yet, then the index. SIGTERM ends between two sources."""
+    vae = load_autoencoder(config.vae).to(device, getattr(torch, config.dtype))
+    words, sources = Words(config, torch.device(device)), find_sources(config.data)
+    write_atomically(folder / CONFIG, to_toml(config).encode())
+    if config.unprompted:
+        path = folder / NOTHING
+        save_prompts(path, words.embeddings([config.unprompted]), encoder="umt5-xxl")
+    else:
+        (folder / NOTHING).unlink(missing_ok=True)
+    recipe, files, began = _recipe(config, vae), {}, time.perf_counter()
+    with stop_on_sigterm() as stopping:
+        for number, source in enumerate(tqdm(sources, desc="latents", unit="source")):
+            path = folder / _name(config.data, source)
+            caption = caption_of(source, config.caption)
+            stamp = _stamp(recipe, source, caption)
+            header = load_header(path)
+            if header.get("stamp") != stamp:
+                if stopping():
+                    raise UnfinishedError(
+                        f"{folder}: stopped at source {number} of {len(sources)}; what is written "
+                        "stays, the same command goes on from here"
+                    )
+                header = _encode(config, vae, words, source, path, {"stamp": stamp}, caption)
+            if header["clips"]:
+                files[path.name] = int(header["clips"])
+    if not files:
+        raise UserError(
+            f"{config.data}: none of the {len(sources)} sources is as long as a clip of "
+            f"{config.frames} latent frames ({_length(config, vae) / config.frames_per_second:.1f} "
+            "s); record longer ones or set a smaller `frames`"
+        )
+    return _finish(config, vae, folder, files, time.perf_counter() - began)
+
+
+def _encode(
+    config: WanLatents,
+    vae: WanVAE,
+    words: "Words",
+    source: Path,
+    path: Path,
+    header: dict[str, Any],
+    caption: str,
+) -> dict[str, Any]:
+    """Write the clips of one source; what its header says."""
+    size, step = vae.config.pixels_per_latent, vae.config.frames_per_latent
+    length = _length(config, vae)
+    latents: list[Tensor] = []
+    cameras: list[Tensor] = []
+    for clip in read_clips(source, config.frames_per_second, length, config.every or length):
+        video = clip.video(size * config.rows, size * config.columns)
+        found = rearrange(vae.encode(video), "1 c f h w -> f c h w").half().cpu()
+        if not bool(found.isfinite().all()):
+            raise UserError(f"{source}: its latents hold values that are no numbers; wrong --vae?")
+        latents.append(found)
+        moved = clip.cameras(config.camera, step) if config.camera else None
+        cameras.append(no_cameras(1, config.frames)[0].clone() if moved is None else moved)
+    header = {**header, "clips": len(latents), "caption": caption}
+    tensors: dict[str, Tensor] = {}
+    if latents:
+        number = 0 if caption else -1
+        tensors = {"latents": torch.stack(latents), "cameras": torch.stack(cameras)}
+        tensors["prompts"] = torch.full((len(latents),), number)
+        for embedding in words.embeddings([caption]).values() if caption else ():
+            tensors["prompt.00000"] = embedding
+    save_tensors(path, tensors, header)
+    return header
+
+
+class Words:
+    """Embeddings of captions: looked up one by one in a file, or made by the text encoder."""
+
+    def __init__(self, config: WanLatents, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self._places: dict[str, str] = {}
+        self._recent: OrderedDict[str, Tensor] = OrderedDict()
+        if config.prompts is not None:
+            header = load_header(config.prompts)
+            if not isinstance(header.get("prompts"), list):
+                raise UserError(
+                    f"{config.prompts}: no file of prompt embeddings; `worldmodel import` and "
+                    "`worldmodel.wan.prompts.save_prompts` write them"
+                )
+            self._places = {text: f"prompt.{n:05}" for n, text in enumerate(header["prompts"])}
+
+    def embeddings(self, texts: list[str]) -> dict[str, Tensor]:
+        """Each text's embedding u d."""
+        for text in texts:
+            if text not in self._recent:
+                self._recent[text] = self._checked(text, self._embedding(text))
+        found = {text: self._recent[text] for text in texts}
+        while len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        return found
+
+    def _embedding(self, text: str) -> Tensor:
+        if text in self._places and self.config.prompts is not None:
+            with safe_open(self.config.prompts, framework="pt") as file:
+                found: Tensor = file.get_tensor(self._places[text])
+                return found
+        if self.config.text_encoder is None:
+            raise UserError(
+                f"{text!r}: no embedding of these words in `prompts`, and no `text_encoder` to "
+                "make one; name UMT5-XXL's weights or add the words to the file"
+            )
+        return encode([text], self.config.text_encoder, self.device)[0].half()
+
+    def _checked(self, text: str, embedding: Tensor) -> Tensor:
+        if embedding.shape[1] != self.config.text_width:
+            raise UserError(
+                f"{text!r}: its embedding has {embedding.shape[1]} channels, text_width says "
+                f"{self.config.text_width}"
+            )
+        return embedding
+
+
+def _length(config: WanLatents, vae: WanVAE) -> int:
+    """Pixel frames of a clip."""
+    return 1 + vae.config.frames_per_latent * (config.frames - 1)
+
+
+def _name(folder: Path, source: Path) -> str:
+    """A source's own file name: its path below the data folder, in one word."""
+    place = source.relative_to(folder)
+    tail = hashlib.sha256(place.as_posix().encode()).hexdigest()[:8]
+    return f"{source.stem[:60]}-{tail}.safetensors"
+
+
+def _recipe(config: WanLatents, vae: WanVAE) -> str:
+    """Changes with whatever latents of any source depend on."""
+    digest = hashlib.sha256()
+    for name, tensor in vae.state_dict().items():
+        if not name.startswith("decoder."):
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+    lines = to_toml(config).splitlines()
+    apart = ("data =", "prompts =", "text_encoder =", "caption =", "unprompted =", "vae =")
+    facts = [line for line in lines if not line.startswith(apart)]
+    return hashlib.sha256(f"{digest.hexdigest()} {facts}".encode()).hexdigest()
+
+
+def _stamp(recipe: str, source: Path, caption: str) -> str:
+    """Changes with the source, its words and the recipe."""
+    stats = [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in dict.fromkeys((source, source.with_suffix(".mp4")))
+        if path.exists()
+    ]
+    return hashlib.sha256(f"{recipe} {stats} {caption}".encode()).hexdigest()
+
+
+def _finish(
+    config: WanLatents, vae: WanVAE, folder: Path, files: dict[str, int], seconds: float
+) -> dict[str, Any]:
+    """Write index and summary, and remove files of sources that are gone."""
+    shape = (config.frames, vae.latent_channels, config.rows, config.columns)
+    index = {
+        "format": FORMAT,
+        "shape": shape,
+        "text_width": config.text_width,
+        "cameras": config.camera is not None,
+        "files": files,
+    }
+    write_atomically(folder / INDEX, json.dumps(index, indent=1).encode())
+    for path in folder.glob("*-????????.safetensors"):
+        if path.name not in files and "clips" in load_header(path):
+            path.unlink()
+    Index.read(folder)
+    size = sum((folder / name).stat().st_size for name in files)
+    summary = {
+        "stage": config.stage,
+        "clips": sum(files.values()),
+        "sources": len(files),
+        "minutes": round(seconds / 60, 2),
+        "megabytes": round(size / 1e6, 1),
+    }
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary

@@ -1,0 +1,205 @@
+"""A Wan teacher's trajectories, stored, and the regression on them (Causal Forcing, §4.1).
+
+Of every clip of true latents, noise is followed along the teacher's probability-flow ODE to where
+it ends, all blocks at once, each given its true past. Kept are the states at the student's levels
+and the end; the clips themselves are read from the latents again, by their numbers. Shards are
+written one after the other, and a run that was killed goes on with the first that is missing.
+
+Letters: b batch (clips), s kept levels and the end, f frames, c h w latents.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from tqdm import tqdm
+
+from worldmodel.checkpoint import save_tensors
+from worldmodel.config import ConfigError, load_config, require_positive, to_toml
+from worldmodel.files import write_atomically
+from worldmodel.model.context import Device
+from worldmodel.schedule import sigma_grid, to_clean
+from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
+from worldmodel.training.trajectories import follow_path, load_header
+from worldmodel.training.wan.config import WanModel, WanOdeTraining
+from worldmodel.training.wan.costs import teacher_flops
+from worldmodel.training.wan.data import LatentClips, check_clips
+from worldmodel.training.wan.forward import WanClip, packed_velocity
+from worldmodel.training.wan.stage import WanStage
+from worldmodel.training.wan.start import load_network
+from worldmodel.wan.recipes import SHIFT
+from worldmodel.wan.transformer import WanTransformer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WanOdeTrajectories:
+    """Everything that the stage `ode_trajectories` reads from its TOML file."""
+
+    stage: Literal["ode_trajectories"]
+    data: Path  # the run of the stage `latents`
+    teacher: Path
+    model: WanModel
+    clips: int  # how many trajectories, of the first clips
+    frames: int  # latent frames of each
+    sigmas: tuple[float, ...]  # the levels that the student starts its steps from, 1.0 first
+    steps: int = 48  # of the teacher, besides those levels
+    level_shift: float = SHIFT
+    guidance: float = 6.0  # of the teacher on the prompt
+    shard: int = 16  # clips in a file
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "clips", "frames", "steps", "shard")
+        falls = all(a > b for a, b in pairwise(self.sigmas))
+        if not self.sigmas or self.sigmas[0] != 1.0 or self.sigmas[-1] <= 0 or not falls:
+            raise ConfigError(f"sigmas {list(self.sigmas)} must fall from 1.0 and stay above 0")
+        if self.frames % self.model.block_frames:
+            raise ConfigError(
+                f"frames ({self.frames}) must be a multiple of block_frames "
+                f"({self.model.block_frames})"
+            )
+
+    @property
+    def grid(self) -> list[float]:
+        """All levels of the teacher's steps, 1 to 0, the kept ones among them exactly."""
+        levels = sigma_grid(self.steps, self.level_shift).tolist()
+        # A level of its own that is all but a kept one would make a step of no length.
+        apart = [x for x in levels if all(abs(x - kept) > 1e-3 for kept in self.sigmas)]
+        return sorted({*apart, *self.sigmas, 0.0}, reverse=True)
+
+    @property
+    def shards(self) -> int:
+        """How many files."""
+        return -(-self.clips // self.shard)
+
+
+def write_wan_trajectories(
+    config: WanOdeTrajectories, folder: Path, device: Device = "cpu"
+) -> dict[str, Any]:
+    """Write the shards that are not there yet; returns what they took. SIGTERM ends between two."""
+    size = config.model.load_size()
+    data = LatentClips(config.data, size, device)
+    check_clips(data, config.model.rows, config.model.columns, config.frames)
+    if config.clips > len(data):
+        raise ConfigError(f"clips = {config.clips}, but {config.data} has {len(data)}")
+    teacher = load_network(config.teacher, size, device)
+    stamp = _stamp(config, teacher, data)
+    write_atomically(folder / CONFIG, to_toml(config).encode())
+    began = time.perf_counter()
+    with stop_on_sigterm() as stopping:
+        for number in tqdm(range(config.shards), desc="trajectories", unit="shard"):
+            path = folder / f"{number:05d}.safetensors"
+            if load_header(path).get("stamp") == stamp:
+                continue
+            if stopping():
+                raise UnfinishedError(
+                    f"{folder}: stopped at shard {number} of {config.shards}; what is written "
+                    "stays, the same command goes on from here"
+                )
+            save_tensors(path, _make_shard(config, teacher, data, number), {"stamp": stamp})
+    summary = {
+        "stage": config.stage,
+        "clips": config.clips,
+        "minutes": round((time.perf_counter() - began) / 60, 2),
+    }
+    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    return summary
+
+
+def _make_shard(
+    config: WanOdeTrajectories, teacher: WanTransformer, data: LatentClips, number: int
+) -> dict[str, Tensor]:
+    first = number * config.shard
+    states = [_trajectory(config, teacher, data, n) for n in range(first, first + config.shard)
+              if n < config.clips]  # fmt: skip
+    return {"states": torch.stack(states)}
+
+
+@torch.no_grad()
+def _trajectory(
+    config: WanOdeTrajectories, teacher: WanTransformer, data: LatentClips, number: int
+) -> Tensor:
+    """States s f c h w of one clip, float16."""
+    clip, device = data.read([number], config.frames), data.device
+    generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + number)
+    noise = torch.randn(clip.clean.shape, generator=generator, device=device)
+    window = config.model.window
+
+    def velocity_at(x: Tensor, now: Tensor) -> Tensor:
+        def of(told: WanClip) -> Tensor:
+            return packed_velocity(teacher, told, x[:, None], now[:, None], window)[:, 0]
+
+        velocity = of(clip)
+        if config.guidance != 1.0:
+            without = of(clip.untold)
+            velocity = without + config.guidance * (velocity - without)
+        return velocity
+
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+        return follow_path(velocity_at, noise, config.grid, config.sigmas)[0].half().cpu()
+
+
+def _stamp(config: WanOdeTrajectories, teacher: WanTransformer, data: LatentClips) -> str:
+    """Changes with whatever a trajectory depends on, but not with how many there are."""
+    weights = float(sum(p.double().abs().sum() for p in teacher.parameters()))
+    lines = to_toml(config).splitlines()
+    facts = sorted({line for line in lines if not line.startswith(("clips =", "stage ="))})
+    stamps = [load_header(data.folder / name).get("stamp") for name in data.index.files]
+    return f"{weights:.9e} {facts} {stamps}"
+
+
+class WanOdeStage(WanStage):
+    """The student and its average, and the trajectories on disk."""
+
+    def __init__(self, config: WanOdeTraining, folder: Path, device: Device = "cpu") -> None:
+        del folder
+        super().__init__(config, config.teacher, device)
+        self.config = config
+        self.made = load_config(WanOdeTrajectories, config.trajectories / CONFIG)
+        for name in ("model", "teacher", "data"):
+            if getattr(self.made, name) != getattr(config, name):
+                raise ConfigError(
+                    f"{config.trajectories} was made with another {name} than this config names: "
+                    f"{getattr(self.made, name)}"
+                )
+        if config.clips.frames != self.made.frames:
+            raise ConfigError(
+                f"[clips] frames = {config.clips.frames}, but the trajectories in "
+                f"{config.trajectories} have {self.made.frames}"
+            )
+        self.paths = [config.trajectories / f"{n:05d}.safetensors" for n in range(self.made.shards)]
+        if missing := [path for path in self.paths if not path.is_file()]:
+            raise UnfinishedError(
+                f"{missing[0]}: missing; finish the stage `ode_trajectories` with "
+                "`worldmodel train`"
+            )
+        self.flops = teacher_flops(config)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared distance from the trajectories' ends."""
+        del step
+        host, levels = Random(generator.initial_seed()), self.made.sigmas
+        batch = range(self.config.clips.batch)
+        chosen = [(host.randrange(self.made.clips), host.randrange(len(levels))) for _ in batch]
+        rows = [self._states(clip, level) for clip, level in chosen]
+        state, end = (torch.stack(x).to(self.device) for x in zip(*rows, strict=True))
+        clip = self.data.read([number for number, _ in chosen], self.made.frames)
+        level = torch.tensor([levels[i] for _, i in chosen]).to(self.device)
+        sigmas = level[:, None].expand(-1, self.made.frames)
+        velocity = packed_velocity(self.student, clip, state[:, None], sigmas[:, None], self.window)
+        return (to_clean(state, velocity[:, 0], sigmas) - end).square().mean(), {}
+
+    def _states(self, clip: int, level: int) -> tuple[Tensor, Tensor]:
+        """The state at a kept level, and the end: f c h w each."""
+        number, row = divmod(clip, self.made.shard)
+        with safe_open(self.paths[number], framework="pt") as file:
+            states = file.get_slice("states")
+            return states[row, level].float(), states[row, len(self.made.sigmas)].float()

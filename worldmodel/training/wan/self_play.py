@@ -1,0 +1,66 @@
+"""A Wan student's own play, for training: play's sampler, a past that gradients cannot disturb.
+
+Every block leaves at the rollout's exit step (Self Forcing, arXiv 2506.08009, Algorithm 1), with a
+gradient through that step alone; then the clean pass, without gradient, makes it the past.
+"""
+
+import torch
+from torch import Tensor
+
+from worldmodel.config import SamplerConfig
+from worldmodel.rollout import denoise
+from worldmodel.training.self_play import Exit
+from worldmodel.training.wan.forward import Told
+from worldmodel.wan.config import WindowConfig
+from worldmodel.wan.past import GrowingCache
+from worldmodel.wan.transformer import WanTransformer
+
+
+def self_play(
+    model: WanTransformer,
+    window: WindowConfig,
+    sampler: SamplerConfig,
+    told: Told,
+    leave: Exit,
+    generator: torch.Generator,
+) -> Tensor:
+    """Frames b f c h w of play from words alone, as many as `told` has cameras for."""
+    device, n = generator.device, window.block_frames
+    batch, frames = told.cameras.shape[:2]
+    shape = (batch, n, model.config.latent_channels, window.rows, window.columns)
+    cache = GrowingCache(
+        model.config, window, frames, told.text, batch, compute_dtype(device.type), device
+    )
+
+    def noise() -> Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    drawn: list[Tensor] = []
+    for number, cameras in enumerate(told.cameras.split(n, dim=1)):
+        now = number * n
+        levels, exit_step = (sampler, leave.rest) if number else (sampler.first, leave.first)
+        drawn.append(denoise(model, noise, levels.until(exit_step), cameras, cache.at(now)))
+        if now + n < frames:
+            with torch.no_grad():
+                clean = drawn[-1].detach()
+                sigmas = clean.new_zeros(clean.shape[:2])
+                model(clean, sigmas, cameras, cache.at(now, keeps=True))
+    return torch.cat(drawn, dim=1)
+
+
+def full_play(
+    model: WanTransformer,
+    window: WindowConfig,
+    sampler: SamplerConfig,
+    told: Told,
+    generator: torch.Generator,
+) -> Tensor:
+    """Play to the last step of every block, as a player would see it: b f c h w."""
+    last = Exit(sampler.first.steps - 1, sampler.steps - 1)
+    with torch.no_grad():
+        return self_play(model, window, sampler, told, last, generator)
+
+
+def compute_dtype(kind: str) -> torch.dtype:
+    """In what a kind of device computes under the autocast around it, if there is one."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32

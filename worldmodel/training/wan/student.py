@@ -1,0 +1,51 @@
+"""Causal consistency distillation of a Wan teacher (`training.consistency` has the loss)."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from worldmodel.model.context import Device
+from worldmodel.schedule import sigma_grid
+from worldmodel.training.consistency import consistency_loss
+from worldmodel.training.teacher_forcing import mean_where
+from worldmodel.training.wan.config import WanStudentTraining
+from worldmodel.training.wan.costs import student_flops
+from worldmodel.training.wan.forward import packed_velocity
+from worldmodel.training.wan.stage import WanStage
+
+
+class WanStudentStage(WanStage):
+    """The student, its average, the frozen teacher; all begin as the teacher."""
+
+    def __init__(self, config: WanStudentTraining, folder: Path, device: Device = "cpu") -> None:
+        del folder
+        super().__init__(config, config.teacher, device)
+        self.config = config
+        self.teacher = self.frozen(config.teacher)
+        self.grid = sigma_grid(config.levels, config.level_shift).to(self.device)
+        self.flops = student_flops(config)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Consistency loss of a batch, a level for every block."""
+        del step
+        clips, config, n = self.config.clips, self.config, self.window.block_frames
+        # Never without words: guidance is distilled into a student that is always told.
+        clip = self.data.draw(clips.batch, clips.frames, 0.0, generator)
+        noise = torch.randn(clip.clean[:, None].shape, generator=generator, device=self.device)
+        blocks = (clips.batch, 1, clips.frames // n)
+        index = torch.randint(config.levels, blocks, generator=generator, device=self.device)
+        index = index.repeat_interleave(n, dim=-1)
+        error = consistency_loss(
+            packed_velocity,
+            self.student,
+            self.ema,
+            self.teacher,
+            clip,
+            self.grid,
+            index,
+            noise,
+            self.window,
+            config.guidance,
+        )
+        return error.mean(), {"from_noise": mean_where(error.detach(), index == 0)}
