@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "datacheck": STORE,
     "games": {*STORE, "world"},
     "game": {*STORE, "world", "worlds"},
-    "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game"},
+    "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game", "wan"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
     "training": {*MODEL, *STORE, "worlds", "wan"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},

@@ -177,7 +177,7 @@ def load_timeline(path: Path) -> tuple[tuple[float, Prompt], ...]:
         text = words.removeprefix("!").strip()
         if not _is_time(time) or not text:
             raise ScriptError(
-                f"{path}: line {number}: {line.strip()!r} should be seconds and words, "
+                f"{path}: line {number}: {line.strip()[:60]!r} should be seconds and words, "
                 "like '12.5 It begins to rain.'"
             )
         said.append((float(time), Prompt(text, renew=words.startswith("!"))))

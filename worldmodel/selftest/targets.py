@@ -4,7 +4,9 @@ for target in targets(world_folder):
 target.read(folder, data)       # whatever the bytes are: one sentence, or it was fine
 """
 
+import io
 import json
+import pickle
 import struct
 import zlib
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from safetensors.numpy import save
 
 from worldmodel.action import IDLE, Action
@@ -21,11 +24,15 @@ from worldmodel.config import UserError
 from worldmodel.episodes import Episode, episode_bytes, load_episode
 from worldmodel.game.controls import load_controls
 from worldmodel.game.replay import Replay
+from worldmodel.game.settings import SETTINGS_FILE, Preferences
 from worldmodel.history import History
 from worldmodel.moments import Moment, MomentHeader, load_moment, peek, save_moment
 from worldmodel.pictures import read_picture
-from worldmodel.players import load_script
+from worldmodel.players import load_script, load_timeline
+from worldmodel.real import Way
 from worldmodel.recording import Header, Recorder, Row, load_recording
+from worldmodel.wan.files import read_tensors
+from worldmodel.ways import load_way, way_bytes
 from worldmodel.world import State
 from worldmodel.worlds.folder import WORLD_FILE, read_world_file
 
@@ -78,10 +85,16 @@ def targets(folder: Path) -> list[Target]:
         Target("weights", "w.safetensors", load_tensors, (_weights(),)),
         Target("moment", "m.safetensors", _load_moment, (_moment(),)),
         Target("picture", "start.png", read_picture, _pictures()),
+        Target("settings", SETTINGS_FILE, _load_settings, (SETTINGS,)),
+        Target("timeline", "said.txt", load_timeline, (TIMELINE,)),
+        Target("way", "clip.way", lambda path: load_way(path, clip), (_way(clip),)),
+        Target("import", "model.pt", read_tensors, _checkpoints()),
     ]
 
 
 CONTROLS = b'degrees_per_pixel = 0.1\nturn_degrees = 5.0\n[buttons]\nKeyW = ["ArrowUp", "KeyW"]\n'
+SETTINGS = b'scaling = "integer"\nfilter = "nearest"\nfont = 1.5\nnumbers = false\n'
+TIMELINE = b"0 A forest.\n12.5 ! It begins to rain.\n# later\n40 Night falls.\n"
 SCRIPT = b"30 KeyW\n10 KeyW+KeyA mouse=4,0 # turn\n20 idle\n"
 
 
@@ -90,6 +103,36 @@ def _clip() -> Episode:
     return Episode(
         frames=frames, actions=[IDLE] * 3, frames_per_second=10.0, buttons=("KeyW", "KeyA")
     )
+
+
+def _load_settings(path: Path) -> object:
+    return Preferences.read(folder=path.parent)
+
+
+def _way(clip: Episode) -> bytes:
+    way = Way(
+        seed=7, actions=[IDLE, Action(frozenset({"KeyW"}), (1.5, 0.0))], frame=clip.frames[-1]
+    )
+    return way_bytes(way, clip.buttons)
+
+
+def _checkpoints() -> tuple[bytes, ...]:
+    """Weights as others write them: both formats of `torch.save`, and one that would run code."""
+    model = {"generator_ema": {"model.head.weight": torch.ones(4, 4), "model.b": torch.zeros(3)}}
+    found = []
+    for is_zip in (True, False):
+        content = io.BytesIO()
+        torch.save(model, content, _use_new_zipfile_serialization=is_zip)
+        found.append(content.getvalue())
+    index = json.dumps({"weight_map": {"a": "model.pt"}}).encode()
+    return (*found, _weights(), index, pickle.dumps(_Runs()))
+
+
+class _Runs:
+    """What a pickle does that means harm."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return (exec, ("raise FuzzError('a pickle was run')",))
 
 
 def _weights() -> bytes:
