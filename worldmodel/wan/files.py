@@ -10,12 +10,13 @@ averaged weights, the names that FSDP, `torch.compile` and checkpointing put bet
 
 import json
 import pickle
+import pickletools
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +29,8 @@ NETWORKS = ("generator_ema", "generator", "ema", "model", "state_dict", "module"
 WITHIN = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 BEFORE = ("module.", "generator_ema.", "generator.", "model.diffusion_model.", "model.")
 PICKLE_LIMIT = 64 * 2**20  # bytes; the pickle of 1 000 tensors takes 0.2 MB
+OLD_PICKLES = 5  # in a file of the time before archives; tensors follow
+LONGEST_NAME = 1000  # letters
 SHOWN = 6  # names listed of each kind of difference
 SHOWN_LETTERS = 200  # of what a library says
 
@@ -83,6 +86,10 @@ def _read_pickle(path: Path, *, mapped: bool) -> Any:
     try:
         if mapped:
             _check_records(path)
+        else:
+            with path.open("rb") as stream:
+                for _ in range(OLD_PICKLES):
+                    _check_names(stream)
         with warnings.catch_warnings():  # of pickles newer than torch's own
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -114,6 +121,16 @@ def _check_records(path: Path) -> None:
                 raise ValueError(f"{record.filename} is compressed, which torch.save never does")
             if record.filename.endswith(".pkl") and record.file_size > PICKLE_LIMIT:
                 raise ValueError(f"{record.filename} has {record.file_size} bytes")
+            if record.filename.endswith("data.pkl"):
+                with archive.open(record) as stream:
+                    _check_names(stream)
+
+
+def _check_names(stream: IO[bytes]) -> None:
+    """Refuse names of kilobytes before torch reads them: how it tells of them is quadratic."""
+    for _, argument, _ in pickletools.genops(stream):
+        if isinstance(argument, str) and len(argument) > LONGEST_NAME:
+            raise ValueError(f"it holds a name of {len(argument)} letters")
 
 
 def unwrap(content: Any, where: str) -> dict[str, Tensor]:
