@@ -126,6 +126,24 @@ def test_an_index_that_is_none_or_leads_elsewhere_is_refused(tmp_path: Path, con
         read_tensors(path)
 
 
+@pytest.mark.parametrize("legacy", [False, True], ids=["archive", "old"])
+def test_a_name_of_kilobytes_is_refused_before_torch_takes_seconds_to_tell_of_it(
+    tmp_path: Path, legacy: bool
+) -> None:
+    path = tmp_path / "model.pt"
+    model = {"x" * 20_000: torch.ones(2)}
+    torch.save(model, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match="a name of 20000 letters"):
+        read_tensors(path)
+
+
+def test_something_else_than_weights_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps(Path("elsewhere")))
+    with pytest.raises(CheckpointError, match="something other than weights, and nothing"):
+        read_tensors(path)
+
+
 def test_an_archive_that_unpacks_to_more_than_itself_is_refused(tmp_path: Path) -> None:
     stored, path = _saved(tmp_path / "a.pt", WEIGHTS), tmp_path / "b.pt"
     with zipfile.ZipFile(stored) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:

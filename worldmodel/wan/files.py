@@ -8,6 +8,7 @@ are copied, so that an 11 GB file costs no 11 GB of memory. A training checkpoin
 averaged weights, the names that FSDP, `torch.compile` and checkpointing put between) are taken off.
 """
 
+import contextlib
 import json
 import pickle
 import pickletools
@@ -128,9 +129,12 @@ def _check_records(path: Path) -> None:
 
 def _check_names(stream: IO[bytes]) -> None:
     """Refuse names of kilobytes before torch reads them: how it tells of them is quadratic."""
-    for _, argument, _ in pickletools.genops(stream):
-        if isinstance(argument, str) and len(argument) > LONGEST_NAME:
-            raise ValueError(f"it holds a name of {len(argument)} letters")
+    longest = 0
+    with contextlib.suppress(Exception):  # no pickle, or a broken one: torch says which
+        for _, argument, _ in pickletools.genops(stream):
+            longest = max(longest, len(argument) if isinstance(argument, str) else 0)
+    if longest > LONGEST_NAME:
+        raise ValueError(f"it holds a name of {longest} letters")
 
 
 def unwrap(content: Any, where: str) -> dict[str, Tensor]:
