@@ -7,25 +7,22 @@ from pathlib import Path
 
 def data_folder() -> Path:
     """What is kept for the user: saved moments. `WORLDMODEL_DATA` overrules the system."""
-    if chosen := os.environ.get("WORLDMODEL_DATA"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "worldmodel"
+    return _folder("WORLDMODEL_DATA", ("LOCALAPPDATA", "Local"), ("XDG_DATA_HOME", ".local/share"))
 
 
 def config_folder() -> Path:
     """Settings and controls. `WORLDMODEL_CONFIG` overrules the system."""
-    if chosen := os.environ.get("WORLDMODEL_CONFIG"):
+    return _folder("WORLDMODEL_CONFIG", ("APPDATA", "Roaming"), ("XDG_CONFIG_HOME", ".config"))
+
+
+def _folder(own: str, windows: tuple[str, str], linux: tuple[str, str]) -> Path:
+    """A variable of our own, else the system's variable, else the system's usual place."""
+    if chosen := os.environ.get(own):
         return Path(chosen)
     if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming"))
+        base = Path(os.environ.get(windows[0], Path.home() / "AppData" / windows[1]))
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     else:
-        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        base = Path(os.environ.get(linux[0]) or Path.home() / linux[1])
     return base / "worldmodel"

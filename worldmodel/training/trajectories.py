@@ -67,9 +67,7 @@ class OdeTrajectories:
 
     def __post_init__(self) -> None:
         require_positive(self, "clips", "steps", "shard", "batch")
-        falls = all(a > b for a, b in pairwise(self.sigmas))
-        if not self.sigmas or self.sigmas[0] != 1.0 or self.sigmas[-1] <= 0 or not falls:
-            raise ConfigError(f"sigmas {list(self.sigmas)} must fall from 1.0 and stay above 0")
+        check_levels(self.sigmas)
         chunk = self.model.chunk_frames
         if self.frames % chunk or self.frames < self.model.sink_frames + 2 * chunk:
             raise ConfigError(
@@ -80,15 +78,27 @@ class OdeTrajectories:
     @property
     def grid(self) -> list[float]:
         """All levels of the teacher's steps, 1 to 0, the kept ones among them exactly."""
-        levels = sigma_grid(self.steps, self.level_shift).tolist()
-        # A level of its own that is all but a kept one would make a step of no length.
-        apart = [x for x in levels if all(abs(x - kept) > 1e-3 for kept in self.sigmas)]
-        return sorted({*apart, *self.sigmas, 0.0}, reverse=True)
+        return levels_through(self.sigmas, self.steps, self.level_shift)
 
     @property
     def shards(self) -> int:
         """How many files."""
         return -(-self.clips // self.shard)
+
+
+def check_levels(sigmas: Sequence[float]) -> None:
+    """Refuse levels that no trajectory passes on its way from noise to the end."""
+    falls = all(a > b for a, b in pairwise(sigmas))
+    if not sigmas or sigmas[0] != 1.0 or sigmas[-1] <= 0 or not falls:
+        raise ConfigError(f"sigmas {list(sigmas)} must fall from 1.0 and stay above 0")
+
+
+def levels_through(kept: Sequence[float], steps: int, shift: float) -> list[float]:
+    """The teacher's own levels, 1 to 0, with the kept ones put exactly among them."""
+    levels = sigma_grid(steps, shift).tolist()
+    # A level of its own that is all but a kept one would make a step of no length.
+    apart = [x for x in levels if all(abs(x - level) > 1e-3 for level in kept)]
+    return sorted({*apart, *kept, 0.0}, reverse=True)
 
 
 @torch.no_grad()

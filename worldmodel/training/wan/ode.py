@@ -11,7 +11,6 @@ Letters: b batch (clips), s kept levels and the end, f frames, c h w latents.
 import json
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -25,9 +24,14 @@ from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, load_config, require_positive, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
-from worldmodel.schedule import sigma_grid, to_clean
+from worldmodel.schedule import to_clean
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
-from worldmodel.training.trajectories import follow_path, load_header
+from worldmodel.training.trajectories import (
+    check_levels,
+    follow_path,
+    levels_through,
+    load_header,
+)
 from worldmodel.training.wan.config import WanModel, WanOdeTraining
 from worldmodel.training.wan.costs import teacher_flops
 from worldmodel.training.wan.data import LatentClips, check_clips
@@ -58,9 +62,7 @@ class WanOdeTrajectories:
 
     def __post_init__(self) -> None:
         require_positive(self, "clips", "frames", "steps", "shard")
-        falls = all(a > b for a, b in pairwise(self.sigmas))
-        if not self.sigmas or self.sigmas[0] != 1.0 or self.sigmas[-1] <= 0 or not falls:
-            raise ConfigError(f"sigmas {list(self.sigmas)} must fall from 1.0 and stay above 0")
+        check_levels(self.sigmas)
         if self.frames % self.model.block_frames:
             raise ConfigError(
                 f"frames ({self.frames}) must be a multiple of block_frames "
@@ -70,10 +72,7 @@ class WanOdeTrajectories:
     @property
     def grid(self) -> list[float]:
         """All levels of the teacher's steps, 1 to 0, the kept ones among them exactly."""
-        levels = sigma_grid(self.steps, self.level_shift).tolist()
-        # A level of its own that is all but a kept one would make a step of no length.
-        apart = [x for x in levels if all(abs(x - kept) > 1e-3 for kept in self.sigmas)]
-        return sorted({*apart, *self.sigmas, 0.0}, reverse=True)
+        return levels_through(self.sigmas, self.steps, self.level_shift)
 
     @property
     def shards(self) -> int:
