@@ -14,7 +14,7 @@ from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 from worldmodel.training.loop import Critic
-from worldmodel.training.matching import Judged, dmd_loss
+from worldmodel.training.matching import Judged, Truth, dmd_loss, truth_loss
 from worldmodel.training.self_play import Exit, SelfPlay, let_go, self_play
 
 TWO = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
@@ -72,6 +72,19 @@ def test_a_clip_that_the_teacher_would_draw_just_so_breaks_nothing() -> None:
     loss, _ = dmd_loss(judged, x.detach(), x.detach())  # 0 / 0
     (found,) = torch.autograd.grad(loss, x)
     assert not found.any()
+
+
+def test_the_truth_pulls_drawn_frames_by_their_weight_and_known_ones_not_at_all() -> None:
+    x = torch.randn(2, 4, *MODEL.latent_shape, requires_grad=True)
+    true = torch.randn_like(x)
+    weight = torch.tensor([[9.0, 9.0, 1.0, 0.5], [0.0, 0.0, 0.0, 0.0]])
+    judged = Judged(x, torch.zeros(2, 4, 4), torch.tensor([2, 0]), Truth(true, weight))
+    assert judged.truth is not None
+    (found,) = torch.autograd.grad(truth_loss(judged, judged.truth), x)
+    drawn = 6 * x[0, 0].numel()
+    expected = torch.zeros_like(x)
+    expected[0, 2], expected[0, 3] = x[0, 2] - true[0, 2], 0.5 * (x[0, 3] - true[0, 3])
+    assert torch.allclose(found, expected / drawn, atol=1e-7)
 
 
 def test_training_plays_exactly_as_play_does() -> None:

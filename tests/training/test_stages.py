@@ -18,7 +18,7 @@ from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTrainin
 from worldmodel.training.bidirectional import BidirectionalTraining, WholeClips
 from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.decoder import DecoderTraining, OwnPlay
-from worldmodel.training.dmd import DmdTraining, OwnRollouts
+from worldmodel.training.dmd import DmdStage, DmdTraining, OwnRollouts
 from worldmodel.training.export import WorldExport
 from worldmodel.training.loop import (
     STATE,
@@ -140,7 +140,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             real=root / "runs" / "bidirectional",
             actions=SPEC,
             model=MODEL,
-            rollouts=OwnRollouts(batch=4, frames=8, sampler=SAMPLER),
+            rollouts=OwnRollouts(batch=4, frames=8, sampler=SAMPLER, idle=0.25, nearness=2.0),
+            truth=0.5,
             loop=replace(LOOP, steps=24, learning_rate=1e-3, betas=(0.0, 0.999)),
             critic_learning_rate=1e-3,
             critic_updates=2,
@@ -341,6 +342,28 @@ def test_sigterm_saves_before_it_stops(recipe: Path, tmp_path: Path) -> None:
 
     Asked(stage, 3).train(replace(config.loop, save_every=1000), tmp_path / "run")
     assert load_tensors(tmp_path / "run" / STATE)[1]["step"] == 4
+
+
+def test_the_truth_of_a_clip_of_play_is_what_followed_its_start(
+    recipe: Path, tmp_path: Path
+) -> None:
+    config = read_stage(recipe / "dmd.toml")
+    assert isinstance(config, DmdTraining)
+    stage = make_stage(config, tmp_path / "run")
+    assert isinstance(stage, DmdStage)
+    ages = set()
+    for number in range(8):
+        clip = stage.play(number, torch.Generator().manual_seed(number))
+        assert clip.truth is not None
+        known, weight = int(clip.known[0]), clip.truth.weight
+        assert torch.equal(clip.truth.latents[:, :known], clip.latents[:, :known])
+        assert not torch.equal(clip.truth.latents[:, known:], clip.latents[:, known:])
+        assert not weight[0].any(), "who lets go leaves what really happened"
+        assert torch.allclose(weight[1:, 1:] / weight[1:, :-1], torch.tensor(0.5**0.25))
+        if known:
+            assert torch.allclose(weight[1:, known], torch.tensor(config.truth))
+        ages.add(known)
+    assert len(ages) > 1
 
 
 def test_a_log_says_how_long_it_will_take_and_how_fast_data_comes(recipe: Path) -> None:

@@ -11,6 +11,13 @@ self-rollouts, Self Forcing, arXiv 2506.08009, §3.3; from a causal start, arXiv
     L_θ  = ½ mean (x − sg(x − g))²             so that ∂L/∂x = g / numel
     L_ψ  = mean (v_critic(x_σ, σ) − (ε − x))²  several steps for each one of the student
 
+Neither network knows what really came next, and the student forgets how exactly it once followed
+the player. With `truth` τ a drawn frame of age a also has
+
+    L_τ  = ½ τ 2^(−a / 4) mean (x − x_true)²
+
+for of its first moments the past and the actions tell nearly all, of later ones ever less.
+
 Clips of `frames` frames are cut from the rollout anywhere. Near its start they begin with true
 frames, which stay clean and tell both networks where the player is; further on they have none, and
 what is judged is whether play of minute two still looks like play at all: that is what holds a
@@ -46,11 +53,13 @@ from worldmodel.training.bidirectional import (
 )
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import CONFIG, Critic, LoopConfig
-from worldmodel.training.matching import DistributionMatching, Judged
+from worldmodel.training.matching import DistributionMatching, Judged, Truth
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
-from worldmodel.training.self_play import Exit, let_go, self_play
+from worldmodel.training.self_play import Exit, let_go, let_go_of, self_play
 from worldmodel.training.teacher_forcing import check_latents
+
+HALF_TOLD = 4  # frames of play after which what really came counts half
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +70,14 @@ class OwnRollouts:
     frames: int  # drawn at most, after the true ones
     sampler: SamplerConfig  # of play
     idle: float = 0.0  # share of rollouts in which the player lets go of everything
+    nearness: float = 1.0  # 1: clips are cut from anywhere alike; more: nearer the start
 
     def __post_init__(self) -> None:
         require_positive(self, "batch", "frames")
         if not 0 <= self.idle <= 1:
             raise ConfigError(f"idle ({self.idle}) must be between 0 and 1")
+        if self.nearness < 1:
+            raise ConfigError(f"nearness ({self.nearness}) must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +100,7 @@ class DmdTraining:
     guidance: float = 3.0  # w
     level_shift: float = 5.0  # of σ
     least_level: float = 0.02  # σ is held between this and one minus this
+    truth: float = 0.0  # τ, how much what really came next counts
 
     def __post_init__(self) -> None:
         require_positive(self, "critic_updates")
@@ -96,6 +109,8 @@ class DmdTraining:
                 f"least_level ({self.least_level}) must be between 0 and 0.5, level_shift "
                 f"({self.level_shift}) above 0"
             )
+        if self.truth < 0:
+            raise ConfigError(f"truth ({self.truth}) must not be negative")
 
 
 class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
@@ -150,7 +165,8 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
         host = Random(self.config.loop.step_seed(step, 0))
         leave = Exit.draw(rollouts.sampler, host)
         starts = (rollouts.frames + clips.known - clips.frames) // chunk
-        begin = chunk * host.randrange(starts + 1)  # of the clip, counted from the known frames
+        # Of the clip, counted from the known frames.
+        begin = chunk * int((starts + 1) * host.random() ** rollouts.nearness)
         length = begin + clips.frames - clips.known  # frames to draw
         latents, actions = self.data.clips(
             rollouts.batch,
@@ -173,7 +189,14 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
         whole = torch.cat((true[0], drawn), dim=1)[:, first:]
         known = max(0, clips.known - begin)
         acts = actions[:, first : first + clips.frames]
-        return Judged(whole, acts, torch.full((len(whole),), known, device=whole.device))
+        truth = None
+        if self.config.truth:
+            ages = torch.arange(begin - clips.known, length, device=whole.device)
+            weight = self.config.truth * 0.5 ** (ages / HALF_TOLD)
+            told = ~let_go_of(len(whole), rollouts.idle, whole.device)
+            truth = Truth(latents[:, first : first + clips.frames], told[:, None] * weight)
+        known_frames = torch.full((len(whole),), known, device=whole.device)
+        return Judged(whole, acts, known_frames, truth)
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Roll out on unseen episodes with the averaged weights; write a picture and a clip."""

@@ -26,6 +26,15 @@ class Judged(Generic[T]):
     latents: Tensor  # b f c h w, with the student's gradient
     told: T  # for b f
     known: Tensor  # b, how many frames at the beginning are true
+    truth: "Truth | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What really came where a clip of play was drawn, and how much of it play can know."""
+
+    latents: Tensor  # b f c h w
+    weight: Tensor  # b f, nought where it tells nothing
 
 
 class Levels(Protocol):
@@ -60,6 +69,13 @@ def dmd_loss(judged: Judged[T], fake: Tensor, real: Tensor) -> tuple[Tensor, Ten
     return 0.5 * mean_where((x - goal).square(), drawn), apart
 
 
+def truth_loss(judged: Judged[T], truth: Truth) -> Tensor:
+    """½ mean w (x − x_true)² over the frames that were drawn."""
+    error = (judged.latents - truth.latents).square().mean(dim=(2, 3, 4))
+    drawn = unknown(judged.known, error.shape[1])
+    return 0.5 * mean_where(truth.weight * error, drawn)
+
+
 class DistributionMatching(Generic[M, T]):
     """What a stage with a teacher and a critic does with what its student has played."""
 
@@ -91,7 +107,10 @@ class DistributionMatching(Generic[M, T]):
             without = self._clean(self.real, judged, noisy, sigmas, self.untold(judged))
             real = without + self.levels.guidance * (told - without)
         loss, apart = dmd_loss(judged, fake, real)
-        return loss, {"apart": apart}
+        if judged.truth is None:
+            return loss, {"apart": apart}
+        from_truth = truth_loss(judged, judged.truth)
+        return loss + from_truth, {"apart": apart, "from_truth": from_truth}
 
     def _noised(
         self, judged: Judged[T], generator: torch.Generator

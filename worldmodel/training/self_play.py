@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import SamplerConfig
+from worldmodel.model.context import Device
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 from worldmodel.schedule import add_noise
@@ -111,11 +112,12 @@ def self_play(
 
 
 def let_go(actions: Tensor, past: int, share: float) -> Tensor:
-    """Actions b f (k+2) in which a share of the clips does nothing from frame `past` on.
-
-    The first ones: clips come in random order.
-    """
-    still = round(share * len(actions))
+    """Actions b f (k+2) in which a share of the clips does nothing from frame `past` on."""
     quiet = actions.clone()
-    quiet[:still, past:] = 0.0
+    quiet[let_go_of(len(actions), share, actions.device), past:] = 0.0
     return quiet
+
+
+def let_go_of(batch: int, share: float, device: Device) -> Tensor:
+    """Which clips of a batch those are: b. The first ones, for clips come in random order."""
+    return torch.arange(batch, device=device) < round(share * batch)
