@@ -163,3 +163,75 @@ def test_recipes_hold_whole_blocks() -> None:
         assert recipe.window_frames % recipe.block_frames == 0
         assert recipe.sink_frames % recipe.block_frames == 0
         assert recipe.sampler.steps == len(recipe.steps)
+
+
+def test_a_changed_file_is_told_at_the_next_start_and_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_wan_world(tmp_path / "world")
+    assert main(["worlds", "--check", str(folder)]) == 0
+    assert "3 files are what" in capsys.readouterr().out
+    path = folder / TRANSFORMER
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # of the same size, and still a whole safetensors file
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"transformer.safetensors: its sha256 is .* copy it again"):
+        open_world(str(folder), SETTINGS)
+    assert main(["worlds", "--check", str(folder)]) == 2
+    assert "its sha256 is" in capsys.readouterr().err
+
+
+def test_files_are_hashed_at_a_start_only_where_they_were_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, hashed = make_wan_world(tmp_path / "world"), []
+
+    def note(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr("worldmodel.worlds.folder.sha256_of", note)
+    open_world(str(folder), SETTINGS)
+    assert hashed == []
+    (folder / TRANSFORMER).touch()  # as a copy of the folder would have it
+    open_world(str(folder), SETTINGS)
+    assert hashed == [TRANSFORMER]
+    import_files([save_vae(tmp_path / "v.pth")], folder, plan(None))  # which hides nothing
+    open_world(str(folder), SETTINGS)
+    assert hashed == [TRANSFORMER] * 2
+
+
+def test_openings_and_keys_can_be_added_later(tmp_path: Path) -> None:
+    folder = make_wan_world(tmp_path / "world")
+    more = replace(plan(None), title="Weather", openings=("a desert",), keys={"Digit3": "a forest"})
+    world = import_files([save_words(tmp_path / "w.safetensors")], folder, more)
+    assert world.title == "Weather"
+    assert world.prompts.opening == ("a desert",)
+    assert world.actions.buttons == ("Digit1", "Digit2", "Digit3")
+    assert world.actions.names[2] == world.prompts.keys["Digit3"] == "a forest"
+    with pytest.raises(UserError, match=r"--recipe framewise-1step: world has the recipe"):
+        import_files([tmp_path / "w.safetensors"], folder, plan("framewise-1step"))
+
+
+def test_an_interrupt_leaves_nothing_half_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def killed(path: Path, *_: object, **__: object) -> str:
+        path.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("SIGTERM did not end it")
+
+    monkeypatch.setattr("worldmodel.worlds.wan_import.write_tensors", killed)
+    student, world = save_student(tmp_path / "m.pt", cameras=True), tmp_path / "world"
+    assert main(["import", str(student), "--to", str(world)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
+def test_words_that_nothing_can_say_are_told_at_the_import(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, folder = save_student(tmp_path / "m.pt", cameras=True), tmp_path / "world"
+    command = ["import", str(student), "--to", str(folder), "--prompt", "a castle"]
+    assert main(command) == 0
+    assert "'a castle' cannot be said yet: name --text-encoder" in capsys.readouterr().out

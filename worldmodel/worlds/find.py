@@ -3,11 +3,18 @@
 import contextlib
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 from worldmodel.config import UserError, read_toml
 from worldmodel.world import World
-from worldmodel.worlds.folder import WORLD_FILE, WorldError, WorldFile, read_world_file
+from worldmodel.worlds.folder import (
+    WORLD_FILE,
+    WorldError,
+    WorldFile,
+    check_part,
+    read_world_file,
+)
 from worldmodel.worlds.settings import Settings
 
 DEFAULT = "doom-rooms"
@@ -32,6 +39,18 @@ def list_worlds() -> list[tuple[Path, WorldFile]]:
         with contextlib.suppress(UserError):
             worlds.append((path.parent, read_world_file(path.parent)))
     return worlds
+
+
+def check_world(folder: Path) -> int:
+    """Compare every file that `world.toml` has the sha256 of; how many there are."""
+    if not (folder / WORLD_FILE).is_file():
+        raise WorldError(f"{folder}: a released file as it is; only imported worlds are checked")
+    hashes = read_toml(folder / WORLD_FILE).get("sha256")
+    if not isinstance(hashes, dict) or not hashes:
+        raise WorldError(f"{folder / WORLD_FILE}: says no sha256 of any file; import it again")
+    for name in hashes:
+        check_part(folder, SimpleNamespace(sha256=hashes), name)
+    return len(hashes)
 
 
 def find_world(name: str | None) -> Path:

@@ -54,7 +54,7 @@ class WanWorld:
         torch.set_num_threads(settings.threads or available_cores())
         device = choose_device(settings.device)
         dtype = getattr(torch, choose_dtype(settings.dtype, device))
-        world = cls(parts_of(folder, device, dtype), settings, device)
+        world = cls(parts_of(folder, device, dtype, settings.prompt), settings, device)
         if device.type == "cuda":
             world.reset(0, seed=0)  # a GPU's first blocks pay for kernels being chosen
             world.generate(IDLE)
