@@ -1,3 +1,5 @@
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +22,13 @@ from worldmodel.config import UserError
 from worldmodel.wan.prompts import load_prompts
 from worldmodel.wan.recipes import RECIPES
 from worldmodel.wan.transformer_keys import diffusers_name
+from worldmodel.worlds.find import open_world
 from worldmodel.worlds.folder import sha256_of
+from worldmodel.worlds.settings import Settings
 from worldmodel.worlds.wan_file import PROMPTS, TAEHV, TRANSFORMER, VAE, read_wan_world
 from worldmodel.worlds.wan_import import import_files
 
+SETTINGS = Settings(device="cpu", dtype="float32", threads=1)
 WARPED = (1.0, 0.9375, 0.8333, 0.625, 0.0)
 
 

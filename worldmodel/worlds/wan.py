@@ -17,6 +17,7 @@ import torch
 
 from worldmodel.action import IDLE, Action
 from worldmodel.config import SamplerConfig, UserError
+from worldmodel.wan.context import RollingCache
 from worldmodel.wan.recipes import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
@@ -46,6 +47,10 @@ class WanWorld:
         self._starts = self._find_starts(settings)
         self.starts = [start.caption for start in self._starts]
         self._identity = self.identity  # one for all states
+        transformer = parts.transformer
+        self._cache = RollingCache(
+            transformer.config, file.window, 1, transformer.dtype, transformer.device
+        )
         self.session = self._open(0, seed=0)
 
     @classmethod
@@ -129,7 +134,8 @@ class WanWorld:
 
     def _open(self, start: int, seed: int) -> WanSession:
         samplers = self.sampler, self.first_sampler
-        return WanSession(self.parts, samplers, self._starts[start], seed)
+        cache = self._cache  # of gigabytes, so that there is one
+        return WanSession(self.parts, samplers, self._starts[start], seed, cache)
 
     def _find_starts(self, settings: Settings) -> list[Start]:
         words = self.parts.words

@@ -127,9 +127,7 @@ def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWo
             _link_all(folder, fresh)
         written = _write_parts(fresh, parts, plan)
         stamps = {name: stamp_of(fresh / name) for name in written}
-        done = replace(
-            world, sha256={**world.sha256, **written}, stamps={**world.stamps, **stamps}
-        )
+        done = replace(world, sha256={**world.sha256, **written}, stamps={**world.stamps, **stamps})
         for name, text in (
             (WORLD_FILE, to_toml(done)),
             ("NOTICE", NOTICE),

@@ -58,6 +58,8 @@ def parts_of(
     if path.is_file():
         return _parts_beside(path, device, dtype)
     file = read_wan_world(path)
+    if not any((path / name).is_file() for name in (TAEHV, VAE)):
+        raise _no_decoder(str(path))
     words = Words(file, path / PROMPTS, device)
     opening = next(iter(file.prompts.opening), "") if prompt is None else prompt
     if not words.can_say(opening):
@@ -128,12 +130,16 @@ def _together(
     tiny, vae = autoencoders
     decoder = tiny or vae
     if decoder is None:
-        raise WorldError(
-            f"{where}: no decoder; import taew2_1.pth (small and fast) or Wan2.1_VAE.pth as well, "
-            "or lay one beside the file"
-        )
+        raise _no_decoder(where)
     decoder.to(transformer.device, transformer.dtype)
     encoder = vae or tiny
     if encoder is not None and encoder is not decoder:
         encoder.to(transformer.device)
     return WanParts(file, transformer, decoder, encoder, words)
+
+
+def _no_decoder(where: str) -> WorldError:
+    return WorldError(
+        f"{where}: no decoder; import taew2_1.pth (small and fast) or Wan2.1_VAE.pth as well, "
+        "or lay one beside the file"
+    )
