@@ -110,6 +110,8 @@ class Parts:
 
 def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWorldFile:
     """Write a world from released files, or add their parts to the one that is there."""
+    if plan.text_encoder and not Path(plan.text_encoder).is_file():
+        raise UserError(f"--text-encoder {plan.text_encoder}: no such file")
     parts = read_parts(files, plan)
     there = read_wan_world(folder) if (folder / WORLD_FILE).is_file() else None
     if folder.exists() and there is None:
