@@ -123,7 +123,7 @@ class WanWorld:
             f"{where}, {self._dtype}",
             f"{self.sampler.steps} steps ({self.first_sampler.steps} at first)",
             f"decoder {type(self.parts.decoder).__name__}",
-            f"{self.actions.frames} frames an action",
+            f"{self.actions.frames} frames at a time",
             *self.parts.notes,
         )
         return ", ".join(parts)
