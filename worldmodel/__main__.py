@@ -602,21 +602,27 @@ def _import(options: argparse.Namespace) -> None:
 
 
 def _worlds(options: argparse.Namespace) -> int:
-    from worldmodel.worlds.find import check_world, find_world, list_worlds
+    from worldmodel.worlds.find import check_world, find_world, list_all_worlds
+    from worldmodel.worlds.wan_file import WanWorldFile
 
     if options.check is not None:
         folders = [find_world(name) for name in options.check]
-        for folder in folders or [folder for folder, _ in list_worlds()]:
+        for folder in folders or [folder for folder, _ in list_all_worlds()]:
             print(f"{folder}: {check_world(folder)} files are what {folder.name} says they are")
         return 0
-    for folder, world in list_worlds():
-        size = f"{world.autoencoder.frame_width}x{world.autoencoder.frame_height}"
+    for folder, world in list_all_worlds():
+        if isinstance(world, WanWorldFile):
+            (rows, columns), captions = world.frame_size, world.captions
+        else:
+            rows, columns = world.autoencoder.frame_height, world.autoencoder.frame_width
+            captions = [*world.starts.values()]
+        size = f"{columns}x{rows}"
         print(f"{world.name:16} {world.title}")
         print(
             f"{'':16} {size}, {world.frames_per_second:g} frames/s, "
             f"{world.sampler.steps} denoising steps, licence {world.licence}; {folder}"
         )
-        for number, caption in enumerate(world.starts.values()):
+        for number, caption in enumerate(captions):
             print(f"{'':16} start {number}: {caption}")
     return 0
 

@@ -19,6 +19,7 @@ from tests.worlds.wan_tiny import (
 from worldmodel.__main__ import main
 from worldmodel.checkpoint import CheckpointError
 from worldmodel.config import UserError
+from worldmodel.game.menu.shelf import Shelf
 from worldmodel.wan.prompts import load_prompts
 from worldmodel.wan.recipes import RECIPES
 from worldmodel.wan.transformer_keys import diffusers_name
@@ -240,3 +241,23 @@ def test_words_that_nothing_can_say_are_told_at_the_import(
     command = ["import", str(student), "--to", str(folder), "--prompt", "a castle"]
     assert main(command) == 0
     assert "'a castle' cannot be said yet: name --text-encoder" in capsys.readouterr().out
+
+
+def test_an_imported_world_is_listed_and_shown_in_the_menu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_wan_world(tmp_path / "world")
+    elsewhere = Shelf(folder)  # played, but not among the shipped ones
+    elsewhere.look()
+    elsewhere.close()
+    monkeypatch.setattr("worldmodel.worlds.find.shipped_worlds", lambda: tmp_path)
+    assert main(["worlds"]) == 0
+    told = capsys.readouterr().out
+    assert "48x32, 16 frames/s, 2 denoising steps" in told
+    assert "start 1: a desert" in told
+    listed = Shelf(None)
+    listed.look()
+    listed.close()
+    for found in (elsewhere.worlds[0], listed.worlds[0]):
+        assert (found.name, found.frame_size) == ("world", (32, 48))
+        assert [start.caption for start in found.starts] == ["a forest", "a desert"]

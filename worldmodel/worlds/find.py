@@ -16,6 +16,8 @@ from worldmodel.worlds.folder import (
     read_world_file,
 )
 from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.wan_file import BACKEND as WAN
+from worldmodel.worlds.wan_file import WanWorldFile, read_wan_world
 
 DEFAULT = "doom-rooms"
 # Backend named in world.toml -> its class. Looked up when needed: a backend's own dependencies
@@ -38,6 +40,22 @@ def list_worlds() -> list[tuple[Path, WorldFile]]:
     for path in sorted(shipped_worlds().glob(f"*/{WORLD_FILE}")):
         with contextlib.suppress(UserError):
             worlds.append((path.parent, read_world_file(path.parent)))
+    return worlds
+
+
+def read_any_world(folder: Path) -> WorldFile | WanWorldFile:
+    """What `world.toml` says, whichever backend plays it; weights are not looked at."""
+    if read_toml(folder / WORLD_FILE).get("backend") == WAN:
+        return read_wan_world(folder)
+    return read_world_file(folder)
+
+
+def list_all_worlds() -> list[tuple[Path, WorldFile | WanWorldFile]]:
+    """The shipped worlds and those that were imported beside them, of every backend."""
+    worlds = []
+    for path in sorted(shipped_worlds().glob(f"*/{WORLD_FILE}")):
+        with contextlib.suppress(UserError):
+            worlds.append((path.parent, read_any_world(path.parent)))
     return worlds
 
 
@@ -64,7 +82,7 @@ def find_world(name: str | None) -> Path:
         return shipped
     if path.exists():
         raise WorldError(f"{path}: not a world (a folder with {WORLD_FILE} in it)")
-    known = ", ".join(folder.name for folder, _ in list_worlds()) or "none"
+    known = ", ".join(folder.name for folder, _ in list_all_worlds()) or "none"
     raise WorldError(f"unknown world {wanted!r}; there are: {known}, or give a world's folder")
 
 

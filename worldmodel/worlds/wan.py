@@ -25,13 +25,11 @@ from worldmodel.world import Frame, Split, State
 from worldmodel.worlds.native import choose_device, choose_dtype
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
-from worldmodel.worlds.wan_file import TAEHV, TRANSFORMER, VAE, WanWorldFile
+from worldmodel.worlds.wan_file import TAEHV, TRANSFORMER, VAE, WanWorldFile, caption
 from worldmodel.worlds.wan_load import WanParts, parts_of
 from worldmodel.worlds.wan_session import WanSession
 from worldmodel.worlds.wan_start import Start, encode_start, read_frames
 from worldmodel.worlds.wan_state import load_session, save_session
-
-CAPTION = 60  # characters of a prompt that name a start
 
 
 class WanWorld:
@@ -176,9 +174,3 @@ def choose_samplers(file: WanWorldFile, steps: int) -> tuple[SamplerConfig, Samp
     if steps not in STEPS:
         raise UserError(f"--steps {steps}: {file.name} is a few-step student; choose from 1, 2, 4")
     return replace(file.sampler, sigmas=warped_sigmas(STEPS[steps])), file.first_sampler
-
-
-def caption(text: str) -> str:
-    """A prompt as the name of a start."""
-    short = text if len(text) <= CAPTION else f"{text[: CAPTION - 1]}…"
-    return short or "no prompt"

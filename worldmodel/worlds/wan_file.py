@@ -22,6 +22,7 @@ from worldmodel.worlds.folder import WORLD_FILE, WorldError, check_part, stamp_o
 
 FORMAT = 1
 BACKEND = "wan"
+CAPTION = 60  # characters of a prompt that name a start
 TRANSFORMER = "transformer.safetensors"
 TAEHV = "taehv.safetensors"
 VAE = "vae.safetensors"
@@ -103,10 +104,21 @@ class WanWorldFile:
             )
 
     @property
+    def captions(self) -> list[str]:
+        """Of the places to begin at: what is said first."""
+        return [caption(text) for text in self.prompts.opening or ("",)]
+
+    @property
     def frame_size(self) -> tuple[int, int]:
         """Rows and columns of pixels."""
         scale = self.vae.pixels_per_latent
         return self.window.rows * scale, self.window.columns * scale
+
+
+def caption(text: str) -> str:
+    """A prompt as the name of a start."""
+    short = text if len(text) <= CAPTION else f"{text[: CAPTION - 1]}…"
+    return short or "no prompt"
 
 
 def check_files(folder: Path, world: WanWorldFile) -> None:
