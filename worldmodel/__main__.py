@@ -590,7 +590,7 @@ def _import(options: argparse.Namespace) -> None:
     try:
         world = import_files(options.files, options.to, plan)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set from Python
     print(f"{options.to}: {world.title}")
     for kind, told in world.source.items():
         print(f"  {kind}: {told['file']}, {told['tensors']}")

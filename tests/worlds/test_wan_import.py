@@ -1,5 +1,5 @@
-import os
-import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,18 +219,26 @@ def test_openings_and_keys_can_be_added_later(tmp_path: Path) -> None:
         import_files([tmp_path / "w.safetensors"], folder, plan("framewise-1step"))
 
 
-def test_an_interrupt_leaves_nothing_half_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def killed(path: Path, *_: object, **__: object) -> str:
-        path.write_bytes(b"half")
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise AssertionError("SIGTERM did not end it")
+KILLED = """
+import os, signal, sys
+import worldmodel.worlds.wan_import as importing
+from worldmodel.__main__ import main
 
-    monkeypatch.setattr("worldmodel.worlds.wan_import.write_tensors", killed)
+def killed(path, *_, **__):
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError("SIGTERM did not end it")
+
+importing.write_tensors = killed
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_interrupt_leaves_nothing_half_made(tmp_path: Path) -> None:
     student, world = save_student(tmp_path / "m.pt", cameras=True), tmp_path / "world"
-    assert main(["import", str(student), "--to", str(world)]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    command = [sys.executable, "-c", KILLED, "import", str(student), "--to", str(world)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "worldmodel: interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
 
 
