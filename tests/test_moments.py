@@ -27,7 +27,7 @@ from worldmodel.moments import (
     peek,
     save_moment,
 )
-from worldmodel.world import step
+from worldmodel.world import State, step
 
 WALK = [Action(frozenset({"KeyW"} if i % 4 else set()), (0.1 * i, 0.0)) for i in range(20)]
 
@@ -238,3 +238,18 @@ def test_a_moment_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     with pytest.raises(UserError, match="cannot be written"):
         save_moment(tmp_path / "m.safetensors", replace(moment, frame=moment.frame[:4]))
     assert load_moment(tmp_path / "m.safetensors").frame.shape == (48, 64, 3)
+
+
+def test_a_moment_of_every_kind_of_array_reads_back_exactly(tmp_path: Path) -> None:
+    moment, rng = make_moment(), np.random.default_rng(0)
+    kinds = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
+    arrays = {kind: rng.integers(0, 2, (3, 5)).astype(kind).T for kind in kinds}
+    arrays |= {"none": np.zeros((0, 4), np.float32), "one": np.array(7)}
+    state = State(moment.state.identity, arrays)
+    save_moment(tmp_path / "m.safetensors", replace(moment, state=state))
+    again = load_moment(tmp_path / "m.safetensors").state.arrays
+    assert again.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert again[name].dtype == array.dtype
+        assert again[name].shape == array.shape
+        assert np.array_equal(again[name], array)

@@ -11,6 +11,7 @@ clip     draw the pressed keys into a recording, or show it beside the real game
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_import(jobs.add_parser("import", help="make a world of released files"))
 
     worlds = jobs.add_parser("worlds", help="list and describe the worlds that are here")
+    told = "compare every file of these worlds with the sha256 in world.toml (none: all shipped)"
+    worlds.add_argument("--check", nargs="*", metavar="WORLD", help=told)
     worlds.set_defaults(run=_worlds)
     return parser
 
@@ -570,6 +573,7 @@ def _import(options: argparse.Namespace) -> None:
     import torch
 
     from worldmodel.worlds.wan_import import ImportPlan, import_files
+    from worldmodel.worlds.wan_text import unsaid
 
     pairs = [text.partition("=") for text in options.key]
     if wrong := [code for code, equals, text in pairs if not (code and equals and text)]:
@@ -579,28 +583,48 @@ def _import(options: argparse.Namespace) -> None:
         title=options.title,
         openings=tuple(options.prompt),
         keys={code: text for code, _, text in pairs},
-        text_encoder=options.text_encoder,
+        text_encoder=str(Path(options.text_encoder).resolve()) if options.text_encoder else "",
         dtype=None if options.dtype == "file" else getattr(torch, options.dtype),
     )
-    world = import_files(options.files, options.to, plan)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing half made stays
+    try:
+        world = import_files(options.files, options.to, plan)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set from Python
     print(f"{options.to}: {world.title}")
     for kind, told in world.source.items():
         print(f"  {kind}: {told['file']}, {told['tensors']}")
+    for text in unsaid(options.to, world):
+        print(
+            f"  {text!r} cannot be said yet: name --text-encoder, or import a file that has its "
+            "embedding"
+        )
 
 
-def _worlds(options: argparse.Namespace) -> None:
-    del options
-    from worldmodel.worlds.find import list_worlds
+def _worlds(options: argparse.Namespace) -> int:
+    from worldmodel.worlds.find import check_world, find_world, list_all_worlds
+    from worldmodel.worlds.wan_file import WanWorldFile
 
-    for folder, world in list_worlds():
-        size = f"{world.autoencoder.frame_width}x{world.autoencoder.frame_height}"
+    if options.check is not None:
+        folders = [find_world(name) for name in options.check]
+        for folder in folders or [folder for folder, _ in list_all_worlds()]:
+            print(f"{folder}: {check_world(folder)} files are what {folder.name} says they are")
+        return 0
+    for folder, world in list_all_worlds():
+        if isinstance(world, WanWorldFile):
+            (rows, columns), captions = world.frame_size, world.captions
+        else:
+            rows, columns = world.autoencoder.frame_height, world.autoencoder.frame_width
+            captions = [*world.starts.values()]
+        size = f"{columns}x{rows}"
         print(f"{world.name:16} {world.title}")
         print(
             f"{'':16} {size}, {world.frames_per_second:g} frames/s, "
             f"{world.sampler.steps} denoising steps, licence {world.licence}; {folder}"
         )
-        for number, caption in enumerate(world.starts.values()):
+        for number, caption in enumerate(captions):
             print(f"{'':16} start {number}: {caption}")
+    return 0
 
 
 if __name__ == "__main__":

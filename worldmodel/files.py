@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from worldmodel.config import UserError
@@ -50,13 +51,17 @@ def plain(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:80] or "_"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path`, then rename: a crash or a full disk leaves the old file as it was."""
+def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
+    """Write beside `path`, then rename: a crash or a full disk leaves the old file as it was.
+
+    Content of gigabytes comes in parts, so that memory need not hold it a second time.
+    """
     part = path.with_name(f".{path.name}.part")  # one name: what a kill leaves is overwritten
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(content)
+            for piece in (content,) if isinstance(content, bytes) else content:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -12,7 +12,9 @@ import contextlib
 import json
 import math
 import secrets
+import struct
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from worldmodel.autosave import is_orphan, is_own_kind
 from worldmodel.config import ConfigError, UserError, build_config
@@ -31,8 +32,13 @@ from worldmodel.world import Frame, State
 
 FORMAT = "worldmodel moment 1"
 ENDING = ".safetensors"
-LARGEST = 2 << 30  # bytes of a file
+LARGEST = 16 << 30  # bytes of a file; one of Wan at full size has 6 GB
 LARGEST_PICTURE = 64 << 20  # bytes
+KINDS = {  # what safetensors calls numpy's
+    "float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32",
+    "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16",
+    "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -89,9 +95,25 @@ def save_moment(path: Path, moment: Moment) -> None:
     held, mouse = moment.history.to_arrays()
     arrays: dict[str, NDArray[Any]] = {"frame": moment.frame, "held": held, "mouse": mouse}
     arrays |= {f"state.{name}": array for name, array in moment.state.arrays.items()}
-    whole = {name: np.array(array, order="C") for name, array in arrays.items()}
     header = {"format": FORMAT, "moment": json.dumps(asdict(moment.header))}
-    write_atomically(path, save(whole, header))
+    write_atomically(path, _parts(arrays, header))
+
+
+def _parts(
+    arrays: Mapping[str, NDArray[Any]], header: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """A safetensors file, piece by piece: the library's own writer holds two copies of it."""
+    table: dict[str, Any] = {"__metadata__": dict(header)}
+    offset = 0
+    for name, array in arrays.items():
+        kind = KINDS[array.dtype.name]
+        ends = [offset, offset := offset + array.nbytes]
+        table[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": ends}
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)  # arrays begin at a multiple of 8
+    yield struct.pack("<Q", len(text)) + text
+    for array in arrays.values():
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def load_moment(path: Path) -> Moment:

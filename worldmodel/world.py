@@ -10,7 +10,7 @@
     world.load_state(state)            # later, in this process or another: goes on bit for bit
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,6 +40,34 @@ class WorldFaultError(RuntimeError):
     """The world broke in the middle of play: what is wrong, and where."""
 
 
+class Later(Protocol):
+    """An array that is brought to the host when somebody looks at it, from any thread."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+
+    def array(self) -> NDArray[Any]:
+        """The numbers; the same memory every time."""
+
+
+class LazyArrays(Mapping[str, "NDArray[Any]"]):
+    """Arrays by name, some of which are not on the host yet."""
+
+    def __init__(self, held: Mapping[str, NDArray[Any] | Later]) -> None:
+        self.held = held
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        found = self.held[name]
+        return found if isinstance(found, np.ndarray) else found.array()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """All that changes in play, as it is between two frames.
@@ -50,6 +78,11 @@ class State:
 
     identity: Mapping[str, Any]  # of the world that it was taken from
     arrays: Mapping[str, NDArray[Any]]
+
+    def bytes_beside(self, before: "State | None") -> int:
+        """Bytes of the arrays that are not the same memory in an earlier state; fetches none."""
+        held, known = _held(self), _held(before) if before else {}
+        return sum(x.nbytes for name, x in held.items() if not _is_same(x, known.get(name)))
 
 
 class World(Protocol):
@@ -118,6 +151,16 @@ class Tells(Protocol):
 
     def take_notice(self) -> str:
         """What there is to tell since the last time; mostly nothing."""
+
+
+def _held(state: State) -> Mapping[str, NDArray[Any] | Later]:
+    return state.arrays.held if isinstance(state.arrays, LazyArrays) else state.arrays
+
+
+def _is_same(one: NDArray[Any] | Later, other: NDArray[Any] | Later | None) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.may_share_memory(one, other)
+    return one is other
 
 
 def step(world: World, action: Action) -> Frame:

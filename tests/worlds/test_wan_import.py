@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +19,17 @@ from tests.worlds.wan_tiny import (
 from worldmodel.__main__ import main
 from worldmodel.checkpoint import CheckpointError
 from worldmodel.config import UserError
+from worldmodel.game.menu.shelf import Shelf
 from worldmodel.wan.prompts import load_prompts
 from worldmodel.wan.recipes import RECIPES
 from worldmodel.wan.transformer_keys import diffusers_name
+from worldmodel.worlds.find import open_world
 from worldmodel.worlds.folder import sha256_of
+from worldmodel.worlds.settings import Settings
 from worldmodel.worlds.wan_file import PROMPTS, TAEHV, TRANSFORMER, VAE, read_wan_world
 from worldmodel.worlds.wan_import import import_files
 
+SETTINGS = Settings(device="cpu", dtype="float32", threads=1)
 WARPED = (1.0, 0.9375, 0.8333, 0.625, 0.0)
 
 
@@ -163,3 +169,103 @@ def test_recipes_hold_whole_blocks() -> None:
         assert recipe.window_frames % recipe.block_frames == 0
         assert recipe.sink_frames % recipe.block_frames == 0
         assert recipe.sampler.steps == len(recipe.steps)
+
+
+def test_a_changed_file_is_told_at_the_next_start_and_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_wan_world(tmp_path / "world")
+    assert main(["worlds", "--check", str(folder)]) == 0
+    assert "3 files are what" in capsys.readouterr().out
+    path = folder / TRANSFORMER
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # of the same size, and still a whole safetensors file
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"transformer.safetensors: its sha256 is .* copy it again"):
+        open_world(str(folder), SETTINGS)
+    assert main(["worlds", "--check", str(folder)]) == 2
+    assert "its sha256 is" in capsys.readouterr().err
+
+
+def test_files_are_hashed_at_a_start_only_where_they_were_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, hashed = make_wan_world(tmp_path / "world"), []
+
+    def note(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr("worldmodel.worlds.folder.sha256_of", note)
+    open_world(str(folder), SETTINGS)
+    assert hashed == []
+    (folder / TRANSFORMER).touch()  # as a copy of the folder would have it
+    open_world(str(folder), SETTINGS)
+    assert hashed == [TRANSFORMER]
+    import_files([save_vae(tmp_path / "v.pth")], folder, plan(None))  # which hides nothing
+    open_world(str(folder), SETTINGS)
+    assert hashed == [TRANSFORMER] * 2
+
+
+def test_openings_and_keys_can_be_added_later(tmp_path: Path) -> None:
+    folder = make_wan_world(tmp_path / "world")
+    more = replace(plan(None), title="Weather", openings=("a desert",), keys={"Digit3": "a forest"})
+    world = import_files([save_words(tmp_path / "w.safetensors")], folder, more)
+    assert world.title == "Weather"
+    assert world.prompts.opening == ("a desert",)
+    assert world.actions.buttons == ("Digit1", "Digit2", "Digit3")
+    assert world.actions.names[2] == world.prompts.keys["Digit3"] == "a forest"
+    with pytest.raises(UserError, match=r"--recipe framewise-1step: world has the recipe"):
+        import_files([tmp_path / "w.safetensors"], folder, plan("framewise-1step"))
+
+
+KILLED = """
+import os, signal, sys
+import worldmodel.worlds.wan_import as importing
+from worldmodel.__main__ import main
+
+def killed(path, *_, **__):
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError("SIGTERM did not end it")
+
+importing.write_tensors = killed
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_interrupt_leaves_nothing_half_made(tmp_path: Path) -> None:
+    student, world = save_student(tmp_path / "m.pt", cameras=True), tmp_path / "world"
+    command = [sys.executable, "-c", KILLED, "import", str(student), "--to", str(world)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "worldmodel: interrupted\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
+def test_words_that_nothing_can_say_are_told_at_the_import(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, folder = save_student(tmp_path / "m.pt", cameras=True), tmp_path / "world"
+    command = ["import", str(student), "--to", str(folder), "--prompt", "a castle"]
+    assert main(command) == 0
+    assert "'a castle' cannot be said yet: name --text-encoder" in capsys.readouterr().out
+
+
+def test_an_imported_world_is_listed_and_shown_in_the_menu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_wan_world(tmp_path / "world")
+    elsewhere = Shelf(folder)  # played, but not among the shipped ones
+    elsewhere.look()
+    elsewhere.close()
+    monkeypatch.setattr("worldmodel.worlds.find.shipped_worlds", lambda: tmp_path)
+    assert main(["worlds"]) == 0
+    told = capsys.readouterr().out
+    assert "48x32, 16 frames/s, 2 denoising steps" in told
+    assert "start 1: a desert" in told
+    listed = Shelf(None)
+    listed.look()
+    listed.close()
+    for found in (elsewhere.worlds[0], listed.worlds[0]):
+        assert (found.name, found.frame_size) == ("world", (32, 48))
+        assert [start.caption for start in found.starts] == ["a forest", "a desert"]

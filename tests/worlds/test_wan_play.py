@@ -1,6 +1,7 @@
 """Wan worlds from the command line, window included."""
 
 from pathlib import Path
+from typing import Any
 
 import pygame
 import pytest
@@ -9,6 +10,9 @@ from play import open_world
 from tests.worlds.wan_tiny import make_wan_world
 from worldmodel.action import Prompt
 from worldmodel.game.cli import main
+from worldmodel.game.paint import words
+from worldmodel.game.session import Session
+from worldmodel.game.step import Step
 from worldmodel.recording import read_recording
 
 RUN = ("--device", "cpu", "--dtype", "float32", "--threads", "1")
@@ -85,3 +89,37 @@ def test_words_typed_in_the_window_steer_the_world(
 def test_a_world_without_text_refuses_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--headless", "--frames", "1", "--prompt", "rain"], open_world) == 2
     assert "doom-rooms takes no words" in capsys.readouterr().err
+
+
+def test_the_screen_says_how_many_frames_are_drawn_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    folder = make_wan_world(tmp_path / "world", "chunkwise-4step")
+    drawn: list[str] = []
+
+    def note(text: str, height: int, colour: Any) -> pygame.Surface:
+        drawn.append(text)
+        return words(text, height, colour)
+
+    monkeypatch.setattr("worldmodel.game.hud.words", note)
+    assert play(folder, "--sync", "--fps", "0", "--frames", "3") == 0
+    assert "fps, 12 frames at a time" in drawn
+
+
+def test_memory_for_going_back_can_be_chosen(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Session] = []
+    begin = Session.begin
+
+    def note(session: Session) -> Step:
+        made.append(session)
+        return begin(session)
+
+    monkeypatch.setattr(Session, "begin", note)
+    for megabytes in ("1", "64"):
+        assert play(world, "--headless", "--frames", "40", "--rewind-megabytes", megabytes) == 0
+    little, much = (session.timeline for session in made)
+    assert 0 < little.oldest < 40
+    assert little.megabytes <= 1
+    assert much.oldest == 0

@@ -1,11 +1,19 @@
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from torch import Tensor
 
 from tests.worlds.wan_tiny import make_wan_world
 from worldmodel.action import IDLE, Action, Prompt
+from worldmodel.game.timeline import Timeline, first_past
+from worldmodel.history import History
+from worldmodel.players import RandomPlayer
+from worldmodel.wan.context import RollingCache
 from worldmodel.world import State, StateError, step
 from worldmodel.worlds.settings import Settings
 from worldmodel.worlds.wan import WanWorld
@@ -22,6 +30,12 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "bfloat16":
         settings = replace(settings, dtype="bfloat16")
     return WanWorld.load(folder, settings)
+
+
+def around(world: WanWorld) -> int:
+    """Frames after which the window is full and some of its slots have been written twice."""
+    window = world.file.window
+    return world.actions.frames * (window.slots // window.block_frames + 2)
 
 
 @pytest.mark.parametrize("frames", [0, 3, 8, 101])
@@ -41,7 +55,7 @@ def test_a_session_goes_on_bit_for_bit_from_a_saved_state(world: WanWorld, frame
 
 def test_neighbouring_states_share_what_did_not_change(world: WanWorld) -> None:
     world.reset(0, seed=0)
-    for _ in range(3 * world.actions.frames):
+    for _ in range(2 * world.actions.frames):
         step(world, IDLE)
     before = world.save_state().arrays
     for _ in range(world.actions.frames):
@@ -50,6 +64,80 @@ def test_neighbouring_states_share_what_did_not_change(world: WanWorld) -> None:
     slots = [name for name in before if name.startswith("cache.slot")]
     assert all(np.shares_memory(before[name], after[name]) for name in slots)
     assert len(after) > len(before)
+
+
+def test_going_back_is_exact_before_and_after_the_window_is_full(world: WanWorld) -> None:
+    """Also through states that share slots, some of which have been overwritten since."""
+    timeline, seen = Timeline(world), [world.reset(0, seed=5)]
+    timeline.begin(first_past(0, IDLE, seen[0], world.save_state()), History())
+    player = RandomPlayer(world.actions, seed=2)
+    frames = max(around(world), 100) + 1
+    for i in range(1, frames):
+        seen.append(step(world, player.act(i)))
+        timeline.add(player.act(i), seen[i])
+    assert timeline.oldest == 0
+    for index in (frames - 2, 97, 60, 13, 2, 0):
+        assert np.array_equal(timeline.go_to(index), seen[index])
+        for i in range(index + 1, min(index + 9, frames)):
+            assert np.array_equal(step(world, player.act(i)), seen[i])
+
+
+def test_nothing_is_copied_for_states_that_nobody_holds_any_more(
+    world: WanWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[int] = []
+    copy_of = RollingCache.copy_of
+
+    def note(cache: RollingCache, slot: int) -> Tensor:
+        copied.append(slot)
+        return copy_of(cache, slot)
+
+    monkeypatch.setattr(RollingCache, "copy_of", note)
+    held = world.save_state()  # of whatever was played before
+    del held
+    world.reset(0, seed=0)
+    copied.clear()
+    frames = around(world)
+    for _ in range(frames):
+        step(world, IDLE)
+        newest = world.save_state()
+    assert copied == []  # the window went round, and only the newest state was ever held
+    slots = [name for name in newest.arrays if name.startswith("cache.slot")]
+    expected = {name: array.copy() for name, array in newest.arrays.items()}
+    assert sorted(copied) == sorted(int(name.rpartition(".")[2]) for name in slots)
+    world.reset(0, seed=0)
+    older = world.save_state()
+    for _ in range(frames):
+        step(world, IDLE)
+    assert all(np.array_equal(newest.arrays[name], expected[name]) for name in expected)
+    assert len(older.arrays) < len(newest.arrays)
+
+
+def test_a_state_can_be_read_in_another_thread_while_play_goes_on(world: WanWorld) -> None:
+    """As the keeper does, which writes what is saved."""
+    world.reset(0, seed=0)
+    for _ in range(around(world)):
+        step(world, IDLE)
+    cache = world.session.rollout.cache
+    for _ in range(3):
+        expected = {name: array.copy() for name, array in world.save_state().arrays.items()}
+        cache.lent.clear()  # what was copied just now is not used again
+        read: dict[str, NDArray[Any]] = {}
+        thread = Thread(target=read.update, args=(world.save_state().arrays,))
+        thread.start()
+        for _ in range(3 * world.actions.frames):
+            step(world, FORWARD)
+        thread.join()
+        assert all(np.array_equal(read[name], expected[name]) for name in expected)
+
+
+def test_one_cache_serves_a_session_after_the_other(world: WanWorld) -> None:
+    """Two of them would not fit into 16 GB."""
+    cache = world.session.rollout.cache
+    world.reset(0, seed=1)
+    step(world, Action(prompt=Prompt("a desert", renew=True)))
+    world.load_state(world.save_state())
+    assert world.session.rollout.cache is cache
 
 
 @pytest.mark.parametrize("name", ["session", "cache.slot.0", "pose", "noise", "history.0.latents"])

@@ -105,6 +105,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--scale", metavar="N", type=count(1, 64), help="window pixels per pixel (960 wide)")
     add("--fullscreen", action="store_true", help="begin in fullscreen")
     add("--controls", metavar="FILE", type=Path, help="keys and mouse speed, TOML (WASD, mouse)")
+    add(
+        "--rewind-megabytes",
+        metavar="N",
+        type=count(1, 1 << 22),
+        default=256,
+        help="memory for going back with Backspace (256)",
+    )
     add("--sync", action="store_true", help="make frames in the window's thread")
     add("--no-hud", action="store_true", help="begin without numbers and keys on the screen")
     return parser

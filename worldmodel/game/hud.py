@@ -88,7 +88,7 @@ class Hud:
         self, surface: pygame.Surface, spec: ActionSpec, speed: Speed, unit: int
     ) -> None:
         fps = words(_number(speed.frames_per_second, "{:.1f}"), round(unit * 1.5), WHITE)
-        together = f", {spec.frames} frames an action" if spec.frames > 1 else ""
+        together = f", {spec.frames} frames at a time" if spec.frames > 1 else ""
         name = words(f"fps{together}", unit, GREY)
         p50, p95 = _number(speed.latency_p50_ms, "{:.0f}"), _number(speed.latency_p95_ms, "{:.0f}")
         latency = words(f"{p50} ms", unit, WHITE)

@@ -26,6 +26,7 @@ from worldmodel.moments import (
 )
 
 AUTOSAVE_SECONDS = 30.0
+AUTOSAVE_RATE = 32 << 20  # bytes a second that a disk is asked to take for them
 
 
 class Keeper:
@@ -64,9 +65,10 @@ class Keeper:
         return time.monotonic() >= self._next and not self._busy.is_set()
 
     def autosave(self, moment: Moment) -> None:
-        """Keep a moment in place of the last one."""
+        """Keep a moment in place of the last one; one of gigabytes, less often."""
         self._busy.set()
-        self._next = time.monotonic() + self._period
+        seconds = moment.state.bytes_beside(None) / AUTOSAVE_RATE
+        self._next = time.monotonic() + max(self._period, seconds)
         self._jobs.put((None, moment))
 
     def notices(self) -> Iterator[str]:

@@ -119,6 +119,7 @@ class Launch:
         self._is_first = True
         self.policy: MakePolicy | None = None
         self.script = self._read_script()
+        self.rewind_megabytes: int = options.rewind_megabytes
         self.timeline = load_timeline(options.prompts) if options.prompts else ()
         self.choice = self._choose()
         self.place = Place.of(options.record or "")
@@ -267,7 +268,9 @@ class Launch:
             start=start,
             seed=seed,
             rate=rate,
-            keeping=Keeping(settings=asdict(self.choice), keeper=keeper),
+            keeping=Keeping(
+                settings=asdict(self.choice), keeper=keeper, megabytes=self.rewind_megabytes
+            ),
             moment=self.moment,
         )
         if self.policy:

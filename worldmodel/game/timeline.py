@@ -11,12 +11,7 @@ What has left the ring can still be reached by playing the same actions again fr
 """
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from worldmodel.action import Action
 from worldmodel.config import UserError
@@ -73,7 +68,7 @@ class Timeline:
         """The newest frame, already remembered by the world."""
         newest = self.newest
         state = self.world.save_state()
-        size = frame.nbytes + _fresh_bytes(state.arrays, newest.state.arrays)
+        size = frame.nbytes + state.bytes_beside(newest.state)
         self.history.append(action)
         self._keep(Past(newest.index + 1, action, frame, state, size))
 
@@ -118,14 +113,4 @@ class Timeline:
 
 def first_past(index: int, action: Action, frame: Frame, state: State) -> Past:
     """The past as it is where it begins."""
-    size = frame.nbytes + sum(array.nbytes for array in state.arrays.values())
-    return Past(index, action, frame, state, size)
-
-
-def _fresh_bytes(arrays: Mapping[str, NDArray[Any]], before: Mapping[str, NDArray[Any]]) -> int:
-    """Bytes of the arrays that are not the same memory as before."""
-    return sum(
-        array.nbytes
-        for name, array in arrays.items()
-        if name not in before or not np.may_share_memory(array, before[name])
-    )
+    return Past(index, action, frame, state, frame.nbytes + state.bytes_beside(None))

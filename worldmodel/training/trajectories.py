@@ -17,7 +17,7 @@ Letters: b batch (clips), s kept levels and the end, f frames, c h w latents, k 
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -200,19 +200,29 @@ def _summary(
     config: OdeTrajectories, folder: Path, seconds: float, flops: int, made: int
 ) -> dict[str, Any]:
     size = sum((folder / f"{n:05d}.safetensors").stat().st_size for n in range(config.shards))
+    facts = {"stage": config.stage, "clips": config.clips}
+    work = {"minutes": seconds / 60, "petaflops": flops / 1e15}
+    return add_to_summary(folder, facts, work, {"megabytes": round(size / 1e6, 1)}, made=made)
+
+
+def add_to_summary(
+    folder: Path,
+    facts: Mapping[str, Any],
+    work: Mapping[str, float],
+    more: Mapping[str, Any],
+    *,
+    made: int,
+) -> dict[str, Any]:
+    """Write `summary.json`; the work of earlier sessions, which wrote the other shards, counts.
+
+    A run that found every shard there, `made` none, leaves what was measured as it was.
+    """
     path = folder / "summary.json"
     before: dict[str, Any] = {}
-    if path.exists():  # of an earlier session, which wrote the other shards
+    if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-    summary = {
-        "stage": config.stage,
-        "clips": config.clips,
-        "minutes": round(seconds / 60 + (before.get("minutes", 0) if made else 0), 2),
-        "petaflops": round(flops / 1e15 + (before.get("petaflops", 0) if made else 0), 4),
-        "megabytes": round(size / 1e6, 1),
-    }
-    if before and not made:
-        summary = before
+    told = {name: round(x + (before.get(name, 0) if made else 0), 4) for name, x in work.items()}
+    summary = before if before and not made else {**facts, **told, **more}
     write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 

@@ -7,12 +7,15 @@ l's, bank layers + l its camera branch's, whose keys and values stand in the anc
 Letters: a banks, b batch, n heads, t u tokens, e head width, f frames, p tokens a frame, s slots.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.wan.camera import move
@@ -95,8 +98,9 @@ class RollingCache:
         self.moved = torch.eye(4, dtype=torch.float64)  # of all re-anchorings, together
         self.now = 0
         self.turns = self._turns_now()
-        self._copies: dict[str, Tensor] = {}  # of slots, as `save` handed them out
-        self._written: set[int] = set()  # slots kept since then
+        self.lent: dict[int, weakref.ref[KeptSlot]] = {}  # of slots, as `save` handed them out
+        self._is_begun = False  # whether the current block's slots have been written to
+        self.lock = threading.RLock()  # a state may be looked at while play goes on
 
     @property
     def bytes(self) -> int:
@@ -106,6 +110,9 @@ class RollingCache:
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep the current block in its slots and attend to everything kept."""
+        if not self._is_begun:
+            self._take_back(self._open_slots())
+            self._is_begun = True
         here = self._here()
         self.k[bank, :, :, here] = k
         self.v[bank, :, :, here] = v
@@ -118,8 +125,6 @@ class RollingCache:
         """Keep the current block and open the slots of the next one."""
         if self.now < self.window.sink_frames:
             self._keep_sinks()
-        first = self._here().start // self.p
-        self._written.update(range(first, first + self.window.block_frames))
         self._move_to(self.now + self.window.block_frames)
 
     def re_anchor(self, motion: Tensor) -> None:
@@ -128,6 +133,7 @@ class RollingCache:
         Projections become P motion, so kept P⁻¹ k and P⁻¹ v become motion⁻¹ P⁻¹ k: no score and no
         output changes. Sinks are moved from how they came, so that rounding does not add up.
         """
+        self._take_back(range(self.window.sink_frames, self.window.slots))
         inverse = torch.linalg.inv(motion.double())
         self.moved = inverse @ self.moved
         sinks = self.window.sink_frames * self.p
@@ -135,34 +141,64 @@ class RollingCache:
             seen = kept[self.config.layers :]  # the camera banks
             seen[..., :sinks, :] = self._moved(as_they_came[self.config.layers :], self.moved)
             seen[..., sinks:, :] = self._moved(seen[..., sinks:, :], inverse)
-        if self.config.cameras:
-            self._written.update(range(self.window.sink_frames, min(self.now, self.window.slots)))
 
-    def save(self) -> dict[str, Tensor]:
+    def save(self) -> dict[str, "KeptSlot | Tensor"]:
         """What is kept, by name, between two blocks: `slot.3` 2 a b n p e for each slot, `moved`.
 
-        Copies on the CPU that nobody writes to again. A slot that two calls found unchanged is the
-        very same tensor in both answers, so states of neighbouring blocks share what they can.
+        A slot that two calls found unchanged is the very same object in both answers, so states of
+        neighbouring blocks share what they can. The slots of the block to come hold nothing.
         """
-        for slot in self._written:
-            here = slice(slot * self.p, (slot + 1) * self.p)
-            is_sink = slot < self.window.sink_frames
-            k, v = (self.sink_k, self.sink_v) if is_sink else (self.k, self.v)
-            self._copies[_slot_name(slot)] = torch.stack((k[..., here, :], v[..., here, :])).cpu()
-        self._written.clear()
-        return {**self._copies, "moved": self.moved.clone()}
+        kept: dict[str, KeptSlot | Tensor] = {"moved": self.moved.clone()}
+        for slot in self._kept_slots(self.now):
+            lent = self.lent.get(slot)
+            found = lent() if lent else None
+            if found is None:
+                found = KeptSlot(self, slot)
+                self.lent[slot] = weakref.ref(found)
+            kept[_slot_name(slot)] = found
+        return kept
+
+    def reset(self) -> None:
+        """Forget everything, in the same memory; what was saved stays as it is."""
+        self._take_back(range(self.window.slots))
+        self.moved = torch.eye(4, dtype=torch.float64)
+        self._move_to(0)
 
     def saved_shapes(self, now: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of what `save` gives before frame `now`."""
         a, b, n, _, e = self.k.shape
-        slots = range(min(now, self.window.slots))
-        return {**{_slot_name(slot): (2, a, b, n, self.p, e) for slot in slots}, "moved": (4, 4)}
+        shape = (2, a, b, n, self.p, e)
+        return {**{_slot_name(slot): shape for slot in self._kept_slots(now)}, "moved": (4, 4)}
+
+    def copy_of(self, slot: int) -> Tensor:
+        """Keys and values of a slot on the CPU, sinks as they came: 2 a b n p e."""
+        here = slice(slot * self.p, (slot + 1) * self.p)
+        is_sink = slot < self.window.sink_frames
+        k, v = (self.sink_k, self.sink_v) if is_sink else (self.k, self.v)
+        return torch.stack((k[..., here, :], v[..., here, :])).cpu()
+
+    def _kept_slots(self, now: int) -> list[int]:
+        """The slots that the block at `now` and later ones see."""
+        opened = self._open_slots(now)
+        return [slot for slot in range(min(now, self.window.slots)) if slot not in opened]
+
+    def _open_slots(self, now: int | None = None) -> range:
+        """The slots that the block at `now` (the current one) is written to."""
+        first = self._here(now).start // self.p
+        return range(first, first + self.window.block_frames)
+
+    def _take_back(self, slots: Iterable[int]) -> None:
+        """Before slots are written to: who still holds what they kept gets a copy."""
+        for slot in slots:
+            lent = self.lent.pop(slot, None)
+            if found := lent() if lent else None:
+                found.tensor()
 
     def load(self, saved: Mapping[str, Tensor], now: int) -> None:
         """Go on from what `save` gave before frame `now`; shapes and dtypes are the caller's."""
-        self._copies = {name: pair for name, pair in saved.items() if name != "moved"}
-        self.moved, self._written = saved["moved"].clone(), set()
-        for slot in range(min(now, self.window.slots)):
+        self._take_back(range(self.window.slots))
+        self.moved = saved["moved"].clone()
+        for slot in self._kept_slots(now):
             here = slice(slot * self.p, (slot + 1) * self.p)
             self.k[..., here, :], self.v[..., here, :] = saved[_slot_name(slot)]
         sinks, layers = self.window.sink_frames * self.p, self.config.layers
@@ -184,7 +220,7 @@ class RollingCache:
 
     def _move_to(self, now: int) -> None:
         """The positions of the block that begins at `now`, and the sinks where it sees them."""
-        self.now = now
+        self.now, self._is_begun = now, False
         self.turns = self._turns_now()
         self._pin_sinks()
 
@@ -198,15 +234,46 @@ class RollingCache:
         moved = turn(self.sink_k[:layers], cos.to(self.device), sin.to(self.device))
         self.k[:layers, ..., : sinks * self.p, :] = moved
 
-    def _here(self) -> slice:
-        """The tokens of the current block's slots."""
+    def _here(self, now: int | None = None) -> slice:
+        """The tokens of the slots of the block at `now`; of the current one."""
         sinks, ring = self.window.sink_frames, self.window.window_frames
-        slot = self.now if self.now < sinks else sinks + (self.now - sinks) % ring
+        now = self.now if now is None else now
+        slot = now if now < sinks else sinks + (now - sinks) % ring
         return slice(slot * self.p, (slot + self.window.block_frames) * self.p)
 
     def _turns_now(self) -> tuple[Tensor, Tensor]:
         times = self.now + torch.arange(self.window.block_frames)
         return frame_turns(self.config, self.window, times, self.device)
+
+
+class KeptSlot:
+    """What a slot kept when a state was taken: it is copied to the host when somebody looks at it
+    or before it is overwritten, whichever comes first, and never if nobody holds it any more.
+    """
+
+    def __init__(self, cache: RollingCache, slot: int) -> None:
+        self._cache, self._slot = cache, slot
+        self._tensor: Tensor | None = None
+        a, b, n, _, e = cache.k.shape
+        self.nbytes = 2 * a * b * n * cache.p * e * cache.k.element_size()
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether it takes memory of its own."""
+        return self._tensor is not None
+
+    def tensor(self) -> Tensor:
+        """Keys and values 2 a b n p e on the CPU, which nobody writes to; from any thread."""
+        with self._cache.lock, torch.inference_mode():
+            if self._tensor is None:
+                self._tensor = self._cache.copy_of(self._slot)
+            return self._tensor
+
+    def array(self) -> NDArray[Any]:
+        """The same as numbers that numpy knows: bfloat16 as the 16 bits that it is."""
+        found = self.tensor()
+        bits = found.view(torch.int16) if found.dtype is torch.bfloat16 else found
+        return bits.numpy()
 
 
 def frame_turns(

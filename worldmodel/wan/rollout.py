@@ -47,11 +47,12 @@ class WanRollout:
         first_sampler: SamplerConfig,
         noise: Noise,
         batch: int = 1,
+        cache: RollingCache | None = None,  # of an earlier session, whose memory is used again
     ) -> None:
         self.model, self.window, self.batch = model, window, batch
         self.sampler, self.first_sampler = sampler, first_sampler
         self.noise = noise
-        self.cache = RollingCache(model.config, window, batch, model.dtype, model.device)
+        self.cache = cache or RollingCache(model.config, window, batch, model.dtype, model.device)
         self.drawn = 0  # blocks that were drawn, not given
         self.sinks: list[tuple[Tensor, Tensor]] = []  # latents and cameras, block by block
         self.recent: deque[tuple[Tensor, Tensor]] = deque(
@@ -73,9 +74,7 @@ class WanRollout:
     @torch.inference_mode()
     def say_anew(self, text: Text) -> None:
         """Another prompt, and everything still visible is read again under it."""
-        self.cache = RollingCache(
-            self.model.config, self.window, self.batch, self.model.dtype, self.model.device
-        )
+        self.cache.reset()
         self.cache.text = text
         for block in (*self.sinks, *self.recent):
             self._read(*block)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from worldmodel.checkpoint import CheckpointError
 from worldmodel.config import UserError, require_positive
 from worldmodel.wan.files import load_strict, read_tensors
 
@@ -75,9 +76,13 @@ def encode_prompts(
     weights: Path,
     tokenizer: Path | None,
     device: torch.device,
-    config: TextConfig = UMT5_XXL,
+    config: TextConfig | None = None,
 ) -> list[Tensor]:
-    """One embedding n d (fp32, on the CPU) per prompt; nothing stays loaded afterwards."""
+    """One embedding n d (fp32, on the CPU) per prompt; nothing stays loaded afterwards.
+
+    Without a config the encoder has the sizes of its tensors.
+    """
+    config = config or text_config_of(read_tensors(weights), str(weights))
     words = load_tokenizer(tokenizer, config)
     encoder = load_text_encoder(weights, config)
     return [embed(encoder, words.encode(clean(text)).ids, device) for text in prompts]
@@ -157,6 +162,32 @@ def text_encoder(config: TextConfig) -> nn.Module:
     with torch.device("meta"):
         encoder: nn.Module = transformers.UMT5EncoderModel(sizes)
     return encoder.requires_grad_(requires_grad=False).eval()
+
+
+def text_config_of(tensors: Mapping[str, Tensor], where: str) -> TextConfig:
+    """The sizes that an encoder's tensors have; whether all of them fit is seen when they load."""
+    first = "encoder.block.0.layer"
+    named = transformers_names(tensors)
+    try:
+        vocabulary, width = named["shared.weight"].shape
+        _, heads = named[f"{first}.0.SelfAttention.relative_attention_bias.weight"].shape
+        inner = named[f"{first}.0.SelfAttention.q.weight"].shape[0]
+        feed_forward = named[f"{first}.1.DenseReluDense.wo.weight"].shape[1]
+    except (KeyError, IndexError, ValueError) as error:
+        raise CheckpointError(
+            f"{where}: not the weights of a UMT5 encoder ({error}); expected "
+            "models_t5_umt5-xxl-enc-bf16.pth of Wan2.1"
+        ) from error
+    blocks = {name.split(".")[2] for name in named if name.startswith("encoder.block.")}
+    return TextConfig(
+        vocabulary=vocabulary,
+        width=width,
+        head_width=inner // max(1, heads),
+        heads=heads,
+        feed_forward=feed_forward,
+        layers=len(blocks),
+        longest=UMT5_XXL.longest,
+    )
 
 
 def load_text_encoder(weights: Path, config: TextConfig) -> nn.Module:

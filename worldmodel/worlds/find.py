@@ -3,12 +3,21 @@
 import contextlib
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 from worldmodel.config import UserError, read_toml
 from worldmodel.world import World
-from worldmodel.worlds.folder import WORLD_FILE, WorldError, WorldFile, read_world_file
+from worldmodel.worlds.folder import (
+    WORLD_FILE,
+    WorldError,
+    WorldFile,
+    check_part,
+    read_world_file,
+)
 from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.wan_file import BACKEND as WAN
+from worldmodel.worlds.wan_file import WanWorldFile, read_wan_world
 
 DEFAULT = "doom-rooms"
 # Backend named in world.toml -> its class. Looked up when needed: a backend's own dependencies
@@ -34,6 +43,34 @@ def list_worlds() -> list[tuple[Path, WorldFile]]:
     return worlds
 
 
+def read_any_world(folder: Path) -> WorldFile | WanWorldFile:
+    """What `world.toml` says, whichever backend plays it; weights are not looked at."""
+    if read_toml(folder / WORLD_FILE).get("backend") == WAN:
+        return read_wan_world(folder)
+    return read_world_file(folder)
+
+
+def list_all_worlds() -> list[tuple[Path, WorldFile | WanWorldFile]]:
+    """The shipped worlds and those that were imported beside them, of every backend."""
+    worlds = []
+    for path in sorted(shipped_worlds().glob(f"*/{WORLD_FILE}")):
+        with contextlib.suppress(UserError):
+            worlds.append((path.parent, read_any_world(path.parent)))
+    return worlds
+
+
+def check_world(folder: Path) -> int:
+    """Compare every file that `world.toml` has the sha256 of; how many there are."""
+    if not (folder / WORLD_FILE).is_file():
+        raise WorldError(f"{folder}: a released file as it is; only imported worlds are checked")
+    hashes = read_toml(folder / WORLD_FILE).get("sha256")
+    if not isinstance(hashes, dict) or not hashes:
+        raise WorldError(f"{folder / WORLD_FILE}: says no sha256 of any file; import it again")
+    for name in hashes:
+        check_part(folder, SimpleNamespace(sha256=hashes), name)
+    return len(hashes)
+
+
 def find_world(name: str | None) -> Path:
     """A world's folder, a released file as it is, a name among the shipped ones, or the default."""
     wanted = name or DEFAULT
@@ -45,7 +82,7 @@ def find_world(name: str | None) -> Path:
         return shipped
     if path.exists():
         raise WorldError(f"{path}: not a world (a folder with {WORLD_FILE} in it)")
-    known = ", ".join(folder.name for folder, _ in list_worlds()) or "none"
+    known = ", ".join(folder.name for folder, _ in list_all_worlds()) or "none"
     raise WorldError(f"unknown world {wanted!r}; there are: {known}, or give a world's folder")
 
 

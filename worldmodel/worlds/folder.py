@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import (
@@ -39,6 +39,14 @@ WORLD_FILE = "world.toml"
 
 class WorldError(UserError):
     """A folder does not hold a world that can be played."""
+
+
+class Hashed(Protocol):
+    """A `world.toml` that says what its files should be."""
+
+    @property
+    def sha256(self) -> Mapping[str, str]:
+        """Hex digest by file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +138,7 @@ def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
         check_part(folder, world, name)
 
 
-def check_part(folder: Path, world: WorldFile, name: str) -> None:
+def check_part(folder: Path, world: Hashed, name: str) -> None:
     """Compare the sha256 of one file with what `world.toml` says."""
     path = folder / name
     if not path.is_file():
@@ -143,6 +151,12 @@ def check_part(folder: Path, world: WorldFile, name: str) -> None:
             f"{path}: its sha256 is {found[:12]}…, {WORLD_FILE} says {str(expected)[:12]}…; "
             "the file is truncated or belongs to another world, copy it again"
         )
+
+
+def stamp_of(path: Path) -> str:
+    """A file's size and when it was written: the same as long as nobody touched it."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def sha256_of(path: Path) -> str:
@@ -186,8 +200,8 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         fresh.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        raise FileWriteError(f"{folder}: cannot be written: {error.strerror}") from error
+    finally:  # interrupted between the two as well
         if old.exists() and not folder.exists():
             old.replace(folder)
-        raise FileWriteError(f"{folder}: cannot be written: {error.strerror}") from error
-    finally:
         shutil.rmtree(fresh, ignore_errors=True)

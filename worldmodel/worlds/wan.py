@@ -17,6 +17,7 @@ import torch
 
 from worldmodel.action import IDLE, Action
 from worldmodel.config import SamplerConfig, UserError
+from worldmodel.wan.context import RollingCache
 from worldmodel.wan.recipes import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
@@ -24,13 +25,11 @@ from worldmodel.world import Frame, Split, State
 from worldmodel.worlds.native import choose_device, choose_dtype
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
-from worldmodel.worlds.wan_file import TAEHV, TRANSFORMER, VAE, WanWorldFile
+from worldmodel.worlds.wan_file import TAEHV, TRANSFORMER, VAE, WanWorldFile, caption
 from worldmodel.worlds.wan_load import WanParts, parts_of
 from worldmodel.worlds.wan_session import WanSession
 from worldmodel.worlds.wan_start import Start, encode_start, read_frames
 from worldmodel.worlds.wan_state import load_session, save_session
-
-CAPTION = 60  # characters of a prompt that name a start
 
 
 class WanWorld:
@@ -46,6 +45,10 @@ class WanWorld:
         self._starts = self._find_starts(settings)
         self.starts = [start.caption for start in self._starts]
         self._identity = self.identity  # one for all states
+        transformer = parts.transformer
+        self._cache = RollingCache(
+            transformer.config, file.window, 1, transformer.dtype, transformer.device
+        )
         self.session = self._open(0, seed=0)
 
     @classmethod
@@ -54,7 +57,7 @@ class WanWorld:
         torch.set_num_threads(settings.threads or available_cores())
         device = choose_device(settings.device)
         dtype = getattr(torch, choose_dtype(settings.dtype, device))
-        world = cls(parts_of(folder, device, dtype), settings, device)
+        world = cls(parts_of(folder, device, dtype, settings.prompt), settings, device)
         if device.type == "cuda":
             world.reset(0, seed=0)  # a GPU's first blocks pay for kernels being chosen
             world.generate(IDLE)
@@ -118,7 +121,7 @@ class WanWorld:
             f"{where}, {self._dtype}",
             f"{self.sampler.steps} steps ({self.first_sampler.steps} at first)",
             f"decoder {type(self.parts.decoder).__name__}",
-            f"{self.actions.frames} frames an action",
+            f"{self.actions.frames} frames at a time",
             *self.parts.notes,
         )
         return ", ".join(parts)
@@ -129,7 +132,8 @@ class WanWorld:
 
     def _open(self, start: int, seed: int) -> WanSession:
         samplers = self.sampler, self.first_sampler
-        return WanSession(self.parts, samplers, self._starts[start], seed)
+        cache = self._cache  # of gigabytes, so that there is one
+        return WanSession(self.parts, samplers, self._starts[start], seed, cache)
 
     def _find_starts(self, settings: Settings) -> list[Start]:
         words = self.parts.words
@@ -170,9 +174,3 @@ def choose_samplers(file: WanWorldFile, steps: int) -> tuple[SamplerConfig, Samp
     if steps not in STEPS:
         raise UserError(f"--steps {steps}: {file.name} is a few-step student; choose from 1, 2, 4")
     return replace(file.sampler, sigmas=warped_sigmas(STEPS[steps])), file.first_sampler
-
-
-def caption(text: str) -> str:
-    """A prompt as the name of a start."""
-    short = text if len(text) <= CAPTION else f"{text[: CAPTION - 1]}…"
-    return short or "no prompt"

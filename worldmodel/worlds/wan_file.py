@@ -18,14 +18,16 @@ from worldmodel.config import ConfigError, SamplerConfig, build_config, read_tom
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
-from worldmodel.worlds.folder import WORLD_FILE, WorldError
+from worldmodel.worlds.folder import WORLD_FILE, WorldError, check_part, stamp_of
 
 FORMAT = 1
 BACKEND = "wan"
+CAPTION = 60  # characters of a prompt that name a start
 TRANSFORMER = "transformer.safetensors"
 TAEHV = "taehv.safetensors"
 VAE = "vae.safetensors"
 PROMPTS = "prompts.safetensors"
+PARTS = (TRANSFORMER, TAEHV, VAE, PROMPTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +81,7 @@ class WanWorldFile:
     taehv: TaehvConfig = TAEW2_1
     vae: VaeConfig = WAN21_VAE
     sha256: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, str] = field(default_factory=dict)  # of the files when sha256 was taken
     source: dict[str, Any] = field(default_factory=dict)  # the files it was imported from
 
     def __post_init__(self) -> None:
@@ -101,10 +104,34 @@ class WanWorldFile:
             )
 
     @property
+    def captions(self) -> list[str]:
+        """Of the places to begin at: what is said first."""
+        return [caption(text) for text in self.prompts.opening or ("",)]
+
+    @property
     def frame_size(self) -> tuple[int, int]:
         """Rows and columns of pixels."""
         scale = self.vae.pixels_per_latent
         return self.window.rows * scale, self.window.columns * scale
+
+
+def caption(text: str) -> str:
+    """A prompt as the name of a start."""
+    short = text if len(text) <= CAPTION else f"{text[: CAPTION - 1]}…"
+    return short or "no prompt"
+
+
+def check_files(folder: Path, world: WanWorldFile) -> None:
+    """Tell of a file that is not the one `world.toml` speaks of.
+
+    Gigabytes are not hashed at every start: only a file that was touched or copied since is.
+    """
+    for name in world.sha256:
+        path = folder / name
+        if name not in PARTS or not path.is_file():
+            continue  # whether all that is needed is there is seen when it is loaded
+        if stamp_of(path) != world.stamps.get(name):
+            check_part(folder, world, name)
 
 
 def read_wan_world(folder: Path) -> WanWorldFile:

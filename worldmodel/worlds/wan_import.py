@@ -28,7 +28,13 @@ from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_keys import config_of, released_names
 from worldmodel.wan.vae import load_vae
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
-from worldmodel.worlds.folder import WORLD_FILE, WorldError, replace_folder, sha256_of
+from worldmodel.worlds.folder import (
+    WORLD_FILE,
+    WorldError,
+    replace_folder,
+    sha256_of,
+    stamp_of,
+)
 from worldmodel.worlds.wan_file import (
     BACKEND,
     FORMAT,
@@ -104,6 +110,8 @@ class Parts:
 
 def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWorldFile:
     """Write a world from released files, or add their parts to the one that is there."""
+    if plan.text_encoder and not Path(plan.text_encoder).is_file():
+        raise UserError(f"--text-encoder {plan.text_encoder}: no such file")
     parts = read_parts(files, plan)
     there = read_wan_world(folder) if (folder / WORLD_FILE).is_file() else None
     if folder.exists() and there is None:
@@ -119,7 +127,9 @@ def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWo
     def write(fresh: Path) -> None:
         if there is not None:
             _link_all(folder, fresh)
-        done = replace(world, sha256={**world.sha256, **_write_parts(fresh, parts, plan)})
+        written = _write_parts(fresh, parts, plan)
+        stamps = {name: stamp_of(fresh / name) for name in written}
+        done = replace(world, sha256={**world.sha256, **written}, stamps={**world.stamps, **stamps})
         for name, text in (
             (WORLD_FILE, to_toml(done)),
             ("NOTICE", NOTICE),
@@ -234,15 +244,42 @@ def _describe(
 ) -> WanWorldFile:
     if parts.config is not None:
         world = new_world(parts.config, name, plan)
-        kept = (
-            {}
-            if there is None
-            else {k: there.sha256[k] for k in (TAEHV, VAE, PROMPTS) if k in there.sha256}
+        if there is None:
+            return replace(world, source=parts.source)
+        return replace(
+            world,
+            sha256={name: x for name, x in there.sha256.items() if name != TRANSFORMER},
+            stamps={name: x for name, x in there.stamps.items() if name != TRANSFORMER},
+            source={**there.source, **parts.source},
         )
-        before = {} if there is None else there.source
-        return replace(world, sha256=kept, source={**before, **parts.source})
     assert there is not None
-    return replace(there, source={**there.source, **parts.source})
+    if plan.recipe not in (None, there.recipe):
+        raise UserError(
+            f"--recipe {plan.recipe}: {there.name} has the recipe {there.recipe}; name the "
+            "transformer's file as well to change it"
+        )
+    return _told_more(there, plan, {**there.source, **parts.source})
+
+
+def _told_more(there: WanWorldFile, plan: ImportPlan, source: dict[str, Any]) -> WanWorldFile:
+    """A world that is there, with the title, openings, keys and encoder that were named now."""
+    prompts = there.prompts
+    if taken := [k for k in plan.keys if k in there.actions.buttons and k not in prompts.keys]:
+        raise UserError(f"--key {taken[0]}: this key moves the camera of {there.name}")
+    keys = {**prompts.keys, **plan.keys}
+    named = dict(zip(there.actions.buttons, there.actions.names, strict=True)) | keys
+    return replace(
+        there,
+        title=plan.title or there.title,
+        prompts=replace(
+            prompts,
+            opening=plan.openings or prompts.opening,
+            keys=keys,
+            text_encoder=plan.text_encoder or prompts.text_encoder,
+        ),
+        actions=replace(there.actions, buttons=tuple(named), names=tuple(named.values())),
+        source=source,
+    )
 
 
 def _encode_prompts(parts: Parts, world: WanWorldFile, folder: Path) -> None:

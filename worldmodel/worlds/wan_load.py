@@ -1,8 +1,8 @@
 """The parts of a Wan world, from its folder or from a released file as it is.
 
 Large weights are mapped from disk and converted tensor by tensor, so loading needs little more
-memory than the weights themselves. Their sha256 was taken when they were imported and is not taken
-again at every start: several gigabytes would keep a player waiting. A file cut short is noticed.
+memory than the weights themselves. Their sha256 was taken when they were imported, and is taken
+again only where a file was touched since: several gigabytes would keep a player waiting.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from worldmodel.worlds.wan_file import (
     TRANSFORMER,
     VAE,
     WanWorldFile,
+    check_files,
     read_wan_world,
 )
 from worldmodel.worlds.wan_import import ImportPlan, new_world, released_transformer
@@ -47,16 +48,27 @@ class WanParts:
     notes: tuple[str, ...] = ()
 
 
-def parts_of(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
-    """Load a world's folder, or play a released file with what lies beside it."""
+def parts_of(
+    path: Path, device: torch.device, dtype: torch.dtype, prompt: str | None = None
+) -> WanParts:
+    """Load a world's folder, or play a released file with what lies beside it.
+
+    Whether the first words, `prompt` or the world's own, can be said is seen before all the rest.
+    """
     if path.is_file():
         return _parts_beside(path, device, dtype)
     file = read_wan_world(path)
+    if not any((path / name).is_file() for name in (TAEHV, VAE)):
+        raise _no_decoder(str(path))
+    words = Words(file, path / PROMPTS, device)
+    opening = next(iter(file.prompts.opening), "") if prompt is None else prompt
+    if not words.can_say(opening):
+        words.embedding(opening)  # raises and says what is missing
+    check_files(path, file)
     weights = path / TRANSFORMER
     transformer = load_transformer(read_tensors(weights), file, str(weights), device, dtype)
     tiny = load_taehv(path / TAEHV, file.taehv) if (path / TAEHV).is_file() else None
     vae = load_vae(path / VAE, file.vae) if (path / VAE).is_file() else None
-    words = Words(file, path / PROMPTS, device)
     return _together(file, transformer, (tiny, vae), words, str(path))
 
 
@@ -118,12 +130,16 @@ def _together(
     tiny, vae = autoencoders
     decoder = tiny or vae
     if decoder is None:
-        raise WorldError(
-            f"{where}: no decoder; import taew2_1.pth (small and fast) or Wan2.1_VAE.pth as well, "
-            "or lay one beside the file"
-        )
+        raise _no_decoder(where)
     decoder.to(transformer.device, transformer.dtype)
     encoder = vae or tiny
     if encoder is not None and encoder is not decoder:
         encoder.to(transformer.device)
     return WanParts(file, transformer, decoder, encoder, words)
+
+
+def _no_decoder(where: str) -> WorldError:
+    return WorldError(
+        f"{where}: no decoder; import taew2_1.pth (small and fast) or Wan2.1_VAE.pth as well, "
+        "or lay one beside the file"
+    )

@@ -10,6 +10,7 @@ until then counts for the next block.
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from worldmodel.action import Action, Prompt
 from worldmodel.config import SamplerConfig, UserError
+from worldmodel.wan.context import RollingCache
 from worldmodel.wan.rollout import WanRollout, seeded_noise
 from worldmodel.world import Frame, Split
 from worldmodel.worlds.wan_drive import Drive
@@ -28,7 +30,6 @@ from worldmodel.worlds.wan_file import CameraConfig
 from worldmodel.worlds.wan_load import WanParts
 from worldmodel.worlds.wan_start import Start
 
-MOST_ARRAYS = 400  # tensors that are remembered with their copies on the host
 # A world without cameras has one that nothing moves.
 NO_CAMERA = CameraConfig(focal=(1.0, 1.0), motions={})
 
@@ -42,13 +43,15 @@ class WanSession:
         samplers: tuple[SamplerConfig, SamplerConfig],
         start: Start,
         seed: int,
+        cache: RollingCache | None = None,
     ) -> None:
         self.parts, self.file, self.start = parts, parts.file, start
         self.generator = torch.Generator().manual_seed(seed)
         noise = seeded_noise([self.generator])
-        self.rollout = WanRollout(parts.transformer, parts.file.window, *samplers, noise)
+        window = parts.file.window
+        self.rollout = WanRollout(parts.transformer, window, *samplers, noise, cache=cache)
         self.stream = parts.decoder.stream()
-        self.drive = Drive(parts.file.camera or NO_CAMERA, parts.file.window.block_frames)
+        self.drive = Drive(parts.file.camera or NO_CAMERA, window.block_frames)
         self.latents: deque[Tensor] = deque()  # drawn, not decoded: 1 1 c h w each
         self.frames: deque[Frame] = deque()  # decoded, not shown
         self.said = start.opening  # the words that steer
@@ -61,6 +64,7 @@ class WanSession:
 
     def begin(self) -> Frame:
         """Draw the first block; where there is a picture or a clip, its last frame is seen."""
+        self.rollout.cache.reset()
         self.rollout.say(self.read(self.said))
         given = self.start.latents
         if given is None:
@@ -96,15 +100,15 @@ class WanSession:
             self.rollout.re_anchor(far)
         self.split = replace(self.split, clean=1000 * (time.perf_counter() - began))
 
-    def array_of(self, tensor: Tensor) -> NDArray[Any]:
-        """A tensor on the host for a saved state; the same tensor gives the same array again."""
-        if id(tensor) not in self._arrays:
-            host = tensor.detach().cpu()
-            bits = host.view(torch.int16) if host.dtype is torch.bfloat16 else host
-            if len(self._arrays) > MOST_ARRAYS:
-                self._arrays.clear()
-            self._arrays[id(tensor)] = tensor, np.array(bits.numpy())
-        return self._arrays[id(tensor)][1]
+    def arrays_of(self, tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+        """Tensors on the host for a saved state; those that the last call met are the same arrays
+        again.
+        """
+        known, self._arrays = self._arrays, {}
+        for tensor in tensors.values():
+            found = known.get(id(tensor))
+            self._arrays[id(tensor)] = found or (tensor, _on_host(tensor))
+        return {name: self._arrays[id(tensor)][1] for name, tensor in tensors.items()}
 
     def read(self, text: str) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of a text, for every layer."""
@@ -150,3 +154,10 @@ class WanSession:
             decode = 1000 * (time.perf_counter() - began)
             self.split = replace(self.split, decode=self.split.decode + decode)
         return self.frames.popleft()
+
+
+def _on_host(tensor: Tensor) -> NDArray[Any]:
+    """A copy that nobody writes to; bfloat16 as the 16 bits that it is."""
+    host = tensor.detach().cpu()
+    bits = host.view(torch.int16) if host.dtype is torch.bfloat16 else host
+    return np.array(bits.numpy()) if tensor.device.type == "cpu" else bits.numpy()

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Prompt
-from worldmodel.world import StateError
+from worldmodel.wan.context import KeptSlot
+from worldmodel.world import Later, LazyArrays, StateError
 from worldmodel.worlds.wan_session import WanSession
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -26,7 +27,7 @@ Open = Callable[[int], WanSession]  # a fresh session at a start
 BROKEN = (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError)
 
 
-def save_session(session: WanSession, start: int) -> dict[str, NDArray[Any]]:
+def save_session(session: WanSession, start: int) -> LazyArrays:
     """Cache, history, decoder, camera, noise, frames to come, words."""
     rollout, drive = session.rollout, session.drive
     prompt = session.prompt
@@ -42,7 +43,13 @@ def save_session(session: WanSession, start: int) -> dict[str, NDArray[Any]]:
         "history": [len(rollout.sinks), len(rollout.recent)],
         "dtype": str(rollout.cache.k.dtype),
     }
-    tensors = {f"cache.{name}": tensor for name, tensor in rollout.cache.save().items()}
+    held: dict[str, NDArray[Any] | Later] = {}
+    tensors: dict[str, Tensor] = {}
+    for name, found in rollout.cache.save().items():
+        if isinstance(found, KeptSlot):
+            held[f"cache.{name}"] = found
+        else:
+            tensors[f"cache.{name}"] = found
     tensors |= {f"decoder.{name}": tensor for name, tensor in session.stream.state().items()}
     kept = [*rollout.sinks, *rollout.recent]
     seen = rollout.cache.now // rollout.window.block_frames
@@ -51,14 +58,17 @@ def save_session(session: WanSession, start: int) -> dict[str, NDArray[Any]]:
         tensors |= {f"history.{block}.latents": pair[0], f"history.{block}.cameras": pair[1]}
     tensors |= {f"latent.{i}": latent for i, latent in enumerate(session.latents)}
     tensors["pose"], tensors["noise"] = drive.path.pose, session.generator.get_state()
-    arrays = {name: session.array_of(tensor) for name, tensor in tensors.items()}
-    arrays |= {f"frame.{i}": frame for i, frame in enumerate(session.frames)}
-    arrays["session"] = np.frombuffer(json.dumps(table).encode(), np.uint8)
-    return arrays
+    held |= session.arrays_of(tensors)
+    held |= {f"frame.{i}": frame for i, frame in enumerate(session.frames)}
+    held["session"] = np.frombuffer(json.dumps(table).encode(), np.uint8)
+    return LazyArrays(held)
 
 
 def load_session(open_start: Open, arrays: Arrays) -> WanSession:
-    """A session that goes on from a state; a `StateError` says why none can."""
+    """A session that goes on from a state; a `StateError` says why none can.
+
+    It may be opened on the cache of the session that is played: that is written to last of all.
+    """
     try:
         table = json.loads(arrays["session"].tobytes())
         session = open_start(int(table["start"]))
@@ -84,14 +94,15 @@ def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     drive.held, drive.mouse = set(map(str, table["driven"])), (right, down)
     drive.path.pose = _to_tensor(arrays["pose"], (4, 4), torch.float64)
     session.generator.set_state(_to_tensor(arrays["noise"], None, torch.uint8))
-    rollout.say(session.read(session.said))
+    words = session.read(session.said)
+    rollout.drawn = int(table["drawn"])
+    _fill_history(session, table, arrays)
+    _fill_frames(session, arrays)
     shapes = rollout.cache.saved_shapes(now)
     kinds = {name: torch.float64 if name == "moved" else dtype for name in shapes}
     saved = {n: _to_tensor(arrays[f"cache.{n}"], s, kinds[n]) for n, s in shapes.items()}
     rollout.cache.load(saved, now)
-    rollout.drawn = int(table["drawn"])
-    _fill_history(session, table, arrays)
-    _fill_frames(session, arrays)
+    rollout.say(words)
 
 
 def _fill_history(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
@@ -103,7 +114,7 @@ def _fill_history(session: WanSession, table: dict[str, Any], arrays: Arrays) ->
             _to_tensor(arrays[f"history.{i}.latents"], shape, torch.float32).to(device),
             _to_tensor(arrays[f"history.{i}.cameras"], (*shape[:2], 4, 4), torch.float32),
         )
-        for i in _numbers(sinks, recent, rollout.cache.now // rollout.window.block_frames)
+        for i in _numbers(sinks, recent, int(table["now"]) // rollout.window.block_frames)
     ]
     rollout.sinks = blocks[:sinks]
     rollout.recent = deque(blocks[sinks:], maxlen=rollout.recent.maxlen)

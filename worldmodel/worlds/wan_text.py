@@ -50,6 +50,12 @@ class Words:
         return encode([text], Path(weights), self.device)[0]
 
 
+def unsaid(folder: Path, file: WanWorldFile) -> list[str]:
+    """What openings and keys say, but neither an embedding on file nor an encoder can."""
+    words = Words(file, folder / PROMPTS, torch.device("cpu"))
+    return [text for text in file.prompts.all_texts() if not words.can_say(text)]
+
+
 def encode(texts: Sequence[str], weights: Path, device: torch.device) -> list[Tensor]:
     """Embeddings u c of texts; a tokenizer beside the weights is used before any other."""
     beside = any((weights.parent / place).is_file() for place in PLACES)

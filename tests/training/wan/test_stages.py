@@ -240,10 +240,13 @@ def test_activations_computed_twice_give_the_same_losses_and_gradients(root: Roo
 def test_trajectories_end_where_the_teacher_goes_and_survive_a_kill(root: Root) -> None:
     folder = root.runs / "ode_trajectories"
     before = (folder / "00000.safetensors").stat().st_mtime_ns
+    (folder / "summary.json").write_text('{"minutes": 100.0}')
     root.run(root.trajectories(clips=1))
     assert (folder / "00000.safetensors").stat().st_mtime_ns == before
+    assert (folder / "summary.json").read_text().strip() == '{\n  "minutes": 100.0\n}'
     (folder / "00000.safetensors").write_bytes(b"cut short")
     root.run(root.trajectories(clips=1))
+    assert json.loads((folder / "summary.json").read_text())["minutes"] > 100
     stage = make_stage(root.ode(), folder)
     assert isinstance(stage, WanOdeStage)
     noise, end = stage._states(0, 0)

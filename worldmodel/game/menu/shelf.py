@@ -22,8 +22,9 @@ from worldmodel.config import UserError
 from worldmodel.game.speeds import speeds_here
 from worldmodel.moments import Kept, last_sessions_folder, list_moments
 from worldmodel.world import Frame
-from worldmodel.worlds.find import list_worlds
-from worldmodel.worlds.folder import WorldFile, read_world_file
+from worldmodel.worlds.find import list_all_worlds, read_any_world
+from worldmodel.worlds.folder import WorldFile
+from worldmodel.worlds.wan_file import WanWorldFile
 
 MOST_MOMENTS = 200  # that are shown
 
@@ -83,10 +84,10 @@ class Shelf:
     def _look(self) -> None:
         try:
             speeds = speeds_here()
-            found = list_worlds()
+            found = list_all_worlds()
             if self.here and self.here not in [folder for folder, _ in found]:
                 with contextlib.suppress(UserError):
-                    found.insert(0, (self.here, read_world_file(self.here)))
+                    found.insert(0, (self.here, read_any_world(self.here)))
             found.sort(key=lambda one: one[0] != self.here)
             self.worlds = [describe_world(folder, file, speeds) for folder, file in found]
             kept = list_moments()
@@ -100,21 +101,27 @@ class Shelf:
             self.is_looking = False
 
 
-def describe_world(folder: Path, file: WorldFile, speeds: dict[str, float]) -> Installed:
+def describe_world(
+    folder: Path, file: WorldFile | WanWorldFile, speeds: dict[str, float]
+) -> Installed:
     """What a tile says about a world."""
-    names = file.starts.items()
+    if isinstance(file, WanWorldFile):  # begins from words, which have no picture
+        size, starts = file.frame_size, [Start(caption=x, picture=None) for x in file.captions]
+    else:
+        size = file.autoencoder.frame_height, file.autoencoder.frame_width
+        starts = [
+            Start(caption=caption, picture=last_frame(folder / "starts" / name))
+            for name, caption in file.starts.items()
+        ]
     return Installed(
         folder=folder,
         name=file.name,
         title=file.title,
-        frame_size=(file.autoencoder.frame_height, file.autoencoder.frame_width),
+        frame_size=size,
         frames_per_second=file.frames_per_second,
         megabytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
         actions=file.actions,
-        starts=[
-            Start(caption=caption, picture=last_frame(folder / "starts" / name))
-            for name, caption in names
-        ],
+        starts=starts,
         measured=speeds.get(file.name),
     )
 

@@ -31,7 +31,7 @@ from worldmodel.wan.config import WanConfig
 from worldmodel.wan.lora import load_lora, merged
 from worldmodel.wan.prompts import load_prompts, save_prompts
 from worldmodel.wan.store import write_tensors
-from worldmodel.worlds.folder import WORLD_FILE, replace_folder, sha256_of
+from worldmodel.worlds.folder import WORLD_FILE, replace_folder, sha256_of, stamp_of
 from worldmodel.worlds.wan_file import (
     PROMPTS,
     TRANSFORMER,
@@ -94,7 +94,8 @@ def export_wan_world(config: WanExport, folder: Path) -> dict[str, Any]:
             (fresh / "NOTICE").unlink(missing_ok=True)
             text = f"{before}\n{config.notice.read_text(encoding='utf-8')}"
             (fresh / "NOTICE").write_text(text, encoding="utf-8")
-        done = replace(world, sha256=hashes)
+        stamps = {name: stamp_of(fresh / name) for name in hashes if name not in kept}
+        done = replace(world, sha256=hashes, stamps={**base.stamps, **stamps})
         (fresh / WORLD_FILE).write_text(to_toml(done), encoding="utf-8")
         (fresh / "CARD.md").write_text(card(done), encoding="utf-8")
 

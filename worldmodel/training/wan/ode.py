@@ -8,7 +8,6 @@ written one after the other, and a run that was killed goes on with the first th
 Letters: b batch (clips), s kept levels and the end, f frames, c h w latents.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from worldmodel.model.context import Device
 from worldmodel.schedule import to_clean
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.trajectories import (
+    add_to_summary,
     check_levels,
     follow_path,
     levels_through,
@@ -92,7 +92,7 @@ def write_wan_trajectories(
     teacher = load_network(config.teacher, size, device)
     stamp = _stamp(config, teacher, data)
     write_atomically(folder / CONFIG, to_toml(config).encode())
-    began = time.perf_counter()
+    began, made = time.perf_counter(), 0
     with stop_on_sigterm() as stopping:
         for number in tqdm(range(config.shards), desc="trajectories", unit="shard"):
             path = folder / f"{number:05d}.safetensors"
@@ -104,13 +104,9 @@ def write_wan_trajectories(
                     "stays, the same command goes on from here"
                 )
             save_tensors(path, _make_shard(config, teacher, data, number), {"stamp": stamp})
-    summary = {
-        "stage": config.stage,
-        "clips": config.clips,
-        "minutes": round((time.perf_counter() - began) / 60, 2),
-    }
-    write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    return summary
+            made += 1
+    facts, seconds = {"stage": config.stage, "clips": config.clips}, time.perf_counter() - began
+    return add_to_summary(folder, facts, {"minutes": seconds / 60}, {}, made=made)
 
 
 def _make_shard(
