@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "keycodes": set(),
     "schedule": set(),
     "metrics": set(),
-    "folders": set(),
+    "folders": {"config"},
     "versions": set(),
     "history": {"config", "action"},
     "moments": {*BASE, "world", "autosave"},
