@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {*MODEL, *STORE, "worlds", "wan"},
     "evaluation": {*MODEL, *STORE, "world", "worlds", "games", "training", "engine", "wan"},
     "recipe": {*MODEL, *STORE, "worlds", "games", "training", "evaluation", "datacheck"},
-    "__main__": {
+    "jobs": {
         "config",
         "games",
         "training",
@@ -63,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
         "datacheck",
         "selftest",
     },
+    "__main__": {"config", "jobs"},
 }
 
 
