@@ -231,10 +231,17 @@ def test_a_history_is_exact_and_small() -> None:
         History.from_arrays([[]] * 70_000, held, mouse, 10_000)
 
 
-def test_a_moment_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_moment_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     moment = make_moment()
     save_moment(tmp_path / "m.safetensors", moment)
-    (tmp_path / ".m.safetensors.part").mkdir()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
     with pytest.raises(UserError, match="cannot be written"):
         save_moment(tmp_path / "m.safetensors", replace(moment, frame=moment.frame[:4]))
     assert load_moment(tmp_path / "m.safetensors").frame.shape == (48, 64, 3)
+
+
+def test_a_clock_that_is_set_before_1970_loses_no_moment(tmp_path: Path) -> None:
+    save_moment(tmp_path / "drawn" / "m.safetensors", make_moment(3, saved_at=-86400.0))
+    assert [kept.header.saved_at for kept in list_moments(folder=tmp_path)] == [-86400.0]
