@@ -116,7 +116,9 @@ class Preferences:
 
 
 def _read(kind: type[Config], path: Path) -> Config:
-    return load_controls(path) if kind is Controls else load_config(kind, path)
+    if issubclass(kind, Controls):
+        return load_controls(path)
+    return load_config(kind, path)
 
 
 def _exists(path: Path) -> bool:
