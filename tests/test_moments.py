@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -173,6 +174,19 @@ def test_an_autosave_is_listed_only_when_its_session_is_gone(tmp_path: Path) -> 
     assert kept.is_autosave
     autosave.remove()
     assert list(tmp_path.glob("drawn/*")) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="what is open cannot be removed there")
+def test_a_session_whose_folder_is_removed_meanwhile_does_not_count_as_broken(
+    tmp_path: Path,
+) -> None:
+    autosave = Autosave(tmp_path / "drawn")
+    for _ in range(2):
+        autosave.claim()
+        save_moment(autosave.path, make_moment())
+        assert not is_orphan(autosave.path)
+        shutil.rmtree(tmp_path / "drawn")
+    autosave.remove()
 
 
 KILLED = """
