@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from tests.conftest import make_lively
-from tests.training.tiny_data import MODEL
+from tests.training.tiny_data import MODEL, SPEC
+from worldmodel.action import IDLE
 from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 from worldmodel.training.loop import Critic
 from worldmodel.training.matching import Judged, dmd_loss
-from worldmodel.training.self_play import Exit, SelfPlay, self_play
+from worldmodel.training.self_play import Exit, SelfPlay, let_go, self_play
 
 TWO = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 PAST = MODEL.sink_frames + MODEL.context_frames
@@ -130,6 +131,16 @@ def test_frames_before_the_judged_clip_carry_no_gradient() -> None:
     assert gradients[0] is None or not gradients[0].any()
     assert gradients[1] is not None
     assert gradients[1].any()
+
+
+def test_players_who_let_go_do_what_an_idle_player_does_and_the_others_what_they_did() -> None:
+    actions = random_actions(6, batch=4)
+    quiet = let_go(actions, past=2, share=0.5)
+    idle = torch.from_numpy(SPEC.encode([IDLE] * 4))
+    assert all(torch.equal(clip, idle) for clip in quiet[:2, 2:])
+    assert torch.equal(quiet[:2, :2], actions[:2, :2])
+    assert torch.equal(quiet[2:], actions[2:])
+    assert torch.equal(let_go(actions, past=2, share=0.0), actions)
 
 
 def test_one_exit_serves_a_whole_rollout_and_the_first_frame_has_its_own_list() -> None:

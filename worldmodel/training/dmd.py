@@ -14,7 +14,9 @@ self-rollouts, Self Forcing, arXiv 2506.08009, §3.3; from a causal start, arXiv
 Clips of `frames` frames are cut from the rollout anywhere. Near its start they begin with true
 frames, which stay clean and tell both networks where the player is; further on they have none, and
 what is judged is whether play of minute two still looks like play at all: that is what holds a
-long rollout together. Frames before the clip are drawn without gradient.
+long rollout together. Frames before the clip are drawn without gradient. In a share of rollouts the
+player lets go: a small error of a still frame returns in the next one, so it is standing still that
+runs away first, and players in the data rarely stand for long.
 """
 
 import copy
@@ -47,7 +49,7 @@ from worldmodel.training.loop import CONFIG, Critic, LoopConfig
 from worldmodel.training.matching import DistributionMatching, Judged
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
-from worldmodel.training.self_play import Exit, self_play
+from worldmodel.training.self_play import Exit, let_go, self_play
 from worldmodel.training.teacher_forcing import check_latents
 
 
@@ -58,9 +60,12 @@ class OwnRollouts:
     batch: int
     frames: int  # drawn at most, after the true ones
     sampler: SamplerConfig  # of play
+    idle: float = 0.0  # share of rollouts in which the player lets go of everything
 
     def __post_init__(self) -> None:
         require_positive(self, "batch", "frames")
+        if not 0 <= self.idle <= 1:
+            raise ConfigError(f"idle ({self.idle}) must be between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +158,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
             self.config.model.sink_frames,
             generator,
         )
+        actions = let_go(actions, self.past, rollouts.idle)
         true = latents[:, : self.past], actions[:, : self.past]
         drawn = self_play(
             self.student,

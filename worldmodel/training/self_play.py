@@ -108,3 +108,14 @@ def self_play(
             with torch.set_grad_enabled(differentiated and number in graded):
                 drawn.append(rollout.next(acts))
     return torch.cat(drawn, dim=1)
+
+
+def let_go(actions: Tensor, past: int, share: float) -> Tensor:
+    """Actions b f (k+2) in which a share of the clips does nothing from frame `past` on.
+
+    The first ones: clips come in random order.
+    """
+    still = round(share * len(actions))
+    quiet = actions.clone()
+    quiet[:still, past:] = 0.0
+    return quiet

@@ -253,7 +253,8 @@ class TrajectoryShards:
             states = file.get_slice("states")
             clean, actions = (file.get_slice(name)[row] for name in ("clean", "actions"))
             rows.append((states[row, level], states[row, len(self.config.sigmas)], clean, actions))
-        columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
+        # fp32 before they are stacked: autocast on CPUs stacks no float16.
+        columns = [torch.stack([x.float() for x in column]) for column in zip(*rows, strict=True)]
         self.reading.frames += batch * self.config.frames
         self.reading.seconds += time.perf_counter() - began
         state, end, clean, actions = (column.to(generator.device) for column in columns)

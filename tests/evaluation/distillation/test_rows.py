@@ -55,6 +55,16 @@ def test_a_row_without_levels_takes_the_teachers_steps() -> None:
     assert (plan.long_frames(48), plan.long_frames(4)) == (400, 2000)
 
 
+def test_a_row_trained_without_a_clean_pass_is_played_and_counted_so(tmp_path: Path) -> None:
+    one = make_contender(tmp_path, DOOM_MODEL)
+    row = replace(one.row, sigmas=(1.0, 0.5, 0.0), cache_from_last_step=True)
+    cached = replace(one, row=row, sampler=sampler_of(row, SAMPLER, 24))
+    assert cached.sampler.cache_from_last_step
+    assert cached.passes == 2
+    plain = replace(one, sampler=sampler_of(replace(row, cache_from_last_step=False), SAMPLER, 24))
+    assert plain.passes == 3
+
+
 @pytest.mark.parametrize("model", [DOOM_MODEL, CHUNKS], ids=["frame-wise", "chunk-wise"])
 def test_next_frames_are_what_play_draws_after_the_true_ones(
     tmp_path: Path, model: ModelConfig

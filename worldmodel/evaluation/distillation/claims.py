@@ -10,8 +10,9 @@ from worldmodel.evaluation.distillation.compare import Results
 from worldmodel.evaluation.distillation.costs import cost_of
 from worldmodel.evaluation.distillation.figures import Estimate, difference
 from worldmodel.evaluation.distillation.speed import Speed, speed_key_of
-from worldmodel.evaluation.distillation.tables import shown, table
+from worldmodel.evaluation.distillation.tables import shown
 from worldmodel.evaluation.quality import HORIZONS
+from worldmodel.pages import markdown_table
 
 LATENCY_CLAIM = 0.5  # first-frame latency, frame-wise over chunk-wise
 COST_CLAIM = 4.0  # stage 2 by regression over stage 2 by consistency
@@ -21,7 +22,7 @@ NEAR = 1.1  # a ratio this close to a claim agrees with it
 def claims_table(results: Results) -> list[str]:
     """Claim, what was found, verdict."""
     rows = [*_quality(results), _latency(results), *_costs(results)]
-    return table(["Causal Forcing++ says", "here", "verdict"], rows)
+    return markdown_table(["Causal Forcing++ says", "here", "verdict"], rows)
 
 
 def verdict(gain: Estimate) -> str:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from worldmodel.config import ConfigError
 from worldmodel.evaluation.distillation.claims import claims_table
 from worldmodel.evaluation.distillation.compare import Results
 from worldmodel.evaluation.distillation.figures import RealFigures, mean_of
@@ -19,31 +18,20 @@ from worldmodel.evaluation.distillation.tables import (
     ssim_table,
     unseen_table,
 )
-from worldmodel.files import write_atomically
+from worldmodel.pages import write_between
 
 BEGIN = "<!-- measured: begin. `worldmodel evaluate --compare` writes this part; do not edit it -->"
 END = "<!-- measured: end -->"
-LARGEST = 4 << 20  # characters of a page
 ABLE = 0.5  # r with the real turning, from which a judge is one
 
 
 def write_page(results: Results) -> Path:
     """Write the measured part of the page anew; a page that is not there yet is begun."""
     page = results.comparison.page
-    old = page.read_text(encoding="utf-8") if page.is_file() else _blank()
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or len(old) > LARGEST:
-        raise ConfigError(f"{page}: the two marks are not in it; put these back: {BEGIN} {END}")
     if results.rows and results.real:
         save_plots(results)
-    measured = "\n".join(measured_part(results))
-    write_atomically(page, f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}".encode())
+    write_between(page, "What distillation costs", BEGIN, END, "\n".join(measured_part(results)))
     return page
-
-
-def _blank() -> str:
-    return f"# What distillation costs\n\n{BEGIN}\n{END}\n"
 
 
 def measured_part(results: Results) -> list[str]:

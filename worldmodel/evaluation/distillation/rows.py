@@ -29,6 +29,7 @@ class Row:
     sigmas: tuple[float, ...] = ()  # none: the teacher's grid of as many steps as asked for
     renoise: bool = True  # false: follow the velocity, as a teacher does
     holds_actions: bool = False  # a chunk is told its first action only, which is all that play has
+    cache_from_last_step: bool = False  # no clean pass: only for runs that were trained so
     stage2: tuple[Path, ...] = ()  # the runs that made it a few-step student
     stage3: tuple[Path, ...] = ()  # and those that went on from there
 
@@ -104,7 +105,8 @@ class Contender:
     @property
     def passes(self) -> float:
         """Of the network, for one frame."""
-        return (self.sampler.steps + 1) / self.model.config.chunk_frames
+        clean = 0 if self.sampler.cache_from_last_step else 1
+        return (self.sampler.steps + clean) / self.model.config.chunk_frames
 
 
 def find_contender(
@@ -134,4 +136,5 @@ def sampler_of(row: Row, played: SamplerConfig, teacher_steps: int) -> SamplerCo
     plain = replace(played, first_sigmas=(), guidance=1.0, cache_from_last_step=False)
     if not row.sigmas:
         return replace(plain, sigmas=tuple(sigma_grid(teacher_steps).tolist()), renoise=False)
-    return replace(plain, sigmas=row.sigmas, renoise=row.renoise)
+    cached = row.cache_from_last_step
+    return replace(plain, sigmas=row.sigmas, renoise=row.renoise, cache_from_last_step=cached)

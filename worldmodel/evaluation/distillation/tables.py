@@ -17,15 +17,10 @@ from worldmodel.evaluation.distillation.speed import speed_key_of
 from worldmodel.evaluation.distillation.unseen import UnseenFigures
 from worldmodel.evaluation.drift import WINDOW
 from worldmodel.evaluation.quality import HORIZONS
+from worldmodel.pages import markdown_table
 
 NONE = "–"
 Cells = list[str]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(cells) + " |" for cells in rows)]
 
 
 def shown(estimate: Estimate, digits: int = 2) -> str:
@@ -42,7 +37,7 @@ def psnr_table(results: Results) -> list[str]:
         copy, limit = (mean_of(x) for x in (results.real.copy_psnr, results.real.limit_psnr))
         rows.append(["*copy of the last frame*", NONE, shown(copy), *gap])
         rows.append(["*limit: the autoencoder*", NONE, shown(limit), *gap])
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _psnr_cells(one: Figures) -> Cells:
@@ -59,7 +54,7 @@ def paired_table(results: Results) -> list[str]:
             cells = [_gained(difference(one.next_psnr, mark.next_psnr))]
             cells += [_gained(difference(one.psnr[str(h)], mark.psnr[str(h)])) for h in HORIZONS]
             rows.append(_named(results, name, cells))
-    return table(["", "denoising steps", "next frame", *map(str, HORIZONS)], rows)
+    return markdown_table(["", "denoising steps", "next frame", *map(str, HORIZONS)], rows)
 
 
 def _gained(gain: Estimate) -> str:
@@ -76,7 +71,7 @@ def ssim_table(results: Results) -> list[str]:
         return [near, *(shown(mean_of(one.ssim[str(h)]), 3) for h in HORIZONS)]
 
     rows = [_named(results, name, cells(one)) for name, one in results.rows.items()]
-    return table(["", "denoising steps", "next frame", *map(str, HORIZONS)], rows)
+    return markdown_table(["", "denoising steps", "next frame", *map(str, HORIZONS)], rows)
 
 
 def behaviour_table(results: Results) -> list[str]:
@@ -96,7 +91,7 @@ def behaviour_table(results: Results) -> list[str]:
     head = ["", "denoising steps", "Fréchet", "turning r", "keys", "motion", "sharpness at 64"]
     rows = [_named(results, name, cells(one)) for name, one in results.rows.items()]
     marks = [shown(real.frechet, 1), shown(real.turn_correlation), _percent(real.button_accuracy)]
-    return table(head, [*rows, ["*the real game*", NONE, *marks, "1", "1"]])
+    return markdown_table(head, [*rows, ["*the real game*", NONE, *marks, "1", "1"]])
 
 
 def drift_table(results: Results) -> list[str]:
@@ -130,7 +125,7 @@ def drift_table(results: Results) -> list[str]:
     ]
     head = ["", "denoising steps", "frames", *(f"random: {k}" for k in kinds)]
     head += [f"idle: {k}" for k in kinds]
-    return table(head, [_named(results, n, cells(one)) for n, one in results.rows.items()])
+    return markdown_table(head, [_named(results, n, cells(one)) for n, one in results.rows.items()])
 
 
 def speed_table(results: Results) -> list[str]:
@@ -151,7 +146,7 @@ def speed_table(results: Results) -> list[str]:
             ]
         rows.append(_named(results, name, cells))
     head = ["", "denoising steps", "first frame", "wait for a chunk's end", "frames/s"]
-    return table([*head, "a chunk or frame", "GFLOP a frame", "engine"], rows)
+    return markdown_table([*head, "a chunk or frame", "GFLOP a frame", "engine"], rows)
 
 
 def cost_table(results: Results) -> list[str]:
@@ -167,7 +162,7 @@ def cost_table(results: Results) -> list[str]:
     for run in comparison.shared:
         rows += [["*several build on it*", *_cost_cells([run], out), NONE, NONE, NONE]]
     head = ["", "stage 2: runs", "minutes", "PFLOP", "stored", "stage 3: runs", "minutes", "PFLOP"]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _cost_cells(runs: Sequence[Path], out: Path) -> Cells:
@@ -197,7 +192,7 @@ def unseen_table(results: Results) -> list[str]:
             share = f"{100 * (first.value - one.copy.value) / gap:.0f} %" if gap > 0 else NONE
             cells += [shown(first), share, shown(eighth)]
         rows.append(cells)
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _in_all(name: str, sets: Iterable[UnseenFigures]) -> bool:
