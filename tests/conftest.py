@@ -38,7 +38,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     settings = Path(folder) / "settings.toml"  # nobody is there to press Enter
     settings.write_text("start_screen = false\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_CACHE_HOME", "WORLDMODEL_DATA", "WORLDMODEL_CONFIG", "LOCALAPPDATA"):
+        for name in ("WORLDMODEL_CACHE", "WORLDMODEL_DATA", "WORLDMODEL_CONFIG"):
             patch.setenv(name, folder)
         yield
 

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "keycodes": set(),
     "schedule": set(),
     "metrics": set(),
-    "folders": set(),
+    "folders": {"config"},
     "versions": set(),
     "history": {"config", "action"},
     "moments": {*BASE, "world", "autosave"},
@@ -63,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
         "wan",
     },
     "recipe": {*MODEL, *STORE, "pages", "worlds", "games", "training", "evaluation", "datacheck"},
-    "__main__": {
+    "jobs": {
         "config",
         "games",
         "training",
@@ -74,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "datacheck",
         "selftest",
     },
+    "__main__": {"config", "jobs"},
 }
 
 

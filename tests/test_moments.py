@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -175,6 +176,19 @@ def test_an_autosave_is_listed_only_when_its_session_is_gone(tmp_path: Path) -> 
     assert list(tmp_path.glob("drawn/*")) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="what is open cannot be removed there")
+def test_a_session_whose_folder_is_removed_meanwhile_does_not_count_as_broken(
+    tmp_path: Path,
+) -> None:
+    autosave = Autosave(tmp_path / "drawn")
+    for _ in range(2):
+        autosave.claim()
+        save_moment(autosave.path, make_moment())
+        assert not is_orphan(autosave.path)
+        shutil.rmtree(tmp_path / "drawn")
+    autosave.remove()
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -231,10 +245,12 @@ def test_a_history_is_exact_and_small() -> None:
         History.from_arrays([[]] * 70_000, held, mouse, 10_000)
 
 
-def test_a_moment_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_moment_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     moment = make_moment()
     save_moment(tmp_path / "m.safetensors", moment)
-    (tmp_path / ".m.safetensors.part").mkdir()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
     with pytest.raises(UserError, match="cannot be written"):
         save_moment(tmp_path / "m.safetensors", replace(moment, frame=moment.frame[:4]))
     assert load_moment(tmp_path / "m.safetensors").frame.shape == (48, 64, 3)
@@ -253,3 +269,8 @@ def test_a_moment_of_every_kind_of_array_reads_back_exactly(tmp_path: Path) -> N
         assert again[name].dtype == array.dtype
         assert again[name].shape == array.shape
         assert np.array_equal(again[name], array)
+
+
+def test_a_clock_that_is_set_before_1970_loses_no_moment(tmp_path: Path) -> None:
+    save_moment(tmp_path / "drawn" / "m.safetensors", make_moment(3, saved_at=-86400.0))
+    assert [kept.header.saved_at for kept in list_moments(folder=tmp_path)] == [-86400.0]

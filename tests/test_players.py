@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,12 +90,19 @@ def test_a_timeline_says_each_thing_in_the_frame_of_its_time(tmp_path: Path) -> 
     }
 
 
-@pytest.mark.parametrize("line", ["soon fog", "-1 fog", "3", "3 !", "inf fog"])
+@pytest.mark.parametrize("line", ["soon fog", "-1 fog", "3", "3 !", "inf fog", "1e308 fog"])
 def test_a_timeline_that_cannot_be_read_names_the_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "said.txt"
     path.write_text(f"0 fog\n{line}\n", encoding="utf-8")
     with pytest.raises(ScriptError, match=r"line 2.*seconds and words"):
         load_timeline(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_timeline_that_is_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "said.txt")
+    with pytest.raises(ScriptError, match="not a file"):
+        load_timeline(tmp_path / "said.txt")
 
 
 def test_a_random_player_forgets_and_does_the_same_again() -> None:

@@ -30,6 +30,8 @@ class Autosave:
 
     def claim(self) -> None:
         """Hold the lock; before the file is written for the first time."""
+        if self._lock is not None and not _lock_of(self.path).exists():
+            self.let_go()  # somebody removed the folder: without a lock this would count as broken
         if self._lock is None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ FEWEST_SECONDS, MOST_SECONDS = 10.0, 30.0  # of the graph; older points leave it
 SMALLEST = 16  # rows and columns; in less nothing can be told apart
 CLIP_SIZE = (540, 960)  # rows, columns
 FONT = cv2.FONT_HERSHEY_DUPLEX
+LARGEST_FONT = 2.0  # times the usual letters; larger ones would leave no room for a graph
 
 Point = tuple[int, float]  # number of the frame, dB
 
@@ -71,13 +72,13 @@ def save_beside(path: Path, views: Iterable[tuple[float, View]], frames_per_seco
     writer.close()
 
 
-def draw_beside(view: View, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture h w 3 of a view in any size."""
+def draw_beside(view: View, size: tuple[int, int], font: float = 1.0) -> NDArray[np.uint8]:
+    """The picture h w 3 of a view in any size, its letters `font` times the usual ones."""
     rows, columns = size
     picture = np.zeros((rows, columns, 3), np.uint8)
     if min(rows, columns) < SMALLEST:
         return picture
-    unit = max(10, rows // 36)
+    unit = round(max(10, rows // 36) * min(font, LARGEST_FONT))
     top = _draw_frames(picture, view, unit)
     if rows - top > 4 * unit:
         _draw_graph(picture, view, top, unit)
@@ -165,9 +166,9 @@ def _write(
 ) -> None:
     """Text whose capitals are about `height` tall with its lower left corner there."""
     plain = text.encode("ascii", "replace").decode()  # what this font has
-    scale = height / 30
-    cv2.putText(picture, plain, corner, FONT, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(picture, plain, corner, FONT, scale, colour, 1, cv2.LINE_AA)
+    scale, stroke = height / 30, max(1, round(height / 16))
+    cv2.putText(picture, plain, corner, FONT, scale, (0, 0, 0), stroke + 2, cv2.LINE_AA)
+    cv2.putText(picture, plain, corner, FONT, scale, colour, stroke, cv2.LINE_AA)
 
 
 def _width(text: str, height: float) -> int:

@@ -1,13 +1,19 @@
 """Files that are either whole or not there, and what is read is a file of a sane size."""
 
 import contextlib
+import glob
 import os
 import re
+import secrets
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from worldmodel.config import UserError
+
+LONGEST_NAME = 120  # bytes of UTF-8; half of what a file system takes: endings follow
+STALE = 3600.0  # seconds, after which what was being written is what a kill left
 
 
 class FileWriteError(UserError):
@@ -48,24 +54,35 @@ def read_file(path: Path, largest: int) -> bytes:
 
 def plain(name: str) -> str:
     """A name that is one harmless file name on every system."""
-    return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:80] or "_"
+    short = re.sub(r"[^\w.-]", "_", name).lstrip(".")[:80]
+    return short.encode()[:LONGEST_NAME].decode(errors="ignore") or "_"  # systems count bytes
 
 
 def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write beside `path`, then rename: a crash or a full disk leaves the old file as it was.
 
+    Whoever writes at the same time writes into a file of its own: the last one to finish wins.
     Content of gigabytes comes in parts, so that memory need not hold it a second time.
     """
-    part = path.with_name(f".{path.name}.part")  # one name: what a kill leaves is overwritten
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with part.open("xb") as file:  # not through a link that somebody left there
             for piece in (content,) if isinstance(content, bytes) else content:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        _remove_stale(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
         raise FileWriteError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _remove_stale(path: Path) -> None:
+    """What a kill in the middle of an earlier write left."""
+    with contextlib.suppress(OSError):
+        for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            if time.time() - part.stat().st_mtime > STALE:
+                part.unlink(missing_ok=True)

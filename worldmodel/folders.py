@@ -1,28 +1,43 @@
-"""Where a person's own files belong on each system: what is kept, and what was set."""
+"""Where a person's own files belong on each system, as `platformdirs` knows it."""
 
 import os
-import sys
 from pathlib import Path
+
+from platformdirs import PlatformDirs
+
+from worldmodel.config import UserError
+
+# Roaming: on Windows, settings follow a person from machine to machine; what is kept does not.
+_SETTINGS = PlatformDirs("worldmodel", appauthor=False, roaming=True)
+_KEPT = PlatformDirs("worldmodel", appauthor=False, opinion=False)
 
 
 def data_folder() -> Path:
     """What is kept for the user: saved moments. `WORLDMODEL_DATA` overrules the system."""
-    return _folder("WORLDMODEL_DATA", ("LOCALAPPDATA", "Local"), ("XDG_DATA_HOME", ".local/share"))
+    return _folder("WORLDMODEL_DATA", _KEPT, "user_data_path")
 
 
 def config_folder() -> Path:
     """Settings and controls. `WORLDMODEL_CONFIG` overrules the system."""
-    return _folder("WORLDMODEL_CONFIG", ("APPDATA", "Roaming"), ("XDG_CONFIG_HOME", ".config"))
+    return _folder("WORLDMODEL_CONFIG", _SETTINGS, "user_config_path")
 
 
-def _folder(own: str, windows: tuple[str, str], linux: tuple[str, str]) -> Path:
-    """A variable of our own, else the system's variable, else the system's usual place."""
+def cache_folder() -> Path | None:
+    """What can be made again; None where nothing can be kept. `WORLDMODEL_CACHE` overrules."""
+    try:
+        return _folder("WORLDMODEL_CACHE", _KEPT, "user_cache_path")
+    except UserError:
+        return None
+
+
+def _folder(own: str, system: PlatformDirs, kind: str) -> Path:
     if chosen := os.environ.get(own):
         return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get(windows[0], Path.home() / "AppData" / windows[1]))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get(linux[0]) or Path.home() / linux[1])
-    return base / "worldmodel"
+    told = f"no home folder is known here: set HOME, or {own} to a folder"
+    try:
+        folder = Path(getattr(system, kind))
+    except RuntimeError as error:
+        raise UserError(told) from error
+    if folder.parts[0] == "~":  # what older versions answer: a folder of that name, right here
+        raise UserError(told)
+    return folder

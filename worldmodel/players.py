@@ -33,6 +33,7 @@ LONGEST = 1_000_000  # frames that a line of a script may last
 RECENT = 4096  # actions that a random player remembers
 MOST_FRAMES = 10_000_000  # that a script may last
 LARGEST_SCRIPT = 16 << 20  # bytes
+LONGEST_TIMELINE = 1e9  # seconds
 
 
 class Player(Protocol):
@@ -165,8 +166,8 @@ def find_here() -> None:
 def load_timeline(path: Path) -> tuple[tuple[float, Prompt], ...]:
     """Seconds and prompts of a timeline, in order."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_file(path, LARGEST_SCRIPT).decode().splitlines()
+    except (FileReadError, UnicodeDecodeError) as error:
         raise ScriptError(f"{path}: not a timeline: {error}") from error
     said: list[tuple[float, Prompt]] = []
     for number, line in enumerate(lines, start=1):
@@ -197,7 +198,7 @@ def said_during(
 
 def _is_time(text: str) -> bool:
     try:
-        return 0 <= float(text) < math.inf
+        return 0 <= float(text) <= LONGEST_TIMELINE
     except ValueError:
         return False
 

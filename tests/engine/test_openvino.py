@@ -30,7 +30,7 @@ SAMPLERS = [
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(openvino, "cache_folder", lambda: tmp_path / "cache")
-    return tmp_path / "cache"
+    return tmp_path / "cache" / "openvino"
 
 
 @pytest.fixture

@@ -292,9 +292,10 @@ def test_a_view_can_be_drawn_in_any_size(size: tuple[int, int]) -> None:
         view = View(
             dream=dream, real=real, index=5, points=points, frames_per_second=17.5, told=told
         )
-        picture = draw_beside(view, size)
-        assert picture.shape == (*size, 3)
-        assert picture.any() == (min(size) >= 16)
+        for font in (0.75, 1.0, 3.0):
+            picture = draw_beside(view, size, font)
+            assert picture.shape == (*size, 3)
+            assert picture.any() == (min(size) >= 16)
 
 
 def test_the_picture_shows_the_dream_left_and_the_game_right() -> None:

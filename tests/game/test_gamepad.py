@@ -1,9 +1,7 @@
 """Gamepads: SDL's events, and where SDL has one, a virtual gamepad that is really plugged in."""
 
-import ctypes
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,6 +9,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 from tests.game.drawn_world import SPEC
+from tests.game.virtual_pad import VirtualPad
 from worldmodel.action import ActionSpec
 from worldmodel.game.controls import Command, Controls, GamepadControls, describe_pad
 from worldmodel.game.gamepad import Gamepads, start_gamepads, stop_gamepads
@@ -112,41 +111,32 @@ def test_a_gamepad_that_is_pulled_out_holds_nothing(devices: Input) -> None:
 
 
 @pytest.fixture
-def virtual_pad(monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
-    """A gamepad that SDL believes in."""
-    maps = Path("/proc/self/maps")
-    paths = maps.read_text(encoding="utf-8").split() if maps.exists() else []
-    found = [path for path in paths if "SDL2-" in path and ".so" in path]
-    if not found:
-        pytest.skip("SDL's library is not found here")
+def virtual_pad(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualPad]:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("SDL_JOYSTICK_ALLOW_BACKGROUND_EVENTS", "1")
     pygame.display.init()
     pygame.display.set_mode((64, 64))
     start_gamepads()
-    sdl = ctypes.CDLL(found[0])
-    assert sdl.SDL_JoystickAttachVirtual(1, 6, 15, 0) >= 0
-    yield sdl
+    pad = VirtualPad()
+    pad.plug_in()
+    yield pad
     stop_gamepads()
     pygame.display.quit()
 
 
 def test_a_gamepad_plugged_in_while_playing_plays_until_it_is_pulled_out(
-    devices: Input, virtual_pad: ctypes.CDLL
+    devices: Input, virtual_pad: VirtualPad
 ) -> None:
-    sdl = virtual_pad
-    sdl.SDL_JoystickOpen.restype = ctypes.c_void_p
     feed(devices, *pygame.event.get())
     assert len(devices.pads.names) == 1
-    joystick = ctypes.c_void_p(sdl.SDL_JoystickOpen(0))
-    sdl.SDL_JoystickSetVirtualAxis(joystick, STICK_Y, ctypes.c_int16(-32768))
-    sdl.SDL_JoystickSetVirtualAxis(joystick, LOOK_X, ctypes.c_int16(32767))
+    virtual_pad.push(STICK_Y, -1.0)
+    virtual_pad.push(LOOK_X, 1.0)
     for _ in range(3):
         feed(devices, *pygame.event.get())
     taken = devices.take()
     assert taken.action.buttons == {"KeyW"}
     assert taken.action.mouse[0] == pytest.approx(8.0)
-    sdl.SDL_JoystickDetachVirtual(0)
+    virtual_pad.pull_out()
     for _ in range(3):
         feed(devices, *pygame.event.get())
     devices.discard()

@@ -89,3 +89,55 @@ def test_a_chosen_key_is_taken_from_the_command_that_usually_has_it() -> None:
     assert "F4" not in keys
     assert Command.PAUSE not in keys.values()
     assert keys["PadY"] is Command.NEXT_START, "the gamepad's stay"
+
+
+def test_two_games_that_are_played_at_once_lose_nothing_of_each_others_settings(
+    tmp_path: Path,
+) -> None:
+    one, other = Preferences.read(folder=tmp_path), Preferences.read(folder=tmp_path)
+    one.set(font=2.0)
+    other.set(filter="lanczos")
+    one.set_controls(Controls(commands={"pause": ("KeyO",)}))
+    other.set_controls(Controls(turn_degrees=3.0))
+    kept = Preferences.read(folder=tmp_path)
+    assert kept.settings == Settings(font=2.0, filter="lanczos")
+    assert kept.controls == Controls(turn_degrees=3.0, commands={"pause": ("KeyO",)})
+    assert other.settings.font == 1.0, "what is seen does not change under the player's hands"
+
+
+def test_what_could_not_be_kept_is_kept_with_the_next_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preferences = Preferences.read(folder=tmp_path)
+    preferences.set(numbers=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
+        assert "disk full" in preferences.set(font=2.0)
+    assert preferences.set(filter="lanczos") == ""
+    kept = Preferences.read(folder=tmp_path).settings
+    assert kept == Settings(numbers=False, font=2.0, filter="lanczos")
+
+
+def test_a_file_that_is_written_by_hand_meanwhile_is_never_lost(tmp_path: Path) -> None:
+    preferences = Preferences.read(folder=tmp_path)
+    by_hand = "turn_degrees = 3\n[commands]\npause = "  # in the middle of a line
+    (tmp_path / "controls.toml").write_text(by_hand, encoding="utf-8")
+    assert "controls.toml: cannot be read as TOML" in preferences.set_controls(
+        Controls(degrees_per_pixel=0.2)
+    )
+    assert (tmp_path / "controls.toml").read_text(encoding="utf-8") == by_hand
+    assert preferences.controls.degrees_per_pixel == 0.2
+
+
+def test_a_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    mine, config = tmp_path / "dotfiles" / "settings.toml", tmp_path / "config"
+    mine.parent.mkdir()
+    config.mkdir()
+    mine.write_text("font = 1.5\n", encoding="utf-8")
+    (config / "settings.toml").symlink_to(mine)
+    (config / "controls.toml").symlink_to(config / "controls.toml")  # a circle
+    preferences = Preferences(folder=config)
+    assert preferences.set(numbers=False) == ""
+    assert (config / "settings.toml").is_symlink()
+    assert "numbers = false" in mine.read_text(encoding="utf-8")
+    assert preferences.set_controls(Controls(turn_degrees=3.0)).startswith("not kept: ")

@@ -20,8 +20,8 @@ import torch
 
 from worldmodel.config import ModelConfig
 from worldmodel.engine import Engine, EngineError
-from worldmodel.engine.openvino import cache_folder
 from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.folders import cache_folder
 
 FRAMES = 12  # timed, after as many that are not
 SAVING = 1.1  # an earlier candidate may be slower by so much: the first ones take fewer cores
@@ -46,9 +46,10 @@ def choose_engine(candidates: Mapping[str, Build], config: ModelConfig, key: str
     if len(candidates) == 1:
         (build,) = candidates.values()
         return Chosen(build(), "no other was asked for")
-    path = cache_folder() / "choices.json"
+    cache = cache_folder()
+    path = cache / "openvino" / "choices.json" if cache else None
     stamp = _stamp(key, list(candidates))
-    known = _read(path)
+    known = _read(path) if path else {}
     name = known.get(stamp)
     if isinstance(name, str) and name in candidates:
         with contextlib.suppress(EngineError):  # it worked then and does not now: measure again
@@ -60,7 +61,8 @@ def choose_engine(candidates: Mapping[str, Build], config: ModelConfig, key: str
     milliseconds = {name: frame_milliseconds(engine, config) for name, engine in engines.items()}
     good = SAVING * min(milliseconds.values())
     best = next(name for name, ms in milliseconds.items() if ms <= good)
-    _remember(path, known | {stamp: best})
+    if path:
+        _remember(path, known | {stamp: best})
     said = [f"{name} {ms:.1f} ms a frame" for name, ms in milliseconds.items()]
     said += [f"not {name}: {one}" for name, one in built.items() if isinstance(one, EngineError)]
     return Chosen(engines[best], "; ".join(said))

@@ -9,7 +9,6 @@ folder, so the next start takes a moment; without a place to keep it, it is comp
 import contextlib
 import hashlib
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from worldmodel.engine.graphs import (
     example_inputs,
 )
 from worldmodel.engine.static import Pool, StaticRollout
+from worldmodel.folders import cache_folder
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.world import Frame
@@ -195,7 +195,7 @@ def compile_graph(
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    folder = _writable(cache_folder())
+    folder = _graphs_folder()
     path = folder / f"{stamp[:32]}.xml" if folder else None
     if folder and path and path.exists():
         try:
@@ -224,19 +224,12 @@ def compile_graph(
     return compiled
 
 
-def cache_folder() -> Path:
-    """Where compiled graphs are kept: the user's cache, one folder for all worlds."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "worldmodel" / "openvino"
-
-
-def _writable(folder: Path) -> Path | None:
-    """The folder, made if need be; None where nothing can be kept."""
+def _graphs_folder() -> Path | None:
+    """Where compiled graphs are kept, made if need be; None where nothing can be kept."""
+    cache = cache_folder()
+    if cache is None:
+        return None
+    folder = cache / "openvino"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -35,11 +35,13 @@ class Graph:
         usual = sorted(values)[len(values) * 19 // 20] if values else 0.0
         return max(20.0, 2 * self.period_ms, 1.25 * usual)
 
-    def draw(self, surface: pygame.Surface, unit: int) -> None:
+    def draw(self, surface: pygame.Surface, unit: int, *, at_top: bool = False) -> None:
         """A bar from frame to frame, red where one came late, and the latencies as dots."""
         wide, high = surface.get_size()
         room = pygame.Rect(0, 0, min(24 * unit, wide * 3 // 5), min(8 * unit, high // 4))
         room.bottomright = surface.get_width() - unit // 2, surface.get_height() - 3 * unit
+        if at_top:
+            room.top = 3 * unit
         draw_panel(surface, room, unit, shade=200)
         inner = pygame.Rect(room.left + unit // 2, room.top + unit * 3 // 2, room.width - unit, 0)
         inner.height = room.bottom - unit // 2 - inner.top

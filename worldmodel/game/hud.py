@@ -21,6 +21,7 @@ from worldmodel.game.paint import (
     draw_panel,
     draw_tables,
     line_height,
+    shortened,
     words,
     wrapped,
 )
@@ -31,6 +32,10 @@ _PLACES = {
     "KeyA": (0, 1), "KeyS": (1, 1), "KeyD": (2, 1), "KeyF": (3, 1),
     "ArrowUp": (1, 0), "ArrowLeft": (0, 1), "ArrowDown": (1, 1), "ArrowRight": (2, 1),
 }  # fmt: skip
+
+
+COVERS = 240  # opacity, of 255, of what may lie over keys and graph where letters are large
+LARGEST_BESIDE = 1.25  # size of letters with which there is room for keys beside the graph
 
 
 @dataclass(slots=True)
@@ -50,6 +55,7 @@ class Overlay:
     line: str | None = None  # words being typed
     is_recording: bool = False
     is_paused: bool = False
+    is_beside: bool = False  # the real game and a graph are in the picture
     shows_numbers: bool = True
     shows_controls: bool = False
     shows_graph: bool = False
@@ -63,20 +69,22 @@ class Hud:
         unit = line_height(surface.get_size(), overlay.font)
         if overlay.shows_numbers and overlay.spec and not overlay.shows_controls:
             self._draw_numbers(surface, overlay.spec, overlay.speed, unit)
-            self.draw_keys(surface, overlay.spec, overlay.action, unit)
+            is_free = overlay.line is None  # words are typed where the keys are
+            if is_free and (not overlay.is_beside or overlay.font <= LARGEST_BESIDE):
+                self.draw_keys(surface, overlay.spec, overlay.action, unit)
         if overlay.shows_graph:
-            overlay.graph.draw(surface, unit)
+            overlay.graph.draw(surface, unit, at_top=overlay.is_beside)  # below is another graph
         top = unit * 9 // 2
         if overlay.slow:
             top = self._draw_slow(surface, overlay.slow, unit, below=overlay.shows_numbers)
         if overlay.note:
-            self._draw_note(surface, overlay.note, unit, top)
+            top = self._draw_note(surface, overlay.note, unit, top)
         if overlay.is_recording:
             self._draw_recording(surface, unit)
         if overlay.is_paused:
-            self._draw_caption(surface, "paused", "P to go on      .  one frame", unit)
+            self._draw_caption(surface, "paused", "P to go on      .  one frame", unit, top)
         if overlay.caption:
-            self._draw_caption(surface, overlay.caption, "", unit)
+            self._draw_caption(surface, overlay.caption, "", unit, top)
         if overlay.shows_controls:
             tables = [list(overlay.controls), list(overlay.pad_controls)]
             draw_tables(surface, [table for table in tables if table], unit)
@@ -151,17 +159,22 @@ class Hud:
             surface.blit(picture, (unit, top + unit // 3 + i * round(unit * 1.3)))
         return box.bottom + unit // 3
 
-    def _draw_note(self, surface: pygame.Surface, note: str, unit: int, top: int) -> None:
-        lines = [
-            words(line, unit, WHITE) for line in wrapped(note, surface.get_width() - 4 * unit, unit)
-        ]
+    def _draw_note(self, surface: pygame.Surface, note: str, unit: int, top: int) -> int:
+        """Something that happened; returns where that ends."""
+        room = surface.get_width() - 4 * unit
+        texts = wrapped(note, room, unit)
+        most = max(1, int((surface.get_height() - top - unit // 2) / (unit * 1.4)))
+        if len(texts) > most:  # not beyond the lower edge
+            texts[most - 1 :] = [shortened("".join(texts[most - 1 :]), room, unit)]
+        lines = [words(text, unit, WHITE) for text in texts]
         width = max(line.get_width() for line in lines) + 2 * unit
         box = pygame.Rect(0, 0, width, len(lines) * round(unit * 1.4) + unit // 2)
         box.midtop = surface.get_width() // 2, top
-        draw_panel(surface, box, unit)
+        draw_panel(surface, box, unit, shade=COVERS)
         for i, line in enumerate(lines):
             top = box.top + unit // 2 + i * round(unit * 1.4)
             surface.blit(line, line.get_rect(midtop=(box.centerx, top)))
+        return box.bottom + unit // 3
 
     def _draw_line(self, surface: pygame.Surface, line: str, unit: int) -> None:
         """Words being typed, at the lower edge; the end of a long line is seen."""
@@ -181,12 +194,16 @@ class Hud:
         pygame.draw.circle(surface, RED, (box.left + unit * 9 // 8, box.centery), unit * 2 // 5)
         surface.blit(name, name.get_rect(midright=(box.right - unit * 2 // 3, box.centery)))
 
-    def _draw_caption(self, surface: pygame.Surface, big: str, small: str, unit: int) -> None:
+    def _draw_caption(
+        self, surface: pygame.Surface, big: str, small: str, unit: int, top: int
+    ) -> None:
+        """In the middle, or under what ends at `top` if that reaches so far."""
         lines = [words(big, 2 * unit, WHITE), *([words(small, unit, GREY)] if small else [])]
         box = pygame.Rect(0, 0, max(line.get_width() for line in lines) + 3 * unit, 0)
         box.height = sum(line.get_height() for line in lines) + 3 * unit // 2
         box.center = surface.get_rect().center
-        draw_panel(surface, box, unit)
+        box.top = min(max(box.top, top), surface.get_height() - box.height)
+        draw_panel(surface, box, unit, shade=COVERS)
         top = box.top + 3 * unit // 4
         for line in lines:
             surface.blit(line, line.get_rect(midtop=(box.centerx, top)))

@@ -13,7 +13,9 @@ Say = Callable[[str], None]
 
 def offer_broken_sessions(say: Say) -> None:
     """One line about the newest session that ended without saying so, if there is one."""
-    broken = [kept for kept in list_moments() if kept.is_autosave]
+    broken: list[Kept] = []
+    with contextlib.suppress(UserError):  # no folder is known here: nothing was kept either
+        broken = [kept for kept in list_moments() if kept.is_autosave]
     if broken:
         header = broken[0].header
         say(

@@ -8,9 +8,9 @@ Files are read strictly and written whole or not at all. They are only written w
 changed, so that a file written by hand stays as it is.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from worldmodel.config import ConfigError, UserError, load_config, to_toml
 from worldmodel.files import write_atomically
@@ -40,6 +40,9 @@ class Settings:
             raise ConfigError(f"font = {self.font}: from {SMALLEST_FONT} to {LARGEST_FONT}")
 
 
+Config = TypeVar("Config", Settings, Controls)
+
+
 class Preferences:
     """What holds now, and what is kept: the command line overrules without being kept."""
 
@@ -53,6 +56,7 @@ class Preferences:
     ) -> None:
         self.settings = self._kept = settings or Settings()
         self.controls = controls or Controls()
+        self._own_settings, self._own_controls = self.settings, self.controls  # as last kept
         self.folder = folder  # None: nothing is kept
         self.keeps_controls = keeps_controls  # not where --controls named another file
 
@@ -78,23 +82,43 @@ class Preferences:
         """From now on; the answer says why it is not on disk, or nothing."""
         self.settings = replace(self.settings, **changes)
         self._kept = replace(self._kept, **changes)
-        return self._write(SETTINGS_FILE, self._kept)
+        problem, self._own_settings = self._keep(SETTINGS_FILE, self._own_settings, self._kept)
+        return problem
 
     def set_controls(self, controls: Controls) -> str:
         """From now on; the answer says why it is not on disk, or nothing."""
         self.controls = controls
         if not self.keeps_controls:
             return "--controls is in force: this lasts until the game ends"
-        return self._write(CONTROLS_FILE, controls)
+        problem, self._own_controls = self._keep(CONTROLS_FILE, self._own_controls, controls)
+        return problem
 
-    def _write(self, name: str, config: Settings | Controls) -> str:
+    def _keep(self, name: str, before: Config, after: Config) -> tuple[str, Config]:
+        """Only what changed goes into the file: another game may have changed other things.
+
+        Returns why it could not be kept, and what the next change is compared with.
+        """
         if self.folder is None:
-            return ""
+            return "", after
         try:
-            write_atomically(self.folder / name, to_toml(config).encode())
-        except UserError as error:
-            return f"not kept: {error}"
-        return ""
+            path = (self.folder / name).resolve()  # a link stays one
+            if _exists(path):
+                there = _read(type(after), path)
+                own = {f.name: getattr(after, f.name) for f in fields(after)}
+                changed = {k: v for k, v in own.items() if v != getattr(before, k)}
+                whole = replace(there, **changed)
+            else:
+                whole = after
+            write_atomically(path, to_toml(whole).encode())
+        except (UserError, OSError, RuntimeError) as error:  # the last ones: links in a circle
+            return f"not kept: {error}", before
+        return "", after
+
+
+def _read(kind: type[Config], path: Path) -> Config:
+    if issubclass(kind, Controls):
+        return load_controls(path)
+    return load_config(kind, path)
 
 
 def _exists(path: Path) -> bool:

@@ -178,6 +178,7 @@ class Window:
             if self.menu and self.menu.is_open:
                 self.menu.draw(self.screen)
             else:
+                self.overlay.is_beside = self.view is not None
                 self.hud.draw(self.screen, self.overlay)
             drawn = time.perf_counter()
             pygame.display.flip()
@@ -191,7 +192,7 @@ class Window:
         if self._frame is None:
             return
         if self.view is not None:
-            whole = draw_beside(self.view, surface.get_size()[::-1])
+            whole = draw_beside(self.view, surface.get_size()[::-1], self.overlay.font)
             surface.blit(pygame.image.frombuffer(whole.data, surface.get_size(), "RGB"), (0, 0))
             return
         rows, columns = self._frame.shape[:2]

@@ -293,6 +293,9 @@ def test_every_item_of_every_page_can_be_reached_and_is_seen(
             assert one.box.right <= size[0]
             assert one.box.bottom > menu.scroll
             assert one.box.top < menu.scroll + menu._view.height
+            if min(size) >= 480:  # the whole of it
+                assert one.box.top >= menu.scroll
+                assert one.box.bottom <= menu.scroll + menu._view.height
         assert reached == {one.item.key for one in layout.placed}
 
 

@@ -73,11 +73,15 @@ class Look:
         item, edge = one.item, max(3, unit // 5)
         room = pygame.Rect(box.left + edge, box.top + edge, box.width - 2 * edge, 0)
         room.height = box.width * 3 // 4 - edge
+        left, top, width = box.left + unit // 2, room.bottom + unit // 4, box.width - unit
+        if room.bottom > box.bottom:  # a wide tile: words at the right of the picture
+            room.size = (box.height - 2 * edge) * 4 // 3, box.height - 2 * edge
+            left, top = room.right + unit // 2, box.top + unit // 2
+            width = box.right - left - unit // 2
         pygame.draw.rect(surface, DARK, room)
         if item.picture is not None:
             picture = self._scaled(item.picture, room.size)
             surface.blit(picture, picture.get_rect(center=room.center))
-        left, top, width = box.left + unit // 2, room.bottom + unit // 4, box.width - unit
         surface.blit(words(shortened(item.text, width, unit), unit, WHITE), (left, top))
         small = round(unit * 0.85)
         for i, line in enumerate(item.details):

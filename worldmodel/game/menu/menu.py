@@ -141,8 +141,9 @@ class Menu:
             self._is_fresh = True
         foot, unit, top = self._foot(layout), self._unit, 3 * self._unit
         high = max(unit, self._size[1] - top - foot_height(surface, foot, unit))
+        shrinks = high < self._view.height and self._by != "mouse"  # a longer help below
         self._view = pygame.Rect(0, top, self._size[0], high)
-        if self._is_fresh:
+        if self._is_fresh or shrinks:
             self._is_fresh = False
             self._keep_in_sight(layout)
         self.scroll = max(0, min(self.scroll, layout.height - high))
@@ -276,7 +277,7 @@ class Menu:
         return home(self.shelf, self._hands, is_start=self.is_start, can_branch=self.can_branch)
 
     def _lay_out(self, page: Page) -> Layout:
-        return lay_out(page, (self._size[0], self._size[1] - 5 * self._unit), self._unit)
+        return lay_out(page, (self._size[0], self._size[1] - 6 * self._unit), self._unit)
 
     def _focused(self) -> Placed | None:
         return self._lay_out(self._page()).find(self.focus)

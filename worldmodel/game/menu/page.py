@@ -118,6 +118,17 @@ def _distance(here: pygame.Rect, there: pygame.Rect, way: Way) -> tuple[float, f
     return along + 1.0 + abs(there.left - here.left) / 1000, aside / 1000
 
 
+def _wide_boxes(count: int, room: tuple[int, int], unit: int, gap: int) -> list[pygame.Rect]:
+    """Tiles with the words at the right of the picture."""
+    inner, high = room[0] - 2 * unit, max(2 * unit, min(5 * unit, room[1]))
+    columns = max(1, (inner + gap) // (18 * unit + gap))
+    wide = (inner - (columns - 1) * gap) // columns
+    return [
+        pygame.Rect(unit + i % columns * (wide + gap), i // columns * (high + gap), wide, high)
+        for i in range(count)
+    ]
+
+
 def _boxes(section: Section, room: tuple[int, int], unit: int, gap: int) -> list[pygame.Rect]:
     inner, left = room[0] - 2 * unit, unit
     if section.kind == "rows":
@@ -128,7 +139,9 @@ def _boxes(section: Section, room: tuple[int, int], unit: int, gap: int) -> list
     if section.kind == "tiles":
         lines = max(len(item.details) for item in section.items)
         text_high = round(unit * (1.9 + 1.15 * lines))
-        least = min(10 * unit, max(6 * unit, (room[1] * 4 // 5 - text_high) * 4 // 3))
+        least = min(10 * unit, (room[1] * 4 // 5 - text_high) * 4 // 3)
+        if least < 6 * unit:  # letters this large leave room for a picture beside them only
+            return _wide_boxes(len(section.items), room, unit, gap)
         columns = max(1, (inner + gap) // (least + gap))
         wide = min((inner - (columns - 1) * gap) // columns, least * 6 // 5)
         high = wide * 3 // 4 + text_high

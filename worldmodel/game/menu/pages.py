@@ -228,7 +228,8 @@ def _nothing_saved(shelf: Shelf) -> str:
 
 
 def _row(key: str, text: str, value: str, step: Callable[[int], None]) -> Item:
-    return Item(key=key, text=text, value=value, change=step, press=lambda: step(1))
+    told = f"{text}: {value}"  # a narrow row has no room for all of it
+    return Item(key=key, text=text, value=value, help=told, change=step, press=lambda: step(1))
 
 
 def _choices(kind: Any) -> tuple[str, ...]:

@@ -1,0 +1,187 @@
+"""What the command line asks for, checked before anything slow begins."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from worldmodel.action import Action
+from worldmodel.config import UserError, build_config
+from worldmodel.game.camera import Place
+from worldmodel.game.cli import Choice
+from worldmodel.game.controls import load_controls
+from worldmodel.game.fresh import REAL, record_fresh
+from worldmodel.game.input import Taken
+from worldmodel.game.moments import choose_moment, offer_broken_sessions
+from worldmodel.game.orders import Elsewhere
+from worldmodel.game.policy import MakePolicy
+from worldmodel.game.replay import Replay
+from worldmodel.game.terminal import say
+from worldmodel.moments import Moment
+from worldmodel.players import (
+    Player,
+    RandomPlayer,
+    ScriptedPlayer,
+    load_code,
+    load_script,
+    load_timeline,
+)
+from worldmodel.real import OpenReal
+from worldmodel.world import World
+
+
+class Request:
+    """The options, and what the files that they name hold."""
+
+    def __init__(self, options: argparse.Namespace, open_real: OpenReal | None) -> None:
+        self.options, self._open_real = options, open_real
+        self.replay = Replay.read(options.replay) if options.replay else None
+        self.moment = self._read_moment()
+        if options.controls:
+            load_controls(options.controls)  # a mistake in it is told at once, window or not
+        self.policy: MakePolicy | None = None
+        self.script = self._read_script()
+        self.timeline = load_timeline(options.prompts) if options.prompts else ()
+        self.choice = self._choose()
+        self.place = Place.of(options.record or "")
+
+    def options_for(self, place: Elsewhere) -> argparse.Namespace:
+        """What is asked for afterwards; nothing that belonged to the first world is taken along."""
+        own: dict[str, Any] = {
+            "replay": None,
+            "record": None,
+            "frames": None,
+            "start": "0",
+            "player": "human",
+        }
+        own |= {"beside": False, "prompt": None, "prompts": None}
+        load = str(place.load) if place.load else None
+        return argparse.Namespace(
+            **{**vars(self.options), **own, "world": place.world, "load": load}
+        )
+
+    @property
+    def is_human(self) -> bool:
+        """Whether a person plays."""
+        return self.options.player == "human" and self.replay is None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether a person plays and nothing was said about what."""
+        options = self.options
+        said = (options.world, options.load, options.replay, options.record, options.frames)
+        return self.is_human and all(one is None for one in said) and options.start == "0"
+
+    @property
+    def stand_in(self) -> str:
+        """Who plays where there is no window for a person."""
+        return f"the {'random' if self.is_human else self.options.player} player"
+
+    def frames(self) -> int | None:
+        """How many are played, the start not counted; None: until the player leaves."""
+        if self.options.frames is not None:
+            return int(self.options.frames)
+        if self.replay:
+            return len(self.replay.rows) - 1
+        return None if self.script is None else len(self.script)
+
+    def start(self, world: World) -> int:
+        """The number of the start in this world."""
+        wanted = self._start_number or 0
+        if self.replay:
+            wanted = self.replay.header.start
+        if wanted >= len(world.starts):
+            starts = "; ".join(f"{i} {caption}" for i, caption in enumerate(world.starts))
+            raise UserError(f"--start {wanted}: {world.name} has the starts {starts}")
+        return wanted
+
+    def player(self, world: World) -> Callable[[int], Taken]:
+        """Who plays where no person does."""
+        if self.replay:
+            return self.replay.take
+        player: Player = ScriptedPlayer(self.script or ())
+        if self.script is None and self.options.player != "idle":
+            player = RandomPlayer(world.actions, self.options.seed)
+        return lambda index: Taken(player.act(index), None)
+
+    def _read_script(self) -> list[Action] | None:
+        if self.replay:
+            return None
+        who = self.options.player
+        if who in ("human", "idle", "random"):
+            return None
+        if ":" in who and not _is_file(who):
+            self.policy = load_code(who, allow_code=self.options.allow_code)
+            return None
+        if not _is_file(who):
+            raise UserError(f"--player {who}: no such file; choose human, idle, random or a file")
+        return load_script(Path(who))
+
+    def _read_moment(self) -> Moment | None:
+        """The moment to begin with; where none was asked for, a broken session is offered."""
+        options = self.options
+        if options.load is None:
+            if self.replay:
+                return self.replay.moment
+            if self.is_human:
+                offer_broken_sessions(say)
+            return None
+        if options.replay:
+            raise UserError("--load and --replay: one of them; a replay begins at its own start")
+        return choose_moment(options.load, options.world, say)
+
+    def _choose(self) -> Choice:
+        """The world to open: of the command line, of the recording where that says nothing."""
+        options = self.options
+        start = None if self._start_number is not None else options.start
+        if start == REAL:
+            start = str(self._begin_real_episode())
+        if start is not None and not _is_file(start):
+            raise UserError(f"--start {start}: neither a number nor a file")
+        asked = Choice(
+            world=options.world,
+            steps=options.steps,
+            device=options.device,
+            dtype=options.dtype,
+            engine=options.engine,
+            compile=options.compile,
+            threads=options.threads,
+            start=start,
+            prompt=options.prompt,
+        )
+        if self.replay:
+            where = f"{self.replay.path}: settings"
+            return _fill(asked, self.replay.header.settings, where)
+        if self.moment:
+            settings = dict(self.moment.header.settings)
+            if not _is_file(str(settings.get("start"))):
+                settings.pop("start", None)  # an image that has gone; the moment does not need it
+            return _fill(asked, settings, "the moment's settings")
+        return asked
+
+    def _begin_real_episode(self) -> Path:
+        """A start of its own: the first seconds of a fresh episode of the real game."""
+        if self._open_real is None:
+            raise UserError(f"--start {REAL}: no real game can be started here")
+        return record_fresh(self.options.world, self.options.seed, self._open_real)
+
+    @property
+    def _start_number(self) -> int | None:
+        text = self.options.start
+        return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
+def _fill(asked: Choice, settings: Mapping[str, Any], where: str) -> Choice:
+    """What was not asked for is as it was then."""
+    default, known = asdict(Choice()), asdict(asked)
+    table = {key: value for key, value in settings.items() if key in known}
+    recorded = asdict(build_config(Choice, table, where))
+    return replace(asked, **{k: v for k, v in recorded.items() if known[k] == default[k]})
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than any name
+        return False

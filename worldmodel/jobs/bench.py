@@ -1,0 +1,110 @@
+"""Measure speed on this machine."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from worldmodel.game.cli import ENGINES
+from worldmodel.jobs.bench_wan import bench_wan, is_wan
+from worldmodel.jobs.numbers import count, positive
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.add_argument("--world", help="folder, name or random:38m; none: the default world")
+    parser.add_argument(
+        "--sizes", nargs="+", metavar="W", help="a row for each: default, random:300m, random:1b, …"
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="the real game loop, with made-up key presses"
+    )
+    parser.add_argument("--growth", type=Path, metavar="PNG", help="plot time against size")
+    parser.add_argument("--frames", type=positive, default=600, help="frames to time")
+    parser.add_argument("--steps", type=count, default=0, help="denoising steps; 0: the world's")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    parser.add_argument("--engine", default="auto", choices=ENGINES)
+    parser.add_argument("--compile", action="store_true", help="torch, fused by its compiler")
+    parser.add_argument("--threads", type=count, default=0, help="0: the fastest number")
+    parser.add_argument(
+        "--soak", type=positive, nargs="+", default=[], metavar="N", help="look at these frames"
+    )
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="two settings in turns: engine=torch,…"
+    )
+    parser.add_argument(
+        "--sessions", type=positive, nargs="+", metavar="B", help="play so many as one batch"
+    )
+    wan = parser.add_argument_group("the released Wan models (wan-1.3b, wan-14b, …)")
+    wan.add_argument("--random-weights", action="store_true", help="the speed needs no others")
+    wan.add_argument("--layers", type=count, default=0, help="so many only; 0: all")
+    wan.add_argument(
+        "--windows", type=positive, nargs="+", default=[6, 9, 21], metavar="N", help="frames seen"
+    )
+    wan.add_argument("--block", type=positive, default=1, help="latent frames drawn together")
+    wan.add_argument("--decoder", default="both", choices=["both", "taehv", "vae"])
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    from worldmodel.evaluation.bench import (
+        bench,
+        compare,
+        print_bench,
+        print_comparison,
+        print_throughput,
+        throughput,
+    )
+    from worldmodel.worlds.settings import Settings
+
+    if options.random_weights or is_wan(options.world):
+        bench_wan(options)
+        return
+    settings = Settings(
+        steps=options.steps,
+        device=options.device,
+        dtype=options.dtype,
+        engine=options.engine,
+        compile=options.compile,
+        threads=options.threads,
+    )
+    if options.sessions:
+        print_throughput(throughput(options.world, settings, options.sessions, options.frames))
+        return
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ["SDL_VIDEODRIVER"] = "dummy"  # frames are drawn and flipped, no screen is needed
+    from worldmodel.game.window import Window
+
+    with Window("bench") as window:
+        if options.sizes:
+            from worldmodel.evaluation.scaling import measure_sizes, print_sizes
+
+            names = [None if name == "default" else name for name in options.sizes]
+            results = measure_sizes(names, settings, options.frames, window)
+            print_sizes(results)
+            print(json.dumps(results))
+        elif options.live:
+            from worldmodel.evaluation.bench import open_to_measure
+            from worldmodel.game.rehearse import print_rehearsals, rehearse
+
+            world = open_to_measure(options.world, settings)
+            plans = [(None, True), (0.0, False), (0.0, True), (0.0, False), (0.0, True)]
+            rows = [
+                rehearse(world, window, options.frames, fps=fps, records=records)
+                for fps, records in plans
+            ]
+            print_rehearsals(rows)
+            print(json.dumps(rows))
+        elif options.growth:
+            from worldmodel.evaluation.scaling import measure_growth, plot_growth
+
+            growth = measure_growth(settings, options.frames, window)
+            plot_growth(growth, options.growth)
+            print(json.dumps(growth))
+        elif options.compare:
+            pair = (options.compare[0], options.compare[1])
+            print_comparison(compare(options.world, settings, pair, options.frames, window))
+        else:
+            print_bench(bench(options.world, settings, options.frames, window, options.soak))

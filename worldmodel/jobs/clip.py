@@ -1,0 +1,28 @@
+"""Make a new clip of a recording: with its keys, or beside the real game."""
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.add_argument("recording", type=Path, help="the .jsonl or .mp4 of a recording")
+    parser.add_argument("--beside", action="store_true", help="the real game beside it, no keys")
+    parser.add_argument("--out", type=Path, help="the clip (NAME_keys.mp4 or NAME_beside.mp4)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if options.beside:
+        from worldmodel.game.beside_clip import keep_beside, origin_of_recording
+        from worldmodel.games.doom import open_game
+
+        origin = origin_of_recording(options.recording)
+        print(keep_beside(options.recording, origin, open_game, options.out))
+        return
+    from worldmodel.game.clip import draw_keys
+
+    print(draw_keys(options.recording, options.out))

@@ -1,0 +1,86 @@
+"""Measure a world against the real game, or finished runs against each other."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from worldmodel.jobs.numbers import count, positive
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.add_argument("--world", help="folder or name; none: the default world")
+    parser.add_argument(
+        "--clips", type=positive, help="unseen clips to roll out (64; 32 to compare)"
+    )
+    parser.add_argument("--teacher-steps", type=positive, default=24, help="of the teacher")
+    parser.add_argument("--drift-frames", type=count, default=2000, help="of long play")
+    parser.add_argument(
+        "--seed", type=count, default=2_000_000, help="first seed of the real game, not trained on"
+    )
+    parser.add_argument("--write", action="store_true", help="put the figures into world.toml")
+    parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
+    _add_compare(parser.add_argument_group("several finished runs, as one page of tables"))
+    parser.set_defaults(run=run)
+
+
+def _add_compare(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--compare", type=Path, metavar="FILE", help="rows to measure: configs/doom/compare.toml")
+    add("--rows", nargs="+", default=[], metavar="NAME", help="measure these only")
+    add("--teacher-drift-frames", type=count, default=400, help="of long play, over 8 steps")
+    add("--streams", type=positive, default=2, help="of each kind of long play")
+    add("--judge-clips", type=positive, default=160, help="of real play that teach the judge")
+    add("--judge-steps", type=positive, default=1200, help="of its training")
+    add("--speed-frames", type=count, default=96, help="timed for each row; 0: none")
+    add("--unseen-clips", type=count, default=32, help="of never-seen actions; 0: none")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    if options.compare:
+        _compare(options)
+        return
+    from worldmodel.evaluation.report import (
+        EvaluationPlan,
+        evaluate,
+        headline,
+        print_report,
+        save_pictures,
+    )
+    from worldmodel.worlds.find import find_world
+    from worldmodel.worlds.folder import write_measured
+
+    plan = EvaluationPlan(
+        clips=options.clips or 64,
+        drift_frames=options.drift_frames,
+        seed=options.seed,
+        teacher_steps=options.teacher_steps,
+    )
+    measured = evaluate(options.world, plan)
+    print_report(measured)
+    if options.write:
+        write_measured(find_world(options.world), headline(measured))
+    save_pictures(measured, options.out)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.distillation.compare import compare_rows
+    from worldmodel.evaluation.distillation.page import print_results, write_page
+    from worldmodel.evaluation.distillation.yardstick import Plan
+
+    plan = Plan(
+        clips=options.clips or Plan().clips,
+        drift_frames=options.drift_frames,
+        teacher_drift_frames=options.teacher_drift_frames,
+        streams=options.streams,
+        seed=options.seed,
+        teacher_steps=options.teacher_steps,
+        judge_clips=options.judge_clips,
+        judge_steps=options.judge_steps,
+        speed_frames=options.speed_frames,
+        unseen_clips=options.unseen_clips,
+    )
+    results = compare_rows(options.compare, plan, options.rows, options.out)
+    print_results(results)
+    print(f"page: {write_page(results)}", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""Make a world of released files."""
+
+import argparse
+import signal
+from pathlib import Path
+
+from worldmodel.config import UserError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    add = parser.add_argument
+    add("files", type=Path, nargs="+", metavar="FILE", help="weights: .pt, .pth, .safetensors")
+    add("--to", type=Path, required=True, metavar="WORLD", help="folder to make or to add to")
+    add("--recipe", help="how a student is sampled, where its tensors do not say")
+    add("--title", default="", help="one line about the world")
+    add("--prompt", action="append", default=[], metavar="TEXT", help="opening words, one a start")
+    add(
+        "--key",
+        action="append",
+        default=[],
+        metavar="CODE=TEXT",
+        help="words on a key, Digit1='+ It rains.'; + adds them to the opening words",
+    )
+    add("--text-encoder", default="", metavar="FILE", help="UMT5-XXL's weights, for any words")
+    add("--dtype", default="bfloat16", choices=["bfloat16", "float32", "file"], help="of weights")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    import torch
+
+    from worldmodel.worlds.wan_import import ImportPlan, import_files
+    from worldmodel.worlds.wan_text import unsaid
+
+    pairs = [text.partition("=") for text in options.key]
+    if wrong := [code for code, equals, text in pairs if not (code and equals and text)]:
+        raise UserError(f"--key {wrong[0]!r}: expected a key and words, like Digit1='+ It rains.'")
+    plan = ImportPlan(
+        recipe=options.recipe,
+        title=options.title,
+        openings=tuple(options.prompt),
+        keys={code: text for code, _, text in pairs},
+        text_encoder=str(Path(options.text_encoder).resolve()) if options.text_encoder else "",
+        dtype=None if options.dtype == "file" else getattr(torch, options.dtype),
+    )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing half made stays
+    try:
+        world = import_files(options.files, options.to, plan)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set from Python
+    print(f"{options.to}: {world.title}")
+    for kind, told in world.source.items():
+        print(f"  {kind}: {told['file']}, {told['tensors']}")
+    for text in unsaid(options.to, world):
+        print(
+            f"  {text!r} cannot be said yet: name --text-encoder, or import a file that has its "
+            "embedding"
+        )

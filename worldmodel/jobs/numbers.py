@@ -1,0 +1,28 @@
+"""Numbers on the command line."""
+
+import argparse
+
+
+def count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not count(text):
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)
+
+
+def minutes(text: str) -> float:
+    """A length of time."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.01 <= number <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, 0.01 to 10000")
+    return number

@@ -1,0 +1,37 @@
+"""Train one stage, from a TOML file."""
+
+import argparse
+import json
+from pathlib import Path
+
+from worldmodel.jobs.numbers import count
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
+    # Two names: `torchrun` takes `--run` for an option of its own.
+    parser.add_argument(
+        "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
+    )
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    parser.add_argument("--threads", type=count, default=0, help="of torch; 0: one per core")
+    parser.add_argument("--estimate", action="store_true", help="memory and time, then end (Wan)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    from worldmodel.training.run import run_stage
+    from worldmodel.worlds.native import choose_device
+
+    config = options.config
+    if options.estimate:
+        from worldmodel.training.run import read_stage
+        from worldmodel.training.wan.estimate import describe
+
+        print("\n".join(describe(read_stage(config))))
+        return
+    folder = options.folder or Path("runs") / config.parent.name / config.stem
+    device = choose_device(options.device)
+    print(json.dumps(run_stage(config, folder, options.threads, device)))
