@@ -4,7 +4,7 @@ record   collect episodes from a real game        train     one stage, from a TO
 evaluate a world against the real game            bench     speed on this machine
 worlds   list and describe                        data      check what was recorded
 import   released models, as worlds               selftest what must not break, tried here
-make     a world from nothing, from one recipe
+make     a world from nothing, from one recipe     ideas    what each gives per operation
 clip     draw the pressed keys into a recording, or show it beside the real game
 """
 
@@ -18,6 +18,7 @@ from worldmodel.jobs import (
     clip,
     data,
     evaluate,
+    ideas,
     import_,
     make,
     record,
@@ -55,6 +56,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     train.add(jobs.add_parser("train", help="train one stage", formatter_class=style))
     make.add(jobs.add_parser("make", help="a world from nothing", formatter_class=style))
+    told = "train what differs in one thing, and compare"
+    ideas.add(jobs.add_parser("ideas", help=told, formatter_class=style))
     data.add(jobs.add_parser("data", help="look at what was recorded"))
     told = "measure a world against the real game"
     evaluate.add(jobs.add_parser("evaluate", help=told, formatter_class=style))

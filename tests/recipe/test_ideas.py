@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
+from worldmodel.__main__ import main
 from worldmodel.config import ConfigError, read_toml, to_toml
 from worldmodel.recipe.ideas import PLAN, Ideas, merge, read_ideas, try_ideas
-from worldmodel.recipe.ideas_page import ideas_table, write_page
+from worldmodel.recipe.ideas_page import ideas_table
 from worldmodel.training.loop import count_flops
 from worldmodel.training.run import make_stage, read_stage, run_stage
 from worldmodel.training.teacher_forcing import TeacherTraining
@@ -91,7 +92,7 @@ def test_every_run_takes_the_operations_that_it_was_given_and_a_dearer_step_mean
     again = dict(list(try_ideas(plan, threads=1))[-1])
     assert again == outcomes, "nothing is trained twice"
 
-    write_page(plan, outcomes)
+    assert main(["ideas", str(tmp_path / "ideas.toml"), "--threads", "1"]) == 0
     page = plan.page.read_text()
     assert "four copies" in page
     assert "short clips first" in page

@@ -1,0 +1,27 @@
+"""What ideas give per operation: runs that differ in one thing, and their table."""
+
+import argparse
+from pathlib import Path
+
+from worldmodel.jobs.numbers import count
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    add = parser.add_argument
+    add("file", type=Path, help="a TOML file, for instance configs/doom/ideas/teacher.toml")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    add("--threads", type=count, default=0, help="of torch; 0: one per core")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    from worldmodel.recipe.ideas import read_ideas, try_ideas
+    from worldmodel.recipe.ideas_page import write_page
+    from worldmodel.worlds.native import choose_device
+
+    plan = read_ideas(options.file)
+    for outcomes in try_ideas(plan, choose_device(options.device), options.threads):
+        write_page(plan, outcomes)
+        print(f"{len(outcomes)} of {len(plan.variants)} runs in {plan.page}", flush=True)
