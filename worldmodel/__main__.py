@@ -4,7 +4,7 @@ record   collect episodes from a real game        train     one stage, from a TO
 evaluate a world against the real game            bench     speed on this machine
 worlds   list and describe                        data      check what was recorded
 import   released models, as worlds               selftest what must not break, tried here
-make     a world from nothing, from one recipe     ideas    what each gives per operation
+make     a world from nothing, from one recipe    ideas    what each gives per operation
 clip     draw the pressed keys into a recording, or show it beside the real game
 """
 
