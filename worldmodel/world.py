@@ -153,6 +153,21 @@ class Tells(Protocol):
         """What there is to tell since the last time; mostly nothing."""
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """A world that must get ready for some words: play need not stop for that.
+
+    Who cannot know how long it takes (a replay, a timeline) leaves `follow` out and waits.
+    """
+
+    def follow(self, action: Action) -> Action:
+        """The part of an action that can be followed now, and what was kept back and now can."""
+
+    @property
+    def waiting(self) -> str:
+        """What it gets ready for, for people; mostly nothing."""
+
+
 def _held(state: State) -> Mapping[str, NDArray[Any] | Later]:
     return state.arrays.held if isinstance(state.arrays, LazyArrays) else state.arrays
 

@@ -49,9 +49,9 @@ def test_a_machine_that_is_too_small_or_too_slow_says_so_and_runs_nothing(
 ) -> None:
     monkeypatch.setattr(module, "_measure", lambda *_: pytest.fail("measured"))
     full = replace(TINY, config=load_size("wan-1.3b", 0), rows=60, columns=104, windows=(21,))
-    monkeypatch.setattr(module, "_free_bytes", lambda _: 8e9)
+    monkeypatch.setattr(module, "free_bytes", lambda _: 8e9)
     assert "8.0 GB are free" in wan_bench("wan-1.3b", full)["not_measured"]
-    monkeypatch.setattr(module, "_free_bytes", lambda _: 1e12)
+    monkeypatch.setattr(module, "free_bytes", lambda _: 1e12)
     monkeypatch.setattr(module, "product_rate", lambda *_: 100.0)
     result = wan_bench("wan-1.3b", full)
     assert "--layers 1" in result["not_measured"]

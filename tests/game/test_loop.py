@@ -15,6 +15,7 @@ from worldmodel.action import IDLE, Action
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.controls import Command, Controls
 from worldmodel.game.generator import InLine
+from worldmodel.game.hud import Hud, Overlay
 from worldmodel.game.input import Input
 from worldmodel.game.loop import Game
 from worldmodel.game.meter import Meter
@@ -246,3 +247,13 @@ def test_every_overlay_can_be_switched_and_drawn(game: Game) -> None:
     assert not overlay.shows_numbers
     assert overlay.is_recording
     game.camera.close()
+
+
+def test_what_the_world_gets_ready_for_is_on_the_screen_for_as_long_as_that_takes() -> None:
+    pygame.font.init()
+    hud, drawn = Hud(), []
+    for waiting in ("“a red ball” is being encoded", ""):
+        surface = pygame.Surface((640, 480))
+        hud.draw(surface, Overlay(waiting=waiting, shows_numbers=False))
+        drawn.append(pygame.image.tobytes(surface, "RGB"))
+    assert drawn[0] != drawn[1] == bytes(len(drawn[1]))

@@ -26,6 +26,7 @@ from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.costs import flops as decoder_flops
 from worldmodel.wan.recipes import STEPS, warped_sigmas
 from worldmodel.wan.rollout import WanRollout, seeded_noise
+from worldmodel.wan.room import free_bytes
 from worldmodel.wan.streaming import Stepwise
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.taehv_config import TAEW2_1
@@ -160,7 +161,7 @@ def _refusal(plan: WanPlan, seconds: float) -> str:
     """Why nothing is measured here; empty where it can be."""
     number = DTYPES[plan.dtype].itemsize
     need = memory(plan.config, _window(plan, max(plan.windows)), number).whole + MOMENTARY
-    have = _free_bytes(plan.device)
+    have = free_bytes(plan.device)
     if need > have:
         return (
             f"needs {need / 1e9:.1f} GB, {have / 1e9:.1f} GB are free; "
@@ -172,17 +173,6 @@ def _refusal(plan: WanPlan, seconds: float) -> str:
             "or a part of the model with --layers 1 --windows 6 --decoder taehv"
         )
     return ""
-
-
-def _free_bytes(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:  # not Linux: let it try
-        return float("inf")
-    table = {line.split(":")[0]: line.split()[1] for line in lines}
-    return 1024.0 * float(table["MemAvailable"])
 
 
 def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:

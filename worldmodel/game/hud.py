@@ -50,6 +50,7 @@ class Overlay:
     speed: Speed = field(default_factory=lambda: Speed(None, None, None))
     caption: str = ""  # big, in the middle: "loading"
     note: str = ""  # small, at the top: the start, a saved file
+    waiting: str = ""  # what the world gets ready for, as long as that takes
     slow: str = ""  # what there is to say while the machine is too slow
     graph: Graph = field(default_factory=Graph)
     line: str | None = None  # words being typed
@@ -77,6 +78,8 @@ class Hud:
         top = unit * 9 // 2
         if overlay.slow:
             top = self._draw_slow(surface, overlay.slow, unit, below=overlay.shows_numbers)
+        if overlay.waiting:
+            top = self._draw_note(surface, overlay.waiting, unit, top)
         if overlay.note:
             top = self._draw_note(surface, overlay.note, unit, top)
         if overlay.is_recording:

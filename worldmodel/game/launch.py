@@ -26,7 +26,7 @@ from worldmodel.game.keeper import Keeper
 from worldmodel.game.loop import Game
 from worldmodel.game.menu.menu import Menu
 from worldmodel.game.menu.shelf import Shelf
-from worldmodel.game.opening import PlayerFor, open_session
+from worldmodel.game.opening import PlayerFor, as_followed, open_session
 from worldmodel.game.orders import Elsewhere
 from worldmodel.game.request import Request
 from worldmodel.game.session import Session, Take
@@ -189,7 +189,7 @@ class Launch:
         def player_for(world: World) -> Take:
             if not self.request.is_human:
                 return self.request.player(world)
-            return lambda _: devices.take()
+            return as_followed(world, lambda _: devices.take())
 
         def begin() -> Session:
             session = self._open_session(player_for, rate=self.options.fps, keeper=keeper)

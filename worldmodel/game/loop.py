@@ -96,7 +96,7 @@ class Game:
             self._interrupt()
         if step.notice:
             self.window.note(step.notice, seconds=8.0)
-        self.window.overlay.action = step.action
+        self.window.overlay.action, self.window.overlay.waiting = step.action, step.waiting
         now = self.window.show(step.frame)
         latency_ms = None if step.event_time is None else 1000 * (now - step.event_time)
         self.camera.show(session, step, latency_ms)
@@ -235,7 +235,7 @@ class Game:
         """A frame on the way back: seen, but neither recorded nor measured."""
         frames = session.index - step.index
         self.window.note(f"{frames / session.world.frames_per_second:.1f} s back", seconds=0.5)
-        self.window.overlay.action = step.action
+        self.window.overlay.action, self.window.overlay.waiting = step.action, step.waiting
         self.window.show(step.frame)
 
     def _pass_on_notices(self) -> None:

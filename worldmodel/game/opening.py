@@ -11,7 +11,7 @@ from worldmodel.game.request import Request
 from worldmodel.game.session import Keeping, Session, Take
 from worldmodel.game.terminal import introduce, say
 from worldmodel.players import said_during
-from worldmodel.world import World
+from worldmodel.world import Prepares, World
 
 PlayerFor = Callable[[World], Take]  # who plays, once it is known what can be done
 
@@ -45,6 +45,18 @@ def open_session(
     if request.replay and (difference := request.replay.compare_settings(session.identity)):
         say(difference)
     return session
+
+
+def as_followed(world: World, take: Take) -> Take:
+    """What a person does, as far as the world can follow it: nobody is kept waiting for words."""
+    if not isinstance(world, Prepares):
+        return take
+
+    def followed(index: int) -> Taken:
+        taken = take(index)
+        return taken._replace(action=world.follow(taken.action))
+
+    return followed
 
 
 def _with_timeline(request: Request, take: Take, rate: float) -> Take:

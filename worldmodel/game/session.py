@@ -27,7 +27,7 @@ from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
 from worldmodel.history import History
 from worldmodel.moments import Moment, MomentHeader, load_moment
 from worldmodel.versions import installed_versions
-from worldmodel.world import Ending, Frame, StateError, Tells, World
+from worldmodel.world import Ending, Frame, Prepares, StateError, Tells, World
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
@@ -291,6 +291,7 @@ class Session:
             count=self._count,
             past=self.timeline.newest,
             notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
+            waiting=self.world.waiting if isinstance(self.world, Prepares) else "",
         )
 
 

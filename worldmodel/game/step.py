@@ -27,3 +27,4 @@ class Step:
     back_to: int | None = None  # the frame before this one, if play went back to it
     is_past: bool = False  # seen again while going back, not made
     notice: str = ""  # what the world tells the player
+    waiting: str = ""  # what the world gets ready for

@@ -12,6 +12,7 @@ Letters: p prompts, n tokens of a prompt, d width of the encoder.
 import html
 import importlib
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,12 @@ def load_tokenizer(path: Path | None, config: TextConfig) -> "Tokenizer":
     tokenizer.no_padding()
     tokenizer.enable_truncation(config.longest)
     return tokenizer
+
+
+def beside(weights: Path) -> Path | None:
+    """Where a tokenizer lies beside an encoder's weights: it is used before any other."""
+    found = any((weights.parent / place).is_file() for place in PLACES)
+    return weights.parent if found else None
 
 
 def _find_tokenizer(path: Path | None) -> Path:
@@ -248,7 +255,9 @@ class _Visitor:
         self.home: list[tuple[nn.Parameter, Tensor]] = []
 
     def arrive(self, part: nn.Module, _inputs: object) -> None:
-        """Before the part runs."""
+        """Before the part runs; no further where the program ends meanwhile."""
+        if not threading.main_thread().is_alive():
+            raise RuntimeError("the program ended while a text was encoded")
         for weight in part.parameters():
             self.home.append((weight, weight.data))
             weight.data = weight.data.to(self.device, torch.float32)

@@ -25,6 +25,7 @@ from worldmodel.world import Frame, Split, State
 from worldmodel.worlds.native import choose_device, choose_dtype
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
+from worldmodel.worlds.wan_ear import Ear
 from worldmodel.worlds.wan_file import TAEHV, TRANSFORMER, VAE, WanWorldFile, caption
 from worldmodel.worlds.wan_load import WanParts, parts_of
 from worldmodel.worlds.wan_session import WanSession
@@ -50,6 +51,7 @@ class WanWorld:
             transformer.config, file.window, 1, transformer.dtype, transformer.device
         )
         self.session = self._open(0, seed=0)
+        self._ear = Ear(parts.words, file)
 
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "WanWorld":
@@ -66,6 +68,7 @@ class WanWorld:
 
     def reset(self, start: int, seed: int) -> Frame:
         """Begin at a start: from words its first frame is drawn, else its last one is seen."""
+        self._ear.forget()
         self.session = self._open(start % len(self._starts), seed)
         return self.session.begin()
 
@@ -87,6 +90,16 @@ class WanWorld:
         names = [name for name in (TRANSFORMER, TAEHV, VAE) if name in self.file.sha256]
         check_same_world(state.identity, self._identity, names)
         self.session = load_session(lambda start: self._open(start, seed=0), state.arrays)
+        self._ear.forget()
+
+    def follow(self, action: Action) -> Action:
+        """The part of an action that can be followed now: words are encoded beside play."""
+        return self._ear.hear(action, self.session)
+
+    @property
+    def waiting(self) -> str:
+        """Words that are being encoded."""
+        return self._ear.waiting
 
     def take_notice(self) -> str:
         """Words that could not be understood, and why."""

@@ -78,10 +78,15 @@ class WanSession:
             frame = self._next_frame()
         return frame
 
+    @property
+    def is_at_block(self) -> bool:
+        """Whether nothing of the last block is left, so that the next frame needs another one."""
+        return not self.frames and not self.latents
+
     def generate(self, action: Action) -> Frame:
         """The next frame; a block is drawn when nothing of the last one is left."""
         self._listen(action)
-        if not self.frames and not self.latents:
+        if self.is_at_block:
             began = time.perf_counter()
             self._hear()
             self._draw(self.drive.cameras())

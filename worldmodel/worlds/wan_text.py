@@ -1,23 +1,26 @@
 """What a Wan world can be told: prompts with embeddings on file, or an encoder for any other."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from worldmodel.config import UserError
+from worldmodel.wan.encoder import PlayEncoder
 from worldmodel.wan.prompts import load_prompts, padded
-from worldmodel.wan.text import PLACES, encode_prompts
+from worldmodel.wan.text import beside, encode_prompts
 from worldmodel.worlds.wan_file import PROMPTS, WanWorldFile
 
 
 class Words:
-    """Embeddings by text; the encoder is called when a text first needs it."""
+    """Embeddings by text; the encoder is loaded when a text first needs it, and stays."""
 
     def __init__(self, file: WanWorldFile, path: Path | None, device: torch.device) -> None:
         self.file, self.device = file, device
         self.known = load_prompts(path) if path is not None and path.is_file() else {}
+        self._encoder: PlayEncoder | None = None
 
     def embedding(self, text: str) -> Tensor:
         """Of a text: 1 tokens c; no text at all is nought."""
@@ -25,7 +28,7 @@ class Words:
         if not text:
             return torch.zeros(1, config.text_tokens, config.text_width)
         if text not in self.known:
-            self.known[text] = self._encode(text)
+            self.known[text] = self.ask(text).result()
         found = self.known[text]
         if found.shape[1] != config.text_width:
             raise UserError(
@@ -38,7 +41,12 @@ class Words:
         """Whether the text needs nothing that is not here."""
         return not text or text in self.known or bool(self.file.prompts.text_encoder)
 
-    def _encode(self, text: str) -> Tensor:
+    def is_ready(self, text: str) -> bool:
+        """Whether the text's embedding, or what is wrong with it, can be had at once."""
+        return not text or text in self.known or not self.file.prompts.text_encoder
+
+    def ask(self, text: str) -> Future[Tensor]:
+        """The embedding n d of a text that is not known, when the encoder has it."""
         weights = self.file.prompts.text_encoder
         if not weights:
             known = "; ".join(map(repr, self.known)) or "none"
@@ -47,7 +55,9 @@ class Words:
                 f"It knows: {known}. Name the encoder's weights as text_encoder under [prompts] in "
                 f"world.toml, or import a {PROMPTS} that has the prompt"
             )
-        return encode([text], Path(weights), self.device)[0]
+        if self._encoder is None:
+            self._encoder = PlayEncoder(Path(weights), self.device)
+        return self._encoder.ask(text)
 
 
 def unsaid(folder: Path, file: WanWorldFile) -> list[str]:
@@ -57,6 +67,5 @@ def unsaid(folder: Path, file: WanWorldFile) -> list[str]:
 
 
 def encode(texts: Sequence[str], weights: Path, device: torch.device) -> list[Tensor]:
-    """Embeddings u c of texts; a tokenizer beside the weights is used before any other."""
-    beside = any((weights.parent / place).is_file() for place in PLACES)
-    return encode_prompts(texts, weights, weights.parent if beside else None, device)
+    """Embeddings u c of texts."""
+    return encode_prompts(texts, weights, beside(weights), device)
