@@ -23,7 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="words on a key, Digit1='+ It rains.'; + adds them to the opening words",
     )
     add("--text-encoder", default="", metavar="FILE", help="UMT5-XXL's weights, for any words")
-    add("--dtype", default="bfloat16", choices=["bfloat16", "float32", "file"], help="of weights")
+    kinds = ["bfloat16", "float32", "float8", "file"]
+    add("--dtype", default="bfloat16", choices=kinds, help="of weights; float8: its large matrices")
     parser.set_defaults(run=run)
 
 
@@ -37,13 +38,19 @@ def run(options: argparse.Namespace) -> None:
     pairs = [text.partition("=") for text in options.key]
     if wrong := [code for code, equals, text in pairs if not (code and equals and text)]:
         raise UserError(f"--key {wrong[0]!r}: expected a key and words, like Digit1='+ It rains.'")
+    kinds = {
+        "bfloat16": torch.bfloat16,
+        "float32": torch.float32,
+        "float8": torch.float8_e4m3fn,
+        "file": None,
+    }
     plan = ImportPlan(
         recipe=options.recipe,
         title=options.title,
         openings=tuple(options.prompt),
         keys={code: text for code, _, text in pairs},
         text_encoder=str(Path(options.text_encoder).resolve()) if options.text_encoder else "",
-        dtype=None if options.dtype == "file" else getattr(torch, options.dtype),
+        dtype=kinds[options.dtype],
     )
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing half made stays
     try:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +27,28 @@ NAMES = {
     torch.int64: "I64",
     torch.int32: "I32",
     torch.uint8: "U8",
+    torch.float8_e4m3fn: "F8_E4M3",
 }
+# What is written instead of a tensor; asked on the `meta` device first, for kinds and shapes.
+Pack = Callable[[str, Tensor], Mapping[str, Tensor]]
 
 
 def write_tensors(
     path: Path,
     tensors: Mapping[str, Tensor],
     header: Mapping[str, Any] | None = None,
-    dtype: torch.dtype | None = None,
+    pack: Pack | None = None,
 ) -> str:
-    """Write a safetensors file, floating-point tensors as `dtype` if given; returns its sha256."""
-    kinds = {name: _kind(tensor, dtype, f"{path}: {name}") for name, tensor in tensors.items()}
+    """Write a safetensors file, of each tensor what `pack` makes of it; returns its sha256."""
+    pack = pack or as_it_is
     table: dict[str, Any] = {"__metadata__": {k: json.dumps(v) for k, v in (header or {}).items()}}
     offset = 0
-    for name, tensor in tensors.items():
-        end = offset + tensor.numel() * kinds[name].itemsize
-        shape = list(tensor.shape)
-        table[name] = {"dtype": NAMES[kinds[name]], "shape": shape, "data_offsets": [offset, end]}
-        offset = end
+    for source, whole in tensors.items():
+        for name, tensor in pack(source, whole.to("meta")).items():
+            end = offset + tensor.numel() * tensor.dtype.itemsize
+            kind, shape = _kind(tensor, f"{path}: {name}"), list(tensor.shape)
+            table[name] = {"dtype": kind, "shape": shape, "data_offsets": [offset, end]}
+            offset = end
     text = json.dumps(table).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
     digest = hashlib.sha256()
@@ -52,10 +56,11 @@ def write_tensors(
         for part in (struct.pack("<Q", len(text)), text):
             file.write(part)
             digest.update(part)
-        for name, tensor in tensors.items():
-            content = _bytes(tensor.to(kinds[name]))
-            file.write(content)
-            digest.update(content)
+        for source, whole in tensors.items():
+            for tensor in pack(source, whole).values():
+                content = _bytes(tensor)
+                file.write(content)
+                digest.update(content)
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
@@ -74,13 +79,26 @@ def save_large(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, A
         raise FileWriteError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _kind(tensor: Tensor, wanted: torch.dtype | None, where: str) -> torch.dtype:
-    kind = wanted if wanted and tensor.is_floating_point() else tensor.dtype
-    if kind not in NAMES:
+def as_it_is(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """The `pack` that changes nothing."""
+    return {name: tensor}
+
+
+def as_dtype(dtype: torch.dtype | None) -> Pack:
+    """The `pack` that writes floating-point tensors in another precision, if one is named."""
+
+    def convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
+        return {name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor}
+
+    return convert
+
+
+def _kind(tensor: Tensor, where: str) -> str:
+    if tensor.dtype not in NAMES:
         raise UserError(
-            f"{where} holds {kind}, which is not kept; expected {', '.join(NAMES.values())}"
+            f"{where} holds {tensor.dtype}, which is not kept; expected {', '.join(NAMES.values())}"
         )
-    return kind
+    return NAMES[tensor.dtype]
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -23,6 +23,20 @@ def parameters(config: WanConfig) -> int:
     return config.layers * block + outside + head
 
 
+def large_parameters(config: WanConfig) -> tuple[int, int]:
+    """Numbers in the layers' matrices, and rows of these: what float8 weights are about."""
+    d, ff = config.width, config.feed_forward
+    square = 9 if config.cameras else 8
+    return config.layers * (square * d * d + 2 * d * ff), config.layers * (square * d + d + ff)
+
+
+def weight_bytes(config: WanConfig, number_bytes: int, *, float8: bool = False) -> int:
+    """Of weights whose numbers take `number_bytes`, or the matrices one and the scales the rest."""
+    whole = parameters(config) * number_bytes
+    large, rows = large_parameters(config)
+    return whole - large * (number_bytes - 1) + rows * number_bytes if float8 else whole
+
+
 def pass_flops(config: WanConfig, window: WindowConfig, seen: int) -> int:
     """Operations of one pass over one block, the prompt's keys and values being there already."""
     d, p, n = config.width, window.tokens(config), window.block_frames
@@ -57,20 +71,33 @@ class Memory:
         return self.weights + self.cache + self.text
 
 
-def memory(config: WanConfig, window: WindowConfig, number_bytes: int, batch: int = 1) -> Memory:
+def memory(
+    config: WanConfig,
+    window: WindowConfig,
+    number_bytes: int,
+    batch: int = 1,
+    *,
+    float8: bool = False,
+) -> Memory:
     """What weights and sessions of a batch keep, with numbers of `number_bytes` each."""
     token = 2 * config.banks * config.width * number_bytes  # a key and a value in every bank
     frames = window.slots + window.sink_frames  # sinks are kept twice: as they came, and as seen
     text = 2 * config.layers * config.text_tokens * config.width * number_bytes
     return Memory(
-        weights=parameters(config) * number_bytes,
+        weights=weight_bytes(config, number_bytes, float8=float8),
         cache=batch * frames * window.tokens(config) * token,
         text=batch * text,
     )
 
 
-def pass_bytes(config: WanConfig, window: WindowConfig, seen: int, number_bytes: int) -> int:
-    """Bytes that one pass must read at least: all weights, the cache that is seen, the prompt."""
-    kept = memory(config, window, number_bytes)
+def pass_bytes(
+    config: WanConfig, window: WindowConfig, seen: int, number_bytes: int, *, float8: bool = False
+) -> int:
+    """Bytes that one pass must move at least: all weights, the cache that is seen, the prompt.
+
+    Matrices in float8 are written as what is computed in, and read again.
+    """
+    kept = memory(config, window, number_bytes, float8=float8)
     token = 2 * config.banks * config.width * number_bytes
-    return kept.weights + seen * window.tokens(config) * token + kept.text
+    again = 2 * large_parameters(config)[0] * number_bytes if float8 else 0
+    return kept.weights + again + seen * window.tokens(config) * token + kept.text

@@ -18,10 +18,11 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import UserError, to_toml
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.files import load_strict, read_tensors
+from worldmodel.wan.float8 import FLOAT8, packed, refuse_float8
 from worldmodel.wan.prompts import load_prompts, save_prompts
 from worldmodel.wan.recipes import RECIPES, Recipe
 from worldmodel.wan.recognise import recognise
-from worldmodel.wan.store import write_tensors
+from worldmodel.wan.store import as_dtype, write_tensors
 from worldmodel.wan.taehv import load_taehv
 from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.transformer import WanTransformer
@@ -89,7 +90,8 @@ class ImportPlan:
     openings: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)  # button -> prompt
     text_encoder: str = ""
-    dtype: torch.dtype | None = torch.bfloat16  # of the transformer; None: as in the file
+    # Of the transformer; None: as in the file; float8: its matrices only, the rest in bfloat16.
+    dtype: torch.dtype | None = torch.bfloat16
     rows: int = ROWS
     columns: int = COLUMNS
     taehv: TaehvConfig = TAEW2_1
@@ -163,7 +165,9 @@ def read_parts(files: Sequence[Path], plan: ImportPlan) -> Parts:
         else:
             parts.prompts |= load_prompts(path)
         count = len(parts.transformer) if kind == "transformer" and parts.transformer else 0
-        parts.source[kind] = {"file": path.name, "tensors": f"{count or len(tensors)} tensors"}
+        small = ", its matrices as float8" if count and plan.dtype is FLOAT8 else ""
+        told = f"{count or len(tensors)} tensors{small}"
+        parts.source[kind] = {"file": path.name, "tensors": told}
     return parts
 
 
@@ -171,6 +175,7 @@ def released_transformer(
     tensors: Mapping[str, Tensor], where: str
 ) -> tuple[dict[str, Tensor], WanConfig]:
     """The transformer's tensors under their released names, all accounted for, and its sizes."""
+    refuse_float8(tensors, where, "imported again")
     released = released_names(tensors)
     config = config_of(released, where)
     with torch.device("meta"):
@@ -296,14 +301,15 @@ def _encode_prompts(parts: Parts, world: WanWorldFile, folder: Path) -> None:
 def _write_parts(fresh: Path, parts: Parts, plan: ImportPlan) -> dict[str, str]:
     """Write what was found; sha256 by file."""
     written = {}
-    for name, tensors, dtype in (
-        (TRANSFORMER, parts.transformer, plan.dtype),
+    pack = packed(torch.bfloat16) if plan.dtype is FLOAT8 else as_dtype(plan.dtype)
+    for name, tensors, packing in (
+        (TRANSFORMER, parts.transformer, pack),
         (TAEHV, parts.taehv, None),
         (VAE, parts.vae, None),
     ):
         if tensors is not None:
             (fresh / name).unlink(missing_ok=True)  # a link to the old world's file
-            written[name] = write_tensors(fresh / name, tensors, dtype=dtype)
+            written[name] = write_tensors(fresh / name, tensors, pack=packing)
     if parts.prompts:
         path = fresh / PROMPTS
         known = load_prompts(path) if path.exists() else {}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from worldmodel.config import UserError
 from worldmodel.wan.files import load_strict, read_tensors
+from worldmodel.wan.float8 import FLOAT8, Float8Linear, holds_float8, use_float8
 from worldmodel.wan.recognise import recognise
 from worldmodel.wan.taehv import Taehv, load_taehv
 from worldmodel.wan.transformer import WanTransformer
@@ -69,7 +70,9 @@ def parts_of(
     transformer = load_transformer(read_tensors(weights), file, str(weights), device, dtype)
     tiny = load_taehv(path / TAEHV, file.taehv) if (path / TAEHV).is_file() else None
     vae = load_vae(path / VAE, file.vae) if (path / VAE).is_file() else None
-    return _together(file, transformer, (tiny, vae), words, str(path))
+    is_small = any(isinstance(module, Float8Linear) for module in transformer.modules())
+    notes = ("weights in float8",) if is_small else ()
+    return replace(_together(file, transformer, (tiny, vae), words, str(path)), notes=notes)
 
 
 def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
@@ -105,15 +108,19 @@ def load_transformer(
     device: torch.device,
     dtype: torch.dtype,
 ) -> WanTransformer:
-    """The transformer on its device, converted tensor by tensor."""
+    """The transformer on its device, converted tensor by tensor; what is float8 stays so."""
     with torch.device("meta"):
         model = WanTransformer(file.transformer)
+    if holds_float8(tensors):
+        if device.type == "mps":
+            raise UserError(f"{where}: mps knows no float8; import the world with --dtype bfloat16")
+        use_float8(model)
     load_strict(model, tensors, where)
     for name in list(tensors):
         del tensors[name]
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            moved = parameter.detach().to(device, dtype)
+            moved = parameter.detach().to(device, FLOAT8 if parameter.dtype is FLOAT8 else dtype)
             if moved is parameter.detach() or moved.data_ptr() == parameter.data_ptr():
                 moved = moved.clone()  # what stays mapped would be read from disk in play
             setattr(module, name, nn.Parameter(moved, requires_grad=False))

@@ -30,7 +30,7 @@ from worldmodel.training.wan.start import load_network, whole_weights
 from worldmodel.wan.config import WanConfig
 from worldmodel.wan.lora import load_lora, merged
 from worldmodel.wan.prompts import load_prompts, save_prompts
-from worldmodel.wan.store import write_tensors
+from worldmodel.wan.store import as_dtype, write_tensors
 from worldmodel.worlds.folder import WORLD_FILE, replace_folder, sha256_of, stamp_of
 from worldmodel.worlds.wan_file import (
     PROMPTS,
@@ -83,8 +83,8 @@ def export_wan_world(config: WanExport, folder: Path) -> dict[str, Any]:
         for name in COPIED:
             if (config.base / name).is_file():
                 _link(config.base / name, fresh / name)
-        dtype = getattr(torch, config.dtype)
-        hashes = {**kept, TRANSFORMER: write_tensors(fresh / TRANSFORMER, weights, dtype=dtype)}
+        pack = as_dtype(getattr(torch, config.dtype))
+        hashes = {**kept, TRANSFORMER: write_tensors(fresh / TRANSFORMER, weights, pack=pack)}
         if config.prompts is not None:
             (fresh / PROMPTS).unlink(missing_ok=True)  # a link to the other world's file
             save_prompts(fresh / PROMPTS, known, encoder="google/umt5-xxl")

@@ -18,6 +18,7 @@ from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
 from worldmodel.training.wan.config import WanModel
 from worldmodel.wan.config import WanConfig
 from worldmodel.wan.files import load_strict, read_tensors
+from worldmodel.wan.float8 import refuse_float8
 from worldmodel.wan.lora import LoraConfig, adapted, merged
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_keys import released_names
@@ -76,7 +77,9 @@ def weights_at(path: Path) -> dict[str, Tensor]:
         return run_weights(path)
     if (path / WORLD_FILE).is_file():
         read_wan_world(path)
-        return read_tensors(path / TRANSFORMER)
+        tensors = read_tensors(path / TRANSFORMER)
+        refuse_float8(tensors, str(path / TRANSFORMER), "trained")
+        return tensors
     if path.is_dir():
         raise ConfigError(
             f"{path}: neither a world nor a finished run; name one, or a file of weights"
