@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.worlds.wan_tiny import make_wan_world
+from tests.wan.memory import peak_bytes
+from tests.worlds import wan_tiny
+from tests.worlds.wan_tiny import make_wan_world, save_student, save_taehv, save_vae, save_words
 from worldmodel.__main__ import main
+from worldmodel.action import IDLE
 from worldmodel.config import ConfigError, UserError
 from worldmodel.evaluation import wan_bench as module
 from worldmodel.evaluation.wan_bench import (
@@ -14,9 +17,15 @@ from worldmodel.evaluation.wan_bench import (
     check_windows,
     choose_steps,
     load_size,
+    plan_of,
     wan_bench,
 )
 from worldmodel.wan.config import WanConfig
+from worldmodel.wan.float8 import FLOAT8
+from worldmodel.world import step
+from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.wan import WanWorld
+from worldmodel.worlds.wan_import import import_files
 
 TINY = WanPlan(
     config=WanConfig(width=64, heads=2, layers=2, feed_forward=96, text_width=12, time_features=16),
@@ -77,4 +86,47 @@ def test_an_imported_world_is_measured_at_its_own_size(
     assert main([*command, "--device", "cpu", "--dtype", "float32"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "48 x 32" in lines[0]
-    assert json.loads(lines[-1])["rows"][0]["window"] == 21
+    assert json.loads(lines[-1])["rows"][0]["window"] == 18
+
+
+@pytest.mark.parametrize("decoder", ["taehv", "vae"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, FLOAT8])
+def test_memory_by_formula_is_that_of_a_world_that_is_played(
+    tmp_path: Path, decoder: str, dtype: torch.dtype
+) -> None:
+    """Sinks are kept twice, and the decoder keeps what it remembers."""
+    files = [save_student(tmp_path / "m.pt"), save_words(tmp_path / "w.safetensors")]
+    files.append((save_taehv if decoder == "taehv" else save_vae)(tmp_path / "d.pth"))
+    folder = tmp_path / "world"
+    import_files(files, folder, replace(wan_tiny.plan(), dtype=dtype))
+    world = WanWorld.load(folder, Settings(device="cpu", dtype="bfloat16", threads=1))
+    world.reset(0, seed=0)
+    for _ in range(8):
+        step(world, IDLE)
+    plan = plan_of(folder, replace(TINY, dtype="bfloat16", decoders=(decoder,), steps=(2,)))
+    assert plan.sink_frames == 3
+    found = plan.memory(*plan.windows, decoder)
+    session, parts = world.session, world.parts
+    assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())
+    cache = session.rollout.cache
+    assert found.cache == cache.bytes == cache.k.nbytes * 2 * (18 + 2 * 3) // (18 + 3)
+    assert found.text == sum(k.nbytes + v.nbytes for k, v in cache.text)
+    assert found.decoder == sum(tensor.nbytes for tensor in parts.decoder.parameters())
+    assert found.remembered == sum(tensor.nbytes for tensor in session.stream.state().values())
+    latent = torch.randn(1, 16, 1, 4, 6)
+    with torch.inference_mode():
+        decode = session.stream.decode
+        peak = peak_bytes(lambda: (decode(latent).sum(), decode(latent).sum()))
+    assert peak == pytest.approx(found.remembered + found.decoding, rel=0.1)
+
+
+def test_float8_weights_and_sinks_are_measured_too() -> None:
+    plan = replace(TINY, float8=True, sink_frames=2, steps=(2,))
+    plain, result = wan_bench("tiny", TINY), wan_bench("tiny", plan)
+    for row, other in zip(result["rows"], plain["rows"][1::2], strict=True):
+        assert row["fps"] > 0
+        assert row["memory"]["weights"] < other["memory"]["weights"]
+        assert row["memory"]["cache"] * row["window"] == other["memory"]["cache"] * (
+            row["window"] + 4
+        )
+        assert row["tflop_a_block"] >= other["tflop_a_block"]

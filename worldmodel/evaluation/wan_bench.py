@@ -22,28 +22,28 @@ from torch import Tensor, nn
 from worldmodel.config import SamplerConfig, UserError, load_config
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.evaluation.machine import product_rate
+from worldmodel.evaluation.wan_memory import PlayMemory, kind_of, layers_of, play_memory
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.costs import flops as decoder_flops
+from worldmodel.wan.files import read_tensors
+from worldmodel.wan.float8 import FLOAT8, holds_float8, use_float8
 from worldmodel.wan.recipes import STEPS, warped_sigmas
 from worldmodel.wan.rollout import WanRollout, seeded_noise
 from worldmodel.wan.room import free_bytes
 from worldmodel.wan.streaming import Stepwise
-from worldmodel.wan.taehv import Taehv
-from worldmodel.wan.taehv_config import TAEW2_1
-from worldmodel.wan.taehv_cost import decoder_layers as taehv_layers
+from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.transformer import WanTransformer
-from worldmodel.wan.transformer_cost import block_flops, memory, pass_bytes
-from worldmodel.wan.vae import WanVAE
-from worldmodel.wan.vae_config import WAN21_VAE
-from worldmodel.wan.vae_cost import decoder_layers as vae_layers
-from worldmodel.worlds.wan_file import read_wan_world
+from worldmodel.wan.transformer_cost import block_flops, pass_bytes
+from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
+from worldmodel.worlds.wan_file import TRANSFORMER, read_wan_world
 
 ROWS, COLUMNS = 60, 104  # latents of 480 x 832 pixels
 WINDOWS = (6, 9, 21)
 BLOCKS = 8  # timed, after two that are not
 LONGEST_BLOCK = 30.0  # seconds; a machine that would take longer is not kept busy
 SPREAD = 0.02  # standard deviation of random weights
-MOMENTARY = 1.5e9  # bytes of a pass's and a decoder's own tensors at 480 x 832, about
+SCALE = 2.0**-12  # of float8 ones
+MOMENTARY = 0.5e9  # bytes of a pass's own tensors for each latent frame at 480 x 832, about
 FRAMES = 4  # pixel frames of a latent frame
 
 
@@ -73,6 +73,30 @@ class WanPlan:
     columns: int = COLUMNS
     dtype: str = "bfloat16"
     decoders: tuple[str, ...] = ("taehv", "vae")
+    sink_frames: int = 0
+    float8: bool = False  # whether the transformer's matrices are
+    taehv: TaehvConfig = TAEW2_1
+    vae: VaeConfig = WAN21_VAE
+
+    def window(self, frames: int) -> WindowConfig:
+        """One of the windows."""
+        return WindowConfig(
+            rows=self.rows,
+            columns=self.columns,
+            block_frames=self.block_frames,
+            window_frames=frames,
+            sink_frames=self.sink_frames,
+        )
+
+    def autoencoder(self, decoder: str) -> TaehvConfig | VaeConfig:
+        """One of the decoders."""
+        return self.taehv if decoder == "taehv" else self.vae
+
+    def memory(self, frames: int, decoder: str) -> PlayMemory:
+        """What playing takes."""
+        number, window = DTYPES[self.dtype].itemsize, self.window(frames)
+        autoencoder = self.autoencoder(decoder)
+        return play_memory(self.config, window, autoencoder, number, float8=self.float8)
 
 
 def sizes_folder() -> Path:
@@ -115,15 +139,16 @@ def wan_bench(name: str, plan: WanPlan) -> dict[str, Any]:
 
 def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
     """What is known without running anything, with the window full."""
-    window = _window(plan, frames)
+    window = plan.window(frames)
     number = DTYPES[plan.dtype].itemsize
-    kept = memory(plan.config, window, number)
+    reading = pass_bytes(plan.config, window, window.slots, number, float8=plan.float8)
     rows = []
     for steps in plan.steps:
-        passes = block_flops(plan.config, window, frames, steps)
+        passes = block_flops(plan.config, window, window.slots, steps)
         for decoder in plan.decoders:
-            decoding = decoder_work(decoder, plan.rows, plan.columns) * plan.block_frames
-            moved = (steps + 1) * pass_bytes(plan.config, window, frames, number)
+            layers, kept = layers_of(plan.autoencoder(decoder)), plan.memory(frames, decoder)
+            decoding = decoder_flops(layers, plan.rows, plan.columns) * plan.block_frames
+            moved = (steps + 1) * reading
             seconds = max((passes + decoding) / (H200.share * H200.flops), moved / H200.bytes)
             first = passes * steps / (steps + 1) + decoding / plan.block_frames
             rows.append(
@@ -133,7 +158,7 @@ def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
                     "decoder": decoder,
                     "tflop_a_block": round((passes + decoding) / 1e12, 2),
                     "gb_read_a_block": round(moved / 1e9, 2),
-                    "memory_gb": round(kept.whole / 1e9, 2),
+                    "memory_gb": round(kept.kept / 1e9, 2),
                     "memory": asdict(kept),
                     "expected_fps": round(FRAMES * plan.block_frames / seconds, 1),
                     "expected_ms": round(1000 * first / (H200.share * H200.flops), 1),
@@ -142,25 +167,11 @@ def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
     return rows
 
 
-def decoder_work(name: str, rows: int, columns: int) -> int:
-    """Operations for one latent frame."""
-    layers = taehv_layers(TAEW2_1) if name == "taehv" else vae_layers(WAN21_VAE)
-    return decoder_flops(layers, rows, columns)
-
-
-def _window(plan: WanPlan, frames: int) -> WindowConfig:
-    return WindowConfig(
-        rows=plan.rows,
-        columns=plan.columns,
-        block_frames=plan.block_frames,
-        window_frames=frames,
-    )
-
-
 def _refusal(plan: WanPlan, seconds: float) -> str:
     """Why nothing is measured here; empty where it can be."""
-    number = DTYPES[plan.dtype].itemsize
-    need = memory(plan.config, _window(plan, max(plan.windows)), number).whole + MOMENTARY
+    most = [plan.memory(max(plan.windows), decoder) for decoder in plan.decoders]
+    size = plan.block_frames * plan.rows * plan.columns / (ROWS * COLUMNS)
+    need = max(found.kept + found.decoding for found in most) + MOMENTARY * size
     have = free_bytes(plan.device)
     if need > have:
         return (
@@ -178,18 +189,15 @@ def _refusal(plan: WanPlan, seconds: float) -> str:
 def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
     """Fill the rows with what is seen here."""
     model = random_model(WanTransformer, plan.config, plan)
-    decoders = {
-        "taehv": lambda: random_model(Taehv, TAEW2_1, plan),
-        "vae": lambda: random_model(WanVAE, WAN21_VAE, plan),
-    }
     text = model.read_text(
         torch.randn(1, plan.config.text_tokens, plan.config.text_width, device=plan.device)
     )
     for name in plan.decoders:
-        decoder = decoders[name]()
+        autoencoder = plan.autoencoder(name)
+        decoder = random_model(kind_of(autoencoder), autoencoder, plan)
         for row in (row for row in rows if row["decoder"] == name):
             sampler = SamplerConfig(sigmas=warped_sigmas(STEPS[row["steps"]]), renoise=True)
-            window = _window(plan, row["window"])
+            window = plan.window(row["window"])
             noise = seeded_noise([torch.Generator().manual_seed(0)])
             rollout = WanRollout(model, window, sampler, sampler, noise)
             rollout.say(text)
@@ -202,7 +210,7 @@ def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
 def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, float]:
     """Blocks with the window full: frames a second, milliseconds, memory."""
     stream = decoder.stream()
-    rollout.prime(torch.randn(1, rollout.window.window_frames, *rollout.latent_shape[2:]))
+    rollout.prime(torch.randn(1, rollout.window.slots, *rollout.latent_shape[2:]))
     if plan.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(plan.device)
     times = []
@@ -246,10 +254,17 @@ def random_model(kind: Any, config: Any, plan: WanPlan) -> Any:
     """A model of full size made where it will run, with small random weights."""
     with torch.device("meta"):
         model: nn.Module = kind(config)
-    model.to(DTYPES[plan.dtype]).to_empty(device=plan.device)
+    model.to(DTYPES[plan.dtype])
+    if plan.float8 and isinstance(model, WanTransformer):
+        use_float8(model)
+    model.to_empty(device=plan.device)
     for name, parameter in model.named_parameters():
         parameter.requires_grad = False
-        if "norm" in name or "gamma" in name:
+        if parameter.dtype is FLOAT8:
+            parameter.copy_(SPREAD / SCALE * torch.randn(parameter.shape, device=plan.device))
+        elif name.endswith(".scale"):
+            parameter.fill_(SCALE)
+        elif "norm" in name or "gamma" in name:
             parameter.fill_(1.0)
         else:
             parameter.normal_(0.0, SPREAD)
@@ -301,15 +316,19 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def plan_of(folder: Path, plan: WanPlan) -> WanPlan:
-    """The plan for an imported world: its own sizes, window and block."""
+    """The plan for an imported world: its own sizes, window, block and kind of weights."""
     world = read_wan_world(folder)
     return replace(
         plan,
         config=world.transformer,
-        windows=(world.window.slots,),
+        windows=(world.window.window_frames,),
+        sink_frames=world.window.sink_frames,
         block_frames=world.window.block_frames,
         rows=world.window.rows,
         columns=world.window.columns,
+        float8=holds_float8(read_tensors(folder / TRANSFORMER)),
+        taehv=world.taehv,
+        vae=world.vae,
     )
 
 
@@ -320,8 +339,16 @@ def choose_steps(steps: int) -> tuple[int, ...]:
     return (steps,) if steps else tuple(sorted(STEPS))
 
 
-def check_windows(windows: Sequence[int], block_frames: int) -> tuple[int, ...]:
-    """Windows, in latent frames, that hold whole blocks."""
+def check_windows(
+    windows: Sequence[int], block_frames: int, sink_frames: int = 0
+) -> tuple[int, ...]:
+    """Windows, in latent frames, that hold whole blocks beside sinks that do."""
     for frames in windows:
-        WindowConfig(rows=2, columns=2, block_frames=block_frames, window_frames=frames)
+        WindowConfig(
+            rows=2,
+            columns=2,
+            block_frames=block_frames,
+            window_frames=frames,
+            sink_frames=sink_frames,
+        )
     return tuple(windows)

@@ -42,6 +42,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     wan.add_argument(
         "--windows", type=positive, nargs="+", default=[6, 9, 21], metavar="N", help="frames seen"
     )
+    wan.add_argument("--sinks", type=count, default=0, help="first frames that stay visible")
+    wan.add_argument("--float8", action="store_true", help="the transformer's matrices as float8")
     wan.add_argument("--block", type=positive, default=1, help="latent frames drawn together")
     wan.add_argument("--decoder", default="both", choices=["both", "taehv", "vae"])
     parser.set_defaults(run=run)

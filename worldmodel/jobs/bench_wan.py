@@ -21,7 +21,9 @@ def bench_wan(options: argparse.Namespace) -> None:
     is_world = is_wan(options.world)
     plan = WanPlan(
         config=load_size("wan-1.3b" if is_world else name, options.layers),
-        windows=check_windows(options.windows, options.block),
+        windows=check_windows(options.windows, options.block, options.sinks),
+        sink_frames=options.sinks,
+        float8=options.float8,
         steps=choose_steps(options.steps),
         block_frames=options.block,
         device=choose_device(options.device),
