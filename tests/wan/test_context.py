@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.wan.memory import peak_bytes
 from tests.wan.reference import load
 from worldmodel.config import ConfigError, SamplerConfig
 from worldmodel.wan.camera import CameraPath, Motion, no_cameras
@@ -165,3 +166,16 @@ def test_cameras_need_heads_in_groups_of_four() -> None:
     sizes = {"width": 36, "heads": 2, "layers": 1, "feed_forward": 8, "text_width": 4}
     with pytest.raises(ConfigError, match="not 18"):
         WanConfig(**sizes, time_features=4, cameras=True)
+
+
+@torch.inference_mode()
+def test_moving_what_is_kept_takes_the_memory_of_one_bank() -> None:
+    """All banks at once took 2.6 GB for three sinks at full size, more than the weights."""
+    config = replace(model_and_text("minwm")[0].config, layers=16)
+    window = WindowConfig(rows=8, columns=12, window_frames=4, sink_frames=2)
+    cache = RollingCache(config, window, dtype=torch.bfloat16)
+    bank = cache.k[0].nbytes
+    peaks = [peak_bytes(cache.advance) for _ in range(6)]
+    assert max(peaks[:2]) < 6 * bank  # sinks are kept
+    assert 0 < max(peaks[4:]) < 6 * bank  # the window is full: they are pinned
+    assert 0 < peak_bytes(lambda: cache.re_anchor(torch.eye(4))) < 6 * bank

@@ -139,8 +139,9 @@ class RollingCache:
         sinks = self.window.sink_frames * self.p
         for kept, as_they_came in ((self.k, self.sink_k), (self.v, self.sink_v)):
             seen = kept[self.config.layers :]  # the camera banks
-            seen[..., :sinks, :] = self._moved(as_they_came[self.config.layers :], self.moved)
-            seen[..., sinks:, :] = self._moved(seen[..., sinks:, :], inverse)
+            came = as_they_came[self.config.layers :]
+            self._move_into(seen[..., :sinks, :], came, self.moved)
+            self._move_into(seen[..., sinks:, :], seen[..., sinks:, :], inverse)
 
     def save(self) -> dict[str, "KeptSlot | Tensor"]:
         """What is kept, by name, between two blocks: `slot.3` 2 a b n p e for each slot, `moved`.
@@ -204,11 +205,14 @@ class RollingCache:
         sinks, layers = self.window.sink_frames * self.p, self.config.layers
         for kept, as_they_came in ((self.k, self.sink_k), (self.v, self.sink_v)):
             as_they_came.copy_(kept[..., :sinks, :])
-            kept[layers:, ..., :sinks, :] = self._moved(as_they_came[layers:], self.moved)
+            self._move_into(kept[layers:, ..., :sinks, :], as_they_came[layers:], self.moved)
         self._move_to(now)
 
-    def _moved(self, kept: Tensor, motion: Tensor) -> Tensor:
-        return move(kept, motion.float().to(self.device))
+    def _move_into(self, kept: Tensor, came: Tensor, motion: Tensor) -> None:
+        """Keep what came as another camera sees it; bank by bank, for fp32 takes memory."""
+        matrix = motion.float().to(self.device)
+        for to, bank in zip(kept, came, strict=True):
+            to.copy_(move(bank, matrix))
 
     def _keep_sinks(self) -> None:
         """Keep the block's keys and values as they came, its camera banks in the first anchor."""
@@ -216,7 +220,7 @@ class RollingCache:
         for kept, sinks in ((self.k, self.sink_k), (self.v, self.sink_v)):
             layers = self.config.layers
             sinks[:layers, ..., here, :] = kept[:layers, ..., here, :]
-            sinks[layers:, ..., here, :] = self._moved(kept[layers:, ..., here, :], back)
+            self._move_into(sinks[layers:, ..., here, :], kept[layers:, ..., here, :], back)
 
     def _move_to(self, now: int) -> None:
         """The positions of the block that begins at `now`, and the sinks where it sees them."""
@@ -231,8 +235,9 @@ class RollingCache:
         if not sinks or late <= 0:
             return
         cos, sin = time_turns(self.config, torch.tensor([late]))
-        moved = turn(self.sink_k[:layers], cos.to(self.device), sin.to(self.device))
-        self.k[:layers, ..., : sinks * self.p, :] = moved
+        cos, sin = cos.to(self.device), sin.to(self.device)
+        for to, bank in zip(self.k[:layers, ..., : sinks * self.p, :], self.sink_k, strict=False):
+            to.copy_(turn(bank, cos, sin))  # one by one: in fp32 all together take gigabytes
 
     def _here(self, now: int | None = None) -> slice:
         """The tokens of the slots of the block at `now`; of the current one."""
