@@ -15,6 +15,7 @@ from worldmodel.config import (
 )
 from worldmodel.evaluation.distillation.rows import read_comparison
 from worldmodel.recipe.config import read_recipe
+from worldmodel.recipe.ideas import read_ideas
 from worldmodel.training.run import Config, read_stage
 from worldmodel.wan.config import WanConfig
 
@@ -105,6 +106,8 @@ def test_every_shipped_config_is_valid(path: Path, monkeypatch: pytest.MonkeyPat
         assert load_config(WanConfig, path).layers > 0
     elif path.stem == "compare":  # rows for `evaluate --compare`
         assert read_comparison(path).rows
+    elif path.parent.name == "ideas":  # runs of `worldmodel ideas`
+        assert read_ideas(path).variants
     elif "stages" in read_toml(path):
         assert read_recipe(path).drawn_by == "student"
     else:

@@ -141,6 +141,7 @@ def test_a_graph_that_disagrees_with_torch_is_refused(
 def test_without_a_place_for_graphs_they_are_compiled_each_time(
     models: tuple[WorldTransformer, Autoencoder], cache: Path
 ) -> None:
+    cache.parent.mkdir(parents=True)
     cache.write_text("a file where the folder should be")
     sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
     drawn = play(OpenVinoEngine(*models, sampler, "float32", threads=1, key="tiny"))

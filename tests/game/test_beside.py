@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.game.drawn_real import SAME, LearnedWorld, open_drawn
+from tests.game.drawn_real import FORWARD, SAME, LearnedWorld, open_drawn
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.beside import View, draw_beside
 from worldmodel.game.beside import OVER, Beside
@@ -273,6 +273,14 @@ def test_a_slow_game_is_caught_up_with_and_costs_the_dream_nothing(
     agreed = it.frames_that_agree()
     assert agreed[-1] == 600
     assert len(agreed) < 601, "some were done without a look"
+
+
+def test_what_a_game_said_before_it_ended_is_told_to_who_asks_it_next() -> None:
+    with RealProcess(open_drawn, {"raises_at": 1}) as game:
+        game.send(0, [FORWARD])
+        game._process.join(30)
+        with pytest.raises(RealGameError, match="the level is on fire"):
+            game.send(None, [FORWARD])
 
 
 def test_a_process_that_is_gone_is_an_error_of_the_one_who_asks() -> None:

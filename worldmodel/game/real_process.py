@@ -65,7 +65,7 @@ class RealProcess:
         try:
             self._link.send((seed, list(actions)))
         except OSError as error:
-            raise RealGameError(f"the real game has ended: {self._last_words()}") from error
+            raise RealGameError(self._last_words()) from error
         self.waiting += 1
 
     def poll(self, patience: float = 0.0) -> Answer | None:
@@ -77,7 +77,7 @@ class RealProcess:
                 return None
             answer = self._link.recv()
         except (EOFError, OSError) as error:
-            raise RealGameError(f"the real game has ended: {self._last_words()}") from error
+            raise RealGameError(self._last_words()) from error
         if isinstance(answer, str):
             raise RealGameError(answer)
         self.waiting, self._asked = self.waiting - 1, time.monotonic()
@@ -117,8 +117,13 @@ class RealProcess:
         self.close()
 
     def _last_words(self) -> str:
+        """Why it ended, if it said so: that may still lie in the line, behind answers."""
+        with contextlib.suppress(EOFError, OSError):
+            while self._link.poll():
+                if isinstance(words := self._link.recv(), str):
+                    return words
         self._process.join(0.2)
-        return f"its process is gone (exit code {self._process.exitcode})"
+        return f"the real game has ended: its process is gone (exit code {self._process.exitcode})"
 
 
 def _serve(link: Connection, open_real: OpenReal, source: Mapping[str, Any]) -> None:
