@@ -105,7 +105,7 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
         step(world, IDLE)
     plan = plan_of(folder, replace(TINY, dtype="bfloat16", decoders=(decoder,), steps=(2,)))
     assert plan.sink_frames == 3
-    found = plan.memory(*plan.windows, decoder)
+    found = plan.memory(plan.windows[0], decoder)
     session, parts = world.session, world.parts
     assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())
     cache = session.rollout.cache
