@@ -91,7 +91,8 @@ def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
     for run in dict.fromkeys((student.autoencoder, config.decoder, *student.runs)):
         with contextlib.suppress(OSError):  # a run that is not finished has no summary yet
             summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-            costs[str(summary.pop("stage"))] = summary
+            stage = str(summary.pop("stage"))
+            costs[run.name if stage in costs else stage] = summary  # a stage may come twice
     return costs
 
 
