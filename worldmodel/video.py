@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from worldmodel.config import UserError
 TIME_BASE = Fraction(1, 90_000)  # what MPEG counts in
 SHOWN_WIDTH = 640  # small frames are scaled up to at least this
 LARGEST = 8192  # rows and columns
+MOST_BOXES = 200_000  # of a file that is searched for whole fragments: a day of play
 FRAGMENT_SECONDS = 1.0  # what a killed process loses
 QUALITY = "18"  # x264's crf; 18 is taken to look lossless
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
@@ -124,19 +125,65 @@ def shrink(frame: NDArray[np.uint8], frame_size: tuple[int, int]) -> NDArray[np.
 
 
 def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """RGB frames h w 3, up to where a killed process stopped writing."""
+    """RGB frames h w 3, up to where a killed process or a lost power stopped the writing."""
     av = _import_av()
+    began = False
     try:
-        with av.open(str(path), format="mp4", metadata_errors="replace") as container:
-            if not container.streams.video:
-                return  # killed before anything was written
-            _check_size(path, container.streams.video[0])
-            for picture in container.decode(video=0):
-                yield picture.to_ndarray(format="rgb24")
+        for picture in _decode(path, path):
+            began = True
+            yield picture
     except (FileNotFoundError, PermissionError) as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
-    except av.error.FFmpegError:
-        return  # the unfinished end of a killed process; a whole file never gets here
+    except av.error.FFmpegError:  # a whole file never gets here
+        if began:
+            return  # the unfinished end
+        # Half of a fragment's head, and what a disk gives for the rest: nothing opens that.
+        with contextlib.suppress(av.error.FFmpegError), path.open("rb") as file:
+            yield from _decode(path, _Beginning(file, _whole_fragments(file)))
+
+
+def _decode(path: Path, source: "Path | _Beginning") -> Iterator[NDArray[np.uint8]]:
+    file = str(source) if isinstance(source, Path) else source
+    with _import_av().open(file, format="mp4", metadata_errors="replace") as container:
+        if not container.streams.video:
+            return  # killed before anything was written
+        _check_size(path, container.streams.video[0])
+        for picture in container.decode(video=0):
+            yield picture.to_ndarray(format="rgb24")
+
+
+def _whole_fragments(file: BinaryIO) -> int:
+    """Where the last fragment ends that is whole: a box `moof` counts with its `mdat`."""
+    total, position, end = file.seek(0, 2), 0, 0
+    for _ in range(MOST_BOXES):
+        file.seek(position)
+        head = file.read(8)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind not in (b"ftyp", b"moov", b"moof", b"mdat") or size < 8 or position + size > total:
+            break
+        position += size
+        end = end if kind == b"moof" else position
+    return end
+
+
+class _Beginning:
+    """The first bytes of a file, as a file."""
+
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self.file, self.end = file, end
+        file.seek(0)
+
+    def read(self, count: int) -> bytes:
+        """At most so many bytes."""
+        return self.file.read(max(0, min(count, self.end - self.file.tell())))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As files do."""
+        return self.file.seek(self.end + offset if whence == 2 else offset, whence % 2)
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self.file.tell()
 
 
 def _check_size(path: Path, stream: Any) -> None:
