@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,19 @@ def test_any_name_becomes_one_that_a_disk_takes(tmp_path: Path, name: str) -> No
     write_atomically(folder / f"{plain(name)}_20261121-065810_frame12_002.safetensors", b"x")
     assert folder.parent == tmp_path
     assert folder.resolve() != tmp_path
+
+
+def test_whatever_breaks_what_is_written_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"old")
+
+    def pieces() -> Iterator[bytes]:
+        yield b"new"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, pieces())
+    assert [p.name for p in tmp_path.iterdir()] == ["x.bin"]
+    assert path.read_bytes() == b"old"

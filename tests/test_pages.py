@@ -28,3 +28,11 @@ def test_a_page_without_the_marks_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="put these back"):
         write_between(page, "Title", *MARKS, "one")
     assert page.read_text() == "Mine alone."
+
+
+def test_a_page_that_is_no_text_is_named_and_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not a text"):
+        write_between(page, "Title", *MARKS, "one")
+    assert page.read_bytes() == b"\xff\xfe"

@@ -75,9 +75,10 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) 
         part.replace(path)
         _remove_stale(path)
     except OSError as error:
+        raise FileWriteError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:  # whatever has happened, Ctrl-C in the middle of gigabytes too
         with contextlib.suppress(OSError):
             part.unlink()
-        raise FileWriteError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _remove_stale(path: Path) -> None:

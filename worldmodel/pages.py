@@ -16,7 +16,10 @@ def write_between(page: Path, title: str, begin: str, end: str, measured: str) -
     people who wrote the rest know.
     """
     blank = f"# {title}\n\n{begin}\n{end}\n"
-    old = read_file(page, LARGEST).decode() if page.is_file() else blank
+    try:
+        old = read_file(page, LARGEST).decode() if page.is_file() else blank
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{page}: not a text in UTF-8: {error}") from error
     before, found, rest = old.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:

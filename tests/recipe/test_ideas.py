@@ -130,6 +130,8 @@ def test_a_gain_is_bold_only_beyond_what_seeds_differ_by(
         ({"ideas": {"copies": {"change": {}}}}, "changes nothing"),
         ({"figures": {"nothing": "no such figure"}}, "measures no nothing"),
         ({"petaflops": 1e-9}, "expected at least 20"),
+        ({"ideas": {"../out": {"title": "out", "change": {"a": 1}}}}, "names a folder"),
+        ({"ideas": {"base-0": {"title": "base", "change": {"a": 1}}}}, "names a folder"),
     ],
 )
 def test_what_cannot_be_tried_is_told_in_one_sentence(
@@ -142,6 +144,18 @@ def test_what_cannot_be_tried_is_told_in_one_sentence(
         changed["ideas"]["copies"] = {"title": "nothing"}
     with pytest.raises(ConfigError, match=message):
         list(try_ideas(write(changed, tmp_path), threads=1))
+
+
+def test_a_stage_that_cannot_begin_with_weights_is_refused_before_anything_is_trained(
+    table: dict[str, Any], tmp_path: Path
+) -> None:
+    autoencoder = {"autoencoder", "actions", "model", "clips"}
+    base = {key: value for key, value in table["base"].items() if key not in autoencoder}
+    base |= {"stage": "autoencoder", "model": asdict(AUTOENCODER), "batch": 8}
+    short = {"title": "small batches first", "first": {"batch": 4}}
+    changed = {**table, "base": base, "ideas": {"short": short}, "runs": str(tmp_path / "runs")}
+    with pytest.raises(ConfigError, match="start"):
+        write(changed, tmp_path)
 
 
 def test_a_run_of_another_config_is_not_mistaken_for_this_one(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
-from worldmodel.files import write_atomically
+from worldmodel.files import plain, write_atomically
 from worldmodel.model.context import Device
 from worldmodel.training.loop import NEVER, count_flops
 from worldmodel.training.run import STAGES, Training, make_stage, run_stage
@@ -62,6 +62,10 @@ class Ideas:
             raise ConfigError(f"seeds {list(self.seeds)}: two at least, to know what is chance")
         if not self.figures:
             raise ConfigError("[figures] names nothing to compare")
+        if wrong := [name for name in self.ideas if name != plain(name) or name.startswith(BASE)]:
+            raise ConfigError(
+                f"the idea {wrong[0]!r} names a folder: letters, digits, _ and -, not {BASE}…"
+            )
         for variant in self.variants:
             for part in variant.parts:
                 config_of(part.table, 1, f"the idea {variant.name}, part {part.name}")
@@ -82,9 +86,10 @@ class Ideas:
             table = merge(with_seed(self.base, self.seeds[0]), idea.change)
             parts: tuple[Part, ...] = (Part("all", 1.0, table),)
             if idea.first:
+                begun = str(self.runs / name / "first")
                 parts = (
                     Part("first", idea.first_share, merge(table, idea.first)),
-                    Part("rest", 1 - idea.first_share, table),
+                    Part("rest", 1 - idea.first_share, merge(table, {"start": begun})),
                 )
             found.append(Variant(name, idea.title, parts))
         return found
@@ -165,18 +170,16 @@ def try_ideas(
 
 def _try(plan: Ideas, variant: Variant, device: Device, threads: int) -> Outcome:
     """Train the parts of a variant one after the other; what is finished is not trained again."""
-    steps, petaflops, minutes, before = 0, 0.0, 0.0, None
+    steps, petaflops, minutes = 0, 0.0, 0.0
     folder = plan.runs / variant.name
     for part in variant.parts:
         folder = plan.runs / variant.name
         if len(variant.parts) > 1:
             folder = folder / part.name
-        table = part.table if before is None else merge(part.table, {"start": str(before)})
-        summary = _train(plan, variant, folder, table, part.share, device, threads)
+        summary = _train(plan, variant, folder, part, device, threads)
         steps += summary["steps"]
         petaflops += summary["petaflops"]
         minutes += summary["minutes"]
-        before = folder
     return Outcome(steps, round(petaflops, 4), round(minutes, 1), _last(folder, plan.figures))
 
 
@@ -184,20 +187,19 @@ def _train(
     plan: Ideas,
     variant: Variant,
     folder: Path,
-    table: Mapping[str, Any],
-    share: float,
+    part: Part,
     device: Device,
     threads: int,
 ) -> dict[str, Any]:
     """One run of as many steps as its operations allow; returns its summary."""
-    where = f"the idea {variant.name}"
+    where, table = f"the idea {variant.name}", part.table
     path = folder / PLAN
     if not _planned(path, table):
         if path.exists():
             raise ConfigError(f"{folder} holds a run of another config; move it away")
         config = config_of(table, 1, where)
         flops = count_flops(make_stage(config, folder, torch.device(device)), config.loop.dtype)
-        steps = int(1e15 * share * plan.petaflops / (flops * config.loop.micro_batches))
+        steps = int(1e15 * part.share * plan.petaflops / (flops * config.loop.micro_batches))
         if steps < LEAST_STEPS:
             raise ConfigError(
                 f"{where}: {plan.petaflops} petaflops allow {steps} steps, expected at least "

@@ -26,7 +26,7 @@ def ideas_table(plan: Ideas, outcomes: Mapping[str, Outcome]) -> list[str]:
     values = {name: [found.figures[name] for found in base] for name in plan.figures}
     spans = [f"{mean(v):.2f} ({min(v):.2f} to {max(v):.2f})" for v in values.values()]
     minutes = mean(found.minutes for found in base)
-    rows = [[f"as shipped, {len(base)} seeds", f"{base[0].steps}", f"{minutes:.1f}", *spans]]
+    rows = [[f"the base, {len(base)} seeds", f"{base[0].steps}", f"{minutes:.1f}", *spans]]
     for name, idea in plan.ideas.items():
         if name in outcomes:
             found = outcomes[name]
