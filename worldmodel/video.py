@@ -138,7 +138,7 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
         if began:
             return  # the unfinished end
         # Half of a fragment's head, and what a disk gives for the rest: nothing opens that.
-        with contextlib.suppress(av.error.FFmpegError), path.open("rb") as file:
+        with contextlib.suppress(av.error.FFmpegError, OSError), path.open("rb") as file:
             yield from _decode(path, _Beginning(file, _whole_fragments(file)))
 
 
@@ -179,7 +179,8 @@ class _Beginning:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """As files do."""
-        return self.file.seek(self.end + offset if whence == 2 else offset, whence % 2)
+        base = {0: 0, 1: self.file.tell(), 2: self.end}[whence]
+        return self.file.seek(max(0, base + offset))
 
     def tell(self) -> int:
         """Where it is."""
