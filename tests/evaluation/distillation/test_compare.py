@@ -132,6 +132,17 @@ def test_the_latency_of_chunks_is_that_of_their_first_frame_and_the_wait(compare
         )
 
 
+def test_methods_are_compared_on_the_one_engine_that_plays_them_all(compared: Path) -> None:
+    kept_speeds = json.loads(kept(compared)["speed"])
+    assert kept_speeds["reference"].keys() == kept_speeds["rows"].keys()
+    engines = {speed["engine"] for speed in kept_speeds["reference"].values()}
+    assert len(engines) == 1
+    assert engines.pop().startswith("torch in ")
+    page = (compared / "docs/cost.md").read_text(encoding="utf-8")
+    (claim,) = (line for line in page.splitlines() if line.startswith("| first-frame latency"))
+    assert "on the reference engine" in claim
+
+
 def test_what_never_occurs_in_the_data_is_found_and_played(compared: Path) -> None:
     unseen = json.loads(kept(compared)["unseen"])
     assert "forward + back" in unseen["never"]

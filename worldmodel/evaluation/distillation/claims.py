@@ -53,18 +53,23 @@ def _quality(results: Results) -> list[Sequence[str]]:
 
 
 def _latency(results: Results) -> Sequence[str]:
+    """Compared on the reference engine: methods, not engines."""
     claims = results.comparison.claims
     assert claims is not None, "asked for only where there are claims"
-    one, other = (_speed(results, name) for name in (claims.frame_wise, claims.chunk_wise))
+    one, other = (_speeds(results, name) for name in (claims.frame_wise, claims.chunk_wise))
     claim = "first-frame latency −50 %"
     if not one or not other:
         return claim, "–", "not run"
-    ratio = one.first_frame_ms / other.first_frame_ms
-    found = f"{one.first_frame_ms:.1f} against {other.first_frame_ms:.1f} ms: {ratio - 1:+.0%}"
-    if one.engine != other.engine:
-        found += f" ({one.engine} against {other.engine})"
+    ratio, found = _against(one[1], other[1])
+    fastest = _against(one[0], other[0])[1]
+    found = f"{found} on the reference engine ({fastest} on the fastest engine of each)"
     holds = ratio <= LATENCY_CLAIM * NEAR
     return claim, found, "holds" if holds else "does not hold here"
+
+
+def _against(one: Speed, other: Speed) -> tuple[float, str]:
+    mine, its = one.first_frame_ms, other.first_frame_ms
+    return mine / its, f"{mine:.1f} against {its:.1f} ms: {mine / its - 1:+.0%}"
 
 
 def _costs(results: Results) -> list[Sequence[str]]:
@@ -91,8 +96,13 @@ def _costs(results: Results) -> list[Sequence[str]]:
     return rows
 
 
-def _speed(results: Results, name: str) -> Speed | None:
+def _speeds(results: Results, name: str) -> tuple[Speed, Speed] | None:
+    """On the fastest engine and on the reference one."""
     figures = results.rows.get(name)
     if not figures or not results.speeds:
         return None
-    return results.speeds.rows.get(speed_key_of(figures.weights, figures.sampler.sigmas))
+    key = speed_key_of(figures.weights, figures.sampler.sigmas)
+    speeds = results.speeds
+    if key not in speeds.rows or key not in speeds.reference:
+        return None
+    return speeds.rows[key], speeds.reference[key]

@@ -119,7 +119,9 @@ def _play_part(results: Results) -> list[str]:
         "",
         f"One session, rows in turns of {TURN} frames{machine}. First frame: from the action "
         "to the first decoded frame that obeys it. Where chunks are drawn, an action also waits "
-        "for the chunk's end, on average as long as the next column says at the world's own rate.",
+        "for the chunk's end, on average as long as the next column says at the world's own rate. "
+        "The fastest engine is another one for each kind of row; the last two columns are of the "
+        "reference engine, eager torch, which plays them all.",
         "",
         *speed_table(results),
         "",

@@ -1,15 +1,16 @@
 """How fast the rows play, all of them in turns, so that a busy machine treats them alike.
 
 Each row is made a world and played on the engine that is fastest for it here, frame by frame: what
-a player waits for. A row that draws chunks computes at a chunk's first frame and shows the others
-from memory; what the player does meanwhile counts from the next chunk on.
+a player waits for. Only the reference engine plays every kind of row, so all are timed on it as
+well: there methods are compared, not engines. A row that draws chunks computes at a chunk's first
+frame and shows the others from memory; what the player does meanwhile counts from the next chunk.
 """
 
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,9 +25,10 @@ from worldmodel.players import RandomPlayer
 from worldmodel.training.runs import load_transformer
 from worldmodel.worlds.folder import TRANSFORMER, WorldFile
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.settings import EngineName, Settings
 
 TURN = 24  # frames that a row plays before the next one's turn; whole chunks
+REFERENCE: EngineName = "torch"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,8 @@ class Speeds:
     """Of several rows, measured in turns; by `speed_key`."""
 
     machine: str
-    rows: dict[str, Speed]
+    rows: dict[str, Speed]  # on the fastest engine for each
+    reference: dict[str, Speed] = field(default_factory=dict)  # on the one that plays them all
 
 
 def speed_key(contender: Contender) -> str:
@@ -64,22 +67,30 @@ def measure_speeds(
     contenders: Sequence[Contender], folder: Path, world: WorldFile, frames: int
 ) -> Speeds:
     """Play about `frames` frames of every row."""
-    worlds = {
-        speed_key(one): _world_of(one, folder, world)
+    engines: tuple[EngineName, ...] = ("auto", REFERENCE)
+    clocks = {
+        (engine, speed_key(one)): _Clock(_world_of(one, folder, world, engine))
         for one in tqdm(contenders, desc="engines", leave=False)
+        for engine in engines
     }
-    clocks = {key: _Clock(world) for key, world in worlds.items()}
     for _ in tqdm(range(max(2, -(-frames // TURN))), desc="speed, turns", leave=False):
         for clock in clocks.values():
             clock.play(TURN)
+    fastest, reference = (
+        {key: clock.speed() for (name, key), clock in clocks.items() if name == engine}
+        for engine in engines
+    )
     return Speeds(
         machine=f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
         f"torch {torch.__version__}",
-        rows={key: clock.speed() for key, clock in clocks.items()},
+        rows=fastest,
+        reference=reference,
     )
 
 
-def _world_of(contender: Contender, folder: Path, world: WorldFile) -> NativeWorld:
+def _world_of(
+    contender: Contender, folder: Path, world: WorldFile, engine: EngineName
+) -> NativeWorld:
     file = replace(
         world,
         name=f"row-{contender.name}",
@@ -91,7 +102,8 @@ def _world_of(contender: Contender, folder: Path, world: WorldFile) -> NativeWor
     name, caption = next(iter(world.starts.items()))
     clip = load_episode(folder / "starts" / name)
     decoder = load_decoder(folder, world)
-    return NativeWorld.of(file, model, decoder, [clip], [caption], Settings(device="cpu"))
+    settings = Settings(device="cpu", engine=engine)
+    return NativeWorld.of(file, model, decoder, [clip], [caption], settings)
 
 
 class _Clock:
@@ -134,5 +146,5 @@ class _Clock:
 
 def are_known(contenders: Sequence[Contender], speeds: Speeds | None) -> bool:
     """Whether all of them have been measured."""
-    known: Mapping[str, Speed] = speeds.rows if speeds else {}
+    known = speeds.rows.keys() & speeds.reference.keys() if speeds else set()
     return all(speed_key(one) in known for one in contenders)

@@ -132,21 +132,26 @@ def speed_table(results: Results) -> list[str]:
     """What a player waits for."""
     rows = []
     for name, one in results.rows.items():
-        speeds = results.speeds.rows if results.speeds else {}
-        speed = speeds.get(speed_key_of(one.weights, one.sampler.sigmas))
-        cells = [NONE] * 6
-        if speed:
+        key = speed_key_of(one.weights, one.sampler.sigmas)
+        speed = results.speeds.rows.get(key) if results.speeds else None
+        reference = results.speeds.reference.get(key) if results.speeds else None
+        cells = [NONE] * 8
+        if speed and reference:
             cells = [
                 f"{speed.first_frame_ms:.1f} ms",
                 f"{speed.wait_ms:.0f} ms" if speed.wait_ms else "0",
                 f"{speed.frames_per_second:.0f}",
                 f"{speed.chunk_ms:.1f} ms",
                 f"{speed.gflop_per_frame:.2f}",
-                f"{speed.engine}, {speed.threads} threads",
+                f"{speed.engine}, threads: {speed.threads}",
+                f"{reference.first_frame_ms:.1f} ms",
+                f"{reference.frames_per_second:.0f}",
             ]
         rows.append(_named(results, name, cells))
     head = ["", "denoising steps", "first frame", "wait for a chunk's end", "frames/s"]
-    return markdown_table([*head, "a chunk or frame", "GFLOP a frame", "engine"], rows)
+    head += ["a chunk or frame", "GFLOP a frame", "engine"]
+    head += ["first frame, reference engine", "frames/s, reference engine"]
+    return markdown_table(head, rows)
 
 
 def cost_table(results: Results) -> list[str]:
