@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
 from worldmodel.checkpoint import load_tensors
@@ -322,6 +324,43 @@ def test_a_full_disk_stops_the_run_and_names_the_last_good_state(
     with pytest.raises(FileWriteError, match=r"No space left .* last good state is that of step 5"):
         train(stage, loop, tmp_path / "run")
     assert load_tensors(tmp_path / "run" / STATE)[1]["step"] == 5
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_compiler_that_fails_is_asked_once_more(
+    failures: int,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left = failures
+
+    def compile_badly(function: Callable[..., object]) -> Callable[..., object]:
+        """What torch does where a file of its cache vanishes under it; else no compiling at all."""
+
+        def compiled(*args: object) -> object:
+            nonlocal left
+            if left:
+                left -= 1
+                raise BackendCompilerFailed("inductor", OSError("no such file\nand more"), None)
+            return function(*args)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_badly)
+    text = (recipe / "teacher.toml").read_text(encoding="utf-8")
+    path = tmp_path / "teacher.toml"
+    assert text.count("\ncompile = false\n") == 1
+    text = text.replace("\ncompile = false\n", "\ncompile = true\n")
+    path.write_text(text, encoding="utf-8")
+    if failures == 1:
+        assert run_stage(path, tmp_path / "run")["steps"] > 0
+        told = capsys.readouterr().err
+        assert "torch failed to compile (OSError: no such file); once more" in told
+    else:
+        with pytest.raises(ConfigError, match=r"OSError: no such file\); set compile = false"):
+            run_stage(path, tmp_path / "run")
 
 
 def test_sigterm_saves_before_it_stops(recipe: Path, tmp_path: Path) -> None:

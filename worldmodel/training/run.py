@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
 from worldmodel.files import write_atomically
@@ -104,9 +106,43 @@ def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu"
             return export_world(config, folder)
         return write_trajectories(config, folder, device)
     try:
-        return _train(config, path, folder, processes, began)
+        return _train_compiled(config, path, folder, processes, began)
     finally:
         processes.leave()
+
+
+def _train_compiled(
+    config: Training, path: Path, folder: Path, processes: Processes, began: float
+) -> dict[str, Any]:
+    """Train; where the compiler fails, go on once more from the last state.
+
+    Two programs that compile at the same moment share a cache of files and can trip over each
+    other; what has gone wrong twice is not that.
+    """
+    for attempt in range(2):
+        try:
+            return _train(config, path, folder, processes, began)
+        except RuntimeError as error:
+            told = _compilers_failure(error) if config.loop.compile else ""
+            if not told:
+                raise
+            if attempt:
+                raise ConfigError(
+                    f"{path}: torch cannot compile this stage ({told}); set compile = false"
+                ) from error
+            tqdm.write(f"{folder}: torch failed to compile ({told}); once more", file=sys.stderr)
+        torch.compiler.reset()
+    raise AssertionError("the second attempt returns or raises")
+
+
+def _compilers_failure(error: RuntimeError) -> str:
+    """What went wrong while torch compiled, in a line; nothing for any other error."""
+    from torch._dynamo.exc import BackendCompilerFailed  # takes a second to import
+
+    if not isinstance(error, BackendCompilerFailed):
+        return ""
+    inner = error.inner_exception
+    return f"{type(inner).__name__}: {inner}".partition("\n")[0]
 
 
 def _train(
