@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,22 @@ def test_every_row_is_in_the_table_and_in_the_last_line(
         "drift_idle.png",
         "drift_random.png",
     }
+
+
+def test_a_judge_that_reads_nothing_is_named_and_kept_out_of_the_world(
+    measured: tuple[Evaluation, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = measured[0]
+    able, blind = (
+        replace(whole, real_reading=replace(whole.real_reading, turn_correlation=r))
+        for r in (0.8, math.nan)
+    )
+    assert "turn_correlation" in str(headline(able))
+    assert "frechet" in str(headline(able))
+    for word in ("turn_correlation", "button_accuracy", "frechet"):
+        assert word not in str(headline(blind))
+    assert headline(blind)["rollout"].keys() == headline(able)["rollout"].keys()
+    print_report(able)
+    assert "has not learned to read" not in capsys.readouterr().out
+    print_report(blind)
+    assert "has not learned to read turning from real frames" in capsys.readouterr().out

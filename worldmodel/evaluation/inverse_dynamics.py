@@ -21,6 +21,7 @@ from tqdm import trange
 from worldmodel.model.autoencoder import to_tensor
 
 WINDOW = 4  # frames; the action in question led to the third of them
+ABLE = 0.5  # r with the real game's turning, from which a judge is one
 LOOK = 24  # channels of one frame's own features
 REACH = 9  # displacements across, in steps of two pixels, either way
 WIDTHS = (64, 96, 128)

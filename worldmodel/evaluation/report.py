@@ -23,6 +23,7 @@ from worldmodel.evaluation.drift import (
     record_long_play,
 )
 from worldmodel.evaluation.inverse_dynamics import (
+    ABLE,
     ActionReading,
     InverseDynamics,
     features_of,
@@ -50,6 +51,7 @@ from worldmodel.worlds.settings import Settings, available_cores
 JUDGE_FRAMES = 160
 # Seeds of the parts of an evaluation lie this far apart.
 APART = 10_000
+JUDGED = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # what a judge says
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +195,25 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def headline(evaluation: Evaluation) -> dict[str, Any]:
-    """The figures that belong into `world.toml`."""
+    """The figures that belong into `world.toml`; what a judge says that is none stays out."""
     whole = summarise(evaluation)
+    unknown = JUDGED if _is_blind(evaluation) else set()
     for drift in whole["drift"].values():
         for who in ("generated", "real"):  # a range says enough there
             windows = drift.pop(who)
-            for key in ("brightness", "detail", "frechet"):
+            for key in ("brightness", "detail", *({"frechet"} - unknown)):
                 values = [window[key] for window in windows]
                 drift[f"{who}_{key}"] = [min(values), max(values)]
+    for figures in (*whole["rollout"].values(), whole["real"]):
+        for key in unknown & figures.keys():
+            del figures[key]
     del whole["world"]
     return whole
+
+
+def _is_blind(evaluation: Evaluation) -> bool:
+    """Whether the judge cannot even read turning from real frames."""
+    return not evaluation.real_reading.turn_correlation >= ABLE  # it may be no number
 
 
 def _drift_summary(drift: Drift) -> dict[str, Any]:
@@ -256,6 +267,11 @@ def _rollout_lines(evaluation: Evaluation) -> list[str]:
         f"  {'the real game':27}{gap}    1.00   {real.turn_correlation:6.3f}"
         f"   {real.button_accuracy:.3f}   {evaluation.real_frechet:6.2f}"
     )
+    if _is_blind(evaluation):
+        lines.append(
+            "  The judge has not learned to read turning from real frames: turn r, keys and "
+            "Fréchet mean nothing. Give it more --judge-clips or --judge-steps."
+        )
     return lines
 
 

@@ -18,11 +18,11 @@ from worldmodel.evaluation.distillation.tables import (
     ssim_table,
     unseen_table,
 )
+from worldmodel.evaluation.inverse_dynamics import ABLE
 from worldmodel.pages import write_between
 
 BEGIN = "<!-- measured: begin. `worldmodel evaluate --compare` writes this part; do not edit it -->"
 END = "<!-- measured: end -->"
-ABLE = 0.5  # r with the real turning, from which a judge is one
 
 
 def write_page(results: Results) -> Path:
