@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.worlds.make_world import make_world
+from worldmodel.__main__ import main
+from worldmodel.config import UserError
 from worldmodel.evaluation.report import (
     Evaluation,
     EvaluationPlan,
@@ -101,3 +103,17 @@ def test_a_judge_that_reads_nothing_is_named_and_kept_out_of_the_world(
     assert "has not learned to read" not in capsys.readouterr().out
     print_report(blind)
     assert "has not learned to read turning from real frames" in capsys.readouterr().out
+
+
+def test_the_command_line_says_how_much_the_judge_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[EvaluationPlan] = []
+
+    def note(name: str | None, plan: EvaluationPlan) -> Evaluation:
+        del name
+        plans.append(plan)
+        raise UserError("enough")
+
+    monkeypatch.setattr("worldmodel.evaluation.report.evaluate", note)
+    assert main(["evaluate"]) != 0
+    assert main(["evaluate", "--judge-clips", "5", "--judge-steps", "7"]) != 0
+    assert [(plan.judge_clips, plan.judge_steps) for plan in plans] == [(320, 1200), (5, 7)]

@@ -49,6 +49,7 @@ from worldmodel.worlds.find import find_world
 from worldmodel.worlds.settings import Settings, available_cores
 
 JUDGE_FRAMES = 160
+JUDGE_CLIPS = 320
 # Seeds of the parts of an evaluation lie this far apart.
 APART = 10_000
 JUDGED = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # what a judge says
@@ -78,7 +79,7 @@ class EvaluationPlan:
     seed: int
     teacher_steps: int
     next_clips: int = 320
-    judge_clips: int = 320  # of real play, that the inverse-dynamics model learns from
+    judge_clips: int = JUDGE_CLIPS  # of real play, that the inverse-dynamics model learns from
     judge_steps: int = 1200
 
 

@@ -18,6 +18,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=count, default=2_000_000, help="first seed of the real game, not trained on"
     )
+    parser.add_argument(
+        "--judge-clips",
+        type=positive,
+        help="of real play that teach the judge (320; 160 to compare)",
+    )
+    parser.add_argument("--judge-steps", type=positive, default=1200, help="of its training")
     parser.add_argument("--write", action="store_true", help="put the figures into world.toml")
     parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
     _add_compare(parser.add_argument_group("several finished runs, as one page of tables"))
@@ -30,8 +36,6 @@ def _add_compare(group: argparse._ArgumentGroup) -> None:
     add("--rows", nargs="+", default=[], metavar="NAME", help="measure these only")
     add("--teacher-drift-frames", type=count, default=400, help="of long play, over 8 steps")
     add("--streams", type=positive, default=2, help="of each kind of long play")
-    add("--judge-clips", type=positive, default=160, help="of real play that teach the judge")
-    add("--judge-steps", type=positive, default=1200, help="of its training")
     add("--speed-frames", type=count, default=96, help="timed for each row; 0: none")
     add("--unseen-clips", type=count, default=32, help="of never-seen actions; 0: none")
 
@@ -42,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         _compare(options)
         return
     from worldmodel.evaluation.report import (
+        JUDGE_CLIPS,
         EvaluationPlan,
         evaluate,
         headline,
@@ -56,6 +61,8 @@ def run(options: argparse.Namespace) -> None:
         drift_frames=options.drift_frames,
         seed=options.seed,
         teacher_steps=options.teacher_steps,
+        judge_clips=options.judge_clips or JUDGE_CLIPS,
+        judge_steps=options.judge_steps,
     )
     measured = evaluate(options.world, plan)
     print_report(measured)
@@ -76,7 +83,7 @@ def _compare(options: argparse.Namespace) -> None:
         streams=options.streams,
         seed=options.seed,
         teacher_steps=options.teacher_steps,
-        judge_clips=options.judge_clips,
+        judge_clips=options.judge_clips or Plan().judge_clips,
         judge_steps=options.judge_steps,
         speed_frames=options.speed_frames,
         unseen_clips=options.unseen_clips,
