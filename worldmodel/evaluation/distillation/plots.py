@@ -13,6 +13,7 @@ from worldmodel.evaluation.drift import WINDOW
 from worldmodel.evaluation.quality import HORIZONS
 
 DPI = 110
+PALETTE, COLOURS = "tab20", 20  # each second one is the pale one of a pair
 MIDDLE = "16"  # the horizon that quality is plotted at against cost
 assert int(MIDDLE) in HORIZONS
 
@@ -51,12 +52,16 @@ def save_plots(results: Results) -> list[Path]:
 
 
 def _style(results: Results, name: str) -> dict[str, Any]:
-    """The same colour for a row in every plot; chunk-wise rows are dashed."""
+    """The same colour for a row in every plot, strong ones first; chunk-wise rows are dashed."""
     number = list(results.comparison.rows).index(name)
+    half = COLOURS // 2
+    shade = 2 * (number % half) + (number >= half)
     dashed = results.rows[name].chunk_frames > 1
+    from matplotlib import colormaps  # as the caller did
+
     return {
-        "color": f"C{number % 10}",
-        "linestyle": "--" if dashed else "-" if number < 10 else ":",
+        "color": colormaps[PALETTE](shade),
+        "linestyle": "--" if dashed else "-" if number < half else ":",
         "label": results.comparison.rows[name].title,
     }
 
@@ -82,7 +87,8 @@ def _draw_horizon(results: Results, axes: Any) -> None:
 def _draw_cost(results: Results, axes: Any) -> None:
     speeds = results.speeds.rows if results.speeds else {}
     for name, one in results.rows.items():
-        style = _style(results, name) | {"linestyle": "", "marker": "o", "capsize": 2}
+        style = _style(results, name) | {"linestyle": "", "capsize": 2}
+        style["marker"] = "s" if one.chunk_frames > 1 else "o"
         speed = speeds.get(speed_key_of(one.weights, one.sampler.sigmas))
         row = results.comparison.rows[name]
         trained = cost_of((*row.stage2, *row.stage3), results.comparison.out)
