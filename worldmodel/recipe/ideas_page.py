@@ -39,4 +39,4 @@ def _gain(value: float, seeds: list[float]) -> str:
     gain, span = value - mean(seeds), max(seeds) - min(seeds)
     shown = f"{round(gain, 2) + 0.0:+.2f}"  # no -0.00
     outside = not min(seeds) - span <= value <= max(seeds) + span
-    return f"**{shown}**" if outside else shown
+    return f"**{shown}**" if outside and shown != "+0.00" else shown
