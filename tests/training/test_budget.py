@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.test_stages import LOOP, KillAfter
 from tests.training.tiny_data import AUTOENCODER, write_episodes
+from tests.training.tiny_recipe import LOOP, KillAfter
 from worldmodel.checkpoint import load_tensors
 from worldmodel.config import ConfigError, to_toml
 from worldmodel.training import budget, loop

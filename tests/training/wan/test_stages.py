@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.training.test_stages import KillAfter
+from tests.training.tiny_recipe import KillAfter
 from tests.training.wan.tiny import FRAMES, LOOP, SIZE, TWO, Root, means, write_walks
 from worldmodel.checkpoint import CheckpointError, load_tensors, load_weights
 from worldmodel.config import ConfigError, SamplerConfig, to_toml
