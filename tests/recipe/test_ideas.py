@@ -77,13 +77,13 @@ def test_every_run_takes_the_operations_that_it_was_given_and_a_dearer_step_mean
     steps = {name: found.steps for name, found in outcomes.items()}
     assert steps["copies"] < steps["base-0"] == steps["base-1"] < steps["short"]
     costs = {}
-    for name in ("base-0", "copies", "short/first", "short/rest"):
+    for name in ("base-0", "copies", "short.first", "short"):
         folder = plan.runs / name
         config = read_stage(folder / PLAN)
         assert isinstance(config, TeacherTraining)
         flops = count_flops(make_stage(config, folder), config.loop.dtype)
         costs[name] = flops * json.loads((folder / "summary.json").read_text())["steps"] / 1e15
-    costs["short"] = costs.pop("short/first") + costs.pop("short/rest")
+    costs["short"] += costs.pop("short.first")
     for cost in costs.values():
         assert cost == pytest.approx(plan.petaflops, rel=0.2)
 
@@ -102,8 +102,8 @@ def test_a_second_part_begins_with_the_first_one_s_weights(
     table: dict[str, Any], tmp_path: Path
 ) -> None:
     plan = write(table, tmp_path)
-    rest = read_toml(plan.runs / "short" / "rest" / "config.toml")
-    assert rest["start"] == str(plan.runs / "short" / "first")
+    rest = read_toml(plan.runs / "short" / "config.toml")
+    assert rest["start"] == str(plan.runs / "short.first")
     assert rest["clips"]["frames"] == table["base"]["clips"]["frames"]
 
 
@@ -131,6 +131,7 @@ def test_a_gain_is_bold_only_beyond_what_seeds_differ_by(
         ({"figures": {"nothing": "no such figure"}}, "measures no nothing"),
         ({"petaflops": 1e-9}, "expected at least 20"),
         ({"ideas": {"../out": {"title": "out", "change": {"a": 1}}}}, "names a folder"),
+        ({"ideas": {"a.first": {"title": "out", "change": {"a": 1}}}}, "names a folder"),
         ({"ideas": {"base-0": {"title": "base", "change": {"a": 1}}}}, "names a folder"),
     ],
 )

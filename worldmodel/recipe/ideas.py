@@ -22,6 +22,7 @@ from worldmodel.training.run import STAGES, Training, make_stage, run_stage
 
 LEAST_STEPS = 20
 BASE = "base-"  # and a seed: how the base's runs are called
+FIRST = ".first"  # ends the name of an idea's first part, where there are two
 PLAN = "plan.toml"  # a run's config, as `worldmodel train` takes it
 
 
@@ -62,13 +63,14 @@ class Ideas:
             raise ConfigError(f"seeds {list(self.seeds)}: two at least, to know what is chance")
         if not self.figures:
             raise ConfigError("[figures] names nothing to compare")
-        if wrong := [name for name in self.ideas if name != plain(name) or name.startswith(BASE)]:
-            raise ConfigError(
-                f"the idea {wrong[0]!r} names a folder: letters, digits, _ and -, not {BASE}…"
-            )
+        for name in self.ideas:
+            if name != plain(name) or "." in name or name.startswith(BASE):
+                raise ConfigError(
+                    f"the idea {name!r} names a folder: letters, digits, _ and -, not {BASE}…"
+                )
         for variant in self.variants:
             for part in variant.parts:
-                config_of(part.table, 1, f"the idea {variant.name}, part {part.name}")
+                config_of(part.table, 1, f"the idea {variant.name}{part.suffix}")
 
     @property
     def name(self) -> str:
@@ -79,17 +81,17 @@ class Ideas:
     def variants(self) -> "list[Variant]":
         """All runs, the base's seeds first."""
         found = [
-            Variant(f"{BASE}{seed}", "base", (Part("all", 1.0, with_seed(self.base, seed)),))
+            Variant(f"{BASE}{seed}", "base", (Part("", 1.0, with_seed(self.base, seed)),))
             for seed in self.seeds
         ]
         for name, idea in self.ideas.items():
             table = merge(with_seed(self.base, self.seeds[0]), idea.change)
-            parts: tuple[Part, ...] = (Part("all", 1.0, table),)
+            parts: tuple[Part, ...] = (Part("", 1.0, table),)
             if idea.first:
-                begun = str(self.runs / name / "first")
+                begun = str(self.runs / f"{name}{FIRST}")
                 parts = (
-                    Part("first", idea.first_share, merge(table, idea.first)),
-                    Part("rest", 1 - idea.first_share, merge(table, {"start": begun})),
+                    Part(FIRST, idea.first_share, merge(table, idea.first)),
+                    Part("", 1 - idea.first_share, merge(table, {"start": begun})),
                 )
             found.append(Variant(name, idea.title, parts))
         return found
@@ -99,7 +101,7 @@ class Ideas:
 class Part:
     """A stretch of a run: the second of two goes on from the first one's weights."""
 
-    name: str
+    suffix: str  # of its folder's name; all runs lie side by side, so that they share their latents
     share: float  # of the operations
     table: dict[str, Any]
 
@@ -171,11 +173,9 @@ def try_ideas(
 def _try(plan: Ideas, variant: Variant, device: Device, threads: int) -> Outcome:
     """Train the parts of a variant one after the other; what is finished is not trained again."""
     steps, petaflops, minutes = 0, 0.0, 0.0
-    folder = plan.runs / variant.name
+    folder = plan.runs
     for part in variant.parts:
-        folder = plan.runs / variant.name
-        if len(variant.parts) > 1:
-            folder = folder / part.name
+        folder = plan.runs / f"{variant.name}{part.suffix}"
         summary = _train(plan, variant, folder, part, device, threads)
         steps += summary["steps"]
         petaflops += summary["petaflops"]
