@@ -33,6 +33,8 @@ def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, A
         ({"stages": [*stages, stages[3]]}, "decoder is there twice"),
         ({"stages": stages[:2]}, "needs the stages autoencoder, teacher and student"),
         ({"stages": [{**stages[0], "share": 1.0}]}, "a share of the minutes above 0, or steps"),
+        ({"play": {**table["play"], "dmd_share": 0.5}}, "dmd_share = 0.5 needs the stage dmd"),
+        ({"play": {**table["play"], "dmd_share": 0.0}}, "above 0 and at most 1"),
         ({"stages": [{**stages[0], "stage": "vae"}]}, "'vae'; choose from autoencoder"),
     ]
     for change, told in wrong:

@@ -18,7 +18,9 @@ from worldmodel.recipe.ledger import FILE
 from worldmodel.recipe.make import Job, make
 from worldmodel.training.loop import STATE, DivergedError
 from worldmodel.training.run import run_stage
+from worldmodel.training.runs import lineage, load_transformer
 from worldmodel.world import step
+from worldmodel.worlds.folder import TRANSFORMER, read_world_file
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
 
@@ -96,6 +98,33 @@ def test_a_changed_stage_is_trained_again_and_only_what_follows_from_it(done: Ki
     assert changed == {"student", "decoder"}
     assert read_toml(done.root / "student.toml")["levels"] == 3
     assert read_toml(done.root / "student.before" / "config.toml")["levels"] == 2
+
+
+def test_a_recipe_can_play_a_share_of_what_dmd_changed(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path)
+    autoencoder, teacher, student, _ = kitchen.table["stages"]
+    loop = {**teacher["loop"], "steps": 4}
+    whole = {"stage": "bidirectional", "clips": {"batch": 2, "frames": 6, "known": 2}, "loop": loop}
+    dmd = {"stage": "dmd", "rollouts": {"batch": 2, "frames": 8}, "critic_learning_rate": 1e-3}
+    kitchen.table["stages"] = [autoencoder, teacher, student, whole, {**dmd, "loop": loop}]
+    kitchen.table["play"]["dmd_share"] = 0.5
+    kitchen.make()
+    drawn, begun = (lineage(kitchen.root / run).model for run in ("interpolation", "teacher"))
+    assert drawn == begun
+    halfway, teacher_s, dmd_s = (
+        load_transformer(kitchen.root / run, drawn).state_dict()
+        for run in ("interpolation", "teacher", "dmd")
+    )
+    for name, weight in halfway.items():
+        assert torch.allclose(weight, (teacher_s[name] + dmd_s[name]) / 2, atol=1e-6), name
+    world = read_world_file(tmp_path / "world")
+    assert world.training["interpolation"]["share"] == 0.5
+
+    kitchen.table["play"]["dmd_share"] = 0.75
+    before = world.sha256[TRANSFORMER]
+    kitchen.make()
+    assert kitchen.begun == ["world"], "nothing is trained again for it"
+    assert read_world_file(tmp_path / "world").sha256[TRANSFORMER] != before
 
 
 def test_every_stage_can_be_run_again_by_itself(done: Kitchen, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "decoder": ("autoencoder",),
 }
 DRAWS = ("dmd", "student")  # what can be played, the best first
+INTERPOLATION = "interpolation"  # takes no time; `[play] dmd_share` asks for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,9 +46,12 @@ class Play:
     sampler: SamplerConfig
     starts: int = 7  # places to begin, chosen among held-out episodes
     start_frames: int = 13
+    dmd_share: float = 1.0  # of what `dmd` changed in the teacher's weights (`interpolation`)
 
     def __post_init__(self) -> None:
         require_positive(self, "starts", "start_frames")
+        if not 0 < self.dmd_share <= 1:
+            raise ConfigError(f"dmd_share ({self.dmd_share}) must be above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +109,8 @@ class Recipe:
             before.append(part.stage)
         if "student" not in before:
             raise ConfigError("a world needs the stages autoencoder, teacher and student at least")
+        if self.play.dmd_share < 1 and "dmd" not in before:
+            raise ConfigError(f"dmd_share = {self.play.dmd_share} needs the stage dmd")
 
     @property
     def parts(self) -> list[StagePart]:
@@ -127,6 +133,8 @@ class Recipe:
     @property
     def drawn_by(self) -> str:
         """The stage whose transformer is played."""
+        if self.play.dmd_share < 1:
+            return INTERPOLATION
         stages = {part.stage for part in self.parts}
         return next(stage for stage in DRAWS if stage in stages)
 

@@ -14,7 +14,7 @@ from worldmodel.games.doom import DoomConfig
 from worldmodel.games.together import Source
 from worldmodel.model.autoencoder import encode_frames
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.recipe.config import Recipe, StagePart
+from worldmodel.recipe.config import INTERPOLATION, Recipe, StagePart
 from worldmodel.training.run import STAGES, Config
 from worldmodel.training.runs import load_autoencoder
 
@@ -111,6 +111,15 @@ class Shared:
             own = {"student": str(self.run(player)), "sampler": sampler}
             table["own_play"] = {**own, **part.settings["own_play"]}
         return {**part.settings, **table}
+
+    def interpolation(self) -> dict[str, Any]:
+        """The table of the weights between the teacher's and those that `dmd` ended with."""
+        return {
+            "stage": INTERPOLATION,
+            "student": str(self.run("dmd")),
+            "start": str(self.run("teacher")),
+            "share": self.recipe.play.dmd_share,
+        }
 
     def world(self, starts: Mapping[str, str], made_by: str) -> dict[str, Any]:
         """The table of the last stage."""

@@ -8,7 +8,7 @@ halves, a full disk after what can be made again is removed.
 
 import gc
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from worldmodel.datacheck.report import describe as describe_data
 from worldmodel.files import FileWriteError, write_atomically
 from worldmodel.games.together import record_together
 from worldmodel.recipe import plan
-from worldmodel.recipe.config import StagePart, read_recipe
+from worldmodel.recipe.config import INTERPOLATION, StagePart, read_recipe
 from worldmodel.recipe.derive import (
     HELDOUT,
     HELDOUT_SEED,
@@ -229,6 +229,12 @@ class Maker:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return size
 
+    def _run(self, table: Mapping[str, Any], folder: Path) -> None:
+        """A stage without steps."""
+        path = self.root / f"{table['stage']}.toml"
+        write_atomically(path, as_toml(table, str(path)).encode())
+        run_stage(path, folder, self.job.threads, self.device)
+
     def _let_go(self) -> None:
         """Give memory back before the next stage asks for it."""
         torch.compiler.reset()
@@ -255,14 +261,15 @@ class Maker:
             f"{self.recipe.record.frames:,} frames of {game}; {self.job.recipe.as_posix()}; "
             f"{self.minutes:g} minutes on {self.device.type}"
         )
-        key = key_of(self.shared.world(starts, ""), [str(self.out), *self.keys.values()])
+        between = self.recipe.drawn_by == INTERPOLATION
+        before = [str(self.out), *self.keys.values(), *([str(play.dmd_share)] if between else [])]
+        key = key_of(self.shared.world(starts, ""), before)
 
         def do(entry: Entry) -> None:
             del entry
-            path = self.root / "world.toml"
-            table = self.shared.world(starts, made_by)
-            write_atomically(path, as_toml(table, str(path)).encode())
-            run_stage(path, self.out, self.job.threads, self.device)
+            if between:
+                self._run(self.shared.interpolation(), self.root / INTERPOLATION)
+            self._run(self.shared.world(starts, made_by), self.out)
 
         self._step("world", key, f"{len(starts)} places to begin", do)
 

@@ -20,6 +20,7 @@ from worldmodel.training.consistency import StudentStage, StudentTraining
 from worldmodel.training.decoder import DecoderStage, DecoderTraining
 from worldmodel.training.dmd import DmdStage, DmdTraining
 from worldmodel.training.export import WorldExport, export_world
+from worldmodel.training.interpolation import WeightInterpolation, interpolate
 from worldmodel.training.loop import (
     CONFIG,
     CostedStage,
@@ -61,7 +62,7 @@ Training = (
     | DmdTraining
     | WanTraining
 )
-Config = Training | OdeTrajectories | WorldExport | WanJob
+Config = Training | OdeTrajectories | WeightInterpolation | WorldExport | WanJob
 STAGES: dict[str, type[Config]] = {
     "autoencoder": AutoencoderTraining,
     "decoder": DecoderTraining,
@@ -71,6 +72,7 @@ STAGES: dict[str, type[Config]] = {
     "ode_trajectories": OdeTrajectories,
     "ode": OdeTraining,
     "dmd": DmdTraining,
+    "interpolation": WeightInterpolation,
     "world": WorldExport,
 }
 
@@ -97,13 +99,15 @@ def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu"
     if processes.device.type == "cuda":  # what autocast leaves in fp32 may be rounded in products
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    if isinstance(config, WorldExport | OdeTrajectories | WanJob):
+    if isinstance(config, WorldExport | OdeTrajectories | WeightInterpolation | WanJob):
         if processes.count > 1:
             raise ConfigError(f"{path}: the stage {config.stage!r} is for one process")
         if isinstance(config, WanJob):
             return run_wan_job(config, folder, device)
         if isinstance(config, WorldExport):
             return export_world(config, folder)
+        if isinstance(config, WeightInterpolation):
+            return interpolate(config, folder)
         return write_trajectories(config, folder, device)
     try:
         return _train_compiled(config, path, folder, processes, began)
