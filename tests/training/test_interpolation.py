@@ -54,9 +54,27 @@ def test_runs_that_did_not_lead_to_one_another_are_refused(recipe: Path, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_what_one_run_learned_is_added_to_another(recipe: Path, tmp_path: Path) -> None:
+    """`ode` and `dmd` both began with the teacher's weights."""
+    runs = recipe / "runs"
+    added = replace(between(recipe), start=runs / "teacher", base=runs / "ode", share=1.0)
+    interpolate(added, tmp_path / "run")
+    model = lineage(tmp_path / "run").model
+    before, after, base, found = (
+        load_transformer(run, model).state_dict()
+        for run in (runs / "teacher", runs / "dmd", runs / "ode", tmp_path / "run")
+    )
+    for name, weight in found.items():
+        assert torch.allclose(weight, base[name] + after[name] - before[name], atol=1e-6), name
+    assert lineage(tmp_path / "run").runs[-1] == tmp_path / "run"
+    assert runs / "ode" in lineage(tmp_path / "run").runs
+    with pytest.raises(ConfigError, match=r"student': expected a run that led to .*ode "):
+        interpolate(replace(added, start=runs / "student"), tmp_path / "other")
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
 def test_a_share_must_leave_something_of_both(share: float, recipe: Path) -> None:
-    with pytest.raises(ConfigError, match=r"share .* must be between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"share .* must be above 0 and at most"):
         between(recipe, share)
 
 

@@ -1,12 +1,13 @@
 """After distillation: weights between those that a run began with and those that it ended with.
 
-    θ = (1 − share) θ_before + share θ_after
+    θ = θ_base + share (θ_after − θ_before),   θ_base = θ_before unless another is named
 
 Distribution matching makes pictures crisp and lively and moves them away from the one future that
 really came. Its runs are short and their weights stay so close to where they began that every point
-on the line between is a working model (Wortsman et al., "Robust fine-tuning of zero-shot models",
-arXiv 2109.01903, §3), and one near its end is better than either: nearer to the truth than the one,
-as lively as the other. Nothing is trained: it takes a second.
+on the line between is a working model, and one near its end is better than either (Wortsman et al.,
+"Robust fine-tuning of zero-shot models", arXiv 2109.01903, §3). With a base that has gone on from
+θ_before by itself, what one run has learned is added to another (Ilharco et al., "Editing models
+with task arithmetic", arXiv 2212.04089, §2). Nothing is trained: it takes a second.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import torch
 
 from worldmodel.checkpoint import save_tensors
-from worldmodel.config import ConfigError, read_toml, to_toml
+from worldmodel.config import ConfigError, ModelConfig, read_toml, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.training.loop import CONFIG, STATE
 from worldmodel.training.runs import lineage, load_transformer
@@ -30,11 +31,13 @@ class WeightInterpolation:
     stage: Literal["interpolation"]
     student: Path  # the run that ended in θ_after
     start: Path  # a run that led to it, for θ_before
-    share: float  # of θ_after
+    share: float  # of what changed between them
+    base: Path | None = None  # a run that began with θ_before too; none: θ_before
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ConfigError(f"share ({self.share}) must be between 0 and 1")
+        most = 1.0 if self.base else 0.999  # all of it, and no base, would be the run itself
+        if not 0 < self.share <= most:
+            raise ConfigError(f"share ({self.share}) must be above 0 and at most {most:g}")
 
 
 @torch.no_grad()
@@ -46,20 +49,16 @@ def interpolate(config: WeightInterpolation, folder: Path) -> dict[str, Any]:
     """
     if (folder / CONFIG).is_file() and read_toml(folder / CONFIG).get("stage") != config.stage:
         raise ConfigError(f"{folder} holds a run of another stage; name another folder")
-    after, before = lineage(config.student), lineage(config.start)
-    if config.start not in after.runs[:-1]:
-        led = ", ".join(str(run) for run in after.runs[:-1])
-        raise ConfigError(
-            f"start = {str(config.start)!r}: expected a run that led to {config.student} ({led}); "
-            "between weights that training did not lead through there is no working model"
-        )
-    if before.model != after.model:
-        raise ConfigError(f"{config.start} and {config.student} have models of different settings")
-    begun = load_transformer(config.start, after.model).state_dict()
-    ended = load_transformer(config.student, after.model).state_dict()
-    weights = {name: torch.lerp(begun[name], ended[name], config.share) for name in ended}
+    after = lineage(config.student)
+    for run in (config.student, *([config.base] if config.base else [])):
+        _check_led(config.start, run, after.model)
+    base, begun, ended = (
+        load_transformer(run, after.model).state_dict()
+        for run in (config.base or config.start, config.start, config.student)
+    )
+    weights = {name: w + config.share * (ended[name] - begun[name]) for name, w in base.items()}
     facts = {
-        **asdict(config),
+        **{key: value for key, value in asdict(config).items() if value is not None},
         "autoencoder": after.autoencoder,
         "actions": asdict(after.actions),
         "model": asdict(after.model),
@@ -77,3 +76,16 @@ def interpolate(config: WeightInterpolation, folder: Path) -> dict[str, Any]:
     }
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def _check_led(start: Path, run: Path, model: ModelConfig) -> None:
+    """The run must have begun with the weights of `start`, however many runs lie between."""
+    led = lineage(run).runs[:-1]
+    if start not in led:
+        raise ConfigError(
+            f"start = {str(start)!r}: expected a run that led to {run} "
+            f"({', '.join(map(str, led))}); between weights that training did not lead through "
+            "there is no working model"
+        )
+    if any(lineage(other).model != model for other in (start, run)):
+        raise ConfigError(f"{start} and {run} have models of different settings")

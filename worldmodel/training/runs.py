@@ -19,7 +19,7 @@ from worldmodel.model.transformer import WorldTransformer
 from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
 
 # Keys that name runs of transformers. The first says where the weights began.
-PARENTS = ("student", "teacher", "trajectories", "real", "start")
+PARENTS = ("base", "student", "teacher", "trajectories", "real", "start")
 
 
 @dataclass(frozen=True, slots=True)
