@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.tiny_data import MODEL
 from worldmodel.config import ConfigError, to_toml
 from worldmodel.training.interpolation import WeightInterpolation, interpolate
 from worldmodel.training.loop import CONFIG, STATE
@@ -51,6 +52,20 @@ def test_runs_that_did_not_lead_to_one_another_are_refused(recipe: Path, tmp_pat
     stranger = replace(between(recipe), start=recipe / "runs" / "ode")
     with pytest.raises(ConfigError, match=r"ode': expected a run that led to .*student"):
         interpolate(stranger, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_models_of_different_settings_have_nothing_between_them(
+    recipe: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    text = (recipe / "runs" / "dmd" / CONFIG).read_text(encoding="utf-8")
+    changed = text.replace(f"layers = {MODEL.layers}", f"layers = {MODEL.layers + 1}")
+    assert changed != text
+    (other / CONFIG).write_text(changed, encoding="utf-8")
+    with pytest.raises(ConfigError, match="have models of different settings"):
+        interpolate(replace(between(recipe), student=other), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
