@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,22 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from worldmodel.action import IDLE, Action
-from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode, save_episode
+from worldmodel.episodes import (
+    Episode,
+    EpisodeError,
+    episode_bytes,
+    find_episodes,
+    load_episode,
+    save_episode,
+)
+from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
+
+SPEC = StateSpec(
+    {
+        "x": StateNumber(kind="position", unit="m", low=-1.0, high=2.0),
+        "heading": StateNumber(kind="heading", unit="degrees", low=0.0, high=360.0),
+    }
+)
 
 
 def make_episode(frames: int = 4) -> Episode:
@@ -27,6 +44,81 @@ def test_an_episode_reads_back_as_it_was_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.frames, episode.frames)
     assert list(again.actions) == list(episode.actions)
     assert (again.frames_per_second, again.buttons) == (17.5, ("KeyW", "KeyS"))
+
+
+def make_state(frames: int = 4) -> StateTrack:
+    values = np.linspace(0, 1, 2 * frames, dtype=np.float32).reshape(frames, 2)
+    values[1, 0] = np.nan
+    return StateTrack(SPEC, values)
+
+
+def test_the_state_of_an_episode_reads_back_bit_for_bit(tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    save_episode(path, replace(make_episode(), state=make_state()))
+    again = load_episode(path).state
+    assert again is not None
+    assert again.spec == SPEC
+    np.testing.assert_array_equal(again.values, make_state().values)
+
+
+def test_an_episode_without_state_is_the_file_that_it_was_before_there_was_any() -> None:
+    content = episode_bytes(make_episode())
+    size = int.from_bytes(content[:8], "little")
+    assert json.loads(content[8 : 8 + size]) == {
+        "__metadata__": {
+            "format": "worldmodel episode 1",
+            "frames_per_second": "17.5",
+            "buttons": '["KeyW", "KeyS"]',
+        },
+        "mouse": {"dtype": "F32", "shape": [4, 2], "data_offsets": [0, 32]},
+        "buttons": {"dtype": "U8", "shape": [4, 2], "data_offsets": [32, 40]},
+        "frames": {"dtype": "U8", "shape": [4, 6, 8, 3], "data_offsets": [40, 616]},
+    }
+    assert len(content) == 8 + size + 616
+
+
+def test_a_cut_takes_the_state_along_in_memory_of_its_own() -> None:
+    episode = replace(make_episode(), state=make_state())
+    part = episode.cut(1, 3)
+    np.testing.assert_array_equal(part.frames, episode.frames[1:3])
+    assert list(part.actions) == list(episode.actions[1:3])
+    assert part.state is not None
+    np.testing.assert_array_equal(part.state.values, make_state().values[1:3])
+    assert not np.shares_memory(part.frames, episode.frames)
+    assert make_episode().cut(0, 2).state is None
+
+
+def test_a_state_of_other_frames_is_refused() -> None:
+    with pytest.raises(EpisodeError, match="4 frames but the state of 3"):
+        replace(make_episode(), state=make_state(3))
+
+
+@pytest.mark.parametrize(
+    ("rows", "text", "message"),
+    [
+        (np.zeros((3, 2), np.float32), SPEC.to_json(), "4 frames, but the state of 3"),
+        (np.zeros((4, 3), np.float32), SPEC.to_json(), "rows of 2 numbers"),
+        (np.zeros((4, 2), np.float64), SPEC.to_json(), "expected float32"),
+        (np.full((4, 2), np.inf, np.float32), SPEC.to_json(), "beyond all bounds"),
+        (np.zeros((4, 2), np.float32), None, "only the rows"),
+        (None, SPEC.to_json(), "only the header"),
+        (np.zeros((4, 2), np.float32), '{"x": {"kind": "colour"}}', "kind = 'colour'"),
+        (np.zeros((4, 2), np.float32), "[", "should be JSON"),
+    ],
+)
+def test_a_file_whose_state_is_none_is_refused_by_name(
+    tmp_path: Path, rows: NDArray[np.float32] | None, text: str | None, message: str
+) -> None:
+    path = tmp_path / "e.safetensors"
+    save_episode(path, make_episode())
+    with safe_open(path, framework="np") as file:
+        header, names = file.metadata(), list(file.keys())
+        arrays = {name: file.get_tensor(name) for name in names}
+    arrays |= {} if rows is None else {"state": rows}
+    header |= {} if text is None else {"state": text}
+    save_file(arrays, path, metadata=header)
+    with pytest.raises(EpisodeError, match=rf"e\.safetensors.*{message}"):
+        load_episode(path)
 
 
 def test_frames_and_actions_must_pair_up() -> None:

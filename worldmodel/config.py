@@ -1,5 +1,6 @@
 """Configs are frozen dataclasses; TOML files fill them and cannot say anything else.
 
+A dataclass whose class attribute `TABLE` names one of its fields is written as that field's table.
 What defines a model has no default, how to run it has one. Nested tables are nested dataclasses,
 an unknown key is an error, and a message always names the file, the key and the choices.
 """
@@ -9,7 +10,7 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
@@ -234,6 +235,8 @@ def build_config(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where} = {_shown(table)}: expected a table")
     hints = get_type_hints(kind)
+    if inner := _inner(kind):
+        return _make(kind, {inner: _convert(hints[inner], table, where)}, where)
     if unknown := sorted(table.keys() - hints.keys()):
         raise ConfigError(
             f"{where}: unknown key {_shown(unknown[0])}; choose from {', '.join(hints)}"
@@ -246,10 +249,19 @@ def build_config(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     if missing:
         raise ConfigError(f"{where}: the key {missing[0]!r} is missing")
     values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    return _make(kind, values, where)
+
+
+def _make(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     try:
         return kind(**values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _inner(kind: type[Any]) -> str | None:
+    """The field whose table stands for the whole dataclass."""
+    return vars(kind).get("TABLE")
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -299,10 +311,22 @@ def _shortened(text: str) -> str:
     return flat if len(text) <= 200 else f"{flat}…"
 
 
+def to_table(config: Any) -> Any:
+    """A config as plain tables and lists: what `build_config` reads back."""
+    if is_dataclass(config) and not isinstance(config, type):
+        if inner := _inner(type(config)):
+            return to_table(getattr(config, inner))
+        return {field.name: to_table(getattr(config, field.name)) for field in fields(config)}
+    if isinstance(config, Mapping):
+        return {key: to_table(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [to_table(value) for value in config]
+    return config
+
+
 def to_toml(config: Any) -> str:
     """Write a config (a dataclass or a nested mapping) as TOML that `load_config` reads back."""
-    table = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
-    return "\n".join(_toml_lines(table, prefix="")) + "\n"
+    return "\n".join(_toml_lines(to_table(config), prefix="")) + "\n"
 
 
 def _toml_lines(table: Mapping[str, Any], prefix: str) -> list[str]:

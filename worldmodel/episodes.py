@@ -2,15 +2,16 @@
 
 On disk an episode is one safetensors file, `frames` uint8 f h w 3, `buttons` uint8 f k and `mouse`
 float32 f 2 (degrees), with a header that says what the numbers mean. Frame 0 was reached by no
-action: its row is zeros. A recording made by playing (`NAME.jsonl` beside `NAME.mp4`) reads as an
-episode too.
+action: its row is zeros. Where the game told its state there is `state` too, float32 f n, NaN where
+a number was not known, and in the header, as JSON, what each number is (`StateSpec`). A recording
+made by playing (`NAME.jsonl` beside `NAME.mp4`) reads as an episode too.
 
-Letters: f frames, h w rows, columns, k buttons.
+Letters: f frames, h w rows, columns, k buttons, n numbers of the state.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from worldmodel.action import Action
-from worldmodel.config import UserError
+from worldmodel.config import ConfigError, UserError
 from worldmodel.files import check_file, write_atomically
+from worldmodel.state_spec import StateTrack, read_spec
 
 FORMAT = "worldmodel episode 1"
 LARGEST = 16 << 30  # bytes of a file
@@ -40,15 +42,29 @@ class Episode:
     actions: Sequence[Action]  # f
     frames_per_second: float
     buttons: tuple[str, ...]
+    state: StateTrack | None = None  # f n, of each frame; None where the game did not tell
 
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.actions):
             raise EpisodeError(
                 f"an episode has {len(self.frames)} frames but {len(self.actions)} actions"
             )
+        if self.state is not None and len(self.state) != len(self.frames):
+            raise EpisodeError(
+                f"an episode has {len(self.frames)} frames but the state of {len(self.state)}"
+            )
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def cut(self, first: int, end: int) -> "Episode":
+        """From frame `first` until before frame `end`, in memory of its own."""
+        return replace(
+            self,
+            frames=self.frames[first:end].copy(),  # a view would keep the whole episode
+            actions=list(self.actions[first:end]),
+            state=None if self.state is None else self.state.cut(first, end),
+        )
 
 
 def save_episode(path: Path, episode: Episode) -> None:
@@ -69,6 +85,9 @@ def episode_bytes(episode: Episode) -> bytes:
         "buttons": np.asarray(held, np.uint8),
         "mouse": np.asarray([action.mouse for action in episode.actions], np.float32),
     }
+    if episode.state is not None:
+        header["state"] = episode.state.spec.to_json()
+        arrays["state"] = np.ascontiguousarray(episode.state.values)
     return bytes(save(arrays, metadata=header))
 
 
@@ -98,11 +117,29 @@ def load_episode(path: Path) -> Episode:
                 actions=to_actions(held, mouse, names),
                 frames_per_second=float(header["frames_per_second"]),
                 buttons=names,
+                state=read_state(path, file, len(frames)),
             )
     except BROKEN as error:
         if isinstance(error, UserError):
             raise
         raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
+
+
+def read_state(path: Path, file: Any, frames: int) -> StateTrack | None:
+    """The state in an open episode file of so many frames; an `EpisodeError` if it is none."""
+    text = (file.metadata() or {}).get("state")
+    if (text is None) != ("state" not in file.keys()):  # noqa: SIM118  # a file is no mapping
+        raise EpisodeError(f"{path}: of the state there is only the {'header' if text else 'rows'}")
+    if text is None:
+        return None
+    try:
+        track = StateTrack(read_spec(text, f"{path}: state"), file.get_tensor("state"))
+    except ConfigError as error:
+        told = str(error)
+        raise EpisodeError(told if told.startswith(str(path)) else f"{path}: {told}") from error
+    if len(track) != frames:
+        raise EpisodeError(f"{path}: {frames} frames, but the state of {len(track)}")
+    return track
 
 
 def load_actions(path: Path) -> Sequence[Action]:

@@ -168,12 +168,7 @@ def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[
     if last < 0:
         return []
     return [
-        Episode(
-            frames=episode.frames[first : first + length].copy(),  # a view would keep the episode
-            actions=list(episode.actions[first : first + length]),
-            frames_per_second=episode.frames_per_second,
-            buttons=episode.buttons,
-        )
+        episode.cut(first, first + length)
         for first in rng.integers(0, last + 1, size=max(1, count)).tolist()
     ]
 

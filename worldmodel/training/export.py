@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
@@ -114,13 +113,7 @@ def _cut(place: str, frames: int) -> Episode:
             f"start {place!r}: expected 'episode@first frame' with {frames} frames after it; "
             f"the episode has {len(episode)}"
         )
-    part = slice(int(first), int(first) + frames)
-    return Episode(
-        frames=np.ascontiguousarray(episode.frames[part]),
-        actions=list(episode.actions[part]),
-        frames_per_second=episode.frames_per_second,
-        buttons=episode.buttons,
-    )
+    return episode.cut(int(first), int(first) + frames)
 
 
 def _way(place: str, frames: int) -> Way | None:
