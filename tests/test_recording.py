@@ -1,9 +1,10 @@
 import json
+import math
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from worldmodel.recording import (
     load_recording,
     read_recording,
 )
+from worldmodel.state_spec import StateNumber, StateSpec
 from worldmodel.video import read_times, shown_size
 
 HEADER = Header(
@@ -55,6 +57,11 @@ def times(count: int) -> list[float]:
     return [0.05 * i + 0.013 * (i % 3) for i in range(count)]  # as uneven as play is
 
 
+SPEC = StateSpec(
+    {"x": StateNumber(kind="position", unit="m", high=100.0), "dead": StateNumber(kind="flag")}
+)
+
+
 def record(name: Path, count: int = 30) -> Path:
     recorder = Recorder(name, HEADER)
     for i, (frame, action, now) in enumerate(
@@ -80,6 +87,64 @@ def test_a_recording_reads_back_as_header_rows_and_episode(tmp_path: Path) -> No
     assert episode.frames.shape == (30, 48, 64, 3)
     difference = np.abs(episode.frames.astype(int) - frames(30))
     assert difference.mean() < 3, "the video is lossy, but not this much"
+    assert episode.state is None
+    assert "state" not in path.read_text()  # as it was before there was any
+
+
+def record_state(name: Path, states: list[tuple[float, ...] | None]) -> Path:
+    recorder = Recorder(name, replace(HEADER, state=SPEC))
+    for i, state in enumerate(states):
+        recorder.write(frames(i + 1)[i], Row(index=i, time=i / 20, state=state))
+    recorder.finish()
+    recorder.wait()
+    return recorder.rows_path
+
+
+def test_what_the_world_knew_of_itself_is_recorded_beside_its_frames(tmp_path: Path) -> None:
+    path = record_state(tmp_path / "walk", [(0.1, 0.0), (math.nan, 0.0), None, (7.5, 1.0)])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[0]["state"]["x"] == {"kind": "position", "unit": "m", "low": 0.0, "high": 100.0}
+    assert [line.get("state") for line in lines[1:]] == [[0.1, 0], [None, 0], None, [7.5, 1]]
+    assert read_recording(path)[0].state == SPEC
+    track = load_episode(path).state
+    assert track is not None
+    unknown = np.nan
+    wanted = np.array([[0.1, 0], [unknown, 0], [unknown, unknown], [7.5, 1]], np.float32)
+    np.testing.assert_array_equal(track.values, wanted)
+    numbers = track.spec.numbers  # with the range that was seen
+    assert [(n.kind, n.unit, n.high) for n in numbers.values()] == [
+        ("position", "m", 7.5),
+        ("flag", "", 1.0),
+    ]
+
+
+def test_an_episode_has_the_state_of_the_branch_that_it_is(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "walk", replace(HEADER, state=SPEC))
+    for i, (index, back_to) in enumerate([(0, None), (1, None), (2, None), (1, 0)]):
+        row = Row(index=index, time=i / 20, back_to=back_to, state=(float(i), 0.0))
+        recorder.write(frames(i + 1)[i], row)
+    recorder.finish()
+    recorder.wait()
+    track = load_episode(recorder.rows_path).state
+    assert track is not None
+    np.testing.assert_array_equal(track.column("x"), [0, 3])
+
+
+def test_a_state_that_the_header_does_not_name_is_refused(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "walk", replace(HEADER, state=SPEC))
+    with pytest.raises(RecordingError, match="frame 0 has a state of 3 numbers, the header names"):
+        recorder.write(frames(1)[0], Row(index=0, time=0.0, state=(1.0, 2.0, 3.0)))
+    recorder.finish()
+    path = record_state(tmp_path / "good", [(0.0, 0.0)] * 3)
+    text = path.read_text()
+    for old, new, message in (
+        ('"state": [0.0, 0.0]}', '"state": [0.0]}', "line 2 is not a frame.*state of 1 numbers"),
+        ('"state": [0.0, 0.0]}', '"state": [1e300, 0]}', "line 2 is not a frame.*1e\\+300"),
+        ('"kind": "flag"', '"kind": "colour"', r"state\.dead: kind = 'colour': choose from"),
+    ):
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(RecordingError, match=message):
+            read_recording(path)
 
 
 def test_the_video_plays_everywhere_and_shows_frames_at_their_real_times(tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from worldmodel.config import ConfigError, build_config, load_config, to_table, to_toml
-from worldmodel.state_spec import StateNumber, StateSpec, StateTrack, join_specs, read_spec
+from worldmodel.state_spec import (
+    StateNumber,
+    StateSpec,
+    StateTrack,
+    from_plain,
+    join_specs,
+    read_spec,
+    to_plain,
+    track_of,
+)
 
 SPEC = StateSpec(
     {
@@ -73,7 +82,7 @@ def test_a_track_says_the_range_that_was_seen() -> None:
         np.array([np.nan, 4.0, 0.0, 0.0], np.float32),
         np.array([-1.0, 9.0, 2.0, 0.0], np.float32),
     ]
-    track = StateTrack.of_rows(SPEC, rows)
+    track = track_of(SPEC, rows)
     ranges = {name: (n.low, n.high) for name, n in track.spec.numbers.items()}
     # What wraps keeps its range; a flag that was never up told nothing.
     assert ranges == {"x": (-1, 3), "view.heading": (0, 360), "clock": (0, 20), "dead": (0, 0)}
@@ -85,7 +94,7 @@ def test_a_track_says_the_range_that_was_seen() -> None:
 
 def test_a_heading_that_never_turned_and_a_number_never_known_are_constant() -> None:
     rows = [np.array([np.nan, 90.0, 1.0, 1.0], np.float32)] * 2
-    numbers = StateTrack.of_rows(SPEC, rows).spec.numbers
+    numbers = track_of(SPEC, rows).spec.numbers
     assert (numbers["view.heading"].low, numbers["view.heading"].high) == (90, 90)
     assert (numbers["x"].low, numbers["x"].high) == (0, 0)
 
@@ -102,6 +111,17 @@ def test_a_heading_that_never_turned_and_a_number_never_known_are_constant() -> 
 def test_values_that_are_no_state_are_refused(values: np.ndarray, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         StateTrack(SPEC, values)
+
+
+def test_a_row_survives_json_bit_for_bit() -> None:
+    row = np.array([0.1, -1e-40, 3.4e38, 1 / 3], np.float32).tolist()
+    again = from_plain(json.loads(json.dumps(to_plain([*row, float("nan")]))))
+    np.testing.assert_array_equal(np.asarray(again[:4], np.float32), np.asarray(row, np.float32))
+    assert np.isnan(again[4])
+    assert to_plain(row)[0] == 0.1  # not 0.10000000149011612
+    for bad in ([1e39], [float("inf")], [float("nan")], ["x"], 3):
+        with pytest.raises((ValueError, TypeError)):
+            from_plain(bad)  # type: ignore[arg-type]
 
 
 def test_specs_of_one_game_join_and_others_do_not() -> None:

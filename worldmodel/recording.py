@@ -3,7 +3,9 @@
 The JSONL has a header line, then one line per frame: index, time in seconds, buttons, mouse
 degrees, latency, a hash of the frame as the world made it, and what was said to it, if anything.
 The first of them is the start frame, which no action led to. The video holds the same frames at
-the same times, scaled up by a whole number.
+the same times, scaled up by a whole number. Where the world tells its state, the header has it as a
+table, `"state": {"x": {"kind": "position", "unit": "m", "low": 0.0, "high": 9.0}, …}`, and a frame
+the numbers in the same order, `"state": [3.25, …]`, null for what is not known.
 
     recorder = Recorder(path, header)             # the files exist from here on
     recorder.write(frame, row)                    # again and again; encoding has its own thread
@@ -25,7 +27,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.action import IDLE, Action, Prompt
-from worldmodel.config import ConfigError, UserError, build_config
+from worldmodel.config import ConfigError, UserError, build_config, to_table
 from worldmodel.episodes import Episode, EpisodeError
 from worldmodel.files import FileReadError, read_file
 from worldmodel.moments import Moment, save_moment
+from worldmodel.state_spec import StateSpec, from_plain, to_plain, track_of
 from worldmodel.video import VideoWriter, read_video, shrink
 from worldmodel.world import Frame
 
@@ -75,6 +78,7 @@ class Header:
     frame_size: tuple[int, int]  # rows, columns
     buttons: tuple[str, ...]
     versions: dict[str, str] = field(default_factory=dict)
+    state: StateSpec | None = None  # what the numbers of a row's state are
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63 or self.start < 0 or self.first_frame < 0:
@@ -89,6 +93,13 @@ class Header:
                 f"frame_size from 1 x 1 to {LONGEST_SIDE} x {LONGEST_SIDE}"
             )
 
+    def to_json(self) -> str:
+        """The first line, without its end."""
+        table = {"format": FORMAT, **to_table(self)}
+        if self.state is None:
+            del table["state"]
+        return json.dumps(table)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
@@ -100,6 +111,7 @@ class Row:
     latency_ms: float | None = None  # None when the player did nothing new
     hash: str = ""
     back_to: int | None = None  # the frame that it comes after, where play went back in time
+    state: tuple[float, ...] | None = None  # what the world knew of itself, NaN: not known
 
     def to_json(self) -> str:
         """One line, without its end."""
@@ -115,6 +127,8 @@ class Row:
             table["prompt"] = [prompt.text, prompt.renew]
         if self.back_to is not None:
             table["back_to"] = self.back_to
+        if self.state is not None:
+            table["state"] = to_plain(self.state)
         return json.dumps(table)
 
     @classmethod
@@ -131,6 +145,7 @@ class Row:
             latency_ms=None if table["latency_ms"] is None else _finite(table["latency_ms"]),
             hash=str(table["hash"]),
             back_to=None if table.get("back_to") is None else int(table["back_to"]),
+            state=None if table.get("state") is None else from_plain(table["state"]),
         )
 
 
@@ -163,6 +178,7 @@ class Recorder:
         self.path, self.rows_path, self._moment_path = (
             name.with_name(name.name + ending) for ending in (".mp4", ".jsonl", ".moment")
         )
+        self._spec = header.state
         self._moment = moment  # where a recording begins that does not begin at a start
         self._queue: queue.SimpleQueue[tuple[Frame, Row] | None] = queue.SimpleQueue()
         self._failure: UserError | None = None
@@ -175,7 +191,7 @@ class Recorder:
         except OSError as error:
             raise self._explain(error) from error
         try:
-            self._write_line(json.dumps({"format": FORMAT, **asdict(header)}))
+            self._write_line(header.to_json())
             self._video = VideoWriter(self.path, header.frame_size, header.frames_per_second)
         except FileExistsError as error:
             self._remove()
@@ -192,6 +208,7 @@ class Recorder:
         self._wait_for_room()
         if self._failure:
             raise self._failure
+        _check_width(row, self._spec)
         self._queue.put((frame, row))
 
     def finish(self) -> None:
@@ -300,7 +317,7 @@ def read_recording(path: Path) -> tuple[Header, list[Row]]:
     if lines and not lines[-1]:
         lines.pop()
     header = _read_header(path, lines[0] if lines else "")
-    return header, list(_read_rows(path, lines[1:]))
+    return header, list(_read_rows(path, lines[1:], header.state))
 
 
 def last_path(rows: Sequence[Row]) -> list[int]:
@@ -334,6 +351,7 @@ def load_recording(path: Path) -> Episode:
         actions=[IDLE, *(rows[i].action for i in kept[1:])],
         frames_per_second=header.frames_per_second,
         buttons=header.buttons,
+        state=track_of(header.state, [rows[i].state for i in kept]) if header.state else None,
     )
 
 
@@ -365,12 +383,13 @@ def _read_header(path: Path, line: str) -> Header:
         raise RecordingError(f"{where} holds a number beyond all bounds: {error}") from error
 
 
-def _read_rows(path: Path, lines: list[str]) -> Iterator[Row]:
+def _read_rows(path: Path, lines: list[str], spec: StateSpec | None) -> Iterator[Row]:
     index: int | None = None
     for i, line in enumerate(lines):
         try:
             row = Row.from_json(line)
             index = _check_order(row, index)
+            _check_width(row, spec)
         except BAD_LINE as error:
             if i == len(lines) - 1:
                 return
@@ -394,3 +413,12 @@ def _finite(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{value} where a number should be")
     return number
+
+
+def _check_width(row: Row, spec: StateSpec | None) -> None:
+    """A row tells all the numbers that the header names, or none."""
+    wanted, found = spec.width if spec else 0, row.state
+    if found is not None and len(found) != wanted:
+        raise RecordingError(
+            f"frame {row.index} has a state of {len(found)} numbers, the header names {wanted}"
+        )

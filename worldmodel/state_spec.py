@@ -35,6 +35,7 @@ MOST_NUMBERS = 64
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 LONGEST_UNIT = 64
 FULL_TURN = 360.0
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,12 +153,6 @@ class StateTrack:
     def __len__(self) -> int:
         return len(self.values)
 
-    @classmethod
-    def of_rows(cls, spec: StateSpec, rows: Sequence[NDArray[np.float32]]) -> "StateTrack":
-        """One row a frame; the spec of the track has the ranges of its rows."""
-        values = np.asarray(rows, np.float32).reshape(len(rows), spec.width)
-        return cls(spec.seen(values), values)
-
     def column(self, name: str) -> NDArray[np.float32]:
         """One number in every frame: f."""
         return self.values[:, self.spec.index(name)]
@@ -174,6 +169,30 @@ def read_spec(text: str, where: str) -> StateSpec:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} should be JSON: {str(error)[:200]}") from error
     return build_config(StateSpec, table, where)
+
+
+def track_of(
+    spec: StateSpec, rows: Sequence[Sequence[float] | NDArray[np.float32] | None]
+) -> StateTrack:
+    """One row a frame, None: nothing known in it. The track's spec has the ranges of its rows."""
+    unknown = (math.nan,) * spec.width
+    values = np.asarray([unknown if row is None else row for row in rows], np.float32)
+    values = values.reshape(len(rows), spec.width)
+    return StateTrack(spec.seen(values), values)
+
+
+def to_plain(row: Sequence[float]) -> list[float | None]:
+    """A row for JSON: the shortest numbers that are the same in float32, None for NaN."""
+    return [None if math.isnan(x) else float(str(np.float32(x))) for x in row]
+
+
+def from_plain(row: Sequence[float | None]) -> tuple[float, ...]:
+    """A row from JSON; a `ValueError` or `TypeError` where it is none."""
+    numbers = tuple(math.nan if x is None else float(x) for x in row)
+    for given, number in zip(row, numbers, strict=True):
+        if given is not None and not abs(number) <= LARGEST:
+            raise ValueError(f"the state holds {number}; null says 'not known'")
+    return numbers
 
 
 def join_specs(specs: Iterable[StateSpec]) -> StateSpec:

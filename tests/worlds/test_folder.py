@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.worlds.make_world import make_world
 from worldmodel.checkpoint import CheckpointError
-from worldmodel.config import ConfigError
+from worldmodel.config import ConfigError, to_toml
 from worldmodel.files import FileWriteError
+from worldmodel.state_spec import StateNumber, StateSpec
 from worldmodel.worlds.find import find_world, open_world
 from worldmodel.worlds.folder import (
     TRANSFORMER,
@@ -32,6 +34,28 @@ def test_a_world_reads_back_as_it_was_saved(tmp_path: Path) -> None:
     check_weights(folder, world)
     assert world.name == "tiny"
     assert world.starts == {"0.safetensors": "place 0", "1.safetensors": "place 1"}
+
+
+def test_a_world_says_what_its_state_is_and_one_without_stays_as_it_was(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    plain, without = read_world_file(folder), (folder / "world.toml").read_text()
+    assert plain.state is None
+    assert "state" not in without
+    spec = StateSpec(
+        {
+            "x": StateNumber(kind="position", unit="map units", low=-160.0, high=1120.0),
+            "view.heading": StateNumber(kind="heading", unit="degrees", high=360.0),
+        }
+    )
+    (folder / "world.toml").write_text(to_toml(replace(plain, state=spec)))
+    assert "[state.x]" in (folder / "world.toml").read_text()
+    again = read_world_file(folder)
+    assert again == replace(plain, state=spec)
+    assert again.state is not None
+    assert again.state.names == spec.names
+    edit(folder, 'kind = "position"', 'kind = "place"')
+    with pytest.raises(ConfigError, match=r"world\.toml: state\.x: kind = 'place': choose from"):
+        read_world_file(folder)
 
 
 def test_truncated_weights_are_named_before_they_are_loaded(tmp_path: Path) -> None:

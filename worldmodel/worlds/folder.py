@@ -29,6 +29,7 @@ from worldmodel.config import (
     to_toml,
 )
 from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.state_spec import StateSpec
 
 FORMAT = 2
 TRANSFORMER = "transformer.safetensors"
@@ -68,6 +69,7 @@ class WorldFile:
     game: dict[str, Any] = field(default_factory=dict)  # the real game behind it
     training: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    state: StateSpec | None = None  # the numbers that the world tells of every frame, if any
 
     def __post_init__(self) -> None:
         if not self.starts:
