@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
 BASE = {
     "config", "action", "schedule", "files", "metrics",
-    "folders", "history", "versions", "keycodes",
+    "folders", "history", "versions", "keycodes", "streams",
 }  # fmt: skip
 STORE = {
     *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "action": {"config"},
     "files": {"config"},
     "keycodes": set(),
+    "streams": set(),
     "schedule": set(),
     "metrics": set(),
     "folders": {"config"},

@@ -190,12 +190,14 @@ def roll_out(
     past: tuple[Tensor, Tensor],
     actions: Tensor,
     label: str | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Tensor:
     """Play on from a past (latents b f c h w, actions b f (k+2)) with b g (k+2): b g c h w.
 
-    With a `label`, a progress bar of that name.
+    With a `label`, a progress bar of that name. `seeds` b of the noise; none: 0, 1, 2 and so on.
     """
-    rollout, chunk = Rollout(model, sampler, range(len(actions))), model.config.chunk_frames
+    seeds = range(len(actions)) if seeds is None else seeds
+    rollout, chunk = Rollout(model, sampler, seeds), model.config.chunk_frames
     rollout.prime(*past)
     missing = -actions.shape[1] % chunk  # of the last chunk, which is drawn whole all the same
     whole = torch.cat((actions, actions[:, -1:].expand(-1, missing, -1)), dim=1)

@@ -11,12 +11,11 @@ the environment and returns what chooses an action of the environment from each 
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
-
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.games.gym import GymGame
 from worldmodel.players import load_code
+from worldmodel.streams import arrays
 
 SHORTEST, LONGEST = 0.15, 0.8  # seconds that a key is held
 REST = 0.12  # share of the holds in which nothing is done
@@ -37,7 +36,8 @@ class HoldingPolicy:
     """Random actions, each held for a while: `shortest` to `longest` seconds."""
 
     def __init__(self, game: GymGame, seed: int, shortest: float, longest: float) -> None:
-        self.rng = np.random.default_rng(seed)
+        # Not the episode's seed itself: the environment draws the very numbers that follow from it.
+        self.rng = arrays(seed, "player")
         self.choices = list(game.hands.choices)
         rate = game.frames_per_second
         self.frames = (max(1, round(shortest * rate)), max(1, round(longest * rate)))

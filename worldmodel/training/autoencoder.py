@@ -24,6 +24,7 @@ from worldmodel.training.data import load_frames
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.samples import save_grid
 from worldmodel.training.store import Reading, nearby
+from worldmodel.training.streams import host_stream, seed_default
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,7 @@ class AutoencoderStage:
         frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
         self.frames = nearby(frames, device)
         self.heldout = load_frames(config.heldout, 31, *size, folder.parent)[:256].to(device)
-        torch.manual_seed(config.loop.seed)
+        seed_default(config.loop.seed, config.stage, "weights")
         self.student = channels_last(Autoencoder(config.model).to(device))
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
 
@@ -86,8 +87,7 @@ def compile_convolutions(model: Autoencoder) -> None:
 
 def draw_frames(frames: Tensor, count: int, generator: torch.Generator, reading: Reading) -> Tensor:
     """Some of the frames uint8 b h w 3, as `to_tensor` shows them: count 3 h w."""
-    host = torch.Generator().manual_seed(generator.initial_seed())
-    index = torch.randint(len(frames), (count,), generator=host)
+    index = torch.randint(len(frames), (count,), generator=host_stream(generator, "frames"))
     pixels = to_tensor(reading.gather(frames, index, generator.device))
     return pixels.to(memory_format=torch.channels_last)
 

@@ -37,6 +37,7 @@ from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.streams import seed_default, torch_stream
 from worldmodel.training.teacher_forcing import HIGH, check_latents, mean_where
 
 
@@ -108,7 +109,7 @@ class BidirectionalStage:
             config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
         )
         self.reading = self.data.reading
-        torch.manual_seed(config.loop.seed)
+        seed_default(config.loop.seed, config.stage, "weights")
         self.forward: WholeForward = whole_velocity
         if config.start:
             self.student = load_transformer(config.start, config.model).to(device)
@@ -170,7 +171,7 @@ def draw_whole(
     model: WorldTransformer, sampler: SamplerConfig, known: Tensor, actions: Tensor
 ) -> Tensor:
     """All frames b f c h w that follow the known ones b k c h w under the actions b (k+f) (k+2)."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_stream("cpu", "whole clips")
     batch, count = known.shape[:2]
     shape = (batch, actions.shape[1] - count, *known.shape[2:])
     context = WholeClip(

@@ -22,6 +22,7 @@ from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episo
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
 from worldmodel.training.store import Reading, forget_others, map_rows, nearby, write_rows
+from worldmodel.training.streams import host_stream
 
 RATES_AGREE = 0.01  # relative
 FAR = 4.0  # times too large or too small
@@ -123,8 +124,7 @@ class LatentEpisodes:
         the episode, as after an hour of play.
         """
         # Places are drawn on the host, which then need not wait for a GPU to know them.
-        host = torch.Generator().manual_seed(generator.initial_seed())
-        index = self.clip_index(batch, frames, sinks, host)
+        index = self.clip_index(batch, frames, sinks, host_stream(generator, "clips"))
         latents = self.reading.gather(self.latents, index, self.device).float()
         return latents, Reading().gather(self.actions, index, self.device)
 

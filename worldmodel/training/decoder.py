@@ -40,6 +40,7 @@ from worldmodel.model.autoencoder import (
 )
 from worldmodel.model.context import Device
 from worldmodel.rollout import roll_out
+from worldmodel.streams import arrays, seed_of
 from worldmodel.training.autoencoder import (
     compile_convolutions,
     disturb,
@@ -51,6 +52,7 @@ from worldmodel.training.loop import LoopConfig
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.samples import save_grid
 from worldmodel.training.store import Reading, nearby
+from worldmodel.training.streams import seed_default, torch_stream
 
 PLAY_BATCH = 64  # rollouts side by side
 HALF_TRUE = 4  # frames of play after which the real frame counts half
@@ -131,13 +133,15 @@ class PlayedFrames:
 
     @classmethod
     @torch.no_grad()
-    def play(cls, config: OwnPlay, autoencoder: Autoencoder, data: Path) -> "PlayedFrames":
+    def play(
+        cls, config: OwnPlay, autoencoder: Autoencoder, data: Path, seed: int
+    ) -> "PlayedFrames":
         """Roll the student out on stretches of the data's episodes, all episodes alike."""
         training = lineage(config.student)
         device = next(autoencoder.parameters()).device
         student = load_transformer(config.student, training.model).to(device)
         past = training.model.context_frames + training.model.sink_frames
-        paths, rng = find_episodes(data), np.random.default_rng(0)
+        paths, rng = find_episodes(data), arrays(seed, "stretches")
         stretches: list[Episode] = []
         for path in rng.permutation(np.asarray(paths, object)):
             stretches += _stretches(load_episode(path), past + config.frames, rng)
@@ -154,12 +158,14 @@ class PlayedFrames:
                 np.stack([training.actions.encode(stretch.actions) for stretch in part])
             ).to(device)
             primed = encode_frames(autoencoder, shown[:, :past]), acts[:, :past]
-            latents.append(roll_out(student, config.sampler, primed, acts[:, past:]).flatten(0, 1))
+            seeds = [seed_of(seed, "play", first + number) for number in range(len(part))]
+            played = roll_out(student, config.sampler, primed, acts[:, past:], seeds=seeds)
+            latents.append(played.flatten(0, 1))
             frames.append(shown[:, past:].flatten(0, 1))
         fade = 0.5 ** (torch.arange(config.frames) / HALF_TRUE)
-        played = torch.cat(latents).clone()
-        weights = fade.repeat(len(played) // config.frames)
-        return cls(played, torch.cat(frames).to(device), weights.to(device))
+        drawn = torch.cat(latents).clone()
+        weights = fade.repeat(len(drawn) // config.frames)
+        return cls(drawn, torch.cat(frames).to(device), weights.to(device))
 
 
 def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[Episode]:
@@ -196,8 +202,9 @@ class DecoderStage:
         self.played: PlayedFrames | None = None
         if config.own_play:
             _check_latents(config.own_play.student, config.autoencoder)
-            self.played = PlayedFrames.play(config.own_play, autoencoder, config.data)
-        torch.manual_seed(config.loop.seed)
+            seed = seed_of(config.loop.seed, config.stage, "own play")
+            self.played = PlayedFrames.play(config.own_play, autoencoder, config.data, seed)
+        seed_default(config.loop.seed, config.stage, "weights")
         self.student = channels_last(
             CriticisedAutoencoder(autoencoder, PatchCritic(config.critic_width).to(device))
         )
@@ -255,10 +262,9 @@ class DecoderStage:
             "heldout_sharpness": float(sharpness(decoded).mean() / sharpness(self.heldout).mean()),
         }
         if self.played is not None:
-            some = torch.randperm(
-                len(self.played.frames), generator=torch.Generator().manual_seed(0)
-            )
-            some = some[:256].to(self.played.frames.device)
+            chance = torch_stream("cpu", "played samples")
+            some = torch.randperm(len(self.played.frames), generator=chance)[:256]
+            some = some.to(self.played.frames.device)
             real = self.played.frames[some]
             drawn = to_frames(model.decode(self.played.latents[some]))
             figures["played_sharpness"] = float(sharpness(drawn).mean() / sharpness(real).mean())

@@ -29,7 +29,6 @@ runs away first, and players in the data rarely stand for long.
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Literal
 
 import torch
@@ -46,6 +45,7 @@ from worldmodel.config import (
 from worldmodel.model.action_encoder import untold
 from worldmodel.model.context import Device
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.streams import choices
 from worldmodel.training.bidirectional import (
     BidirectionalTraining,
     WholeForward,
@@ -162,7 +162,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
         They are drawn on the host, so that no shape waits for a GPU.
         """
         rollouts, clips, chunk = self.config.rollouts, self.clips, self.config.model.chunk_frames
-        host = Random(self.config.loop.step_seed(step, 0))
+        host = choices(self.config.loop.seed, self.config.stage, step, "rollout")
         leave = Exit.draw(rollouts.sampler, host)
         starts = (rollouts.frames + clips.known - clips.frames) // chunk
         # Of the clip, counted from the known frames.

@@ -1,7 +1,7 @@
 """The one training loop: every stage gives a loss, everything else is here.
 
 A step is a function of (weights, optimizer state, seed, step number): data, noise and dropout are
-drawn from a generator seeded with the last two. So a run that was killed and resumed on the same
+drawn from `streams` whose keys are the last two. So a run that was killed and resumed on the same
 kind of device takes the same steps as one that was not, and no random state has to be stored.
 
 A run's folder holds `state.safetensors` (weights, EMA, optimizer, step; written atomically),
@@ -31,6 +31,7 @@ from worldmodel.training.processes import Processes, whole, whole_copy
 from worldmodel.training.sharded import load_sharded, save_sharded, sharded_step
 from worldmodel.training.state import CRITIC, STUDENT, TrainState, update_ema
 from worldmodel.training.store import Reading
+from worldmodel.training.streams import seed_default, torch_stream
 
 STATE = "state.safetensors"
 CONFIG = "config.toml"  # what the run was started with, resolved
@@ -93,10 +94,6 @@ class LoopConfig:
         """
         return replace(self, steps=steps, minutes=0.0, sample_every=NEVER, save_every=NEVER)
 
-    def step_seed(self, step: int, batch: int) -> int:
-        """Everything that is drawn for one batch of a step follows from this number."""
-        return self.seed * 1_000_003 + step + batch * 7_919_000_003
-
 
 class Stage(Protocol):
     """What a training stage brings to the loop."""
@@ -112,7 +109,8 @@ class Stage(Protocol):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch of a step, and figures worth logging.
 
-        `generator` is the only source of chance; it lives on the model's device, and is fresh.
+        `generator` is the only source of chance, itself or by the streams beside it (`streams`); it
+        lives on the model's device, and is fresh.
         """
 
     def compile(self) -> None:
@@ -177,14 +175,16 @@ def train(
     folder: Path,
     processes: Processes | None = None,
     began: float | None = None,
+    name: str = "",
 ) -> TrainState:
     """Train until `config.steps`; resume if `folder` holds a state. SIGTERM saves, then stops.
 
-    Minutes count from `began`, by the clock `time.perf_counter`; none: from now.
+    Minutes count from `began`, by the clock `time.perf_counter`; none: from now. Stages of one seed
+    but of another `name` draw other numbers.
     """
     began = time.perf_counter() if began is None else began
     state = resume(stage, config, folder)
-    run = Run(stage, config, folder, state, processes or Processes(state.device))
+    run = Run(stage, config, folder, state, processes or Processes(state.device), name)
     pace = Pace(state.device, run.period)
     with (
         MetricsLog(folder, state.step, writes=run.processes.leads) as log,
@@ -242,10 +242,11 @@ class Run:
         folder: Path,
         state: TrainState,
         processes: Processes,
+        name: str,
     ) -> None:
         if not config.steps and processes.count > 1:
             raise ConfigError("[loop] minutes is for one process; give it steps")
-        self.stage, self.folder, self.state = stage, folder, state
+        self.stage, self.folder, self.state, self.name = stage, folder, state, name
         self.config = config.of_steps(state.steps) if state.steps and config.minutes else config
         self.processes, self._share = processes, processes.share(config.micro_batches)
         self._critic = stage.critic if isinstance(stage, CriticisedStage) else None
@@ -326,9 +327,9 @@ class Run:
 
     def _loss(self, batch: int) -> tuple[Tensor, dict[str, Tensor]]:
         state, config = self.state, self.config
-        seed = config.step_seed(state.step, batch)
-        generator = torch.Generator(state.device).manual_seed(seed)
-        torch.manual_seed(seed)
+        key = (config.seed, self.name, state.step, batch)
+        generator = torch_stream(state.device, *key)
+        seed_default(*key, "default")
         with torch.autocast(state.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             return self.stage.loss(state.step, generator)
 
@@ -426,7 +427,7 @@ def count_flops(stage: Stage, dtype: str = "float32") -> int:
         # As in training: a batch that fits a GPU in bfloat16 may not in fp32.
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
         with counter, autocast:
-            loss, _ = stage.loss(step, torch.Generator(device).manual_seed(0))
+            loss, _ = stage.loss(step, torch_stream(device, "flops"))
             loss.backward()
         total += share * counter.get_total_flops() / (updates + 1)
         for model in models:

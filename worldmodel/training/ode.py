@@ -11,7 +11,6 @@ x₀^φ is where the teacher's trajectory ends. `trajectories` has made them.
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Literal
 
 import torch
@@ -24,6 +23,7 @@ from worldmodel.schedule import to_clean
 from worldmodel.training.loop import CONFIG, LoopConfig
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.streams import host_choices
 from worldmodel.training.teacher_forcing import (
     PackedClip,
     PackedForward,
@@ -83,7 +83,7 @@ class OdeStage:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared distance from the trajectories' ends, the first frames of clips left out."""
         del step
-        host, levels = Random(generator.initial_seed()), self.made.sigmas
+        host, levels = host_choices(generator, "levels"), self.made.sigmas
         index = [host.randrange(len(levels)) for _ in range(self.config.batch)]
         state, end, clean, actions = self.shards.draw(self.config.batch, index, generator)
         level = torch.tensor([levels[i] for i in index]).to(clean.device)

@@ -20,6 +20,7 @@ from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_fra
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames, roll_out
 from worldmodel.schedule import sigma_grid
+from worldmodel.streams import arrays
 from worldmodel.training.samples import save_clip, save_grid
 
 CLIPS = 32
@@ -38,7 +39,7 @@ class Probe:
         # Frames of true history that a rollout begins with: whole chunks.
         self.prime = max(chunk, min(8, 2 * visible // 3) // chunk * chunk)
         length = self.prime + ROLL
-        rng = np.random.default_rng(0)
+        rng = arrays("probe")
         frames: list[Tensor] = []
         actions: list[Tensor] = []
         for path in find_episodes(folder):

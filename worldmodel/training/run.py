@@ -163,7 +163,7 @@ def _train(
     prepare(stage, config.loop, processes, path)
     if processes.leads:
         write_atomically(folder / CONFIG, to_toml(config).encode())
-    state = train(stage, config.loop, folder, processes, began)
+    state = train(stage, config.loop, folder, processes, began, config.stage)
     if not state.steps or state.step < state.steps:
         raise UnfinishedError(
             f"{folder}: stopped at step {state.step} of {state.steps or 'a number not known yet'}; "

@@ -38,6 +38,7 @@ from worldmodel.training.data import LatentEpisodes, check_change
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.streams import seed_default
 
 STILL = 0.4  # δ: a change of latents that is hardly seen
 HIGH = 0.9  # σ above which the loss is logged on its own: what play's first step has to do
@@ -233,7 +234,7 @@ class TeacherStage:
         )
         check_change(config.model.frame_change, self.data)
         self.reading = self.data.reading
-        torch.manual_seed(config.loop.seed)
+        seed_default(config.loop.seed, config.stage, "weights")
         self.packed: PackedForward = packed_velocity
         if config.start:
             self.student = load_transformer(config.start, config.model).to(device)

@@ -36,10 +36,12 @@ from worldmodel.files import write_atomically
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import euler_step, sigma_grid
+from worldmodel.streams import SCHEME
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.store import Reading
+from worldmodel.training.streams import host_stream, torch_stream
 from worldmodel.training.teacher_forcing import PackedClip, packed_velocity
 
 OPEN = 64  # shards that are kept open
@@ -173,8 +175,7 @@ def _make_shard(
     parts: dict[str, list[Tensor]] = {"states": [], "clean": [], "actions": []}
     left = min(config.shard, config.clips - number * config.shard)
     for first in range(0, left, config.batch):
-        seed = (config.seed * 1_000_003 + number) * 1_000_003 + first
-        generator = torch.Generator(device).manual_seed(seed)
+        generator = torch_stream(device, config.seed, config.stage, number, first)
         batch, sinks = min(config.batch, left - first), config.model.sink_frames
         clean, actions = data.clips(batch, config.frames, sinks, generator)
         noise = torch.randn(clean.shape, generator=generator, device=device)
@@ -193,7 +194,7 @@ def _stamp(config: OdeTrajectories, teacher: WorldTransformer) -> str:
     facts = {
         line for line in to_toml(config).splitlines() if not line.startswith(("clips =", "stage ="))
     }
-    return f"{weights:.9e} {sorted(facts)}"
+    return f"{weights:.9e} {sorted(facts)} {SCHEME}"
 
 
 def _summary(
@@ -255,7 +256,7 @@ class TrajectoryShards:
         self, batch: int, levels: list[int], generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Random clips: states at kept level number `levels` b, ends, true clips, actions."""
-        host = torch.Generator().manual_seed(generator.initial_seed())
+        host = host_stream(generator, "trajectories")
         index = torch.randint(self.config.clips, (batch,), generator=host).tolist()
         rows, began = [], time.perf_counter()
         for clip, level in zip(index, levels, strict=True):

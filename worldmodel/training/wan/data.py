@@ -20,6 +20,7 @@ from worldmodel.config import ConfigError
 from worldmodel.model.context import Device
 from worldmodel.training.loop import UnfinishedError
 from worldmodel.training.store import Reading
+from worldmodel.training.streams import host_stream
 from worldmodel.training.wan.forward import Told, WanClip
 from worldmodel.wan.config import WanConfig
 from worldmodel.wan.prompts import padded
@@ -92,7 +93,7 @@ class LatentClips:
     def draw(self, batch: int, frames: int, dropout: float, generator: torch.Generator) -> WanClip:
         """Random clips; a share of them, at random, without their words."""
         # Drawn on the host, which then need not wait for a GPU to know what to read.
-        host = torch.Generator().manual_seed(generator.initial_seed())
+        host = host_stream(generator, "clips")
         chosen = torch.randint(len(self.places), (batch,), generator=host).tolist()
         silent = torch.rand(batch, generator=host) < dropout
         clip = self.read(chosen, frames)

@@ -5,13 +5,13 @@ bidirectional judge and the critic say what those clips should have been.
 """
 
 from pathlib import Path
-from random import Random
 
 import torch
 from torch import Tensor
 
 from worldmodel.config import load_config
 from worldmodel.model.context import Device
+from worldmodel.streams import choices, seed_of
 from worldmodel.training.loop import Critic
 from worldmodel.training.matching import DistributionMatching, Judged
 from worldmodel.training.self_play import Exit
@@ -36,7 +36,9 @@ class WanDmdStage(DistributionMatching[WanTransformer, Told], WanStage):
         real = load_network(config.real, size, device)
         self.real = real.to(frozen_dtype(config)).eval()
         begin = load_network(config.critic or config.real, self.size, device)
-        self.fake = make_student(begin, config.lora, config.loop.seed + 1)
+        self.fake = make_student(
+            begin, config.lora, seed_of(config.loop.seed, config.stage, "critic")
+        )
         self.critic = Critic(self.fake, config.critic_updates, config.critic_learning_rate)
         self.flops = dmd_flops(config, size)
 
@@ -54,7 +56,8 @@ class WanDmdStage(DistributionMatching[WanTransformer, Told], WanStage):
     def play(self, step: int, generator: torch.Generator) -> Judged[Told]:
         """One exit for all batches of a step: processes must pass as often as one another."""
         clips, sampler = self.config.clips, self.config.sampler
-        leave = Exit.draw(sampler, Random(self.config.loop.step_seed(step, 0)))
+        host = choices(self.config.loop.seed, self.config.stage, step, "rollout")
+        leave = Exit.draw(sampler, host)
         told = self.data.draw(clips.batch, clips.frames, 0.0, generator).told
         latents = self_play(self.student, self.window, sampler, told, leave, generator)
         return Judged(latents, told, torch.zeros(len(latents), device=self.device).long())

@@ -11,7 +11,6 @@ Letters: b batch (clips), s kept levels and the end, f frames, c h w latents.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any, Literal
 
 import torch
@@ -24,7 +23,9 @@ from worldmodel.config import ConfigError, load_config, require_positive, to_tom
 from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
 from worldmodel.schedule import to_clean
+from worldmodel.streams import SCHEME
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
+from worldmodel.training.streams import host_choices, torch_stream
 from worldmodel.training.trajectories import (
     add_to_summary,
     check_levels,
@@ -124,7 +125,7 @@ def _trajectory(
 ) -> Tensor:
     """States s f c h w of one clip, float16."""
     clip, device = data.read([number], config.frames), data.device
-    generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + number)
+    generator = torch_stream(device, config.seed, config.stage, number)
     noise = torch.randn(clip.clean.shape, generator=generator, device=device)
     window = config.model.window
 
@@ -148,7 +149,7 @@ def _stamp(config: WanOdeTrajectories, teacher: WanTransformer, data: LatentClip
     lines = to_toml(config).splitlines()
     facts = sorted({line for line in lines if not line.startswith(("clips =", "stage ="))})
     stamps = [load_header(data.folder / name).get("stamp") for name in data.index.files]
-    return f"{weights:.9e} {facts} {stamps}"
+    return f"{weights:.9e} {facts} {stamps} {SCHEME}"
 
 
 class WanOdeStage(WanStage):
@@ -181,7 +182,7 @@ class WanOdeStage(WanStage):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared distance from the trajectories' ends."""
         del step
-        host, levels = Random(generator.initial_seed()), self.made.sigmas
+        host, levels = host_choices(generator, "trajectories"), self.made.sigmas
         batch = range(self.config.clips.batch)
         chosen = [(host.randrange(self.made.clips), host.randrange(len(levels))) for _ in batch]
         rows = [self._states(clip, level) for clip, level in chosen]

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from worldmodel.config import ConfigError, SamplerConfig
 from worldmodel.model.context import Device
 from worldmodel.rollout import denoise
+from worldmodel.streams import seed_of
 from worldmodel.training.samples import save_clip, save_grid
+from worldmodel.training.streams import torch_stream
 from worldmodel.training.wan.config import Preview, WanTraining
 from worldmodel.training.wan.data import LatentClips, check_clips
 from worldmodel.training.wan.forward import Told, whole_velocity
@@ -39,7 +41,9 @@ class WanStage:
         self.unseen = self._open(config.heldout) if config.heldout else self.data
         self.reading = self.data.reading
         base = load_network(start, self.size, device)
-        self.student = make_student(base, config.lora, config.loop.seed)
+        self.student = make_student(
+            base, config.lora, seed_of(config.loop.seed, config.stage, "student")
+        )
         self.ema = average_of(self.student)
 
     def compile(self) -> None:
@@ -58,7 +62,7 @@ class WanStage:
             return {}
         frames = preview.frames or self.settings.clips.frames
         true = self.unseen.read(range(min(preview.clips, len(self.unseen))), frames)
-        generator = torch.Generator(self.device).manual_seed(0)
+        generator = torch_stream(self.device, "preview")
         kind, compute = self.device.type, self.settings.loop.dtype == "bfloat16"
         with torch.autocast(kind, torch.bfloat16, enabled=compute):
             drawn = self._draw(preview.sampler, true.told, generator)

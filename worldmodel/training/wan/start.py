@@ -15,6 +15,7 @@ from worldmodel.checkpoint import CheckpointError
 from worldmodel.config import ConfigError, build_config, read_toml
 from worldmodel.model.context import Device
 from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
+from worldmodel.training.streams import seed_default
 from worldmodel.training.wan.config import WanModel
 from worldmodel.wan.config import WanConfig
 from worldmodel.wan.files import load_strict, read_tensors
@@ -54,7 +55,7 @@ def make_student(base: WanTransformer, lora: LoraConfig | None, seed: int) -> Wa
     """A network that is trained: all of it, or small matrices beside it."""
     if lora is None:
         return base.requires_grad_(requires_grad=True)
-    torch.manual_seed(seed)
+    seed_default(seed)
     return adapted(base, lora)
 
 
