@@ -6,6 +6,7 @@ an unknown key is an error, and a message always names the file, the key and the
 """
 
 import json
+import math
 import re
 import stat
 import sys
@@ -52,6 +53,8 @@ class ModelConfig:
     action_tokens: int = 1  # tokens per frame that carry its action
     feed_forward_ratio: int = 4
     chunk_frames: int = 1  # frames that are drawn together and see each other, future included
+    rays: int = 0  # over the level's plan, that a frame's condition holds (`PlanConfig.rays`)
+    ray_features: int = 0  # numbers of each
 
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "layers", "feed_forward_ratio", "chunk_frames")
@@ -81,6 +84,17 @@ class ModelConfig:
                 f"be multiples of chunk_frames ({chunk}), and the window hold more than one chunk"
             )
 
+        require_at_most(self, 4096, "rays", "ray_features")
+        if self.rays < 0 or bool(self.rays) != bool(self.ray_features):
+            raise ConfigError(
+                f"rays ({self.rays}) and ray_features ({self.ray_features}): expected both or none"
+            )
+        if self.rays % self.latent_width:
+            raise ConfigError(
+                f"rays ({self.rays}) must be as many for each of the {self.latent_width} columns "
+                "of latents"
+            )
+
         slots = self.context_frames + self.sink_frames
         cache = 8 * self.layers * slots * self.tokens_per_frame * self.width
         if cache > LARGEST_CACHE:
@@ -93,6 +107,11 @@ class ModelConfig:
     def tokens_per_frame(self) -> int:
         """Action tokens, then one token per latent position."""
         return self.action_tokens + self.latent_height * self.latent_width
+
+    @property
+    def condition_width(self) -> int:
+        """Numbers of a frame's condition: what its rays read, then its action vector."""
+        return self.rays * self.ray_features + self.buttons + 2
 
     @property
     def tokens_per_chunk(self) -> int:
@@ -111,14 +130,122 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AutoencoderConfig:
-    """The shape of a frame autoencoder. Every entry of `widths` halves the frame once."""
+class PlanConfig:
+    """The shape of a level's learned plan (`model.plan`), in the units of its map."""
 
-    widths: tuple[int, ...]  # channels after each halving, finest first
+    low: tuple[float, float]  # x, y: the plan reaches from here
+    high: tuple[float, float]  # to here
+    floor: float  # heights, as a first guess
+    ceiling: float
+    frame_height: int
+    frame_width: int
+    field_of_view: float = 90.0  # degrees, from the left edge of the picture to the right
+    pixel_aspect: float = 1.0  # how much taller the game draws a unit of height than one of width
+    cells: tuple[int, ...] = (24, 64, 192)  # rows of each grid
+    features: int = 12  # of a grid's cell
+    samples: int = 40  # points along a ray
+    nearest: float = 6.0  # the first of them
+    farthest: float = 1150.0  # and the last
+    depths: int = 2  # surfaces that a ray can meet
+    depth_features: int = 16
+    ray_width: int = 48  # of the convolutions along a ray
+    rays: int = 16  # that a transformer is told of
+    texture_cell: float = 3.8  # units
+    texture_features: int = 16  # of floor and ceiling
+    wall_features: int = 16
+    column_features: int = 16
+    width: int = 48  # of the convolutions over the picture
+    hidden: int = 32
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in fields(self) if field.type is int or field.type == "int"]
+        require_positive(self, *names)
+        require_at_most(self, 8192, *names)
+        if not all(a < b and b - a < 1e6 for a, b in zip(self.low, self.high, strict=True)):
+            raise ConfigError(f"low {list(self.low)} must lie below high {list(self.high)}")
+        if not 0 < self.ceiling - self.floor < 1e6 or not 0 < self.nearest < self.farthest < 1e6:
+            raise ConfigError(
+                f"floor ({self.floor}) must lie below ceiling ({self.ceiling}), nearest "
+                f"({self.nearest}) be above 0 and below farthest ({self.farthest})"
+            )
+        if not 1 <= self.field_of_view <= 170 or not 0.1 <= self.pixel_aspect <= 10:
+            raise ConfigError(
+                f"field_of_view ({self.field_of_view}) must be from 1 to 170 degrees, "
+                f"pixel_aspect ({self.pixel_aspect}) from 0.1 to 10"
+            )
+        if not 1 <= len(self.cells) <= 8 or not 2 <= min(self.cells) <= max(self.cells) <= 2048:
+            raise ConfigError(f"cells {_shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
+        if self.frame_width % self.rays:
+            raise ConfigError(f"rays ({self.rays}) must divide frame_width ({self.frame_width})")
+        if not 0.01 <= self.texture_cell or max(self.texture_rows, self.texture_columns) > 4096:
+            raise ConfigError(
+                f"texture_cell ({self.texture_cell}): textures of {self.texture_rows} x "
+                f"{self.texture_columns} cells, at most 4096 x 4096"
+            )
+
+    @property
+    def proportion(self) -> float:
+        """How much wider than high the plan is."""
+        return (self.high[0] - self.low[0]) / (self.high[1] - self.low[1])
+
+    @property
+    def texture_rows(self) -> int:
+        """Cells of a floor's texture along y."""
+        return max(2, round((self.high[1] - self.low[1]) / self.texture_cell))
+
+    @property
+    def texture_columns(self) -> int:
+        """Cells of a floor's texture along x."""
+        return max(2, round((self.high[0] - self.low[0]) / self.texture_cell))
+
+    @property
+    def ray_features(self) -> int:
+        """Numbers that a transformer is told of a ray: features, depths, the eye's height."""
+        return self.depths * (self.depth_features + 1) + 1
+
+    @property
+    def pixel_features(self) -> int:
+        """What is known of a pixel before it is drawn."""
+        return self.texture_features + self.depths * (self.wall_features + 2) + self.column_features + 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MotionConfig:
+    """The shape of the network that says where the player is next (`model.motion`)."""
+
+    low: tuple[float, float]  # x, y: the level lies between here
+    high: tuple[float, float]  # and here
+    buttons: int
+    mouse_degrees: float  # of the heading, for 1.0 in the action vector
+    phase_step: float = 0.0  # by which the state's phase goes on in a frame
+    turn_first: float = 0.75  # how much of a frame's turn its push has already made
+    cells: tuple[int, ...] = (16, 64, 256)  # rows of each grid
+    features: int = 8  # of a grid's cell
+    around: tuple[float, ...] = (20.0, 40.0)  # distances at which the grids are read
+    width: int = 256
+
+    def __post_init__(self) -> None:
+        require_positive(self, "features", "width")
+        require_at_most(self, 4096, "features", "width", "buttons")
+        if not all(a < b and b - a < 1e6 for a, b in zip(self.low, self.high, strict=True)):
+            raise ConfigError(f"low {list(self.low)} must lie below high {list(self.high)}")
+        if not 1 <= len(self.cells) <= 8 or not 2 <= min(self.cells) <= max(self.cells) <= 2048:
+            raise ConfigError(f"cells {_shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
+        if not 1 <= len(self.around) <= 16 or not 0 < min(self.around):
+            raise ConfigError(f"around {_shown(list(self.around))} must hold 1 to 16 distances")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencoderConfig:
+    """The shape of a frame autoencoder. Every entry of `widths` makes the frame smaller once."""
+
+    widths: tuple[int, ...]  # channels after each step down, finest first
     blocks: int  # residual blocks at each resolution
     latent_channels: int
     frame_height: int
     frame_width: int
+    strides: tuple[int, ...] = ()  # how much smaller each step makes it; none: half
+    plan: PlanConfig | None = None  # of the level, which the decoder reads (`model.plan`)
 
     def __post_init__(self) -> None:
         require_positive(self, "blocks", "latent_channels", "frame_height", "frame_width")
@@ -129,17 +256,37 @@ class AutoencoderConfig:
             raise ConfigError(
                 f"widths {_shown(list(self.widths))} must hold 1 to 12 numbers from 1 to 8192"
             )
+        if self.strides and (
+            len(self.strides) != len(self.widths) or not all(2 <= n <= 16 for n in self.strides)
+        ):
+            raise ConfigError(
+                f"strides {_shown(list(self.strides))} must hold a number from 2 to 16 for each of "
+                f"the {len(self.widths)} widths"
+            )
         down = self.downsampling
         if self.frame_height % down or self.frame_width % down:
             raise ConfigError(
                 f"frames of {self.frame_height} x {self.frame_width} do not divide by "
-                f"{down}, which {len(self.widths)} halvings need"
+                f"{down}, which steps of {_shown(list(self.steps))} need"
             )
+        if self.plan and (self.plan.frame_height, self.plan.frame_width) != (
+            self.frame_height,
+            self.frame_width,
+        ):
+            raise ConfigError(
+                f"plan shows {self.plan.frame_height} x {self.plan.frame_width}, frames are "
+                f"{self.frame_height} x {self.frame_width}"
+            )
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """How much smaller each entry of `widths` makes the frame."""
+        return self.strides or (2,) * len(self.widths)
 
     @property
     def downsampling(self) -> int:
         """Pixels per latent position, along each axis."""
-        return int(2 ** len(self.widths))
+        return math.prod(self.steps)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -155,6 +155,20 @@ def load_actions(path: Path) -> Sequence[Action]:
         raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
 
 
+def load_state(path: Path) -> StateTrack | None:
+    """The state in an episode or a recording; the frames of an episode file are not read."""
+    if path.suffix == ".jsonl":
+        return load_episode(path).state
+    try:
+        check_file(path, LARGEST)
+        with safe_open(path, framework="np") as file:
+            return read_state(path, file, file.get_slice("frames").get_shape()[0])
+    except BROKEN as error:
+        if isinstance(error, EpisodeError):
+            raise
+        raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
+
+
 def find_episodes(folder: Path) -> list[Path]:
     """All episodes under `folder`, in the order of their names."""
     if not folder.is_dir():

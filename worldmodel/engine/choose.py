@@ -81,8 +81,8 @@ def frame_milliseconds(engine: Engine, config: ModelConfig) -> float:
     playing = engine.begin([0])
     past = config.context_frames + config.sink_frames
     latents = torch.randn(1, past, *config.latent_shape, generator=generator)
-    playing.prime(latents, torch.zeros(1, past, config.buttons + 2))
-    action = torch.zeros(1, 1, config.buttons + 2)
+    playing.prime(latents, torch.zeros(1, past, config.condition_width))
+    action = torch.zeros(1, 1, config.condition_width)
     times = []
     for _ in range(2 * FRAMES):
         began = time.perf_counter()

@@ -91,7 +91,7 @@ class ChunkedCache:
             k = self.kept.k
             shapes["slot.own"] = (2, *k.shape[:3], config.tokens_per_chunk, k.shape[4])
             shapes["chunk"] = (batch, self.frames, *config.latent_shape)
-            shapes["actions"] = (batch, self.frames, config.buttons + 2)
+            shapes["actions"] = (batch, self.frames, config.condition_width)
         return shapes
 
     def save(self) -> dict[str, Tensor]:

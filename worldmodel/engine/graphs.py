@@ -199,7 +199,7 @@ def empty_inputs(
 
     return FrameInputs(
         noise=zeros(draws_of_noise(sampler), *latent),
-        actions=zeros(batch, 2, config.buttons + 2),
+        actions=zeros(batch, 2, config.condition_width),
         finished=zeros(*latent),
         before=zeros(*latent),
         k=zeros(*cache, dtype=cached),

@@ -74,7 +74,7 @@ class StaticCache:
         batch = self.inputs.k.shape[1]
         names = {"finished": self.inputs.finished, "before": self.inputs.before}
         shapes = {name: tuple(x.shape) for name, x in names.items()}
-        action = (batch, 1, self.config.buttons + 2)
+        action = (batch, 1, self.config.condition_width)
         return {**slot_shapes(self.config, batch, time - 1), **shapes, "action": action}
 
     def save(self) -> dict[str, Tensor]:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 def untold(actions: Tensor) -> Tensor:
-    """Action vectors ... (k+2) of a player whose actions are not known: every button at -1.
+    """Conditions ... z of a player whose actions are not known: every button at -1.
 
-    No player can send it, and it is not standing still. A model that is trained with
+    So is what the rays of the view read, in a world with a plan. No player can send it, and it is not standing still. A model that is trained with
     `action_dropout` learns what it means, so guidance needs no weights of its own.
     """
     vectors = actions.clone()

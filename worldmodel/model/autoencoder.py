@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.config import AutoencoderConfig
+from worldmodel.model.plan import Plan, Sight
 
 BATCH = 256  # frames encoded or decoded at once
+SEEN_BATCH = 8  # the same with a plan, which takes more memory
+MERGED = 16  # channels of the latents' part where it meets what the plan shows
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -42,10 +45,10 @@ class Encoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         incoming = 3
-        for width in config.widths:
+        for width, step in zip(config.widths, config.steps, strict=True):
             layers += [
-                nn.PixelUnshuffle(2),
-                nn.Conv2d(4 * incoming, width, 3, padding=1),
+                nn.PixelUnshuffle(step),
+                nn.Conv2d(step * step * incoming, width, 3, padding=1),
                 *(ResidualBlock(width) for _ in range(config.blocks)),
             ]
             incoming = width
@@ -58,23 +61,40 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents b c h w -> frames b 3 h w in about [-1, 1]."""
+    """Latents b c h w -> frames b 3 h w in about [-1, 1].
+
+    With a plan of the level, what it shows of the view is the picture to begin with: the decoder
+    says, from the latents and from what the plan knows of every pixel, how the frame differs.
+    """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        widths = config.widths[::-1]
+        widths, plan = config.widths[::-1], config.plan
+        last = MERGED if plan else 3
         layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)]
-        for width, outgoing in zip(widths, (*widths[1:], 3), strict=True):
+        for width, outgoing, step in zip(
+            widths, (*widths[1:], last), config.steps[::-1], strict=True
+        ):
             layers += [
                 *(ResidualBlock(width) for _ in range(config.blocks)),
-                nn.Conv2d(width, 4 * outgoing, 3, padding=1),
-                nn.PixelShuffle(2),
+                nn.Conv2d(width, step * step * outgoing, 3, padding=1),
+                nn.PixelShuffle(step),
             ]
         self.layers = nn.Sequential(*layers)
+        if plan:
+            self.merge = nn.Conv2d(last + plan.hidden, plan.hidden, 3, padding=1)
+            self.change = nn.Conv2d(plan.hidden, 3, 3, padding=1)
+            nn.init.zeros_(self.change.weight)
+            nn.init.zeros_(self.change.bias)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Latents b c h w -> frames b 3 h w."""
-        return self.layers(latents)
+    def forward(self, latents: Tensor, seen: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Latents b c h w -> frames b 3 h w; `seen` is what `Plan.draw` gives of the view."""
+        x = self.layers(latents)
+        if seen is None:
+            return x
+        picture, hidden = seen
+        merged = F.silu(self.merge(torch.cat((x, hidden.to(x.dtype)), dim=1)))
+        return picture + self.change(merged)
 
 
 class Autoencoder(nn.Module):
@@ -84,7 +104,13 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.plan = Plan(config.plan) if config.plan else None
         self.normalise = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.02)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What latents are decoded in."""
+        return next(self.decoder.parameters()).dtype
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -95,9 +121,33 @@ class Autoencoder(nn.Module):
         """Frames b 3 h w in [-1, 1] -> latents b c h w of unit variance."""
         return self.normalise(self.encoder(frames))
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents b c h w -> frames b 3 h w in about [-1, 1]."""
-        return self.decoder(latents)
+    def decode(self, latents: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """Latents b c h w -> frames b 3 h w in about [-1, 1].
+
+        With a plan: `pixels` a b h w, what it shows where the frame is seen from (`look`).
+        """
+        if self.plan is None:
+            return self.decoder(latents)
+        assert pixels is not None, "an autoencoder with a plan decodes what is seen from somewhere"
+        picture, hidden = self.plan.draw(pixels.to(latents.dtype))
+        return self.decoder(latents, (picture, hidden))
+
+    def look(self, views: Tensor) -> Sight:
+        """What the plan shows of views b 4, in fp32: whole frames."""
+        assert self.plan is not None, "without a plan nobody knows what is seen from where"
+        columns = torch.arange(self.plan.config.frame_width, device=views.device)
+        return self.plan.look(views, columns.expand(len(views), -1))
+
+    def conditions(self, actions: Tensor, views: Tensor | None) -> Tensor:
+        """What a transformer is told of frames: actions b f (k+2), views b f 4 -> b f z.
+
+        The actions alone without a plan; else, before them, what the views' rays read.
+        """
+        if self.plan is None:
+            return actions
+        assert views is not None, "a world with a plan needs to know where frames are seen from"
+        rays = self.plan.rays(views.flatten(0, 1).float()).float()
+        return torch.cat((rays.flatten(1).unflatten(0, actions.shape[:2]), actions), dim=-1)
 
 
 def channels_last(module: AnyModule) -> AnyModule:
@@ -108,7 +158,7 @@ def channels_last(module: AnyModule) -> AnyModule:
 @torch.inference_mode()
 def encode_frames(autoencoder: Autoencoder, frames: Tensor) -> Tensor:
     """Frames uint8 b f h w 3 -> latents b f c h w, fp32, in batches of a bounded size."""
-    weight = next(autoencoder.parameters())
+    weight = next(autoencoder.encoder.parameters())
     parts = [
         autoencoder.encode(
             to_tensor(chunk.to(weight.device)).to(weight.dtype, memory_format=torch.channels_last)
@@ -119,13 +169,30 @@ def encode_frames(autoencoder: Autoencoder, frames: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def decode_latents(autoencoder: Autoencoder, latents: Tensor) -> Tensor:
-    """Latents b f c h w -> frames uint8 b f h w 3, in batches of a bounded size."""
-    dtype = next(autoencoder.parameters()).dtype
-    parts = [
-        to_frames(autoencoder.decode(chunk.to(dtype)))
-        for chunk in latents.flatten(0, 1).split(BATCH)
-    ]
+def decode_latents(
+    autoencoder: Autoencoder, latents: Tensor, views: Tensor | None = None
+) -> Tensor:
+    """Latents b f c h w -> frames uint8 b f h w 3, in batches of a bounded size.
+
+    With a plan: `views` b f 4, where the frames are seen from.
+    """
+    dtype = autoencoder.dtype
+    if autoencoder.plan is None:
+        parts = [
+            to_frames(autoencoder.decode(chunk.to(dtype)))
+            for chunk in latents.flatten(0, 1).split(BATCH)
+        ]
+    else:
+        assert views is not None, "a world with a plan needs to know where frames are seen from"
+        pairs = zip(
+            latents.flatten(0, 1).split(SEEN_BATCH),
+            views.flatten(0, 1).split(SEEN_BATCH),
+            strict=True,
+        )
+        parts = [
+            to_frames(autoencoder.decode(chunk.to(dtype), autoencoder.look(seen).pixels))
+            for chunk, seen in pairs
+        ]
     return torch.cat(parts).unflatten(0, latents.shape[:2])
 
 

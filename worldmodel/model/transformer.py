@@ -6,7 +6,7 @@ network has to explain only what has changed. Noise level and action also modula
 (adaLN, arXiv 2212.09748), frame by frame; all layers' modulations come from one product. There is
 no branch for training, priming or play: `Context` makes the difference.
 
-Letters: b batch, f frames, c h w latents, k buttons, p tokens a frame, t = f p tokens, n heads,
+Letters: b batch, f frames, c h w latents, k buttons, z numbers of a condition, p tokens a frame, t = f p tokens, n heads,
 e head width, m action tokens, d model width, l layers.
 """
 
@@ -104,6 +104,9 @@ class WorldTransformer(nn.Module):
         self.embed_latent = nn.Linear(config.latent_channels, d)
         self.embed_previous = nn.Linear(config.latent_channels, d, bias=False)
         self.embed_position = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame, d))
+        if config.rays:
+            told = config.rays // config.latent_width * config.ray_features
+            self.embed_rays = nn.Linear(told, d, bias=False)
         self.embed_sigma = SigmaEncoder(d)
         self.embed_action = ActionEncoder(config.buttons, config.action_tokens, d)
         self.modulate = nn.Linear(d, config.layers * MODULATIONS * d)
@@ -120,13 +123,24 @@ class WorldTransformer(nn.Module):
         """What the weights are kept in."""
         return self.unembed.weight.dtype
 
-    def forward(self, latents: Tensor, sigmas: Tensor, actions: Tensor, context: Context) -> Tensor:
-        """Latents b f c h w, sigmas b f, actions b f (k+2) -> velocity b f c h w, fp32."""
+    def forward(
+        self, latents: Tensor, sigmas: Tensor, conditions: Tensor, context: Context
+    ) -> Tensor:
+        """Latents b f c h w, sigmas b f, conditions b f z -> velocity b f c h w, fp32.
+
+        A condition is, in a world with a plan, what the rays of the view read (each column of
+        tokens is told of its own), and then the action vector k+2.
+        """
         height, m = latents.shape[-2], self.config.action_tokens
-        act = self.embed_action(actions.to(self.dtype))
+        seen = self.config.rays * self.config.ray_features
+        act = self.embed_action(conditions[..., seen:].to(self.dtype))
         previous = context.previous(latents)
         x = self.embed_latent(rearrange(latents.to(self.dtype), "b f c h w -> b f (h w) c"))
         x = x + self.embed_previous(rearrange(previous.to(self.dtype), "b f c h w -> b f (h w) c"))
+        if self.config.rays:
+            rays = conditions[..., :seen].to(self.dtype)
+            rays = self.embed_rays(rearrange(rays, "b f (w r) -> b f w r", w=latents.shape[-1]))
+            x = x + rays.repeat(1, 1, height, 1)
         x = torch.cat((act.to(x.dtype), x), dim=2) + self.embed_position.to(x.dtype)
 
         condition = F.silu(self.embed_sigma(sigmas) + act.mean(dim=2))

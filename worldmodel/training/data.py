@@ -6,7 +6,7 @@ lies (`store`). Letters: b batch, f frames, c h w latents, k buttons.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from worldmodel.config import ConfigError, to_toml
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
+from worldmodel.training.states import views_of
 from worldmodel.training.store import Reading, forget_others, map_rows, nearby, write_rows
 from worldmodel.training.streams import host_stream
 
@@ -56,6 +57,8 @@ class LatentEpisodes:
     starts: Tensor  # first frame of each episode, and the total at the end
     device: Device = "cpu"  # where clips are wanted
     reading: Reading = field(default_factory=Reading)
+    views: Tensor | None = None  # total 4, where frames are seen from, in a world with a plan
+    autoencoder: Autoencoder | None = None  # whose plan says what is seen from there
 
     @classmethod
     def encode(
@@ -72,6 +75,8 @@ class LatentEpisodes:
             "autoencoder": _hash_encoder(autoencoder),
             "actions": to_toml(spec),
         }
+        if autoencoder.plan is not None:
+            stamp["views"] = "x y z heading"
         name = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:12]
         rows = cache.with_name(f"{cache.stem}-{name}.rows")
         shape = autoencoder.latent_shape
@@ -79,8 +84,8 @@ class LatentEpisodes:
             tensors, header = load_tensors(cache)
             if header == stamp:
                 latents = nearby(map_rows(rows, shape, torch.float16), device)
-                return cls(latents, tensors["actions"], tensors["starts"], device)
-        actions, starts = [], [0]
+                return cls._of(latents, tensors, autoencoder)
+        actions, starts, views = [], [0], []
         rates: dict[Path, float] = {}
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
 
@@ -94,16 +99,29 @@ class LatentEpisodes:
                 frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
                 actions.append(torch.from_numpy(spec.encode(episode.actions)))
                 starts.append(starts[-1] + len(episode))
+                if autoencoder.plan is not None:
+                    views.append(views_of(episode, path))
                 with torch.autocast(device.type, torch.bfloat16):
                     yield encode_frames(autoencoder, frames)[0].half()
 
         write_rows(rows, encoded())
         tensors = {"actions": torch.cat(actions), "starts": torch.tensor(starts)}
+        if views:
+            tensors["views"] = torch.cat(views)
         save_tensors(cache, tensors, stamp)
         forget_others(rows)
         # Mapped like any later session's: not even the order in memory differs.
         latents = nearby(map_rows(rows, shape, torch.float16), device)
-        return cls(latents, tensors["actions"], tensors["starts"], device)
+        return cls._of(latents, tensors, autoencoder)
+
+    @classmethod
+    def _of(
+        cls, latents: Tensor, tensors: Mapping[str, Tensor], autoencoder: Autoencoder
+    ) -> "LatentEpisodes":
+        device = next(autoencoder.parameters()).device
+        views = tensors.get("views")
+        owner = None if views is None else autoencoder
+        return cls(latents, tensors["actions"], tensors["starts"], device, Reading(), views, owner)
 
     @property
     def change(self) -> float:
@@ -117,7 +135,7 @@ class LatentEpisodes:
     def clips(
         self, batch: int, frames: int, sinks: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Random clips: latents b f c h w and actions b f (k+2).
+        """Random clips: latents b f c h w and conditions b f z, actions in most worlds.
 
         The first `sinks` frames are what the cache keeps for good. In half of the clips they come
         right before the others, as at the start of play; in the rest from any earlier moment of
@@ -126,7 +144,12 @@ class LatentEpisodes:
         # Places are drawn on the host, which then need not wait for a GPU to know them.
         index = self.clip_index(batch, frames, sinks, host_stream(generator, "clips"))
         latents = self.reading.gather(self.latents, index, self.device).float()
-        return latents, Reading().gather(self.actions, index, self.device)
+        actions = Reading().gather(self.actions, index, self.device)
+        if self.autoencoder is None or self.views is None:
+            return latents, actions
+        views = Reading().gather(self.views, index, self.device)
+        with torch.no_grad():
+            return latents, self.autoencoder.conditions(actions, views)
 
     def clip_index(self, batch: int, frames: int, sinks: int, generator: torch.Generator) -> Tensor:
         """Frame numbers b f of random clips."""
@@ -200,6 +223,6 @@ def _hash_encoder(autoencoder: Autoencoder) -> str:
     """Changes with the weights that make latents, the normalisation's statistics included."""
     digest = hashlib.sha256()
     for name, tensor in autoencoder.state_dict().items():
-        if not name.startswith("decoder."):
+        if not name.startswith(("decoder.", "plan.")):
             digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

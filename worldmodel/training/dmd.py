@@ -174,7 +174,8 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
             self.config.model.sink_frames,
             generator,
         )
-        actions = let_go(actions, self.past, rollouts.idle)
+        seen = self.config.model.rays * self.config.model.ray_features
+        actions = let_go(actions, self.past, rollouts.idle, seen)
         true = latents[:, : self.past], actions[:, : self.past]
         drawn = self_play(
             self.student,

@@ -32,7 +32,9 @@ from worldmodel.training.loop import (
     resume,
     train,
 )
+from worldmodel.training.motion import MotionStage, MotionTraining
 from worldmodel.training.ode import OdeStage, OdeTraining
+from worldmodel.training.plan import PlanStage, PlanTraining
 from worldmodel.training.processes import (
     Processes,
     Transformer,
@@ -53,7 +55,9 @@ from worldmodel.training.wan.stage import WanStage
 from worldmodel.worlds.settings import available_cores
 
 Training = (
-    AutoencoderTraining
+    MotionTraining
+    | PlanTraining
+    | AutoencoderTraining
     | DecoderTraining
     | BidirectionalTraining
     | TeacherTraining
@@ -64,6 +68,8 @@ Training = (
 )
 Config = Training | OdeTrajectories | WeightInterpolation | WorldExport | WanJob
 STAGES: dict[str, type[Config]] = {
+    "motion": MotionTraining,
+    "plan": PlanTraining,
     "autoencoder": AutoencoderTraining,
     "decoder": DecoderTraining,
     "bidirectional": BidirectionalTraining,
@@ -214,6 +220,10 @@ def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
     """Read the data and build the models of a stage on a device."""
     if isinstance(config, WanTraining):
         return make_wan_stage(config, folder, device)
+    if isinstance(config, MotionTraining):
+        return MotionStage(config, folder, device)
+    if isinstance(config, PlanTraining):
+        return PlanStage(config, folder, device)
     if isinstance(config, AutoencoderTraining):
         return AutoencoderStage(config, folder, device)
     if isinstance(config, DecoderTraining):

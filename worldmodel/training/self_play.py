@@ -111,10 +111,15 @@ def self_play(
     return torch.cat(drawn, dim=1)
 
 
-def let_go(actions: Tensor, past: int, share: float) -> Tensor:
-    """Actions b f (k+2) in which a share of the clips does nothing from frame `past` on."""
-    quiet = actions.clone()
-    quiet[let_go_of(len(actions), share, actions.device), past:] = 0.0
+def let_go(conditions: Tensor, past: int, share: float, seen: int = 0) -> Tensor:
+    """Conditions b f z in which a share of the clips does nothing from frame `past` on.
+
+    The first `seen` numbers say what the view shows: who does nothing goes on seeing it.
+    """
+    quiet = conditions.clone()
+    still = let_go_of(len(conditions), share, conditions.device)
+    quiet[still, past:, seen:] = 0.0
+    quiet[still, past:, :seen] = conditions[still, past - 1 : past, :seen]
     return quiet
 
 
