@@ -7,6 +7,7 @@ and the actions.
     game = Doom(DoomConfig())
     frame = game.reset(seed=7)             # uint8 h w 3
     frame = game.step(Action(frozenset({"KeyW"}), (3.0, 0.0)))
+    game.state[game.state_spec.index("health")]    # of the frame that is shown
 """
 
 import contextlib
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, build_config
+from worldmodel.games.doom_state import SPEC, VARIABLES, at_the_end, to_state
+from worldmodel.state_spec import StateSpec
 
 if TYPE_CHECKING:
     import vizdoom
@@ -103,7 +106,10 @@ class Doom:
         held = [float(button in known.buttons) for button in self.actions.buttons]
         # The delta button turns by so many degrees in every tic, right positive.
         self._game.make_action([*held, known.mouse[0] / tics], tics)
-        return self.frame if self.over else self._look()
+        if not self.over:
+            return self._look()
+        self._state = at_the_end(self._state, is_dead=self._game.is_player_dead())
+        return self.frame
 
     @property
     def over(self) -> bool:
@@ -119,6 +125,16 @@ class Doom:
     def position(self) -> tuple[float, float, float]:
         """x, y in map units and the view's angle in degrees, left positive."""
         return self._position
+
+    @property
+    def state_spec(self) -> StateSpec:
+        """What the numbers of `state` are; the ranges of what does not wrap are not known yet."""
+        return SPEC
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        """What the game knows of itself in the frame that is shown; never written to again."""
+        return self._state
 
     @property
     def monsters(self) -> list[tuple[float, float]]:
@@ -150,10 +166,11 @@ class Doom:
         self.frame: NDArray[np.uint8] = np.asarray(frame, np.uint8)
         depth, variables = state.depth_buffer, state.game_variables
         assert depth is not None, "the depth buffer is enabled"
-        assert variables is not None, "three variables are asked for"
+        assert variables is not None, "some variables are asked for"
         self._depth: NDArray[np.uint8] = depth
-        x, y, angle = variables
+        x, y, _, angle = variables[:4]
         self._position = (float(x), float(y), float(angle))
+        self._state = to_state(variables, state.tic)
         objects = state.objects or ()
         self._monsters = [(o.position_x, o.position_y) for o in objects if o.name in MONSTERS]
         return self.frame
@@ -203,8 +220,7 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
     game.set_objects_info_enabled(config.player == "gunner")
     buttons = [*(KEYS[key][1] for key in config.keys), "TURN_LEFT_RIGHT_DELTA"]
     game.set_available_buttons([getattr(vizdoom.Button, name) for name in buttons])
-    variable = vizdoom.GameVariable
-    game.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.ANGLE])
+    game.set_available_game_variables([getattr(vizdoom.GameVariable, name) for name in VARIABLES])
     game.set_episode_timeout(0)
     game.set_episode_start_time(SPAWN_TICS)
     game.set_mode(vizdoom.Mode.PLAYER)

@@ -11,6 +11,7 @@ from worldmodel.episodes import Episode, save_episode
 from worldmodel.games.doom import Doom, DoomConfig
 from worldmodel.games.explorer import Explorer
 from worldmodel.games.gunner import Gunner
+from worldmodel.state_spec import track_of
 
 
 class DoomPlayer(Protocol):
@@ -27,7 +28,7 @@ def make_player(config: DoomConfig, seed: int) -> DoomPlayer:
 
 def record_episode(game: Doom, player: DoomPlayer, seed: int, frames: int) -> Episode:
     """Play one episode of at most `frames` frames; it ends early where the level does."""
-    pictures, actions = [game.reset(seed)], [IDLE]
+    pictures, actions, states = [game.reset(seed)], [IDLE], [game.state]
     while len(pictures) < frames:
         action = game.actions.known(player.act(game))
         picture = game.step(action)
@@ -35,11 +36,13 @@ def record_episode(game: Doom, player: DoomPlayer, seed: int, frames: int) -> Ep
             break
         pictures.append(picture)
         actions.append(action)
+        states.append(game.state)
     return Episode(
         frames=np.stack(pictures),
         actions=actions,
         frames_per_second=game.config.frames_per_second,
         buttons=game.actions.buttons,
+        state=track_of(game.state_spec, states),
     )
 
 
