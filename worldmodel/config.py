@@ -150,7 +150,8 @@ class PlanConfig:
     depth_features: int = 16
     ray_width: int = 48  # of the convolutions along a ray
     rays: int = 16  # that a transformer is told of
-    texture_cell: float = 3.8  # units
+    texture_cell: float = 3.8  # units, of floor and ceiling
+    wall_cell: float = 2.0  # of walls, which are seen from nearer
     texture_features: int = 16  # of floor and ceiling
     wall_features: int = 16
     column_features: int = 16
@@ -177,11 +178,14 @@ class PlanConfig:
             raise ConfigError(f"cells {_shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
         if self.frame_width % self.rays:
             raise ConfigError(f"rays ({self.rays}) must divide frame_width ({self.frame_width})")
-        if not 0.01 <= self.texture_cell or max(self.texture_rows, self.texture_columns) > 4096:
+        if min(self.texture_cell, self.wall_cell) < 0.01:
             raise ConfigError(
-                f"texture_cell ({self.texture_cell}): textures of {self.texture_rows} x "
-                f"{self.texture_columns} cells, at most 4096 x 4096"
+                f"texture_cell ({self.texture_cell}) and wall_cell ({self.wall_cell}) must be at "
+                "least 0.01"
             )
+        most = max(*self.floor_cells, *self.wall_cells)
+        if most > 8192:
+            raise ConfigError(f"a texture of {most} cells in a row, at most 8192: make them larger")
 
     @property
     def proportion(self) -> float:
@@ -189,14 +193,17 @@ class PlanConfig:
         return (self.high[0] - self.low[0]) / (self.high[1] - self.low[1])
 
     @property
-    def texture_rows(self) -> int:
-        """Cells of a floor's texture along y."""
-        return max(2, round((self.high[1] - self.low[1]) / self.texture_cell))
+    def floor_cells(self) -> tuple[int, int]:
+        """Cells of the textures of floor and ceiling: along y, along x."""
+        return self._cells(1, self.texture_cell), self._cells(0, self.texture_cell)
 
     @property
-    def texture_columns(self) -> int:
-        """Cells of a floor's texture along x."""
-        return max(2, round((self.high[0] - self.low[0]) / self.texture_cell))
+    def wall_cells(self) -> tuple[int, int]:
+        """Cells of the textures of walls: along y, along x."""
+        return self._cells(1, self.wall_cell), self._cells(0, self.wall_cell)
+
+    def _cells(self, axis: int, cell: float) -> int:
+        return max(2, round((self.high[axis] - self.low[axis]) / cell))
 
     @property
     def ray_features(self) -> int:
@@ -206,7 +213,12 @@ class PlanConfig:
     @property
     def pixel_features(self) -> int:
         """What is known of a pixel before it is drawn."""
-        return self.texture_features + self.depths * (self.wall_features + 2) + self.column_features + 1
+        return (
+            self.texture_features
+            + self.depths * (self.wall_features + 2)
+            + self.column_features
+            + 1
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

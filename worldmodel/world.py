@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
+from worldmodel.state_spec import StateSpec
 
 Frame = NDArray[np.uint8]  # h w 3, RGB
 
@@ -183,3 +184,16 @@ def step(world: World, action: Action) -> Frame:
     frame = world.generate(action)
     world.remember()
     return frame
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A world that knows its own state: where the player is, and what else it was taught to say."""
+
+    @property
+    def state_spec(self) -> StateSpec | None:
+        """What the numbers mean; none in a world without state."""
+
+    @property
+    def state(self) -> NDArray[np.float32] | None:
+        """The numbers of the frame that is shown: n."""

@@ -2,8 +2,11 @@
 
     engine = choose_engine(...)
     playing = engine.begin(seeds=[0])
-    playing.prime(latents, actions)
-    latents = playing.denoise(action); frames = engine.decode(latents); playing.remember()
+    playing.prime(latents, conditions)
+    latents = playing.denoise(condition); frames = engine.decode(latents); playing.remember()
+
+In a world with a plan of its level, `sight = engine.look(views)` comes first: its rays are part of the
+condition, its pixels of what is decoded.
 
 Several sessions can be played as one batch, each with its own start, actions and seed; a session's
 frames do not depend on who shares its batch.
@@ -19,6 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from worldmodel.config import UserError
+from worldmodel.model.plan import Sight
 from worldmodel.world import Frame
 
 
@@ -63,11 +67,11 @@ class Playing(Protocol):
     def cache(self) -> Cache:
         """What the worlds remember."""
 
-    def prime(self, latents: Tensor, actions: Tensor) -> None:
-        """Show the worlds their past: clean latents b f c h w and the actions b f (k+2) in it."""
+    def prime(self, latents: Tensor, conditions: Tensor) -> None:
+        """Show the worlds their past: clean latents b f c h w and the conditions b f z in it."""
 
-    def denoise(self, action: Tensor) -> Tensor:
-        """The next frame: action b 1 (k+2) -> clean latent b 1 c h w."""
+    def denoise(self, condition: Tensor) -> Tensor:
+        """The next frame: condition b 1 z -> clean latent b 1 c h w."""
 
     def remember(self) -> None:
         """The clean pass: make the frame part of the past."""
@@ -95,8 +99,11 @@ class Engine(Protocol):
     def begin(self, seeds: Sequence[int]) -> Playing:
         """A rollout of one session for each seed of its noise."""
 
-    def decode(self, latents: Tensor) -> Frame:
-        """Latents b 1 c h w -> frames uint8 b h w 3."""
+    def look(self, views: Tensor) -> Sight:
+        """What the level's plan shows of views b 4, fp32; valid until the next look."""
+
+    def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
+        """Latents b 1 c h w and what is seen, in a world with a plan -> frames uint8 b h w 3."""
 
     def broken_weight(self) -> str | None:
         """The first weight that holds values that are not numbers, where weights can be read."""

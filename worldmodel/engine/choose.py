@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 
-from worldmodel.config import ModelConfig
+from worldmodel.config import ModelConfig, PlanConfig
 from worldmodel.engine import Engine, EngineError
+from worldmodel.engine.graphs import example_views
 from worldmodel.files import FileWriteError, write_atomically
 from worldmodel.folders import cache_folder
 
@@ -37,7 +38,9 @@ class Chosen:
     why: str
 
 
-def choose_engine(candidates: Mapping[str, Build], config: ModelConfig, key: str) -> Chosen:
+def choose_engine(
+    candidates: Mapping[str, Build], config: ModelConfig, key: str, plan: PlanConfig | None = None
+) -> Chosen:
     """The fastest of several engines, by name, or an earlier one that is nearly as fast.
 
     `key` names the world's weights and sampler. A candidate that cannot be built here is left out;
@@ -58,7 +61,9 @@ def choose_engine(candidates: Mapping[str, Build], config: ModelConfig, key: str
     engines = {name: one for name, one in built.items() if not isinstance(one, EngineError)}
     if not engines:
         raise next(one for one in built.values() if isinstance(one, EngineError))
-    milliseconds = {name: frame_milliseconds(engine, config) for name, engine in engines.items()}
+    milliseconds = {
+        name: frame_milliseconds(engine, config, plan) for name, engine in engines.items()
+    }
     good = SAVING * min(milliseconds.values())
     best = next(name for name, ms in milliseconds.items() if ms <= good)
     if path:
@@ -75,7 +80,9 @@ def _build(build: Build) -> Engine | EngineError:
         return error
 
 
-def frame_milliseconds(engine: Engine, config: ModelConfig) -> float:
+def frame_milliseconds(
+    engine: Engine, config: ModelConfig, plan: PlanConfig | None = None
+) -> float:
     """Median time of a frame, from action to remembered, with a full cache."""
     generator = torch.Generator().manual_seed(0)
     playing = engine.begin([0])
@@ -83,10 +90,12 @@ def frame_milliseconds(engine: Engine, config: ModelConfig) -> float:
     latents = torch.randn(1, past, *config.latent_shape, generator=generator)
     playing.prime(latents, torch.zeros(1, past, config.condition_width))
     action = torch.zeros(1, 1, config.condition_width)
+    views = example_views(plan, 1) if plan else torch.empty(0)
     times = []
     for _ in range(2 * FRAMES):
         began = time.perf_counter()
-        engine.decode(playing.denoise(action))
+        sight = engine.look(views) if plan else None
+        engine.decode(playing.denoise(action), sight)
         playing.remember()
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times[FRAMES:])

@@ -9,7 +9,7 @@ most machines a small world's pass costs little more for twice the tokens.
 `Rollout` also grows into its cache. Here the whole cache is always read and a mask hides what is
 not to be seen, so every frame runs the same graph on the same addresses.
 
-Letters: b batch, c h w latents, k action vector, l layers, n heads, p tokens a frame, e head width,
+Letters: b batch, c h w latents, z numbers of a condition, l layers, n heads, p tokens a frame, e head width,
 t tokens of the cache, u = t + 2 p keys that a frame can meet, r denoising steps.
 """
 
@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.config import ModelConfig, SamplerConfig
+from worldmodel.config import ModelConfig, PlanConfig, SamplerConfig
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import Context
+from worldmodel.model.plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import denoise
 
@@ -33,7 +34,7 @@ class FrameInputs(NamedTuple):
     """What one frame is made of; the tensors of a program never move."""
 
     noise: Tensor  # r b 1 c h w, one draw for each step that adds some
-    actions: Tensor  # b 2 k: what led to the finished frame, and to the new one
+    actions: Tensor  # b 2 z: conditions of the finished frame and of the new one
     finished: Tensor  # b 1 c h w, the last frame's latents, as they are to be remembered
     before: Tensor  # b 1 c h w, the latents of the frame before that
     k: Tensor  # l b n t e
@@ -146,18 +147,29 @@ class FrameGraph(nn.Module):
         return FrameOutputs(latent, *(x.to(given.k.dtype) for x in own))
 
 
-class DecodeGraph(nn.Module):
-    """Latents b 1 c h w to frames uint8 b h w 3."""
+class LookGraph(nn.Module):
+    """Views b 4 to what the level's plan shows of them."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
-    def forward(self, latent: Tensor) -> Tensor:
+    def forward(self, views: Tensor) -> Sight:
+        """Rays b w r, pixels a b h w."""
+        return self.autoencoder.look(views)
+
+
+class DecodeGraph(nn.Module):
+    """Latents b 1 c h w, and what is seen in a world with a plan, to frames uint8 b h w 3."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, latent: Tensor, pixels: Tensor | None = None) -> Tensor:
         """As `to_frames`, with the rounding inside the graph."""
-        dtype = next(self.autoencoder.decoder.parameters()).dtype
-        pixels = self.autoencoder.decode(latent[:, 0].to(dtype)).float()
-        return torch.clamp((pixels + 1) * 127.5 + 0.5, 0, 255).permute(0, 2, 3, 1).to(torch.uint8)
+        decoded = self.autoencoder.decode(latent[:, 0].to(self.autoencoder.dtype), pixels).float()
+        return torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255).permute(0, 2, 3, 1).to(torch.uint8)
 
 
 def beyond_graphs(config: ModelConfig, sampler: SamplerConfig) -> str:
@@ -221,3 +233,12 @@ def example_inputs(inputs: FrameInputs) -> FrameInputs:
     mask = torch.zeros_like(inputs.mask)
     mask[0, -(angles.shape[0] // 2) :] = HIDDEN
     return FrameInputs(**{**drawn, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})
+
+
+def example_views(plan: PlanConfig, batch: int) -> Tensor:
+    """Views b 4 from places in the middle of a level: for tracing, and for the check after."""
+    part = torch.linspace(0.45, 0.55, batch)
+    (x0, y0), (x1, y1) = plan.low, plan.high
+    eye = torch.full((batch,), plan.floor + 0.3 * (plan.ceiling - plan.floor))
+    place = x0 + part * (x1 - x0), y0 + (1 - part) * (y1 - y0)
+    return torch.stack((*place, eye, 17.0 + 300 * part), dim=1)

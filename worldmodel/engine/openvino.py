@@ -27,13 +27,16 @@ from worldmodel.engine.graphs import (
     FrameGraph,
     FrameInputs,
     FrameOutputs,
+    LookGraph,
     beyond_graphs,
     empty_inputs,
     example_inputs,
+    example_views,
 )
 from worldmodel.engine.static import Pool, StaticRollout
 from worldmodel.folders import cache_folder
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.world import Frame
 
@@ -88,6 +91,9 @@ class DecodeProgram:
     graph: BoundGraph
     latents: Tensor
     frames: Tensor
+    look: BoundGraph | None  # what is seen, in a world with a plan
+    views: Tensor  # b 4, what `look` reads
+    sight: Sight  # what it writes, and the decoder reads
 
 
 class OpenVinoEngine:
@@ -122,15 +128,27 @@ class OpenVinoEngine:
         """A rollout on the compiled graphs; the first for a number of sessions compiles them."""
         return self._pool.begin(self.config, self.sampler, seeds)
 
-    def decode(self, latents: Tensor) -> Frame:
-        """Latents b 1 c h w -> frames uint8 b h w 3."""
-        batch = len(latents)
-        if batch not in self._decoders:
-            self._decoders[batch] = self._decode_program(batch)
-        decoder = self._decoders[batch]
+    def look(self, views: Tensor) -> Sight:
+        """What the level's plan shows of views b 4; the decoder reads it where it is."""
+        decoder = self._decoder(len(views))
+        assert decoder.look is not None, "this world has no plan to look at"
+        decoder.views.copy_(views)
+        decoder.look.run()
+        return decoder.sight
+
+    def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
+        """Latents b 1 c h w and what is seen -> frames uint8 b h w 3."""
+        decoder = self._decoder(len(latents))
+        if sight is not None and sight.pixels is not decoder.sight.pixels:
+            decoder.sight.pixels.copy_(sight.pixels)
         decoder.latents.copy_(latents)
         decoder.graph.run()
         return decoder.frames.numpy().copy()
+
+    def _decoder(self, batch: int) -> DecodeProgram:
+        if batch not in self._decoders:
+            self._decoders[batch] = self._decode_program(batch)
+        return self._decoders[batch]
 
     def broken_weight(self) -> str | None:
         """None: nobody can look into compiled graphs."""
@@ -152,8 +170,16 @@ class OpenVinoEngine:
         shape = self._models[1].config
         latents = torch.zeros(batch, 1, *self.config.latent_shape)
         frames = torch.zeros(batch, shape.frame_height, shape.frame_width, 3, dtype=torch.uint8)
-        graph = BoundGraph(self._compiled["decode", batch], [latents], [frames])
-        return DecodeProgram(graph, latents, frames)
+        views, sight, look = torch.zeros(batch, 4), Sight(torch.empty(0), torch.empty(0)), None
+        read = [latents]
+        if plan := shape.plan:
+            rays = torch.zeros(batch, plan.frame_width, plan.ray_features)
+            size = plan.frame_height, plan.frame_width
+            sight = Sight(rays, torch.zeros(plan.pixel_features, batch, *size))
+            look = BoundGraph(self._compiled["look", batch], [views], sight)
+            read.append(sight.pixels)
+        graph = BoundGraph(self._compiled["decode", batch], read, [frames])
+        return DecodeProgram(graph, latents, frames, look, views, sight)
 
     def _compile_for(self, batch: int) -> None:
         """Trace, compile and check both graphs; an `EngineError` if that cannot be done here."""
@@ -164,9 +190,15 @@ class OpenVinoEngine:
         sampler = replace(self.sampler, latent_step=0.0)
         inputs = example_inputs(empty_inputs(self.config, sampler, batch, CACHED[self.dtype]))
         modules: dict[str, tuple[nn.Module, Sequence[Tensor]]] = {
-            "frame": (FrameGraph(model, sampler).eval(), inputs),
-            "decode": (DecodeGraph(autoencoder).eval(), [inputs.before]),
+            "frame": (FrameGraph(model, sampler).eval(), inputs)
         }
+        read = [inputs.before]
+        if plan := autoencoder.config.plan:
+            views = example_views(plan, batch)
+            modules["look"] = (LookGraph(autoencoder).eval(), [views])
+            with torch.no_grad():
+                read.append(autoencoder.look(views).pixels.contiguous())
+        modules["decode"] = (DecodeGraph(autoencoder).eval(), read)
         threads = self.threads if batch == 1 else self._batch_threads
         facts = (
             f"{self._key} {batch} {model.config} {autoencoder.config} {sampler} {GRAPHS} "
@@ -174,8 +206,9 @@ class OpenVinoEngine:
         )
         try:
             for name, (module, example) in modules.items():
+                dtype = "float32" if name == "look" else self.dtype  # half a unit is a pixel
                 self._compiled[name, batch] = compile_graph(
-                    name, module, example, self.dtype, threads, facts
+                    name, module, example, dtype, threads, facts
                 )
         except ImportError as error:
             raise EngineError("OpenVINO is not installed: pip install openvino") from error

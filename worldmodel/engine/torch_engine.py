@@ -26,7 +26,8 @@ from worldmodel.engine.graphs import (
     empty_inputs,
 )
 from worldmodel.engine.static import Pool, StaticRollout
-from worldmodel.model.autoencoder import Autoencoder, channels_last, decode_latents
+from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames
+from worldmodel.model.plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 from worldmodel.world import Frame
@@ -51,8 +52,13 @@ class TorchModels:
         self.sampler, self.dtype, self.device = sampler, dtype, device
         self.threads = torch.get_num_threads()
         self.model = copy.deepcopy(model).to(device=device, dtype=DTYPES[dtype])
-        self.autoencoder = copy.deepcopy(autoencoder).to(device=device, dtype=DTYPES[dtype])
+        self.autoencoder = copy.deepcopy(autoencoder).to(device).cast(DTYPES[dtype])
         channels_last(self.autoencoder)
+
+    @torch.inference_mode()
+    def look(self, views: Tensor) -> Sight:
+        """What the level's plan shows of views b 4, in fp32."""
+        return self.autoencoder.look(views.to(self.device))
 
     def broken_weight(self) -> str | None:
         """The first weight that holds values that are not numbers."""
@@ -69,9 +75,12 @@ class TorchEngine(TorchModels):
         rollout = Rollout(self.model, self.sampler, seeds)
         return rollout if self.model.config.chunk_frames == 1 else ChunkedPlaying(rollout)
 
-    def decode(self, latents: Tensor) -> Frame:
-        """Latents b 1 c h w -> frames uint8 b h w 3."""
-        return decode_latents(self.autoencoder, latents)[:, 0].contiguous().cpu().numpy()
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
+        """Latents b 1 c h w and what is seen -> frames uint8 b h w 3."""
+        pixels = None if sight is None else sight.pixels
+        decoded = self.autoencoder.decode(latents[:, 0].to(DTYPES[self.dtype]), pixels)
+        return to_frames(decoded).contiguous().cpu().numpy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +114,21 @@ class CompiledEngine(TorchModels):
         self._frame = _fused(frame) if fuse else frame
         self._decode = _fused(decode) if fuse else decode
         self._pool = Pool(self._program)
-        self._decoders: dict[int, tuple[Tensor, Tensor, Callable[[], None]]] = {}
+        self._decoders: dict[int, tuple[list[Tensor], Tensor, Callable[[], None]]] = {}
 
     def begin(self, seeds: Sequence[int]) -> StaticRollout:
         """A rollout on a compiled program; the first for a number of sessions compiles it."""
         return self._pool.begin(self.model.config, self.sampler, seeds)
 
-    def decode(self, latents: Tensor) -> Frame:
-        """Latents b 1 c h w -> frames uint8 b h w 3, through pinned memory on a GPU."""
+    def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
+        """Latents b 1 c h w and what is seen -> frames uint8 b h w 3, through pinned memory."""
+        given = [latents] if sight is None else [latents, sight.pixels]
         if len(latents) not in self._decoders:
-            self._decoders[len(latents)] = self._decoder(latents)
-        given, frames, run = self._decoders[len(latents)]
+            self._decoders[len(latents)] = self._decoder(given)
+        kept, frames, run = self._decoders[len(latents)]
         with torch.inference_mode():
-            given.copy_(latents)
+            for target, source in zip(kept, given, strict=True):
+                target.copy_(source)
             run()
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()  # the one wait of a frame
@@ -136,15 +147,15 @@ class CompiledEngine(TorchModels):
 
         return TorchProgram(inputs, outputs, _captured(once, self.device))
 
-    def _decoder(self, latents: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
-        given = torch.empty_like(latents, device=self.device)
+    def _decoder(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Tensor, Callable[[], None]]:
+        given = [torch.empty_like(x, device=self.device) for x in inputs]
         with torch.inference_mode():
-            frames = torch.empty_like(self._decode(given), device="cpu")
+            frames = torch.empty_like(self._decode(*given), device="cpu")
         if self.device.type == "cuda":
             frames = frames.pin_memory()
 
         def once() -> None:
-            frames.copy_(self._decode(given), non_blocking=True)
+            frames.copy_(self._decode(*given), non_blocking=True)
 
         return given, frames, _captured(once, self.device)
 

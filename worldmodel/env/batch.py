@@ -67,6 +67,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._random = [seeding.np_random()[0] for _ in range(num_envs)]
         self._playing: Playing | None = None
+        self._where = loaded.whereabouts()
         self._frames = np.zeros((num_envs, *loaded.frame_size, 3), np.uint8)
         self._count = 0
         self._is_over = False
@@ -83,9 +84,10 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         drawn = [draw_start(rng, self.world.starts, options) for rng in self._random]
         starts = [start for start, _ in drawn]
         self._playing = self.world.engine.begin([noise for _, noise in drawn])
-        latents, actions = self._past(starts)
-        self._playing.prime(latents, actions)
-        self._frames = self.world.engine.decode(latents[:, -1:].contiguous())
+        latents, conditions, states = self._past(starts)
+        self._playing.prime(latents, conditions)
+        self._where.begin(states)
+        self._frames = self.world.engine.decode(latents[:, -1:].contiguous(), self._where.look())
         self._count, self._is_over = 0, False
         info = {"start": np.asarray(starts), "_start": np.ones(self.num_envs, np.bool_)}
         return self._frames.copy(), info
@@ -100,8 +102,10 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         spec = self.world.actions
         known = [self.controls.action(value) for value in iterate(self.action_space, actions)]
         vectors = np.stack([spec.encode([action]) for action in known])  # b 1 (k+2)
-        latents = self._playing.denoise(torch.from_numpy(vectors).to(self.world.device))
-        self._frames = self.world.engine.decode(latents)
+        done = torch.from_numpy(vectors).to(self.world.device)
+        conditions, sight = self._where.step(done)
+        latents = self._playing.denoise(conditions)
+        self._frames = self.world.engine.decode(latents, sight)
         self._playing.remember()
         self._count += 1
         self._is_over = self.max_frames is not None and self._count >= self.max_frames
@@ -120,15 +124,17 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
             for before, one in zip(self._random, seeds, strict=True)
         ]
 
-    def _past(self, starts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the sessions have seen before: latents b f c h w and actions b f (k+2).
+    def _past(self, starts: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """What the sessions have seen before: latents b f c h w, conditions b f z, last states b n.
 
         As much as the world's shortest start has, so that a session does not depend on the others'.
         """
         every = [self.world.past(start) for start in range(len(self.world.starts))]
-        length = min(latents.shape[1] for latents, _ in every)
+        length = min(past.latents.shape[1] for past in every)
         chosen = [every[start] for start in starts]
+        states = [past.state for past in chosen if past.state is not None]
         return (
-            torch.cat([latents[:, -length:] for latents, _ in chosen]),
-            torch.cat([actions[:, -length:] for _, actions in chosen]),
+            torch.cat([past.latents[:, -length:] for past in chosen]),
+            torch.cat([past.conditions[:, -length:] for past in chosen]),
+            torch.cat(states) if states else None,
         )

@@ -27,6 +27,7 @@ from tqdm import tqdm, trange
 
 from worldmodel.action import Action
 from worldmodel.config import ConfigError
+from worldmodel.engine.graphs import example_views
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.evaluation.machine import measure_machine
 from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
@@ -201,15 +202,18 @@ def throughput(
     rows = []
     for count in tqdm(sessions, desc="sessions", leave=False):
         playing = world.engine.begin(range(count))
-        latents, actions = world.first_past
-        playing.prime(latents.repeat(count, 1, 1, 1, 1), actions.repeat(count, 1, 1))
+        latents, conditions = world.first_past
+        playing.prime(latents.repeat(count, 1, 1, 1, 1), conditions.repeat(count, 1, 1))
+        where, state = world.whereabouts(), world.past(0).state
+        where.begin(None if state is None else state.repeat(count, 1))
         players = [RandomPlayer(world.actions, seed) for seed in range(count)]
         times = []
         for index in range(1, 1 + WARM_UP + frames):
             began = time.perf_counter()
             encoded = [world.actions.encode([player.act(index)]) for player in players]
             vectors = torch.from_numpy(np.stack(encoded)).to(world.device)
-            world.engine.decode(playing.denoise(vectors))
+            conditions, sight = where.step(vectors)
+            world.engine.decode(playing.denoise(conditions), sight)
             playing.remember()
             times.append(1000 * (time.perf_counter() - began))
         median = statistics.median(times[WARM_UP:])
@@ -338,14 +342,16 @@ def flop_per_frame(world: NativeWorld) -> int:
     )
     playing, chunk = Rollout(reference.model, world.sampler, [0]), config.chunk_frames
     playing.prime(*world.first_past)
-    actions = torch.zeros(1, chunk, config.buttons + 2, device=world.device)
+    actions = torch.zeros(1, chunk, config.condition_width, device=world.device)
     for _ in range(config.context_frames + config.sink_frames):
         playing.step(actions)
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
     with FlopCounterMode(display=False, custom_mapping=attention) as counter:
         frames = playing.step(actions)
         drawn = int(counter.get_total_flops())
-        reference.decode(frames[:, :1])
+        plan = world.file.autoencoder.plan
+        sight = reference.look(example_views(plan, 1)) if plan else None
+        reference.decode(frames[:, :1], sight)
     return int(counter.get_total_flops() - drawn + drawn / chunk)
 
 

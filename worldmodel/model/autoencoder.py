@@ -88,7 +88,7 @@ class Decoder(nn.Module):
             nn.init.zeros_(self.change.bias)
 
     def forward(self, latents: Tensor, seen: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Latents b c h w -> frames b 3 h w; `seen` is what `Plan.draw` gives of the view."""
+        """Latents b c h w -> frames b 3 h w; `seen` is what a plan's `drawing` gives of the view."""
         x = self.layers(latents)
         if seen is None:
             return x
@@ -117,6 +117,14 @@ class Autoencoder(nn.Module):
         """One frame of latents: c h w."""
         return self.config.latent_shape
 
+    def cast(self, dtype: torch.dtype) -> "Autoencoder":
+        """The module itself in the dtype of play; what looks at the plan stays in fp32."""
+        for part in (self.encoder, self.decoder, self.normalise):
+            part.to(dtype=dtype)
+        if self.plan is not None:
+            self.plan.drawing.to(dtype=dtype)
+        return self
+
     def encode(self, frames: Tensor) -> Tensor:
         """Frames b 3 h w in [-1, 1] -> latents b c h w of unit variance."""
         return self.normalise(self.encoder(frames))
@@ -129,8 +137,7 @@ class Autoencoder(nn.Module):
         if self.plan is None:
             return self.decoder(latents)
         assert pixels is not None, "an autoencoder with a plan decodes what is seen from somewhere"
-        picture, hidden = self.plan.draw(pixels.to(latents.dtype))
-        return self.decoder(latents, (picture, hidden))
+        return self.decoder(latents, self.plan.drawing(pixels.to(latents.dtype)))
 
     def look(self, views: Tensor) -> Sight:
         """What the plan shows of views b 4, in fp32: whole frames."""

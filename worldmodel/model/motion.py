@@ -113,13 +113,17 @@ class Motion(nn.Module):
         free = self.travel[0] * kept + self.travel[1] * pushed
         around = self._read(place[:, None] + self.offsets)
         ahead_of = self._read((place + free)[:, None])
-        motion = torch.cat((free / self.stride, *(v / self.speed for v in (kept, velocity, pushed))), -1)
+        motion = torch.cat(
+            (free / self.stride, *(v / self.speed for v in (kept, velocity, pushed))), -1
+        )
         fixed = self.correct(torch.cat((around.flatten(1), ahead_of.flatten(1), motion), dim=-1))
         place = place + free + self.stride * fixed[:, :2]
         velocity = kept + pushed + self.speed * fixed[:, 2:]
         phase = None if roles.phase is None else self._phase(state)
         columns = list(state.unbind(-1))
-        for index, value in zip((*roles.place, *roles.velocity), (*place.unbind(-1), *velocity.unbind(-1)), strict=True):
+        for index, value in zip(
+            (*roles.place, *roles.velocity), (*place.unbind(-1), *velocity.unbind(-1)), strict=True
+        ):
             columns[index] = value
         columns[roles.heading] = heading
         if phase is not None and roles.phase is not None:
@@ -133,7 +137,9 @@ class Motion(nn.Module):
 
     def _phase(self, state: Tensor) -> Tensor:
         assert self.roles.phase is not None
-        return torch.remainder(state[:, self.roles.phase] + self.config.phase_step, self.roles.period)
+        return torch.remainder(
+            state[:, self.roles.phase] + self.config.phase_step, self.roles.period
+        )
 
     def _eye(self, velocity: Tensor, phase: Tensor | None) -> Tensor:
         """The eye's height b after a frame, from velocity b 2 and phase b."""
@@ -147,7 +153,9 @@ class Motion(nn.Module):
     def _read(self, points: Tensor) -> Tensor:
         """The grids at points b o 2 in units of the map: b o a."""
         at = ((points - self.low) / self.span * 2 - 1)[None]
-        read = [F.grid_sample(g, at, padding_mode="border", align_corners=True)[0] for g in self.grids]
+        read = [
+            F.grid_sample(g, at, padding_mode="border", align_corners=True)[0] for g in self.grids
+        ]
         return GAIN * torch.cat(read).permute(1, 2, 0)
 
 

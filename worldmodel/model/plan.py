@@ -11,9 +11,9 @@ those depths then have fine textures of their own, read at the very point that a
 
     plan = Plan(config)
     sight = plan.look(views)               # what each ray meets, and what each pixel shows
-    picture, hidden = plan.draw(sight.pixels)
+    picture, hidden = plan.drawing(sight.pixels)
 
-`look` must run in fp32: half a unit of the map is a pixel. `draw` may run in any dtype.
+`look` must run in fp32: half a unit of the map is a pixel. `drawing` may run in any dtype.
 
 Letters: b batch (views), w columns, h rows, s points along a ray, o depths, r numbers of a ray,
 a features.
@@ -31,7 +31,9 @@ from worldmodel.config import PlanConfig
 
 MARGIN = 16.0  # map units that wall textures reach below the floor and above the ceiling
 FAR = 2000.0  # map units: the farthest that a floor or ceiling is looked up
-GAIN = 8.0  # of everything read from grids and textures: an optimizer's step moves it so much faster
+GAIN = (
+    8.0  # of everything read from grids and textures: an optimizer's step moves it so much faster
+)
 EDGE = 3.0  # pixels around the lower and upper edge of a wall that tell a pixel where it is
 
 
@@ -56,7 +58,7 @@ class RayReader(nn.Module):
         self.config = config
         width = config.ray_width
         self.grids = nn.ParameterList(
-            (0.1 / GAIN) * torch.randn(1, config.features, cells, round(cells * config.proportion))
+            _grid(config.features, cells, round(cells * config.proportion))
             for cells in config.cells
         )
         self.enter = nn.Linear(config.features * len(config.cells), width)
@@ -87,6 +89,22 @@ class RayReader(nn.Module):
         return features.unflatten(0, (batch, columns)), depth.unflatten(0, (batch, columns))
 
 
+class Drawing(nn.Module):
+    """What is known of pixels becomes a picture: the one part of a plan that needs no fp32."""
+
+    def __init__(self, config: PlanConfig) -> None:
+        super().__init__()
+        self.enter = nn.Linear(config.pixel_features, config.width)
+        self.spread = nn.Conv2d(config.width, config.hidden, 3, padding=1)
+        self.leave = nn.Conv2d(config.hidden, 3, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels a b h w -> picture b 3 h w in about [-1, 1], hidden features b a h w."""
+        entered = F.silu(_mixed(self.enter, pixels)).transpose(0, 1)
+        hidden = F.silu(self.spread(entered))
+        return self.leave(hidden), hidden
+
+
 class Plan(nn.Module):
     """A level as tensors, and how a view of it becomes a picture."""
 
@@ -94,28 +112,25 @@ class Plan(nn.Module):
         super().__init__()
         self.config = config
         self.reader = RayReader(config)
-        rows, columns, walls = config.texture_rows, config.texture_columns, config.wall_features
-        tall = round((config.ceiling - config.floor + 2 * MARGIN) / config.texture_cell)
-        self.floor = nn.Parameter((0.1 / GAIN) * torch.randn(1, config.texture_features, rows, columns))
-        self.ceiling = nn.Parameter((0.1 / GAIN) * torch.randn(1, config.texture_features, rows, columns))
-        self.along_x = nn.Parameter((0.1 / GAIN) * torch.randn(1, walls, tall, columns))
-        self.along_y = nn.Parameter((0.1 / GAIN) * torch.randn(1, walls, tall, rows))
+        walls = config.wall_features
+        tall = round((config.ceiling - config.floor + 2 * MARGIN) / config.wall_cell)
+        self.floor = _grid(config.texture_features, *config.floor_cells)
+        self.ceiling = _grid(config.texture_features, *config.floor_cells)
+        self.along_y, self.along_x = (_grid(walls, tall, cells) for cells in config.wall_cells)
         self.heights = nn.Parameter(torch.tensor([config.floor, config.ceiling]))
         self.aspect = nn.Parameter(torch.tensor(config.pixel_aspect))
         numbers = config.depths * (config.depth_features + 1)
         self.gate = nn.Linear(numbers, config.depths * 2 * walls)
         self.mix = nn.Linear(2 * walls, walls)
         self.column = nn.Linear(numbers, config.column_features)
-        self.enter = nn.Linear(config.pixel_features, config.width)
-        self.spread = nn.Conv2d(config.width, config.hidden, 3, padding=1)
-        self.leave = nn.Conv2d(config.hidden, 3, 3, padding=1)
+        self.drawing = Drawing(config)
         low, high = torch.tensor(config.low), torch.tensor(config.high)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("span", high - low, persistent=False)
 
     def forward(self, views: Tensor, columns: Tensor) -> Tensor:
         """Views b 4, columns b w of the frame -> pixels b 3 h w in about [-1, 1]."""
-        return self.draw(self.look(views, columns).pixels)[0]
+        return self.drawing(self.look(views, columns).pixels)[0]
 
     def rays(self, views: Tensor) -> Tensor:
         """What a transformer is told of views b 4: b w r, the rays of `seen_rays`."""
@@ -137,12 +152,6 @@ class Plan(nn.Module):
         column = rearrange(self.column(numbers), "b w a -> a b 1 w").expand(-1, -1, rows, -1)
         slope = slopes[:, None].expand(1, len(views), -1, columns.shape[1])
         return Sight(rays, torch.cat((*found, column, slope)))
-
-    def draw(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What pixels show, a b h w -> picture b 3 h w in about [-1, 1], hidden features b a h w."""
-        entered = F.silu(_mixed(self.enter, pixels)).transpose(0, 1)
-        hidden = F.silu(self.spread(entered))
-        return self.leave(hidden), hidden
 
     def _columns(self, views: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rays b w r as a transformer reads them, their directions b w 2, depths b w o."""
@@ -207,6 +216,11 @@ class Plan(nn.Module):
             apart = (slopes[:, None] - edge[:, None]) / pixel
             edges.append(apart.clamp(-EDGE, EDGE)[None] / 2)
         return edges
+
+
+def _grid(features: int, rows: int, columns: int) -> nn.Parameter:
+    """Small random numbers to begin with: 1 a y x."""
+    return nn.Parameter(0.1 / GAIN * torch.randn(1, features, rows, columns))
 
 
 def _mixed(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -88,7 +88,9 @@ def views_of(episode: Episode, path: Path) -> Tensor:
 def view_columns(track: StateTrack | None, path: Path) -> Tensor:
     """The numbers of a track that a view is made of: f 4; an `EpisodeError` if there are none."""
     if track is None:
-        raise EpisodeError(f"{path}: holds no state, so nobody knows where its frames are seen from")
+        raise EpisodeError(
+            f"{path}: holds no state, so nobody knows where its frames are seen from"
+        )
     try:
         numbers = Roles.of(track.spec).view
     except ConfigError as error:

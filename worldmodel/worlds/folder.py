@@ -3,6 +3,7 @@
     NAME/
       world.toml                 WorldFile, below
       transformer.safetensors  autoencoder.safetensors  (teacher.safetensors)
+      motion.safetensors         where the player is next, in a world that knows its place
       starts/                    clips, as episode files; NAME.way: how the real game comes there
       NOTICE
 
@@ -22,6 +23,7 @@ from worldmodel.config import (
     AutoencoderConfig,
     ConfigError,
     ModelConfig,
+    MotionConfig,
     SamplerConfig,
     UserError,
     build_config,
@@ -34,6 +36,7 @@ from worldmodel.state_spec import StateSpec
 FORMAT = 2
 TRANSFORMER = "transformer.safetensors"
 AUTOENCODER = "autoencoder.safetensors"
+MOTION = "motion.safetensors"  # of a world that knows its place
 TEACHER = "teacher.safetensors"  # optional: what the student was distilled from, for evaluation
 WORLD_FILE = "world.toml"
 
@@ -70,6 +73,7 @@ class WorldFile:
     training: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     state: StateSpec | None = None  # the numbers that the world tells of every frame, if any
+    motion: MotionConfig | None = None  # of a world that knows its place
 
     def __post_init__(self) -> None:
         if not self.starts:
@@ -96,6 +100,27 @@ class WorldFile:
             raise ConfigError(
                 f"actions names {len(self.actions.buttons)} buttons, the transformer was made "
                 f"for {self.transformer.buttons}"
+            )
+        self._check_place()
+
+    def _check_place(self) -> None:
+        """State, motion, plan and rays come together or not at all."""
+        plan, motion = self.autoencoder.plan, self.motion
+        rays = (plan.rays, plan.ray_features) if plan else (0, 0)
+        if rays != (self.transformer.rays, self.transformer.ray_features):
+            raise ConfigError(
+                f"the transformer is told {self.transformer.rays} rays of "
+                f"{self.transformer.ray_features} numbers, the plan has {rays[0]} of {rays[1]}"
+            )
+        if (motion is None) != (plan is None) or (motion and self.state is None):
+            raise ConfigError(
+                "a world that knows its place needs all of [state], [motion] and "
+                "[autoencoder.plan]; one of them is missing"
+            )
+        if motion and motion.buttons != len(self.actions.buttons):
+            raise ConfigError(
+                f"actions names {len(self.actions.buttons)} buttons, motion was made for "
+                f"{motion.buttons}"
             )
 
 
@@ -135,7 +160,8 @@ def write_measured(folder: Path, measured: Mapping[str, Any]) -> None:
 
 def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
     """Compare the sha256 of weights and starts with what `world.toml` says, `others` too."""
-    needed = (TRANSFORMER, AUTOENCODER, *(f"starts/{name}" for name in world.starts))
+    placed = (MOTION,) if world.motion else ()
+    needed = (TRANSFORMER, AUTOENCODER, *placed, *(f"starts/{name}" for name in world.starts))
     for name in (*needed, *others):
         check_part(folder, world, name)
 

@@ -11,12 +11,13 @@ the decoder. All of it is used from one thread at a time.
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action
@@ -29,13 +30,16 @@ from worldmodel.engine.state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
+from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.real import Origin, Way
 from worldmodel.schedule import sigma_grid
+from worldmodel.state_spec import StateSpec
 from worldmodel.ways import ENDING as WAY_ENDING
 from worldmodel.world import Frame, Split, State, WorldFaultError
 from worldmodel.worlds.folder import (
     AUTOENCODER,
+    MOTION,
     TRANSFORMER,
     WorldFile,
     check_weights,
@@ -44,6 +48,8 @@ from worldmodel.worlds.folder import (
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
 from worldmodel.worlds.starts import load_starts, origin_of
+from worldmodel.worlds.whereabouts import STATE as PLACE
+from worldmodel.worlds.whereabouts import Whereabouts
 
 LONGEST_WARM_UP = 64  # frames
 
@@ -62,6 +68,7 @@ class NativeWorld:
         captions: Sequence[str],
         sampler: SamplerConfig,
         ways: Sequence[Way | UserError] = (),
+        motion: Motion | None = None,
     ) -> None:
         self.file, self.device = file, device
         self.transformer, self.autoencoder = transformer, autoencoder  # in fp32, for reference
@@ -73,6 +80,8 @@ class NativeWorld:
         self.starts = list(captions)
         self._ways = ways or [UserError(f"no way to {caption}") for caption in captions]
         self.sampler = sampler
+        self.motion = motion  # in fp32 and on the CPU, whatever engine plays
+        self.where = self.whereabouts()
         self._primes = [self._encode(clip) for clip in clips]
         self._split = Split()
         self._rollout: Playing | None = None
@@ -87,14 +96,20 @@ class NativeWorld:
         with torch.device("meta"):
             check_fit(WorldTransformer(file.transformer), folder / TRANSFORMER)
             check_fit(Autoencoder(file.autoencoder), folder / AUTOENCODER)
+            motion = Motion(file.motion, file.state) if file.motion and file.state else None
+            if motion is not None:
+                check_fit(motion, folder / MOTION)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
         load_weights(autoencoder, folder / AUTOENCODER)
+        if file.motion and file.state:
+            motion = Motion(file.motion, file.state)
+            load_weights(motion, folder / MOTION)
         starts = load_starts(folder, file, settings.start)
         clips, captions = [s.clip for s in starts], [s.caption for s in starts]
         ways = [s.way for s in starts]
-        return cls.of(file, transformer, autoencoder, clips, captions, settings, ways)
+        return cls.of(file, transformer, autoencoder, clips, captions, settings, ways, motion)
 
     @classmethod
     def of(
@@ -106,12 +121,14 @@ class NativeWorld:
         captions: Sequence[str],
         settings: Settings,
         ways: Sequence[Way | UserError] = (),
+        motion: Motion | None = None,
     ) -> "NativeWorld":
         """A world from its parts, on the engine that suits this machine."""
         torch.set_num_threads(settings.threads or available_cores())
         device = choose_device(settings.device)
-        for model in (transformer, autoencoder):
-            model.requires_grad_(requires_grad=False).eval()
+        for model in (transformer, autoencoder, motion):
+            if model is not None:
+                model.requires_grad_(requires_grad=False).eval()
         channels_last(autoencoder.to(device))
         sampler = file.sampler
         if settings.steps and settings.steps != sampler.steps:
@@ -119,28 +136,30 @@ class NativeWorld:
             sampler = replace(sampler, sigmas=grid, first_sigmas=())
         key = f"{file.sha256[TRANSFORMER]} {file.sha256[AUTOENCODER]} {sampler}"
         candidates = _candidates(transformer, autoencoder, sampler, settings, device, key)
-        chosen = choose_engine(candidates, file.transformer, key)
+        chosen = choose_engine(candidates, file.transformer, key, file.autoencoder.plan)
         torch.set_num_threads(chosen.engine.threads)
         models = (transformer, autoencoder)
-        world = cls(file, *models, chosen, device, clips, captions, sampler, ways)
+        world = cls(file, *models, chosen, device, clips, captions, sampler, ways, motion)
         world.warm_up()
         return world
 
     def reset(self, start: int, seed: int) -> Frame:
         """Begin at a start: its clip becomes the past, its last frame is what is seen."""
-        latents, actions = self._primes[start % len(self._primes)]
+        past = self._primes[start % len(self._primes)]
         self._rollout = self.engine.begin([seed])
-        self._rollout.prime(latents, actions)
-        return self.engine.decode(latents[:, -1:])[0]
+        self._rollout.prime(past.latents, past.conditions)
+        self.where.begin(past.state)
+        return self.engine.decode(past.latents[:, -1:], self.where.look())[0]
 
     def generate(self, action: Action) -> Frame:
         """Action tokens, denoising steps, decoder: the frame that `action` leads to."""
         assert self._rollout is not None, "reset comes first"
         began = time.perf_counter()
         vector = torch.from_numpy(self.actions.encode([action]))[None].to(self.device)
-        latent = self._rollout.denoise(vector)
+        condition, sight = self.where.step(vector)
+        latent = self._rollout.denoise(condition)
         denoised = time.perf_counter()
-        frame = self.engine.decode(latent)[0]
+        frame = self.engine.decode(latent, sight)[0]
         self._check("its latents", is_fine=bool(torch.isfinite(latent).all()))
         self._split = Split(1000 * (denoised - began), 1000 * (time.perf_counter() - denoised))
         return frame
@@ -157,7 +176,7 @@ class NativeWorld:
     def save_state(self) -> State:
         """KV cache, last latents, time and noise generators."""
         assert self._rollout is not None, "reset comes first"
-        return State(self._identity, save_playing(self._rollout))
+        return State(self._identity, {**save_playing(self._rollout), **self.where.save()})
 
     def load_state(self, state: State) -> None:
         """Go on from a state of the same weights and sampler, whatever engine it was taken on."""
@@ -165,8 +184,26 @@ class NativeWorld:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # a state is also what play goes back to when memory ran out
         rollout = self._rollout or self.engine.begin([0])
-        load_playing(rollout, state.arrays)
+        arrays = {name: state.arrays[name] for name in state.arrays if name != PLACE}
+        numbers = self.file.state.width if self.file.state else 0
+        place = self.where.read(state.arrays.get(PLACE), 1, numbers)
+        load_playing(rollout, arrays)
+        self.where.begin(place)
         self._rollout = rollout
+
+    def whereabouts(self) -> Whereabouts:
+        """Where players of this world are; for each batch of sessions one."""
+        return Whereabouts(self.engine, self.motion, self.file.autoencoder.plan)
+
+    @property
+    def state_spec(self) -> StateSpec | None:
+        """What the numbers of `state` mean."""
+        return self.file.state
+
+    @property
+    def state(self) -> NDArray[np.float32] | None:
+        """The numbers of the frame that is shown, in a world that knows its place."""
+        return None if self.where.state is None else self.where.state[0].numpy().copy()
 
     @property
     def split(self) -> Split:
@@ -198,11 +235,11 @@ class NativeWorld:
 
     @property
     def first_past(self) -> tuple[Tensor, Tensor]:
-        """Latents 1 f c h w and actions 1 f (k+2) of the first start."""
-        return self._primes[0]
+        """Latents 1 f c h w and conditions 1 f z of the first start."""
+        return self._primes[0].latents, self._primes[0].conditions
 
-    def past(self, start: int) -> tuple[Tensor, Tensor]:
-        """Latents 1 f c h w and actions 1 f (k+2) of a start."""
+    def past(self, start: int) -> "Past":
+        """What the world is shown before play at a start."""
         return self._primes[start]
 
     @property
@@ -226,12 +263,42 @@ class NativeWorld:
         why = f", and so does the weight {weight}" if weight else ""
         raise WorldFaultError(f"{what} hold values that are not numbers{why}")
 
-    def _encode(self, clip: Episode) -> tuple[Tensor, Tensor]:
-        """A start as latents 1 f c h w and action vectors 1 f (k+2), at most what is visible."""
+    def _encode(self, clip: Episode) -> "Past":
+        """What a start shows, at most what is visible."""
         longest = self.file.transformer.context_frames + self.file.transformer.sink_frames
         frames = torch.from_numpy(np.ascontiguousarray(clip.frames[-longest:]))
         actions = torch.from_numpy(self.actions.encode(clip.actions[-longest:]))
-        return encode_frames(self.autoencoder, frames[None]), actions[None].to(self.device)
+        latents = encode_frames(self.autoencoder, frames[None])
+        actions = actions[None].to(self.device)
+        if self.motion is None:
+            return Past(latents, actions, None)
+        states = self._states(clip)[-longest:]
+        views = self.motion.views(states)[None].to(self.device)
+        with torch.inference_mode():
+            return Past(latents, self.autoencoder.conditions(actions, views), states[-1:])
+
+    def _states(self, clip: Episode) -> Tensor:
+        """The state in every frame of a start, f n; a `UserError` if it does not say it."""
+        assert self.file.state is not None
+        if clip.state is None or clip.state.spec.names != self.file.state.names:
+            found = "no state" if clip.state is None else ", ".join(clip.state.spec.names)
+            raise UserError(
+                f"{self.name} knows its place, so a start must say where it is: a clip with the "
+                f"state {', '.join(self.file.state.names)} (found {found}); a picture does not"
+            )
+        values = torch.from_numpy(clip.state.values)
+        if not bool(torch.isfinite(values[:, list(self.motion.roles.view)]).all()):  # type: ignore[union-attr]  # only asked where there is one
+            raise UserError(f"{self.name}: a start's clip does not know its place in every frame")
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a world is shown before play."""
+
+    latents: Tensor  # 1 f c h w
+    conditions: Tensor  # 1 f z
+    state: Tensor | None  # 1 n, in the last frame
 
 
 def _candidates(
