@@ -18,7 +18,7 @@ from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.episodes import find_episodes, load_episode
 from worldmodel.games.gym import GymConfig, GymGame, fit_frame, open_game
-from worldmodel.games.policies import find_policy
+from worldmodel.games.policies import HoldingPolicy, find_policy
 from worldmodel.games.record_gym import RecordPlan, actions_table, record_gym
 
 MODULE = "tests.games.squares"
@@ -145,6 +145,15 @@ def test_people_hold_keys_and_rest() -> None:
         shares[who] = changes
         assert 0.03 < np.mean([not action.buttons for action in actions]) < 0.6
     assert shares["sticky"] < 0.12 < 0.4 < shares["random"]
+
+
+def test_the_player_does_not_draw_the_numbers_of_the_environment() -> None:
+    with open_game(SQUARES) as game:
+        policy = find_policy("sticky", allow_code=False)(game, 5)
+        game.reset(0, 5)
+        assert isinstance(policy, HoldingPolicy)
+        drawn = game.env.unwrapped.np_random.random(50)
+    assert not np.isin(drawn, policy.rng.random(50)).any()
 
 
 def test_a_mouse_is_moved_within_its_range(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from worldmodel.episodes import EpisodeError, load_episode, save_episode
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.recording import Header, Recorder, Row
 from worldmodel.training.data import LatentEpisodes, check_change, load_frames
+from worldmodel.training.streams import host_stream
 
 
 @pytest.fixture
@@ -78,7 +79,8 @@ def test_frames_and_latents_stay_on_disk(tmp_path: Path, episodes: LatentEpisode
     if mapped.exists():  # Linux says what is mapped and not read in
         assert {rows.name, file.name} <= {Path(line).name for line in mapped.read_text().split()}
     latents, actions = episodes.clips(4, 6, 1, torch.Generator().manual_seed(0))
-    index = episodes.clip_index(4, 6, 1, torch.Generator().manual_seed(0))
+    host = host_stream(torch.Generator().manual_seed(0), "clips")
+    index = episodes.clip_index(4, 6, 1, host)
     assert torch.equal(latents, episodes.latents[index].float())
     assert torch.equal(actions, episodes.actions[index])
     assert episodes.reading.frames == 24

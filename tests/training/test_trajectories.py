@@ -16,6 +16,7 @@ from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames
 from worldmodel.training import trajectories as module
 from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
+from worldmodel.training.streams import host_stream
 from worldmodel.training.teacher_forcing import PackedClip
 from worldmodel.training.trajectories import (
     OdeTrajectories,
@@ -130,7 +131,7 @@ def test_rows_are_read_from_disk_as_they_were_written(root: Path) -> None:
     generator = torch.Generator().manual_seed(3)
     with torch.autocast("cpu", torch.bfloat16):  # as the loop reads them
         state, end, clean, actions = shards.draw(6, [0, 1, 2, 0, 1, 2], generator)
-    host = torch.Generator().manual_seed(3)
+    host = host_stream(torch.Generator().manual_seed(3), "trajectories")
     index = torch.randint(config.clips, (6,), generator=host).tolist()
     for row, (clip, level) in enumerate(zip(index, [0, 1, 2, 0, 1, 2], strict=True)):
         tensors, _ = load_tensors(folder / f"{clip // 4:05d}.safetensors")
