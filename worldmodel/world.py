@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
+from worldmodel.state_spec import StateSpec
 
 Frame = NDArray[np.uint8]  # h w 3, RGB
 
@@ -143,6 +144,19 @@ class Ending(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether only `reset` can go on."""
+
+
+@runtime_checkable
+class Knows(Protocol):
+    """A world that may know more of a frame than its picture: place, health, reward."""
+
+    @property
+    def state_spec(self) -> StateSpec | None:
+        """What its numbers are; None: it knows none."""
+
+    @property
+    def state(self) -> NDArray[np.float32] | None:
+        """Of the last frame, NaN: not known; never written to again."""
 
 
 @runtime_checkable
