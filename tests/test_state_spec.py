@@ -71,6 +71,13 @@ def test_what_is_no_state_is_refused_with_the_reason(table: object, message: str
             read_spec(json.dumps(table), "here")
 
 
+def test_a_hostile_name_is_shown_on_one_short_line() -> None:
+    with pytest.raises(ConfigError) as told:
+        build_config(StateSpec, {"a\n\x1b" + "b" * 5000: {}}, "here")
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 400
+
+
 def test_text_that_is_no_json_is_refused() -> None:
     with pytest.raises(ConfigError, match="here should be JSON"):
         read_spec("{", "here")

@@ -435,7 +435,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} = {_shown(value)}: expected {len(inner)} entries")
         return tuple(_convert(i, v, where) for i, v in zip(inner, value, strict=True))
     if origin is dict and isinstance(value, Mapping):
-        return {key: _convert(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
+        inner_hint = arguments[1]
+        return {k: _convert(inner_hint, v, f"{where}.{_shortened(k)}") for k, v in value.items()}
     if origin is Literal:
         if value in arguments:
             return value

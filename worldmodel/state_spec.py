@@ -108,6 +108,14 @@ class StateSpec:
         """In their order."""
         return tuple(self.numbers)
 
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """Names, kinds and units, without the ranges: equal for two states of the same numbers."""
+        return tuple(
+            f"{name} ({number.kind}{', ' if number.unit else ''}{number.unit})"
+            for name, number in self.numbers.items()
+        )
+
     def index(self, name: str) -> int:
         """Where a number stands; a `ConfigError` lists those that there are."""
         if name not in self.numbers:
@@ -121,9 +129,9 @@ class StateSpec:
 
     def joined(self, other: "StateSpec") -> "StateSpec":
         """The ranges of both; a `ConfigError` where they are not of the same numbers."""
-        if _meaning(self) != _meaning(other):
+        if self.meaning != other.meaning:
             raise ConfigError(
-                f"one state has {', '.join(_meaning(self))}, another {', '.join(_meaning(other))}"
+                f"one state has {', '.join(self.meaning)}, another {', '.join(other.meaning)}"
             )
         mine = self.numbers.items()
         return StateSpec({name: number.joined(other.numbers[name]) for name, number in mine})
@@ -198,11 +206,3 @@ def from_plain(row: Sequence[float | None]) -> tuple[float, ...]:
 def join_specs(specs: Iterable[StateSpec]) -> StateSpec:
     """One spec for all, of the same numbers, with the ranges of all: what a data set says."""
     return reduce(StateSpec.joined, specs)
-
-
-def _meaning(spec: StateSpec) -> list[str]:
-    """Names, kinds and units, without the ranges."""
-    return [
-        f"{name} ({number.kind}{', ' if number.unit else ''}{number.unit})"
-        for name, number in spec.numbers.items()
-    ]

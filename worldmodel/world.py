@@ -147,6 +147,19 @@ class Ending(Protocol):
 
 
 @runtime_checkable
+class Knows(Protocol):
+    """A world that may know more of a frame than its picture: place, health, reward."""
+
+    @property
+    def state_spec(self) -> StateSpec | None:
+        """What its numbers are; None: it knows none."""
+
+    @property
+    def state(self) -> NDArray[np.float32] | None:
+        """Of the last frame, NaN: not known; never written to again."""
+
+
+@runtime_checkable
 class Tells(Protocol):
     """A world that has something to tell its player at times: words it did not understand."""
 

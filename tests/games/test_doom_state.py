@@ -59,7 +59,7 @@ def test_the_clock_is_the_period_of_the_eyes_bob(tics: int) -> None:
     height, clock = track.column("z"), track.column("clock")
     assert height.max() - height.min() > 5  # it moves
     assert set(np.unique(np.diff(clock) % 20)) == {tics}
-    frame = np.arange(len(clock)) * tics
+    frame = tics * np.arange(len(clock), dtype=np.float32)
     right = unexplained(height, clock, track, period=20)
     assert right < 0.15
     assert right < 0.6 * min(unexplained(height, frame, track, period=p) for p in (19, 21, 40))

@@ -288,6 +288,7 @@ def test_a_person_plays_in_the_window_and_every_episode_is_a_recording(
 
     monkeypatch.setattr(Game, "show", press)
     command = ["record", "--env", SQUARES_ID, "--player", "human", "--rate", "200"]
+    command += ["--state", "place=obs.0:position"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         code = main([*command, "--size", "30x15", "--frames", "60", "--out", str(tmp_path)])
@@ -299,6 +300,16 @@ def test_a_person_plays_in_the_window_and_every_episode_is_a_recording(
     assert [sorted(a.buttons) for a in episodes[0].actions][-1] == ["Digit2"]
     seeds = [json.loads(path.read_text().splitlines()[0])["seed"] for path in paths]
     assert sorted(seeds) == [0, 1, 2]
+    for episode in episodes:
+        assert episode.state is not None
+        assert episode.state.spec.names == ("reward", "terminated", "place")
+        assert episode.state.column("reward").tolist() == [0] + [1] * (len(episode) - 1)
+        # Each row is of its own frame: the square is drawn where the state says.
+        drawn = [place(frame) for frame in episode.frames]
+        told = (episode.state.column("place") % 50 + 4.5) / 2
+        assert np.abs(np.array(drawn) - told).max() <= 1
+    assert episodes[0].state is not None
+    assert episodes[0].state.column("terminated").tolist() == [0] * 25 + [1]
 
 
 def test_without_a_screen_nobody_can_play(

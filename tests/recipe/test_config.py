@@ -7,8 +7,10 @@ import pytest
 
 from tests.recipe.tiny_recipe import tiny_table, write_recipe
 from worldmodel.config import ConfigError
+from worldmodel.episodes import find_episodes, load_episode
+from worldmodel.games.together import record_together
 from worldmodel.recipe.config import Recipe, read_recipe
-from worldmodel.recipe.derive import budgeted, share_settings
+from worldmodel.recipe.derive import budgeted, share_settings, source_of
 from worldmodel.recipe.plan import share_of_rest
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +42,22 @@ def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, A
     for change, told in wrong:
         with pytest.raises(ConfigError, match=told):
             read(tmp_path, {**table, **change})
+
+
+def test_a_recipe_names_the_numbers_that_are_recorded_beside_the_frames(
+    tmp_path: Path, table: dict[str, Any]
+) -> None:
+    table["gym"]["state"] = {"place": "obs.0:position"}
+    source = source_of(read(tmp_path, table))
+    done = record_together(source, tmp_path / "data", 30, first=0, episode_frames=30, processes=1)
+    track = load_episode(find_episodes(tmp_path / "data")[0]).state
+    assert done == 30
+    assert track is not None
+    assert track.spec.names == ("reward", "terminated", "place")
+    assert track.spec.numbers["place"].kind == "position"
+    table["gym"]["state"] = {"place": "observation.0"}
+    with pytest.raises(ConfigError, match=r"\[gym\]: state place=observation\.0: expected info"):
+        share_settings(read(tmp_path, table), tmp_path)
 
 
 def test_a_mistake_in_a_late_stage_is_told_before_anything_begins(

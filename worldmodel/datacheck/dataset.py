@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from worldmodel.config import UserError
 from worldmodel.datacheck.scan import STILL_DEGREES, Scan, scan_file
+from worldmodel.datacheck.state import StateFacts, state_facts
 from worldmodel.datacheck.timing import MOST_FRAMES, Timing, estimate_timing
 from worldmodel.episodes import find_episodes
 
@@ -27,6 +28,7 @@ class DataSet:
     unreadable: list[str]  # one sentence each
     clip: int  # frames that training will cut out
     timing: Timing
+    state: StateFacts | None = None  # None: no file tells any
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -55,6 +57,7 @@ class DataSet:
             "flat": round(sum(s.flat for s in self.scans) / max(1, self.frames), 4),
             "lag": self.timing.lag,
             "lag_explained": {str(k): round(v, 4) for k, v in self.timing.explained.items()},
+            "state": self.state.facts() if self.state else None,
             "errors": self.errors,
             "warnings": self.warnings,
         }
@@ -73,7 +76,7 @@ def scan_folder(folder: Path, clip: int, most: int = 0) -> DataSet:
             continue
         motions += len(scan.motion)
         scans.append(scan)
-    return DataSet(folder, scans, unreadable, clip, _timing(scans))
+    return DataSet(folder, scans, unreadable, clip, _timing(scans), state_facts(scans))
 
 
 def overlap(train: DataSet, heldout: DataSet) -> float:

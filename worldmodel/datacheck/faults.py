@@ -9,11 +9,14 @@ from pathlib import Path
 
 from worldmodel.datacheck.dataset import DataSet, action_shares, overlap, scan_folder, share_of
 from worldmodel.datacheck.scan import Scan
+from worldmodel.datacheck.state import StateFacts, Turning
 
 LEAST_IDLE = 0.03  # share; worlds that never saw anybody rest decay when the player does
 MOST_FLAT = 0.02  # share of frames of one colour
 MOST_SHARED = 0.02  # of the held-out stretches
 RATES_AGREE = 0.01  # relative
+FOLLOWS = 0.8  # share of a heading's turning that the mouse explains
+AS_FAR = 0.1  # of a degree for each of the mouse
 NAMED = 3  # files that a message names before it counts the others
 
 
@@ -91,6 +94,8 @@ def _find_warnings(data: DataSet) -> None:
         kinds = "; ".join(" ".join(names) or "none" for names in lists)
         add(f"files name different buttons ({kinds}); a config must name all that are pressed")
     _find_pictures(data)
+    if data.state:
+        _find_state(data.state, data)
 
 
 def _find_pictures(data: DataSet) -> None:
@@ -109,6 +114,53 @@ def _find_pictures(data: DataSet) -> None:
     for same in by_content.values():
         if len(same) > 1:
             add(f"{_names(same)} hold the same frames")
+
+
+def _find_state(state: StateFacts, data: DataSet) -> None:
+    add = data.warnings.append
+    telling = sum(scan.state is not None for scan in data.scans)
+    if telling < len(data.scans):
+        add(f"{telling} of {len(data.scans)} files tell their state; the others tell none")
+    if state.kinds > 1:
+        add(
+            f"files tell different states: {state.files} of {telling} have "
+            f"{', '.join(state.numbers)}, and only these are judged"
+        )
+    if never := [name for name, number in state.numbers.items() if number.unknown == 1]:
+        add(f"never known: {', '.join(never)} of the state")
+    for jumps in state.jumps:
+        add(
+            f"{', '.join(jumps.names)} of the state: {jumps.count} jump(s), the largest of "
+            f"{jumps.largest:.4g} {jumps.unit}".rstrip()
+            + f", the first in {jumps.first} (a teleport, a death, or a new episode in the file)"
+        )
+    for turning in state.turnings:
+        _find_turning(turning, data)
+    if state.timing.lag:
+        lag = state.timing.lag
+        add(
+            f"the picture moves {abs(lag)} frame(s) {'after' if lag > 0 else 'before'} the row of "
+            "the state that changes with it; row i should hold what frame i shows"
+        )
+
+
+def _find_turning(turning: Turning, data: DataSet) -> None:
+    """A heading in degrees that grows to the left follows the mouse in the same row."""
+    add, lag = data.warnings.append, turning.lag
+    share = turning.explained[lag]
+    if share < FOLLOWS:
+        add(
+            f"{turning.name} does not follow the mouse: it explains {100 * share:.0f} % of the "
+            "turning; if the mouse turns the player, one of the two is wrong"
+        )
+    elif lag:
+        side = "after" if lag > 0 else "before"
+        add(f"{turning.name} follows the mouse {abs(lag)} row(s) {side} its own")
+    elif abs(turning.degrees + 1) > AS_FAR:
+        add(
+            f"{turning.name} goes {turning.degrees:+.2f} for each degree of the mouse to the "
+            "right; expected -1.00: degrees that grow to the left"
+        )
 
 
 def _names(scans: Sequence[Scan]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from worldmodel.action import Action
 from worldmodel.datacheck.motion import FIGURES, Numbers, motion, small_grey
 from worldmodel.datacheck.source import Frames, open_source, read_blocks
+from worldmodel.state_spec import StateTrack
 
 FLAT = 2.0  # spread of brightness, of 255, below which a frame shows nothing
 STILL_DEGREES = 0.1  # a mouse that moves less rests
@@ -30,6 +31,7 @@ class Scan:
     motion: NDArray[np.float32]  # n 5, row 0 of no meaning; or none
     held: NDArray[np.bool_]  # n k
     mouse: NDArray[np.float32]  # n 2, degrees
+    state: StateTrack | None  # n rows
     flat: int  # frames of one colour
     black: int  # of these, dark ones
 
@@ -81,6 +83,7 @@ def scan_file(path: Path, *, keeps_motion: bool = True) -> Scan:
         motion=np.concatenate(motions)[: both if keeps_motion else 0].astype(np.float32),
         held=held[:both],
         mouse=mouse[:both],
+        state=source.state.cut(0, both) if source.state else None,
         flat=flat,
         black=black,
     )

@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
-from worldmodel.episodes import FORMAT, EpisodeError, to_actions
+from worldmodel.episodes import FORMAT, EpisodeError, read_state, to_actions
 from worldmodel.recording import read_frames, read_recording
+from worldmodel.state_spec import StateTrack, track_of
 
 Frames = NDArray[np.uint8]  # n h w 3
 
@@ -29,6 +30,7 @@ class Source:
     rate: float  # frames per second
     buttons: tuple[str, ...]
     actions: Sequence[Action]  # one for each frame that the file says it has
+    state: StateTrack | None  # as many rows
 
 
 def open_source(path: Path) -> Source:
@@ -56,6 +58,7 @@ def _open_recording(path: Path) -> Source:
         rate=header.frames_per_second,
         buttons=header.buttons,
         actions=[IDLE, *(row.action for row in rows[1:])][: len(rows)],
+        state=track_of(header.state, [row.state for row in rows]) if header.state else None,
     )
 
 
@@ -72,6 +75,7 @@ def _open_episode(path: Path) -> Source:
             held, mouse = file.get_tensor("buttons"), file.get_tensor("mouse")
             frames = file.get_slice("frames")
             shape, kind = tuple(frames.get_shape()), frames.get_dtype()
+            state = read_state(path, file, shape[0] if shape else 0)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -90,6 +94,7 @@ def _open_episode(path: Path) -> Source:
         rate=rate,
         buttons=names,
         actions=to_actions(held, mouse, names),
+        state=state,
     )
 
 

@@ -31,8 +31,13 @@ class Timing:
     why: str = ""  # in words, when it cannot be told
 
 
-def estimate_timing(actions: Sequence[Numbers], motions: Sequence[Numbers]) -> Timing:
-    """From each episode's action vectors n a and motion n m, row 0 of no meaning in both."""
+def estimate_timing(
+    actions: Sequence[Numbers], motions: Sequence[Numbers], what: str = "actions"
+) -> Timing:
+    """From each episode's action vectors n a and motion n m, row 0 of no meaning in both.
+
+    `what` names the vectors, where it is something else that should move the picture.
+    """
     fresh_actions, fresh_motions = _fresh(actions), _fresh(motions)
     if sum(map(len, fresh_actions)) < LEAST_FRAMES:
         return Timing(None, {}, f"fewer than {LEAST_FRAMES} frames")
@@ -41,7 +46,7 @@ def estimate_timing(actions: Sequence[Numbers], motions: Sequence[Numbers]) -> T
     ranked = sorted(LAGS, key=lambda lag: explained[lag], reverse=True)
     best, second = (explained[lag] for lag in ranked[:2])
     if best < ABOVE_CHANCE * chance:
-        return Timing(None, explained, "the picture hardly answers the actions")
+        return Timing(None, explained, f"the picture hardly answers the {what}")
     if best < CLEAR * second:
         return Timing(None, explained, "several lags explain about as much")
     return Timing(ranked[0], explained)

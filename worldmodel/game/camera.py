@@ -15,6 +15,7 @@ from worldmodel.game.session import Session
 from worldmodel.game.step import Step
 from worldmodel.recording import ENDINGS, Header, Recorder, RecordingError, Row, begin_recording
 from worldmodel.versions import installed_versions
+from worldmodel.world import Knows
 
 FOLDER = Path("recordings")
 
@@ -115,6 +116,7 @@ class Camera:
             action=step.action,
             latency_ms=latency_ms,
             back_to=None if is_first else step.back_to,
+            state=step.state,
         )
         assert self._recorder is not None
         self._recorder.write(step.frame, row)
@@ -128,7 +130,8 @@ class Camera:
         self._segment, self._first = step.segment, past.index
         self._began = step.time - (1 / session.world.frames_per_second if step.count else 0.0)
         self.clips.append(self._recorder.path)
-        self._recorder.write(past.frame, Row(index=past.index, time=0.0))
+        known = None if step.count else step.state  # of the frame itself, not of the next one
+        self._recorder.write(past.frame, Row(index=past.index, time=0.0, state=known))
 
     def _cut(self) -> None:
         if self._recorder:
@@ -160,4 +163,5 @@ class Camera:
             frame_size=world.frame_size,
             buttons=world.actions.buttons,
             versions=installed_versions(),
+            state=world.state_spec if isinstance(world, Knows) else None,
         )

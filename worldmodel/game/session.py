@@ -27,7 +27,7 @@ from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
 from worldmodel.history import History
 from worldmodel.moments import Moment, MomentHeader, load_moment
 from worldmodel.versions import installed_versions
-from worldmodel.world import Ending, Frame, Prepares, StateError, Tells, World
+from worldmodel.world import Ending, Frame, Knows, Prepares, StateError, Tells, World
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
@@ -234,7 +234,7 @@ class Session:
             return None
         self._cursor, past = cursor, self.timeline.at(cursor)
         step = self._step(Taken(past.action, None), past.frame, sampled, time.perf_counter())
-        return replace(step, index=cursor, is_past=True)
+        return replace(step, index=cursor, is_past=True, state=None)
 
     def _let_go(self) -> None:
         """Play goes on from the frame that is seen."""
@@ -292,7 +292,13 @@ class Session:
             past=self.timeline.newest,
             notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
             waiting=self.world.waiting if isinstance(self.world, Prepares) else "",
+            state=self._known(),
         )
+
+    def _known(self) -> tuple[float, ...] | None:
+        """What the world knows of its last frame."""
+        known = self.world.state if isinstance(self.world, Knows) else None
+        return None if known is None else tuple(known.tolist())
 
 
 def _ends_with(history: History, past: Past) -> bool:

@@ -28,3 +28,4 @@ class Step:
     is_past: bool = False  # seen again while going back, not made
     notice: str = ""  # what the world tells the player
     waiting: str = ""  # what the world gets ready for
+    state: tuple[float, ...] | None = None  # what the world knows of the frame, NaN: not known

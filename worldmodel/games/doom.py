@@ -91,6 +91,8 @@ class Doom:
 
     def __init__(self, config: DoomConfig) -> None:
         self.config, self.actions = config, config.actions
+        # What the game knows of itself in the frame that is shown; never written to again.
+        self.state: NDArray[np.float32] = np.full(SPEC.width, np.nan, np.float32)
         self._game = _start_engine(config)
 
     def reset(self, seed: int) -> NDArray[np.uint8]:
@@ -108,7 +110,7 @@ class Doom:
         self._game.make_action([*held, known.mouse[0] / tics], tics)
         if not self.over:
             return self._look()
-        self._state = at_the_end(self._state, is_dead=self._game.is_player_dead())
+        self.state = at_the_end(self.state, is_dead=self._game.is_player_dead())
         return self.frame
 
     @property
@@ -130,11 +132,6 @@ class Doom:
     def state_spec(self) -> StateSpec:
         """What the numbers of `state` are; the ranges of what does not wrap are not known yet."""
         return SPEC
-
-    @property
-    def state(self) -> NDArray[np.float32]:
-        """What the game knows of itself in the frame that is shown; never written to again."""
-        return self._state
 
     @property
     def monsters(self) -> list[tuple[float, float]]:
@@ -170,7 +167,7 @@ class Doom:
         self._depth: NDArray[np.uint8] = depth
         x, y, _, angle = variables[:4]
         self._position = (float(x), float(y), float(angle))
-        self._state = to_state(variables, state.tic)
+        self.state = to_state(variables, state.tic)
         objects = state.objects or ()
         self._monsters = [(o.position_x, o.position_y) for o in objects if o.name in MONSTERS]
         return self.frame

@@ -17,12 +17,15 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.games.actions import make_hands
+from worldmodel.games.gym_state import StateReader, parse_paths, spec_of
 from worldmodel.games.hands import Hands
 from worldmodel.players import find_here
+from worldmodel.state_spec import StateSpec
 from worldmodel.world import Frame, Split, State, StateError
 
 try:
@@ -51,9 +54,11 @@ class GymConfig:
     keys: str | None = None  # as --keys says; None: the environment's own
     noop: str | None = None  # the action of no key at all; None: the environment's own, or 0
     through_ends: bool = False  # the next episode follows in the same recording
+    state: dict[str, str] = field(default_factory=dict)  # name -> PATH[:KIND], as --state says
 
     def __post_init__(self) -> None:
         require_positive(self, "skip")
+        spec_of(parse_paths(self.state))
         if min(self.size) < 1:
             raise ConfigError(f"size {self.size[1]} x {self.size[0]}: must be at least 1 x 1")
         if self.crop is not None and (min(self.crop) < 0 or min(self.crop[2:]) < 1):
@@ -74,6 +79,9 @@ class GymGame:
         self.frame_size = config.size
         self.starts: Sequence[str] = ["a new episode"]
         self.observation: Any = None  # what a policy looks at
+        self._reader = StateReader(config.state, config.env)
+        # What the environment says of itself in the frame that is shown; never written to again.
+        self.state: NDArray[np.float32] = np.full(self._reader.spec.width, np.nan, np.float32)
         self._is_done = False
 
     @property
@@ -90,24 +98,29 @@ class GymGame:
     def reset(self, start: int, seed: int) -> Frame:
         """A new episode; everything random in it comes from the seed."""
         del start
-        self.observation, _ = self.env.reset(seed=seed)
-        self._is_done = False
-        return self._look()
+        return self._begin(seed)
 
     def generate(self, action: Action) -> Frame:
         """Hold an action for one frame; the last frame of an episode is a frame too."""
         if self._is_done:
             assert self.config.through_ends, "reset comes first"
-            self.observation, _ = self.env.reset()
-            self._is_done = False
-            return self._look()
-        value = self.hands.to_env(action)
+            return self._begin(None)
+        value, total = self.hands.to_env(action), 0.0
         for _ in range(self.config.skip):
-            self.observation, _, terminated, truncated, _ = self.env.step(value)
+            self.observation, reward, terminated, truncated, info = self.env.step(value)
+            total += float(reward)
             if terminated or truncated:
                 self._is_done = True
                 break
+        self.state = self._reader.after_step(
+            self.observation, info, total, is_terminated=bool(terminated)
+        )
         return self._look()
+
+    @property
+    def state_spec(self) -> StateSpec:
+        """What the numbers of `state` are; the ranges of what does not wrap are not known yet."""
+        return self._reader.spec
 
     def remember(self) -> None:
         """The environment has done it already."""
@@ -150,6 +163,13 @@ class GymGame:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _begin(self, seed: int | None) -> Frame:
+        """The next episode."""
+        self.observation, info = self.env.reset(seed=seed)
+        self._is_done = False
+        self.state = self._reader.begin(self.observation, info)
+        return self._look()
 
     def _look(self) -> Frame:
         picture = self.env.render()

@@ -15,6 +15,7 @@ from worldmodel.config import UserError, require_positive, to_toml
 from worldmodel.episodes import Episode, save_episode
 from worldmodel.games.gym import GymGame
 from worldmodel.games.policies import MakePolicy
+from worldmodel.state_spec import track_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,17 +33,19 @@ class RecordPlan:
 
 def record_episode(game: GymGame, make_policy: MakePolicy, seed: int, frames: int) -> Episode:
     """Play one episode of at most `frames` frames."""
-    pictures, actions = [game.reset(0, seed)], [IDLE]
+    pictures, actions, states = [game.reset(0, seed)], [IDLE], [game.state]
     policy = make_policy(game, seed)
     while len(pictures) < frames and not game.is_over:
         action = game.actions.known(policy.act(game))
         pictures.append(game.generate(action))
         actions.append(action)
+        states.append(game.state)
     return Episode(
         frames=np.stack(pictures),
         actions=actions,
         frames_per_second=game.frames_per_second,
         buttons=game.actions.buttons,
+        state=track_of(game.state_spec, states),
     )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,13 @@ def _add_gym(group: argparse._ArgumentGroup) -> None:
     add("--rate", type=float, help="steps a second (the environment's own, or 30)")
     add("--crop", metavar="X,Y,W,H", help="the part of the picture to record, in its pixels")
     add("--fit", default="stretch", choices=["stretch", "crop", "pad"], help="picture into --size")
+    add(
+        "--state",
+        metavar="NAME=PATH[:KIND]",
+        action="append",
+        default=[],
+        help="a number to record beside the frames: x=info.position.0:position, speed=obs.3",
+    )
     add("--through-ends", action="store_true", help="one recording goes on over episodes' ends")
 
 
@@ -57,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
         return _record_gym(options, (int(height), int(width)))
     if options.player != "sticky":
         raise UserError("--player is for --env; Doom has an explorer of its own")
+    if options.state:
+        raise UserError("--state is for --env; what Doom knows of itself is always recorded")
     from worldmodel.games.doom import DoomConfig
     from worldmodel.games.record import record_doom
 
@@ -88,6 +98,7 @@ def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
         keys=options.keys,
         noop=options.noop,
         through_ends=options.through_ends,
+        state=_paths(options.state),
     )
     plan = RecordPlan(
         folder=options.out,
@@ -131,6 +142,18 @@ def _four(text: str) -> tuple[int, int, int, int]:
         )
     left, top, width, height = map(int, numbers)
     return left, top, width, height
+
+
+def _paths(texts: Sequence[str]) -> dict[str, str]:
+    """Each NAME=PATH[:KIND] by its name."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, is_pair, path = text.partition("=")
+        if not is_pair or not name or name in found:
+            what = "that name is there twice" if name in found else "expected NAME=PATH[:KIND]"
+            raise UserError(f"--state {text!r}: {what}")
+        found[name] = path
+    return found
 
 
 def _argument(text: str) -> tuple[str, Any]:

@@ -6,11 +6,12 @@ target.read(folder, data)       # whatever the bytes are: one sentence, or it wa
 
 import io
 import json
+import math
 import pickle
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -31,6 +32,7 @@ from worldmodel.pictures import read_picture
 from worldmodel.players import load_script, load_timeline
 from worldmodel.real import Way
 from worldmodel.recording import Header, Recorder, Row, load_recording
+from worldmodel.state_spec import StateNumber, StateSpec, track_of
 from worldmodel.wan.files import read_tensors
 from worldmodel.ways import load_way, way_bytes
 from worldmodel.world import State
@@ -81,7 +83,7 @@ def targets(folder: Path) -> list[Target]:
         Target("script", "player.txt", load_script, (SCRIPT,)),
         Target("replay", "walk.jsonl", Replay.read, (jsonl,)),
         Target("recording", "walk.mp4", _load_video(jsonl), (video,)),
-        Target("episode", "clip.safetensors", load_episode, (episode_bytes(clip),)),
+        Target("episode", "clip.safetensors", load_episode, _episodes(clip)),
         Target("weights", "w.safetensors", load_tensors, (_weights(),)),
         Target("moment", "m.safetensors", _load_moment, (_moment(),)),
         Target("picture", "start.png", read_picture, _pictures()),
@@ -103,6 +105,15 @@ def _clip() -> Episode:
     return Episode(
         frames=frames, actions=[IDLE] * 3, frames_per_second=10.0, buttons=("KeyW", "KeyA")
     )
+
+
+STATE = StateSpec({"x": StateNumber(kind="position", unit="m"), "dead": StateNumber(kind="flag")})
+
+
+def _episodes(clip: Episode) -> tuple[bytes, ...]:
+    """Without a state and with one."""
+    track = track_of(STATE, [(0.5, 0.0)] * len(clip))
+    return episode_bytes(clip), episode_bytes(replace(clip, state=track))
 
 
 def _load_settings(path: Path) -> object:
@@ -178,6 +189,7 @@ def _recording() -> tuple[bytes, bytes]:
         frames_per_second=10.0,
         frame_size=(8, 16),
         buttons=("KeyW",),
+        state=STATE,
     )
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(Path(folder) / "walk", header)
@@ -186,7 +198,9 @@ def _recording() -> tuple[bytes, bytes]:
             index = i if i < 4 else i - 2
             frame = np.full((8, 16, 3), 40 * i, np.uint8)
             action = Action(frozenset({"KeyW"}), (0.25 * i, 0.0))
-            recorder.write(frame, Row(index=index, time=i / 10, action=action, back_to=back_to))
+            state = (0.5 * i, math.nan) if i else None
+            row = Row(index=index, time=i / 10, action=action, back_to=back_to, state=state)
+            recorder.write(frame, row)
         recorder.finish()
         recorder.wait()
         return recorder.rows_path.read_bytes(), recorder.path.read_bytes()
