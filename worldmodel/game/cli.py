@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worldmodel.config import ConfigError, UserError
 from worldmodel.real import OpenReal
-from worldmodel.world import World
+from worldmodel.world import World, WorldFaultError
 
 ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
 MOST_STEPS = 1000
@@ -53,6 +53,9 @@ def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | 
         return launch(options, open_world, open_real)
     except UserError as error:
         sys.stderr.write(f"play: {error}\n")
+        return 2
+    except WorldFaultError as error:  # with nobody there to go back and on
+        sys.stderr.write(f"play: the world broke: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("play: interrupted\n")
