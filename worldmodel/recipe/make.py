@@ -281,7 +281,7 @@ class Maker:
         return str((self.recipe.gym or {}).get("env"))
 
     def _measure(self) -> None:
-        from worldmodel.evaluation import report
+        from worldmodel.evaluation import report, whole
         from worldmodel.worlds.folder import write_measured
 
         measuring = self.recipe.evaluate
@@ -289,7 +289,7 @@ class Maker:
 
         def do(entry: Entry) -> None:
             del entry
-            wanted = report.EvaluationPlan(
+            wanted = whole.EvaluationPlan(
                 clips=measuring.clips,
                 drift_frames=measuring.drift_frames,
                 seed=2_000_000,
@@ -298,9 +298,9 @@ class Maker:
                 judge_clips=measuring.judge_clips,
                 judge_steps=measuring.judge_steps,
             )
-            measured = report.evaluate(str(self.out), wanted)
+            measured = whole.evaluate(str(self.out), wanted, self.root / "evaluation", self.say)
             report.print_report(measured)
             write_measured(self.out, report.headline(measured))
-            report.save_pictures(measured, self.root / "evaluation")
+            whole.save_pictures(measured, self.root / "evaluation")
 
         self._step("evaluation", key, "a short one, against the real game", do)
