@@ -22,6 +22,7 @@ from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.games.actions import make_hands
 from worldmodel.games.hands import Hands
+from worldmodel.games.looks import Looks
 from worldmodel.players import find_here
 from worldmodel.world import Frame, Split, State, StateError
 
@@ -75,6 +76,7 @@ class GymGame:
         self.starts: Sequence[str] = ["a new episode"]
         self.observation: Any = None  # what a policy looks at
         self._is_done = False
+        self._looks = Looks(config.env)
 
     @property
     def actions(self) -> ActionSpec:
@@ -152,13 +154,8 @@ class GymGame:
         self.close()
 
     def _look(self) -> Frame:
-        picture = self.env.render()
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3:
-            kind = getattr(picture, "shape", type(picture).__name__)
-            raise UserError(
-                f"{self.config.env}: render() gave {kind}, expected a uint8 picture h w 3"
-            )
-        return fit_frame(self._crop(picture[..., :3]), self.config.size, self.config.fit)
+        picture = self._looks.picture(self.env.render())
+        return fit_frame(self._crop(picture), self.config.size, self.config.fit)
 
     def _crop(self, picture: Frame) -> Frame:
         if self.config.crop is None:

@@ -51,6 +51,11 @@ def run(options: argparse.Namespace) -> int:
     width, _, height = options.size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UserError(f"--size {options.size!r}: expected width x height, for instance 64x48")
+    from worldmodel.episodes import HALVED, told_sizes
+
+    if int(width) % HALVED or int(height) % HALVED:
+        told = told_sizes((int(height), int(width)))
+        raise UserError(f"--size {options.size}: nothing could be trained on it; {told}")
     game = options.env.rpartition(":")[2].replace("/", "-") if options.env else "doom"
     options.out = options.out or Path("data") / game
     if options.env:
