@@ -1,5 +1,6 @@
 """What is written is whole or not there, whoever else writes."""
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worldmodel.files import FileWriteError, plain, write_atomically
+from worldmodel.files import FileWriteError, _tell_of_no_sync, plain, write_atomically
 
 
 def test_two_that_write_at_once_never_leave_half_a_file(tmp_path: Path) -> None:
@@ -93,3 +94,33 @@ def test_whatever_breaks_what_is_written_leaves_the_old_file_and_nothing_else(
         write_atomically(path, pieces())
     assert [p.name for p in tmp_path.iterdir()] == ["x.bin"]
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_fsync_is_told_of_once_and_written_to(
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    _tell_of_no_sync.cache_clear()
+    for name in ("one", "two"):
+        write_atomically(tmp_path / name, b"content")
+        assert (tmp_path / name).read_bytes() == b"content"
+    assert capsys.readouterr().err.count("does not say when a file is on the disk") == 1
+
+
+def test_a_disk_that_breaks_while_it_is_asked_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(FileWriteError, match="Input/output error"):
+        write_atomically(tmp_path / "one", b"content")
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
 BASE = {
     "config", "action", "schedule", "files", "metrics",
-    "folders", "history", "versions", "keycodes", "streams",
+    "folders", "history", "versions", "keycodes", "streams", "console", "signals",
 }  # fmt: skip
 STORE = {
     *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
@@ -27,6 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": set(),
     "folders": {"config"},
     "versions": set(),
+    "console": set(),
+    "signals": set(),
     "history": {"config", "action"},
     "moments": {*BASE, "world", "autosave"},
     "autosave": {"config"},
@@ -75,7 +77,7 @@ ALLOWED: dict[str, set[str]] = {
         "datacheck",
         "selftest",
     },
-    "__main__": {"config", "jobs"},
+    "__main__": {"config", "jobs", "console", "signals"},
 }
 
 

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from worldmodel import console
 from worldmodel.config import UserError
 from worldmodel.jobs import (
     bench,
@@ -26,20 +27,26 @@ from worldmodel.jobs import (
     train,
     worlds,
 )
+from worldmodel.signals import describe, ended_by_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; 0 done, 2 the user must change something, 1 a defect."""
-    parser = make_parser()
-    options = parser.parse_args(arguments)
+    with console.kept() as output:
+        return output.exit_code(_run(make_parser().parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
-        return int(options.run(options) or 0)
+        with ended_by_signals():
+            return int(options.run(options) or 0)
     except UserError as error:
         print(f"worldmodel: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("worldmodel: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        told, code = describe(error)
+        print(f"worldmodel: {told}", file=sys.stderr)
+        return code
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -97,9 +97,28 @@ def check_fit(model: nn.Module, path: Path) -> None:
 def broken_weight(model: nn.Module) -> str | None:
     """The first weight that holds values that are not numbers."""
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not holds_numbers(tensor):
             return name
     return None
+
+
+def refuse_broken(tensors: Mapping[str, Tensor], where: str) -> None:
+    """A `CheckpointError` that names the first tensor with values that are not numbers."""
+    for name, tensor in tensors.items():
+        if not holds_numbers(tensor):
+            raise CheckpointError(
+                f"{where}: {name} holds values that are not numbers; the training that wrote it "
+                "broke, or the file is damaged: take another one"
+            )
+
+
+def holds_numbers(tensor: Tensor) -> bool:
+    """Whether every value is a number; of gigabytes in a second or two, without a copy of them."""
+    if not tensor.is_floating_point():
+        return True
+    wide = tensor.to(torch.bfloat16) if tensor.element_size() == 1 else tensor  # float8 has no sum
+    # What is no number stays none in a sum; a sum that overflows says nothing.
+    return bool(wide.sum(dtype=torch.float32).isfinite()) or bool(torch.isfinite(wide).all())
 
 
 def _check_file(path: Path) -> None:

@@ -27,6 +27,7 @@ from worldmodel.state_spec import StateTrack, read_spec
 
 FORMAT = "worldmodel episode 1"
 LARGEST = 16 << 30  # bytes of a file
+HALVED = 8  # pixels: an autoencoder halves a frame's sides three times or more
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -74,6 +75,12 @@ def save_episode(path: Path, episode: Episode) -> None:
 
 def episode_bytes(episode: Episode) -> bytes:
     """The content of an episode file."""
+    frames = episode.frames
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
+        raise EpisodeError(
+            f"an episode's frames are {frames.dtype} {frames.shape}; expected uint8 f h w 3, or "
+            "nobody could read the file"
+        )
     held = [[button in action.buttons for button in episode.buttons] for action in episode.actions]
     header = {
         "format": FORMAT,
@@ -167,6 +174,12 @@ def load_state(path: Path) -> StateTrack | None:
         if isinstance(error, EpisodeError):
             raise
         raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
+
+
+def told_sizes(size: tuple[int, int]) -> str:
+    """Which sizes (rows, columns) training takes, and the nearest one, for people."""
+    rows, columns = (max(HALVED, round(side / HALVED) * HALVED) for side in size)
+    return f"sides are multiples of {HALVED}, better of 16, for instance {columns}x{rows}"
 
 
 def find_episodes(folder: Path) -> list[Path]:

@@ -1,11 +1,14 @@
 """Files that are either whole or not there, and what is read is a file of a sane size."""
 
 import contextlib
+import errno
+import functools
 import glob
 import os
 import re
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +16,8 @@ from pathlib import Path
 from worldmodel.config import UserError
 
 LONGEST_NAME = 120  # bytes of UTF-8; half of what a file system takes: endings follow
+# What file systems answer that have no fsync: FUSE, 9p, some network shares.
+NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 STALE = 3600.0  # seconds, after which what was being written is what a kill left
 
 
@@ -71,7 +76,7 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) 
             for piece in (content,) if isinstance(content, bytes) else content:
                 file.write(piece)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         part.replace(path)
         _remove_stale(path)
     except OSError as error:
@@ -79,6 +84,25 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) 
     finally:  # whatever has happened, Ctrl-C in the middle of gigabytes too
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def sync(descriptor: int) -> None:
+    """Wait until the disk has a file; where its file system cannot be asked to, say so once."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        _tell_of_no_sync(error.strerror)
+
+
+@functools.cache
+def _tell_of_no_sync(why: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(
+            f"this file system does not say when a file is on the disk ({why}): a lost power may "
+            "take the last files along, a killed process does not\n"
+        )
 
 
 def _remove_stale(path: Path) -> None:

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import ConfigError, UserError, build_config, to_table
 from worldmodel.episodes import Episode, EpisodeError
-from worldmodel.files import FileReadError, read_file
+from worldmodel.files import FileReadError, read_file, sync
 from worldmodel.moments import Moment, save_moment
 from worldmodel.state_spec import StateSpec, from_plain, to_plain, track_of
 from worldmodel.video import VideoWriter, read_video, shrink
@@ -220,6 +220,9 @@ class Recorder:
         self._thread.join(LAST_PATIENCE)
         if self._thread.is_alive():
             self._failure = self._explain(TimeoutError(0, "the disk does not answer"))
+        for path in (self.path, self.rows_path) if not self._failure else ():
+            if not path.is_file():
+                self._failure = RecordingError(f"{path}: was removed while it was recorded")
         if self._failure:
             raise self._failure
 
@@ -282,7 +285,7 @@ class Recorder:
 
     def _sync_rows(self) -> None:
         self._rows.flush()
-        os.fsync(self._rows.fileno())
+        sync(self._rows.fileno())
 
     def _write_line(self, line: str) -> None:
         self._rows.write(line + "\n")

@@ -209,13 +209,17 @@ def roll_out(
 
 @torch.inference_mode()
 def next_frames(
-    model: WorldTransformer, sampler: SamplerConfig, latents: Tensor, actions: Tensor
+    model: WorldTransformer,
+    sampler: SamplerConfig,
+    latents: Tensor,
+    actions: Tensor,
+    label: str | None = None,
 ) -> Tensor:
     """Every frame of clips b f c h w as drawn given the true chunks before it, all at once.
 
     The packed clip of training and the sampler of play: exactly what play would draw after the
     same history (the tests hold the two against each other). Frames at the beginning that fill no
-    chunk are left out.
+    chunk are left out. With a `label`, a progress bar of that name.
     """
     missing = latents.shape[1] % model.config.chunk_frames
     latents, actions = latents[:, missing:], actions[:, missing:]
@@ -225,10 +229,14 @@ def next_frames(
 
     def velocity(x: Tensor, sigmas: Tensor, acts: Tensor, context: Context) -> Tensor:
         packed = torch.cat((latents, x), dim=1), torch.cat((clean, sigmas), dim=1)
-        return model(*packed, torch.cat((actions, acts), dim=1), context)[:, frames:]
+        drawn = model(*packed, torch.cat((actions, acts), dim=1), context)[:, frames:]
+        progress.update()
+        return drawn
 
     def noise() -> Tensor:
         return torch.randn(latents.shape, generator=generator).to(latents.device)
 
     context = TeacherForcing(model.config, frames, device=latents.device)
-    return denoise(velocity, noise, sampler, actions, context)
+    quiet, total = label is None, sampler.steps
+    with tqdm(total=total, desc=label, unit="step", leave=False, disable=quiet) as progress:
+        return denoise(velocity, noise, sampler, actions, context)

@@ -7,7 +7,6 @@ opened, so nothing else needs it.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import UserError
+from worldmodel.files import sync
 
 TIME_BASE = Fraction(1, 90_000)  # what MPEG counts in
 SHOWN_WIDTH = 640  # small frames are scaled up to at least this
 LARGEST = 8192  # rows and columns
 MOST_BOXES = 200_000  # of a file that is searched for whole fragments: a day of play
 FRAGMENT_SECONDS = 1.0  # what a killed process loses
+FIRST_FRAGMENT = 0.05  # they grow: who is killed in the first second leaves a clip too
 QUALITY = "18"  # x264's crf; 18 is taken to look lossless
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 
@@ -40,7 +41,7 @@ class VideoWriter:
         self.path, self.frame_size = path, frame_size
         self.size = shown_size(frame_size)
         self._last = -1
-        self._fragment_ends = 0.0
+        self._fragment_ends = self._fragment = 0.0
         rate = Fraction(frames_per_second).limit_denominator(1000)
         self._file = path.open("xb", buffering=0)
         self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTED)
@@ -66,12 +67,14 @@ class VideoWriter:
         picture.pts, picture.time_base = self._last, TIME_BASE
         if seconds >= self._fragment_ends:  # by time, because play may be slower than its world
             picture.pict_type = _import_av().video.frame.PictureType.I
-            self._fragment_ends = seconds + FRAGMENT_SECONDS
+            self._fragment_ends = seconds + self._fragment
+            longer = max(FIRST_FRAGMENT, 2 * self._fragment)
+            self._fragment = min(longer, FRAGMENT_SECONDS)
         self._container.mux(self._stream.encode(picture))
 
     def sync(self) -> None:
         """Wait until the disk has every fragment that was written."""
-        os.fsync(self._file.fileno())
+        sync(self._file.fileno())
 
     def _enlarge(self, frame: NDArray[np.uint8]) -> Any:
         """Squares rather than a smooth picture: it is training data too, and shrinks back exactly.
@@ -231,7 +234,7 @@ def _defragment(path: Path) -> None:
                     packet.stream = stream
                     new.mux(packet)
         with part.open("rb+") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

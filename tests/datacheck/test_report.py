@@ -222,3 +222,38 @@ def test_memory_does_not_grow_with_an_episodes_length(tmp_path: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < 8e6  # the frames alone are 20 MB more
+
+
+def test_what_could_not_be_told_is_not_called_fit(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in list(folder.iterdir())[2:]:
+        path.unlink()  # too few frames to tell the lag from
+    assert main(["data", "check", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fit"] is None
+    assert main(["data", "check", str(folder)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "whether it can be trained on cannot be told" in last
+    assert "fewer than 200 frames" in last
+
+
+@pytest.mark.parametrize(("by", "said"), [(0, ""), (1, ", but read the warnings")])
+def test_praise_ends_where_warnings_begin(
+    folder: Path, capsys: pytest.CaptureFixture[str], by: int, said: str
+) -> None:
+    shift(folder, by)
+    assert main(["data", "check", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"it can be trained on{said}"
+
+
+@pytest.mark.parametrize(
+    ("columns", "word"), [(15, "cannot be halved even once"), (12, "suit no config that ships")]
+)
+def test_frames_of_sizes_that_do_not_halve_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], columns: int, word: str
+) -> None:
+    for number in range(6):
+        frames = load_episode(folder / f"{number:03d}.safetensors").frames
+        change(folder, number, frames=frames[:, :, :columns].copy())
+    assert main(["data", "check", str(folder)]) == (2 if columns == 15 else 0)
+    assert word in capsys.readouterr().out

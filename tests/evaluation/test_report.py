@@ -10,17 +10,15 @@ import pytest
 from tests.worlds.make_world import make_world
 from worldmodel.__main__ import main
 from worldmodel.config import UserError
-from worldmodel.evaluation.report import (
-    Evaluation,
-    EvaluationPlan,
-    evaluate,
-    headline,
-    print_report,
-    save_pictures,
-)
+from worldmodel.evaluation.parts import FILE, Parts
+from worldmodel.evaluation.report import headline, print_report, summarise
+from worldmodel.evaluation.whole import Evaluation, EvaluationPlan, evaluate, save_pictures
 from worldmodel.worlds.folder import check_weights, read_world_file, write_measured
 
 pytest.importorskip("vizdoom")
+
+
+SAID: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Path
         judge_clips=4,
         judge_steps=10,
     )
-    measured = evaluate(str(make_world(root / "random", is_doom=True)), plan)
+    world = str(make_world(root / "random", is_doom=True))
+    measured = evaluate(world, plan, root / "out", SAID.append)
     save_pictures(measured, root / "out")
     return measured, root / "out"
 
@@ -83,7 +82,51 @@ def test_every_row_is_in_the_table_and_in_the_last_line(
         "rollouts.png",
         "drift_idle.png",
         "drift_random.png",
+        FILE,
     }
+
+
+def test_every_part_is_said_and_what_it_found_is_on_disk(
+    measured: tuple[Evaluation, Path], tmp_path: Path
+) -> None:
+    begun = [line for line in SAID if line.endswith("…")]
+    numbers = [line.split("]")[0].removeprefix("[").split("/") for line in begun]
+    assert [int(number) for number, _ in numbers] == [*range(1, len(begun) + 1)]
+    assert {total for _, total in numbers} == {str(len(begun))}, "it knows how many there are"
+    kept = json.loads((measured[1] / FILE).read_text(encoding="utf-8"))
+    assert kept.pop("parts") == f"{len(begun)} of {len(begun)}"
+    whole = json.loads(json.dumps(summarise(measured[0])))
+    assert {k: str(v) for k, v in kept.items()} == {k: str(v) for k, v in whole.items()}  # nan too
+
+    parts = Parts(2, tmp_path, SAID.append)
+    with parts.part("one"):
+        parts.keep("one", 1)
+
+    def break_off() -> None:
+        with parts.part("two"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert json.loads((tmp_path / FILE).read_text()) == {"one": 1, "parts": "1 of 2"}
+
+
+def test_no_gap_is_printed_where_there_is_none(
+    measured: tuple[Evaluation, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_report(measured[0])
+    table = capsys.readouterr().out
+    assert "share of the gap" not in table
+    assert "nan %" not in table
+    assert "verdict: FAILED" in table
+    near = measured[0].next_frame
+    drawn = {name: replace(near.limit, psnr=20.0) for name in near.drawn}
+    good = replace(near, copy=replace(near.copy, psnr=10.0), limit=near.limit, drawn=drawn)
+    better = replace(good, limit=replace(near.limit, psnr=30.0))
+    print_report(replace(measured[0], next_frame=better))
+    table = capsys.readouterr().out
+    assert "50 %" in table
+    assert "verdict: good: next frame 20.0 dB, a copy of the last 10.0 dB" in table
 
 
 def test_a_judge_that_reads_nothing_is_named_and_kept_out_of_the_world(
@@ -108,12 +151,12 @@ def test_a_judge_that_reads_nothing_is_named_and_kept_out_of_the_world(
 def test_the_command_line_says_how_much_the_judge_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[EvaluationPlan] = []
 
-    def note(name: str | None, plan: EvaluationPlan) -> Evaluation:
+    def note(name: str | None, plan: EvaluationPlan, *_: object) -> Evaluation:
         del name
         plans.append(plan)
         raise UserError("enough")
 
-    monkeypatch.setattr("worldmodel.evaluation.report.evaluate", note)
+    monkeypatch.setattr("worldmodel.evaluation.whole.evaluate", note)
     assert main(["evaluate"]) != 0
     assert main(["evaluate", "--judge-clips", "5", "--judge-steps", "7"]) != 0
     assert [(plan.judge_clips, plan.judge_steps) for plan in plans] == [(320, 1200), (5, 7)]

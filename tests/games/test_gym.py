@@ -291,7 +291,7 @@ def test_a_person_plays_in_the_window_and_every_episode_is_a_recording(
     command += ["--state", "place=obs.0:position"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        code = main([*command, "--size", "30x15", "--frames", "60", "--out", str(tmp_path)])
+        code = main([*command, "--size", "32x16", "--frames", "60", "--out", str(tmp_path)])
     assert code == 0
     paths = find_episodes(tmp_path)
     episodes = [load_episode(path) for path in paths]

@@ -17,8 +17,9 @@ from worldmodel.recipe import make as making
 from worldmodel.recipe.ledger import FILE
 from worldmodel.recipe.make import Job, make
 from worldmodel.training.loop import STATE, DivergedError
-from worldmodel.training.run import run_stage
+from worldmodel.training.run import SUMMARY, run_stage
 from worldmodel.training.runs import lineage, load_transformer
+from worldmodel.training.verdict import FailedError
 from worldmodel.world import step
 from worldmodel.worlds.folder import TRANSFORMER, read_world_file
 from worldmodel.worlds.native import NativeWorld
@@ -149,11 +150,11 @@ def failing(times: int, error: Callable[[], BaseException], stage: str) -> Any:
     """`run_stage`, which fails a few times in one stage."""
     left = [times]
 
-    def run(path: Path, *rest: Any) -> dict[str, Any]:
+    def run(path: Path, *rest: Any, **how: Any) -> dict[str, Any]:
         if path.stem == stage and left[0]:
             left[0] -= 1
             raise error()
-        return run_stage(path, *rest)
+        return run_stage(path, *rest, **how)
 
     return run
 
@@ -191,12 +192,43 @@ def test_what_breaks_in_a_stage_is_tried_again_in_another_way(
     assert load_tensors(kitchen.root / "teacher" / STATE)[1]["step"] == 24
 
 
+def test_an_autoencoder_that_shows_nothing_ends_the_recipe(kitchen: Kitchen) -> None:
+    stage = kitchen.table["stages"][0]
+    stage["loop"] = {**stage["loop"], "steps": 2}
+    for _ in range(2):  # nor does the same command take it for done
+        with pytest.raises(FailedError, match=r"a copy of the frame before at .* Look at .*\.png"):
+            kitchen.make()
+        assert kitchen.begun[-1] == "autoencoder"
+    assert not (kitchen.root / "teacher").exists()
+    assert not (kitchen.folder / "world").exists()
+
+
+def test_it_ends_with_a_verdict_numbers_and_a_picture_and_praises_nothing_weak(
+    done: Kitchen,
+) -> None:
+    done.make()
+    assert [line.split(":")[0].strip() for line in done.said[-4:-1]] == [
+        "verdict",
+        "numbers",
+        "picture",
+    ]
+    summary = done.root / "student" / SUMMARY
+    before = summary.read_bytes()
+    for verdict, said in (("good: it is", "play it with"), ("weak: it is not", "before you play")):
+        table = {**json.loads(before), "verdict": verdict}
+        summary.write_text(json.dumps(table), encoding="utf-8")
+        done.make()
+        assert said in done.said[-1]
+        assert f"verdict: {verdict}" in done.said
+    summary.write_bytes(before)
+
+
 def test_more_minutes_help_a_stage_until_it_knows_its_steps(
     kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
 
-    def run(path: Path, *_: Any) -> None:
+    def run(path: Path, *_: Any, **__: Any) -> None:
         given.append(read_toml(path)["loop"]["minutes"])
         raise ConfigError("too little")
 

@@ -6,6 +6,8 @@ from typing import Any
 from worldmodel.config import to_toml
 
 LOOP = {"steps": 24, "learning_rate": 3e-3, "dtype": "float32", "warmup_steps": 2}
+# More than a copy of the last frame, or nothing would be trained on it.
+LEARNS = {**LOOP, "steps": 240}
 CLIPS = {"batch": 4, "frames": 6}
 
 
@@ -27,7 +29,7 @@ def tiny_table(notice: Path) -> dict[str, Any]:
             "start_frames": 6,
         },
         "stages": [
-            {"stage": "autoencoder", "batch": 8, "frame_stride": 2, "loop": LOOP},
+            {"stage": "autoencoder", "batch": 16, "frame_stride": 2, "loop": LEARNS},
             {"stage": "teacher", "clips": CLIPS, "loop": LOOP},
             {"stage": "student", "clips": CLIPS, "levels": 2, "loop": LOOP},
             {

@@ -10,6 +10,7 @@ from pathlib import Path
 from worldmodel.datacheck.dataset import DataSet, action_shares, overlap, scan_folder, share_of
 from worldmodel.datacheck.scan import Scan
 from worldmodel.datacheck.state import StateFacts, Turning
+from worldmodel.episodes import HALVED, told_sizes
 
 LEAST_IDLE = 0.03  # share; worlds that never saw anybody rest decay when the player does
 MOST_FLAT = 0.02  # share of frames of one colour
@@ -54,6 +55,12 @@ def _find_errors(data: DataSet) -> None:
             f"frames are {usual[1]} x {usual[0]} in most files, not in {_names(others)} "
             f"({others[0].size[1]} x {others[0].size[0]})"
         )
+    odd = [scan for scan in data.scans if any(side % 2 for side in scan.size)]
+    if odd:
+        add(
+            f"{_names(odd)}: frames of {odd[0].size[1]} x {odd[0].size[0]} cannot be halved even "
+            f"once by an autoencoder; {told_sizes(odd[0].size)}"
+        )
     rates = [scan.rate for scan in data.scans]
     usual_rate = max(Counter(rates), key=rates.count)
     others = [s for s in data.scans if abs(s.rate - usual_rate) > RATES_AGREE * usual_rate]
@@ -80,6 +87,9 @@ def _find_warnings(data: DataSet) -> None:
             f"the picture answers {abs(data.timing.lag)} frame(s) {side} the row of the action "
             "that caused it; row i should hold what led to frame i"
         )
+    size = scans[0].size
+    if not any(side % 2 for side in size) and any(side % HALVED for side in size):
+        add(f"frames of {size[1]} x {size[0]} suit no config that ships; {told_sizes(size)}")
     held, _, idle = action_shares(scans)
     if idle < LEAST_IDLE:
         add(

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from tqdm import trange
 
 from worldmodel.action import IDLE, ActionSpec
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of
@@ -62,7 +63,7 @@ def record_long_play(
 ) -> LongPlay:
     """`streams` streams of `frames` frames, each after exploring; `past` of those are kept."""
     pasts, reals = [], []
-    for stream in range(streams):
+    for stream in trange(streams, desc=f"real play, {play}", unit="stream", leave=False):
         actions = [IDLE] * frames
         if play == "random":
             actions = random_actions(spec, seed + stream, frames)

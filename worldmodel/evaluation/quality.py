@@ -61,7 +61,9 @@ def measure_next_frame(
     limit = decode_latents(autoencoder, latents[:, -1:])[:, 0]
     drawn = {}
     for subject in subjects:
-        latent = next_frames(subject.model, subject.sampler, latents, clips.actions)[:, -1:]
+        label = f"next frame, {subject.name}"
+        drawn_all = next_frames(subject.model, subject.sampler, latents, clips.actions, label)
+        latent = drawn_all[:, -1:]
         frames = decode_latents(autoencoder, latent)[:, 0]
         drawn[subject.name] = score(frames[moving], real[moving])
     return NextFrame(score(before[moving], real[moving]), score(limit[moving], real[moving]), drawn)

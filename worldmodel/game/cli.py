@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from worldmodel import console
 from worldmodel.config import ConfigError, UserError
 from worldmodel.real import OpenReal
-from worldmodel.world import World
+from worldmodel.signals import describe
+from worldmodel.world import World, WorldFaultError
 
 ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
 MOST_STEPS = 1000
@@ -45,18 +47,23 @@ OpenWorld = Callable[[Choice], World]
 
 def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:
     """Play; 0 done, 2 the user must change something, 1 a replay's frames differ or a defect."""
-    options = make_parser().parse_args(arguments)
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    try:
-        from worldmodel.game.launch import launch
+    with console.kept():  # what it says beside the window is not what it is for
+        options = make_parser().parse_args(arguments)
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        try:
+            from worldmodel.game.launch import launch
 
-        return launch(options, open_world, open_real)
-    except UserError as error:
-        sys.stderr.write(f"play: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("play: interrupted\n")
-        return 130
+            return launch(options, open_world, open_real)
+        except UserError as error:
+            sys.stderr.write(f"play: {error}\n")
+            return 2
+        except WorldFaultError as error:  # with nobody there to go back and on
+            sys.stderr.write(f"play: the world broke: {error}\n")
+            return 2
+        except KeyboardInterrupt as error:
+            told, code = describe(error)
+            sys.stderr.write(f"play: {told}\n")
+            return code
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -34,6 +34,7 @@ from worldmodel.game.settings import Preferences
 from worldmodel.game.terminal import say, tell
 from worldmodel.game.window import NoDisplayError, Window, announce
 from worldmodel.real import OpenReal
+from worldmodel.signals import ended_by_signals
 from worldmodel.world import World
 from worldmodel.worlds.find import find_world
 
@@ -164,14 +165,15 @@ class Launch:
         frames = request.frames()
         rolls = self.options.record is not None or request.replay is None
         camera = self._camera(say, rolls=rolls)
-        try:
-            session = self._open_session(request.player, rate=self.options.fps or 0.0)
-            if self.options.beside:
-                way_to_start(session)  # says now why not
-            frames = HEADLESS_FRAMES if frames is None else frames
-            say(str(play_headless(session, frames, camera, request.replay)))
-        finally:
-            self._close(camera, keeps_both=self.options.beside)
+        with ended_by_signals():  # from the first frame to the last one that is on disk
+            try:
+                session = self._open_session(request.player, rate=self.options.fps or 0.0)
+                if self.options.beside:
+                    way_to_start(session)  # says now why not
+                frames = HEADLESS_FRAMES if frames is None else frames
+                say(str(play_headless(session, frames, camera, request.replay)))
+            finally:
+                self._close(camera, keeps_both=self.options.beside)
         return self._verdict(camera)
 
     def has_start_screen(self, preferences: Preferences) -> bool:

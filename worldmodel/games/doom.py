@@ -10,9 +10,6 @@ and the actions.
     game.state[game.state_spec.index("health")]    # of the frame that is shown
 """
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +24,7 @@ from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.games.doom_state import SPEC, VARIABLES, at_the_end, to_state
 from worldmodel.state_spec import StateSpec
+from worldmodel.games.engine import EnginePlace, check_shared_memory
 
 if TYPE_CHECKING:
     import vizdoom
@@ -94,6 +92,13 @@ class Doom:
         # What the game knows of itself in the frame that is shown; never written to again.
         self.state: NDArray[np.float32] = np.full(SPEC.width, np.nan, np.float32)
         self._game = _start_engine(config)
+        check_shared_memory()
+        self._place = EnginePlace()
+        try:
+            self._game = _start_engine(config, self._place)
+        except BaseException:
+            self._place.remove()
+            raise
 
     def reset(self, seed: int) -> NDArray[np.uint8]:
         """Start an episode; the seed decides the spawn point and everything random after it."""
@@ -141,9 +146,7 @@ class Doom:
     def close(self) -> None:
         """End the engine's process."""
         self._game.close()
-        _settings_file().unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # the engine leaves an empty folder where it was started
-            Path("_vizdoom").rmdir()
+        self._place.remove()
 
     def __enter__(self) -> "Doom":
         return self
@@ -178,12 +181,7 @@ def open_game(source: Mapping[str, Any]) -> Doom:
     return Doom(config_of(source))
 
 
-def _settings_file() -> Path:
-    """Where the engine keeps its settings: never shared with another process."""
-    return Path(tempfile.gettempdir()) / f"worldmodel-vizdoom-{os.getpid()}.ini"
-
-
-def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
+def _start_engine(config: DoomConfig, place: EnginePlace) -> "vizdoom.DoomGame":
     try:
         import vizdoom
     except ImportError as error:
@@ -199,7 +197,9 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
     game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
     game.set_doom_scenario_path(str(scenario))
     game.set_doom_map("map01")
-    game.set_doom_config_path(str(_settings_file()))
+    game.set_doom_config_path(str(place.settings))
+    if launcher := place.launcher(Path(vizdoom.__file__).parent / "vizdoom"):
+        game.set_vizdoom_path(str(launcher))
     game.set_screen_resolution(vizdoom.ScreenResolution.RES_320X240)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
     game.set_depth_buffer_enabled(True)
@@ -221,5 +221,15 @@ def _start_engine(config: DoomConfig) -> "vizdoom.DoomGame":
     game.set_episode_timeout(0)
     game.set_episode_start_time(SPAWN_TICS)
     game.set_mode(vizdoom.Mode.PLAYER)
-    game.init()
+    refused = (
+        vizdoom.ViZDoomErrorException,
+        vizdoom.ViZDoomUnexpectedExitException,
+        vizdoom.SharedMemoryException,
+        vizdoom.MessageQueueException,
+        vizdoom.FileDoesNotExistException,
+    )
+    try:
+        game.init()
+    except refused as error:
+        raise UserError(f"the real game does not start: {' '.join(str(error).split())}") from error
     return game

@@ -24,6 +24,7 @@ from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.games.actions import make_hands
 from worldmodel.games.gym_state import StateReader, parse_paths, spec_of
 from worldmodel.games.hands import Hands
+from worldmodel.games.looks import Looks
 from worldmodel.players import find_here
 from worldmodel.state_spec import StateSpec
 from worldmodel.world import Frame, Split, State, StateError
@@ -83,6 +84,7 @@ class GymGame:
         # What the environment says of itself in the frame that is shown; never written to again.
         self.state: NDArray[np.float32] = np.full(self._reader.spec.width, np.nan, np.float32)
         self._is_done = False
+        self._looks = Looks(config.env)
 
     @property
     def actions(self) -> ActionSpec:
@@ -172,13 +174,8 @@ class GymGame:
         return self._look()
 
     def _look(self) -> Frame:
-        picture = self.env.render()
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3:
-            kind = getattr(picture, "shape", type(picture).__name__)
-            raise UserError(
-                f"{self.config.env}: render() gave {kind}, expected a uint8 picture h w 3"
-            )
-        return fit_frame(self._crop(picture[..., :3]), self.config.size, self.config.fit)
+        picture = self._looks.picture(self.env.render())
+        return fit_frame(self._crop(picture), self.config.size, self.config.fit)
 
     def _crop(self, picture: Frame) -> Frame:
         if self.config.crop is None:

@@ -2,9 +2,14 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from worldmodel.jobs.numbers import positive
+
+if TYPE_CHECKING:
+    from worldmodel.datacheck.dataset import DataSet
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +32,31 @@ def run(options: argparse.Namespace) -> int:
     sets = [check_folder(path, options.clip) for path in (options.folder, options.heldout) if path]
     if len(sets) > 1:
         check_apart(*sets)
-    is_fit = not any(data.errors for data in sets)
+    is_broken = any(data.errors for data in sets)
+    is_fit = False if is_broken else _is_known_to_fit(sets)
     if options.json:
         print(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))
     else:
         print("\n".join(line for data in sets for line in describe(data)))
-        print("it can be trained on" if is_fit else "it cannot be trained on as it is")
-    return 0 if is_fit else 2
+        print(conclude(sets))
+    return 2 if is_broken else 0
+
+
+def _is_known_to_fit(sets: "Sequence[DataSet]") -> bool | None:
+    """None where what matters most could not be told."""
+    return None if any(data.timing.lag is None for data in sets) else True
+
+
+def conclude(sets: "Sequence[DataSet]") -> str:
+    """The last line: no more than what is known."""
+    if any(data.errors for data in sets):
+        return "it cannot be trained on as it is"
+    if unknown := [data for data in sets if data.timing.lag is None]:
+        return (
+            "whether it can be trained on cannot be told: nobody knows whether the actions of "
+            f"{unknown[0].folder} stand beside the frames that they caused "
+            f"({unknown[0].timing.why}); look at a clip of it"
+        )
+    if any(data.warnings for data in sets):
+        return "it can be trained on, but read the warnings"
+    return "it can be trained on"

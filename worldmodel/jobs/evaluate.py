@@ -25,7 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--judge-steps", type=positive, default=1200, help="of its training")
     parser.add_argument("--write", action="store_true", help="put the figures into world.toml")
-    parser.add_argument("--out", type=Path, default=Path("outputs/evaluate"), help="pictures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs/evaluate"), help="pictures and figures"
+    )
     _add_compare(parser.add_argument_group("several finished runs, as one page of tables"))
     parser.set_defaults(run=run)
 
@@ -45,14 +47,8 @@ def run(options: argparse.Namespace) -> None:
     if options.compare:
         _compare(options)
         return
-    from worldmodel.evaluation.report import (
-        JUDGE_CLIPS,
-        EvaluationPlan,
-        evaluate,
-        headline,
-        print_report,
-        save_pictures,
-    )
+    from worldmodel.evaluation.report import headline, print_report
+    from worldmodel.evaluation.whole import JUDGE_CLIPS, EvaluationPlan, evaluate, save_pictures
     from worldmodel.worlds.find import find_world
     from worldmodel.worlds.folder import write_measured
 
@@ -64,11 +60,15 @@ def run(options: argparse.Namespace) -> None:
         judge_clips=options.judge_clips or JUDGE_CLIPS,
         judge_steps=options.judge_steps,
     )
-    measured = evaluate(options.world, plan)
+    measured = evaluate(options.world, plan, options.out, _say)
     print_report(measured)
     if options.write:
         write_measured(find_world(options.world), headline(measured))
     save_pictures(measured, options.out)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _compare(options: argparse.Namespace) -> None:

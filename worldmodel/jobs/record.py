@@ -56,13 +56,13 @@ def _add_gym(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; the answer is the exit code, none for 0."""
-    width, _, height = options.size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UserError(f"--size {options.size!r}: expected width x height, for instance 64x48")
+    from worldmodel.games.sizes import read_size
+
+    size = read_size(options.size)
     game = options.env.rpartition(":")[2].replace("/", "-") if options.env else "doom"
     options.out = options.out or Path("data") / game
     if options.env:
-        return _record_gym(options, (int(height), int(width)))
+        return _record_gym(options, size)
     if options.player != "sticky":
         raise UserError("--player is for --env; Doom has an explorer of its own")
     if options.state:
@@ -72,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
 
     config = DoomConfig(
         level=options.level,
-        frame_width=int(width),
-        frame_height=int(height),
+        frame_width=size[1],
+        frame_height=size[0],
         tics_per_frame=options.tics,
     )
     done = record_doom(config, options.out, options.frames, options.seed, options.episode_frames)

@@ -18,6 +18,7 @@ from worldmodel.config import ConfigError, build_config, read_toml, to_toml
 from worldmodel.files import plain, write_atomically
 from worldmodel.model.context import Device
 from worldmodel.training.loop import NEVER, count_flops
+from worldmodel.training.metrics import last_figures
 from worldmodel.training.run import STAGES, Training, make_stage, run_stage
 
 LEAST_STEPS = 20
@@ -229,12 +230,10 @@ def _planned(path: Path, table: Mapping[str, Any]) -> bool:
 
 def _last(folder: Path, figures: Mapping[str, str]) -> dict[str, float]:
     """The figures that a run measured last."""
-    measured: dict[str, Any] = {}
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
-        measured |= json.loads(line)
+    measured = {name: value for name, value in last_figures(folder).items() if value is not None}
     if missing := [name for name in figures if name not in measured]:
         raise ConfigError(f"{folder}: its stage measures no {', '.join(missing)}")
-    return {name: float(measured[name]) for name in figures}
+    return {name: measured[name] for name in figures}
 
 
 def _write(plan: Ideas, outcomes: Mapping[str, Outcome]) -> None:

@@ -34,6 +34,7 @@ from worldmodel.recipe.derive import (
     source_of,
 )
 from worldmodel.recipe.ledger import Entry, Ledger, key_of
+from worldmodel.recipe.outcome import read_verdict, tell
 from worldmodel.recipe.starts import choose_starts
 from worldmodel.training.loop import STATE, DivergedError
 from worldmodel.training.run import has_compiler, run_stage
@@ -115,7 +116,8 @@ class Maker:
         self._pack()
         if plan.measures(self.recipe):
             self._measure()
-        self.say(f"{self._clock()} {self.out}: play it with python play.py --world {self.out}")
+        for line in tell(self.recipe, self.root, self.out, rehearses=self.job.rehearse):
+            self.say(line)
 
     def _clock(self) -> str:
         spent = self.ledger.spent / 60
@@ -186,6 +188,7 @@ class Maker:
             self.say(f"{self._clock()} {stage}: {limit}")
             for _ in range(ATTEMPTS):
                 if (problem := self._attempt(table, stage, entry)) is None:
+                    self.say(f"{self._clock()} {stage}: {read_verdict(self.root / stage).sentence}")
                     return
                 self.ledger.save()
                 self.say(f"{self._clock()} {stage}: {problem}")
@@ -202,7 +205,8 @@ class Maker:
         path = self.root / f"{stage}.toml"
         write_atomically(path, as_toml(wanted, str(path)).encode())
         try:
-            run_stage(path, self.root / stage, self.job.threads, self.device)
+            folder, rehearses = self.root / stage, self.job.rehearse
+            run_stage(path, folder, self.job.threads, self.device, rehearses=rehearses)
         except DivergedError as error:
             entry.rate /= 2
             return f"{error}; again with {entry.rate:g} times the learning rates"
@@ -277,7 +281,7 @@ class Maker:
         return str((self.recipe.gym or {}).get("env"))
 
     def _measure(self) -> None:
-        from worldmodel.evaluation import report
+        from worldmodel.evaluation import report, whole
         from worldmodel.worlds.folder import write_measured
 
         measuring = self.recipe.evaluate
@@ -285,7 +289,7 @@ class Maker:
 
         def do(entry: Entry) -> None:
             del entry
-            wanted = report.EvaluationPlan(
+            wanted = whole.EvaluationPlan(
                 clips=measuring.clips,
                 drift_frames=measuring.drift_frames,
                 seed=2_000_000,
@@ -294,9 +298,9 @@ class Maker:
                 judge_clips=measuring.judge_clips,
                 judge_steps=measuring.judge_steps,
             )
-            measured = report.evaluate(str(self.out), wanted)
+            measured = whole.evaluate(str(self.out), wanted, self.root / "evaluation", self.say)
             report.print_report(measured)
             write_measured(self.out, report.headline(measured))
-            report.save_pictures(measured, self.root / "evaluation")
+            whole.save_pictures(measured, self.root / "evaluation")
 
         self._step("evaluation", key, "a short one, against the real game", do)

@@ -210,6 +210,16 @@ class DecoderStage:
         )
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
 
+    @property
+    def shown(self) -> Autoencoder:
+        """What a verdict is on: the averaged weights."""
+        return self.ema.autoencoder
+
+    @property
+    def unseen(self) -> Path:
+        """The folder of held-out episodes."""
+        return self.config.heldout
+
     def compile(self) -> None:
         """On a GPU, as the autoencoder's."""
         compile_convolutions(self.student.autoencoder)

@@ -1,12 +1,36 @@
 """Metrics of a run: JSON lines always, TensorBoard events where it is installed."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from worldmodel.files import FileWriteError, write_atomically
+
+LOG = "metrics.jsonl"
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; what a full disk or a lost power left of a line is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            rows.append(row)
+    return rows
+
+
+def last_figures(folder: Path) -> dict[str, float | None]:
+    """Each figure of a run as it was logged last; None for one that was no number."""
+    found: dict[str, float | None] = {}
+    for row in read_rows(folder / LOG) if (folder / LOG).is_file() else ():
+        found |= {k: v if isinstance(v, int | float) else None for k, v in row.items()}
+    return found
 
 
 class MetricsLog:
@@ -22,10 +46,9 @@ class MetricsLog:
         if not writes:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
+        path = folder / LOG
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line and json.loads(line)["step"] <= step]
+            kept = [json.dumps(row) for row in read_rows(path) if row["step"] <= step]
             write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
         self._file = path.open("a", encoding="utf-8")
         try:
@@ -44,7 +67,8 @@ class MetricsLog:
             self._file.write(json.dumps({"step": step, **finite}) + "\n")
             self._file.flush()
         except OSError as error:
-            raise FileWriteError(f"{self._file.name}: cannot be written: {error}") from error
+            told = error.strerror or error
+            raise FileWriteError(f"{self._file.name}: cannot be written: {told}") from error
         if self._board is not None:
             for key, value in figures.items():
                 self._board.add_scalar(key, value, step)
@@ -59,6 +83,7 @@ class MetricsLog:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk; `write` has said so
+                self._file.close()
         if self._board is not None:
             self._board.close()

@@ -6,6 +6,8 @@ ordinary play barely changes the frame. The full measurement is `worldmodel eval
 Letters: b batch, f frames, c h w latents, k buttons.
 """
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,28 @@ from worldmodel.training.samples import save_clip, save_grid
 
 CLIPS = 32
 ROLL = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What frames the gap that a model can close."""
+
+    copy: float
+    limit: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything moves in the unseen frames; else neither is a number."""
+        return math.isfinite(self.copy)
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether the autoencoder shows a frame better than a copy of the one before."""
+        return self.limit > self.copy
+
+    def gap_gained(self, score: float) -> float | None:
+        """The share of the gap that a score closes; None without a gap."""
+        return (score - self.copy) / (self.limit - self.copy) if self.has_gap else None
 
 
 class Probe:
@@ -56,11 +80,19 @@ class Probe:
         self.latents = encode_frames(autoencoder, self.frames)
         self.actions = self.actions.to(self.latents.device)
         self.longest = min(length // chunk * chunk, visible)
-        limit = decode_latents(autoencoder, self.latents).cpu()
+        limit = self.shown = decode_latents(autoencoder, self.latents).cpu()
         real, before = self.frames[:, self.prime :], self.frames[:, self.prime - 1 : -1]
         self.moving = in_motion(real, before)
         self.limit = self._score(limit[:, self.prime :])
         self.copy = self._score(before)
+
+    @property
+    def marks(self) -> Marks:
+        """Mean over the frames in motion of the stretch that next frames are drawn in."""
+        stretch = slice(0, self.longest - self.prime)
+        moving = self.moving[:, stretch]
+        scores = (self.copy, self.limit)
+        return Marks(*(float(score[:, stretch][moving].mean()) for score in scores))
 
     def _score(self, frames: Tensor) -> Tensor:
         """PSNR of frames b f h w 3 that stand for those after the priming: b f."""
@@ -75,11 +107,8 @@ class Probe:
         figures: dict[str, float] = {}
         stretch = slice(0, self.longest)
         moving = self.moving[:, : self.longest - self.prime]
-        copy, limit = (
-            float(score[:, : self.longest - self.prime][moving].mean())
-            for score in (self.copy, self.limit)
-        )
-        figures |= {"copy": copy, "limit": limit}
+        marks = self.marks
+        figures |= {"copy": marks.copy, "limit": marks.limit}
         for steps in (1, 2, 8):
             drawn = next_frames(
                 model, _sampler(steps, renoise), self.latents[:, stretch], self.actions[:, stretch]
@@ -87,7 +116,8 @@ class Probe:
             decoded = decode_latents(self.autoencoder, drawn[:, self.prime :]).cpu()
             score = float(self._score(decoded)[moving].mean())
             figures[f"next_{steps}"] = score
-            figures[f"gap_{steps}"] = (score - copy) / (limit - copy)
+            if (gained := marks.gap_gained(score)) is not None:
+                figures[f"gap_{steps}"] = gained
         rows = []
         for steps in (1, 2):
             past = self.latents[:, : self.prime], self.actions[:, : self.prime]

@@ -33,6 +33,7 @@ from worldmodel.training.loop import (
     train,
 )
 from worldmodel.training.motion import MotionStage, MotionTraining
+from worldmodel.training.metrics import last_figures
 from worldmodel.training.ode import OdeStage, OdeTraining
 from worldmodel.training.plan import PlanStage, PlanTraining
 from worldmodel.training.processes import (
@@ -43,6 +44,14 @@ from worldmodel.training.processes import (
 )
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
 from worldmodel.training.trajectories import OdeTrajectories, write_trajectories
+from worldmodel.training.verdict import (
+    FailedError,
+    Verdict,
+    check_latents_show,
+    judge,
+    last_picture,
+    where_to_look,
+)
 from worldmodel.training.wan.config import WanTraining
 from worldmodel.training.wan.run import (
     WanJob,
@@ -66,6 +75,7 @@ Training = (
     | DmdTraining
     | WanTraining
 )
+SUMMARY = "summary.json"  # what a finished run took, and what it is worth
 Config = Training | OdeTrajectories | WeightInterpolation | WorldExport | WanJob
 STAGES: dict[str, type[Config]] = {
     "motion": MotionTraining,
@@ -95,8 +105,13 @@ def read_stage(path: Path) -> Config:
     return build_config(STAGES[table["stage"]], table, str(path))
 
 
-def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu") -> dict[str, Any]:
-    """Train (or resume) the stage that `path` describes in `folder`; returns its summary."""
+def run_stage(
+    path: Path, folder: Path, threads: int = 0, device: Device = "cpu", *, rehearses: bool = False
+) -> dict[str, Any]:
+    """Train (or resume) the stage that `path` describes in `folder`; returns its summary.
+
+    What cannot be used is a `FailedError`, except to who only rehearses.
+    """
     began = time.perf_counter()
     config = read_stage(path)
     processes = Processes.join(torch.device(device))
@@ -116,14 +131,22 @@ def run_stage(path: Path, folder: Path, threads: int = 0, device: Device = "cpu"
             return interpolate(config, folder)
         return write_trajectories(config, folder, device)
     try:
-        return _train_compiled(config, path, folder, processes, began)
+        summary, verdict = _train_compiled(config, path, folder, processes, began, rehearses)
     finally:
         processes.leave()
+    if verdict.failed and not rehearses:
+        raise FailedError(f"{folder}: {verdict.sentence}. {where_to_look(folder)}")
+    return summary
 
 
 def _train_compiled(
-    config: Training, path: Path, folder: Path, processes: Processes, began: float
-) -> dict[str, Any]:
+    config: Training,
+    path: Path,
+    folder: Path,
+    processes: Processes,
+    began: float,
+    rehearses: bool,  # noqa: FBT001  # handed on
+) -> tuple[dict[str, Any], Verdict]:
     """Train; where the compiler fails, go on once more from the last state.
 
     Two programs that compile at the same moment share a cache of files and can trip over each
@@ -131,7 +154,7 @@ def _train_compiled(
     """
     for attempt in range(2):
         try:
-            return _train(config, path, folder, processes, began)
+            return _train(config, path, folder, processes, began, rehearses)
         except RuntimeError as error:
             told = _compilers_failure(error) if config.loop.compile else ""
             if not told:
@@ -156,12 +179,19 @@ def _compilers_failure(error: RuntimeError) -> str:
 
 
 def _train(
-    config: Training, path: Path, folder: Path, processes: Processes, began: float
-) -> dict[str, Any]:
-    """Build the stage, train it, write what it took."""
+    config: Training,
+    path: Path,
+    folder: Path,
+    processes: Processes,
+    began: float,
+    rehearses: bool,  # noqa: FBT001  # handed on
+) -> tuple[dict[str, Any], Verdict]:
+    """Build the stage, train it, write what it took and what it is worth."""
     processes.share(config.loop.micro_batches)  # a wrong number is told before data is read
     with processes.leader_first():
         stage = make_stage(config, folder, processes.device)
+    if not rehearses:
+        check_latents_show(stage, folder)
     if processes.count == 1:
         resume(stage, config.loop, folder)  # before anything in the folder changes
     flops = stage.flops if isinstance(stage, CostedStage) else count_flops(stage, config.loop.dtype)
@@ -175,6 +205,7 @@ def _train(
             f"{folder}: stopped at step {state.step} of {state.steps or 'a number not known yet'}; "
             "the state is saved, the same command goes on from here"
         )
+    verdict = judge(stage, last_figures(folder))
     summary = {
         "stage": config.stage,
         "steps": state.step,
@@ -182,12 +213,13 @@ def _train(
         "teraflops_per_step": round(flops / 1e12, 4),
         "petaflops": round(flops * state.step / 1e15, 3),
         "parameters": sum(p.numel() for p in stage.student.parameters()),
+        **verdict.facts(last_picture(folder)),
     }
     if isinstance(stage, WanStage):
         write_lora(stage, folder, processes)
     if processes.leads:
-        write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    return summary
+        write_atomically(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    return summary, verdict
 
 
 def prepare(stage: Stage, loop: LoopConfig, processes: Processes, path: Path) -> None:

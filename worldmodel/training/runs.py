@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from worldmodel.action import ActionSpec
-from worldmodel.checkpoint import CheckpointError, load_tensors
+from worldmodel.checkpoint import CheckpointError, broken_weight, load_tensors
 from worldmodel.config import (
     AutoencoderConfig,
     ConfigError,
@@ -92,4 +92,9 @@ def _load_average(model: nn.Module, run: Path, prefix: str) -> None:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{run / STATE}: does not fit the config: {error}") from error
+    if broken := broken_weight(model):
+        raise CheckpointError(
+            f"{run / STATE}: {broken} holds values that are not numbers; train it again in an "
+            "empty folder, with lower learning rates"
+        )
     model.requires_grad_(requires_grad=False).eval()

@@ -7,7 +7,6 @@ which gives memory back to whoever needs it.
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worldmodel.files import FileWriteError
+from worldmodel.files import FileWriteError, sync
 from worldmodel.model.context import Device
 
 GPU_SHARE = 0.25  # of a GPU's free memory that data may take
@@ -57,7 +56,7 @@ def write_rows(path: Path, parts: Iterable[Tensor]) -> None:
             for rows in parts:
                 file.write(rows.cpu().contiguous().numpy().tobytes())
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -7,7 +7,6 @@ tensors. The libraries' own writers hold all of a file in memory; this holds its
 import contextlib
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import UserError
-from worldmodel.files import FileWriteError
+from worldmodel.files import FileWriteError, sync
 
 NAMES = {
     torch.float64: "F64",
@@ -62,7 +61,7 @@ def write_tensors(
                 file.write(content)
                 digest.update(content)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     return digest.hexdigest()
 
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError
 from worldmodel.wan.costs import Shape, remembered
 from worldmodel.wan.files import load_strict, read_tensors
@@ -177,6 +178,7 @@ def load_taehv(path: Path, config: TaehvConfig) -> Taehv:
     with torch.device("meta"):
         tiny = Taehv(config)
     load_strict(tiny, _fitted(tiny, read_tensors(path)), str(path))
+    refuse_broken(tiny.state_dict(), str(path))
     channels_last(tiny)
     return tiny.requires_grad_(requires_grad=False).eval()
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError
 from worldmodel.wan.costs import remembered
 from worldmodel.wan.files import load_strict, read_tensors
@@ -183,5 +184,6 @@ def load_vae(path: Path, config: VaeConfig) -> WanVAE:
     with torch.device("meta"):
         vae = WanVAE(config)
     load_strict(vae, released_names(config, list(vae.state_dict()), read_tensors(path)), str(path))
+    refuse_broken(vae.state_dict(), str(path))
     channels_last(vae)
     return vae.requires_grad_(requires_grad=False).eval()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
+from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError, to_toml
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.files import load_strict, read_tensors
@@ -158,6 +159,7 @@ def read_parts(files: Sequence[Path], plan: ImportPlan) -> Parts:
             if parts.transformer is not None:
                 raise UserError(f"{path}: a second transformer; a world has one")
             parts.transformer, parts.config = released_transformer(tensors, str(path))
+            refuse_broken(parts.transformer, str(path))
         elif kind == "taehv":
             parts.taehv = load_taehv(path, plan.taehv).state_dict()
         elif kind == "vae":

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError
 from worldmodel.wan.files import load_strict, read_tensors
 from worldmodel.wan.float8 import FLOAT8, Float8Linear, holds_float8, use_float8
@@ -116,6 +117,7 @@ def load_transformer(
             raise UserError(f"{where}: mps knows no float8; import the world with --dtype bfloat16")
         use_float8(model)
     load_strict(model, tensors, where)
+    refuse_broken(tensors, where)
     for name in list(tensors):
         del tensors[name]
     for module in model.modules():

@@ -24,7 +24,7 @@ from worldmodel.action import Action, Prompt
 from worldmodel.config import SamplerConfig, UserError
 from worldmodel.wan.context import RollingCache
 from worldmodel.wan.rollout import WanRollout, seeded_noise
-from worldmodel.world import Frame, Split
+from worldmodel.world import Frame, Split, WorldFaultError
 from worldmodel.worlds.wan_drive import Drive
 from worldmodel.worlds.wan_file import CameraConfig
 from worldmodel.worlds.wan_load import WanParts
@@ -155,6 +155,8 @@ class WanSession:
             frames = self.stream.decode(latent)
             small = frames.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
             shown = rearrange(small, "1 c t h w -> t h w c").contiguous().cpu().numpy()
+            if not bool(torch.isfinite(latent).all()):  # a GPU has just been waited for
+                raise WorldFaultError("its latents hold values that are not numbers")
             self.frames.extend(np.asarray(shown, np.uint8))
             decode = 1000 * (time.perf_counter() - began)
             self.split = replace(self.split, decode=self.split.decode + decode)

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worldmodel.checkpoint import CheckpointError
+from worldmodel.checkpoint import CheckpointError, refuse_broken
 from worldmodel.config import ConfigError, build_config, read_toml
 from worldmodel.model.context import Device
 from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
@@ -46,6 +46,7 @@ def load_network(path: Path, config: WanConfig, device: Device = "cpu") -> WanTr
     tensors = whole_weights(path, config)
     load_strict(model, tensors, str(path))
     # Copied: what stays mapped could change on disk, and a run's weights are written to.
+    refuse_broken(tensors, str(path))
     own = {name: tensor.float().clone() for name, tensor in tensors.items()}
     model.load_state_dict(own, assign=True)
     return model.requires_grad_(requires_grad=False).to(device)

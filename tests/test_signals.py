@@ -1,0 +1,82 @@
+"""Ctrl-C, SIGTERM and SIGHUP end alike: everything is on disk, and it is said."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.worlds.make_world import make_world
+from worldmodel.recording import read_recording
+from worldmodel.signals import EndedError, ended_by_signals
+from worldmodel.video import read_video
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("signals") / "world")
+
+
+def play(world: Path, clip: Path, lines: int = 12) -> "subprocess.Popen[str]":
+    """A session without a window that goes on until somebody ends it; so much is recorded."""
+    command = [sys.executable, "play.py", "--headless", "--world", str(world)]
+    command += ["--engine", "torch", "--dtype", "float32", "--threads", "1", "--fps", "40"]
+    command += ["--frames", "100000", "--record", str(clip)]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe)
+    ends = time.monotonic() + 60
+    rows = clip.with_suffix(".jsonl")
+    while not rows.exists() or rows.read_bytes().count(b"\n") < lines:
+        assert time.monotonic() < ends
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_session_without_a_window_loses_no_frame(name: str, world: Path, tmp_path: Path) -> None:
+    process = play(world, tmp_path / "clip")
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert ("interrupted" if name == "SIGINT" else f"ended by {name}") in err
+    assert "Traceback" not in err
+    assert "clip.mp4" in out, "the clip is named as ever"
+    rows = read_recording(tmp_path / "clip.jsonl")[1]
+    assert sum(1 for _ in read_video(tmp_path / "clip.mp4")) == len(rows) >= 11
+
+
+def test_a_kill_in_the_first_second_leaves_a_clip_that_plays(world: Path, tmp_path: Path) -> None:
+    process = play(world, tmp_path / "clip", lines=7)  # a world of 10 frames a second
+    process.kill()
+    process.communicate(timeout=60)
+    rows = read_recording(tmp_path / "clip.jsonl")[1]
+    shown = sum(1 for _ in read_video(tmp_path / "clip.mp4"))
+    assert 0 < len(rows) // 3 <= shown
+
+
+def test_a_signal_is_heard_once_and_what_ignores_one_goes_on_ignoring_it() -> None:
+    heard = []
+
+    def end_twice() -> None:
+        with ended_by_signals():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)  # while everything gets to disk
+                heard.append("all is on disk")
+
+    with pytest.raises(EndedError, match="SIGTERM"):
+        end_twice()
+    assert heard == ["all is on disk"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does
+    try:
+        with ended_by_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,62 @@
+"""What came out of a recipe, said at its end: a verdict, three numbers, a picture.
+
+A world is as good as the run that draws it; the words are those of `training.verdict`, which each
+run wrote into its summary.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldmodel.recipe.config import DRAWS, Recipe
+from worldmodel.training.run import SUMMARY
+
+UNKNOWN = "no verdict (trained by an older version)"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a run's summary says about its worth."""
+
+    sentence: str
+    figures: dict[str, Any]
+    picture: str
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing speaks against playing what it draws."""
+        return not self.sentence.startswith(("FAILED", "weak"))
+
+
+def read_verdict(run: Path) -> Told:
+    """Of a finished run; one that says nothing is not called bad."""
+    try:
+        summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+        figures = dict(summary.get("figures", {}))
+        return Told(str(summary.get("verdict", UNKNOWN)), figures, str(summary.get("picture", "")))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return Told(UNKNOWN, {}, "")
+
+
+def tell(recipe: Recipe, root: Path, world: Path, *, rehearses: bool) -> list[str]:
+    """The last lines of `make`."""
+    stages = [part.stage for part in recipe.parts]
+    drawn = read_verdict(root / next(stage for stage in DRAWS if stage in stages))
+    numbers = ", ".join(
+        f"{name} {'none' if value is None else f'{value:.1f} dB'}"
+        for name, value in drawn.figures.items()
+    )
+    lines = [f"verdict: {drawn.sentence}"]
+    lines += [f"  numbers: {numbers}"] if numbers else []
+    lines += (
+        [f"  picture: {drawn.picture} (the game above, the world below)"] if drawn.picture else []
+    )
+    play = f"python play.py --world {world}"
+    if rehearses:
+        lines.append(f"{world}: a rehearsal, no world worth playing; to see that it opens: {play}")
+    elif drawn.is_good:
+        lines.append(f"{world}: play it with {play}")
+    else:
+        lines.append(f"{world}: was packed, but look at the picture before you play it ({play})")
+    return lines
