@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from worldmodel.config import UserError
+from worldmodel.text import TextError, decode_text
 
 LONGEST_NAME = 120  # bytes of UTF-8; half of what a file system takes: endings follow
+LARGEST_TEXT = 64 << 20  # bytes; what people write has kilobytes
 STALE = 3600.0  # seconds, after which what was being written is what a kill left
 
 
@@ -50,6 +52,14 @@ def read_file(path: Path, largest: int) -> bytes:
     if len(content) > largest:
         raise FileReadError(f"{path}: more than {largest / 2**20:.1f} MB")
     return content
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
+    """A text of at most `largest` bytes, in whichever encoding of Unicode it was saved."""
+    try:
+        return decode_text(read_file(path, largest))
+    except TextError as error:
+        raise FileReadError(f"{path}: {error}") from error
 
 
 def plain(name: str) -> str:

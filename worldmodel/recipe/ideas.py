@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
-from worldmodel.files import plain, write_atomically
+from worldmodel.files import plain, read_text, write_atomically
 from worldmodel.model.context import Device
 from worldmodel.training.loop import NEVER, count_flops
 from worldmodel.training.run import STAGES, Training, make_stage, run_stage
@@ -210,7 +210,7 @@ def _train(
     summary = folder / "summary.json"
     if not summary.is_file():
         run_stage(path, folder, threads, device)
-    found: dict[str, Any] = json.loads(summary.read_text())
+    found: dict[str, Any] = json.loads(read_text(summary))
     return found
 
 
@@ -224,13 +224,13 @@ def _planned(path: Path, table: Mapping[str, Any]) -> bool:
     if not path.is_file():
         return False
     steps = int(read_toml(path).get("loop", {}).get("steps", 0))
-    return path.read_text(encoding="utf-8") == to_toml(_full(table, steps))
+    return read_text(path) == to_toml(_full(table, steps))
 
 
 def _last(folder: Path, figures: Mapping[str, str]) -> dict[str, float]:
     """The figures that a run measured last."""
     measured: dict[str, Any] = {}
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
+    for line in read_text(folder / "metrics.jsonl").splitlines():
         measured |= json.loads(line)
     if missing := [name for name in figures if name not in measured]:
         raise ConfigError(f"{folder}: its stage measures no {', '.join(missing)}")

@@ -6,7 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.files import FileWriteError, read_text, write_atomically
+
+LARGEST = 1 << 30  # bytes of what was measured
 
 
 class MetricsLog:
@@ -24,7 +26,7 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_text(path, LARGEST).splitlines()
             kept = [line for line in lines if line and json.loads(line)["step"] <= step]
             write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
         self._file = path.open("a", encoding="utf-8")
