@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
 BASE = {
     "config", "action", "schedule", "files", "metrics",
-    "folders", "history", "versions", "keycodes", "streams", "console", "signals",
+    "folders", "history", "versions", "keycodes", "streams", "console", "signals", "text",
 }  # fmt: skip
 STORE = {
     *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
@@ -18,9 +18,10 @@ STORE = {
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
 ALLOWED: dict[str, set[str]] = {
-    "config": set(),
+    "text": set(),
+    "config": {"text"},
     "action": {"config"},
-    "files": {"config"},
+    "files": {"config", "text"},
     "keycodes": set(),
     "streams": set(),
     "schedule": set(),
@@ -33,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "moments": {*BASE, "world", "autosave"},
     "autosave": {"config"},
     "episodes": {"config", "action", "files", "recording"},
-    "recording": {"config", "action", "files", "episodes", "video", "world", "moments"},
+    "recording": {"config", "action", "files", "episodes", "video", "world", "moments", "text"},
     "video": {"config", "files", "world"},
     "real": {"action", "config", "world"},
     "ways": {"config", "episodes", "files", "real"},

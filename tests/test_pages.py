@@ -32,7 +32,7 @@ def test_a_page_without_the_marks_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_page_that_is_no_text_is_named_and_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="not a text"):
+    page.write_bytes(b"\xff\x81")
+    with pytest.raises(ConfigError, match="no text in UTF-8"):
         write_between(page, "Title", *MARKS, "one")
     assert page.read_bytes() == b"\xff\xfe"

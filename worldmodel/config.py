@@ -22,6 +22,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from worldmodel.text import decode_text
+
 T = TypeVar("T")
 
 LARGEST_TOML = 1 << 20  # bytes
@@ -377,11 +379,20 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(LARGEST_TOML + 1)
         if len(content) > LARGEST_TOML:
             raise ConfigError(f"{path}: cannot be read as TOML: over {LARGEST_TOML >> 20} MB")
-        return tomllib.loads(content.decode())
+        return tomllib.loads(decode_text(content))
     except ConfigError:
         raise
     except (OSError, ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits
-        raise ConfigError(f"{path}: cannot be read as TOML: {_brief(error)}") from error
+        told = f"{path}: cannot be read as TOML: {_brief(error)}"
+        if isinstance(error, tomllib.TOMLDecodeError):
+            told += _of_comma(decode_text(content))
+        raise ConfigError(told) from error
+
+
+def _of_comma(text: str) -> str:
+    """What to do where somebody wrote a number as much of the world does."""
+    found = re.search(r"=[ \t]*(-?\d{1,9}),(\d{1,9})[ \t\r]*(?:#|$)", text, re.MULTILINE)
+    return f"; write {found[1]},{found[2]} as {found[1]}.{found[2]}" if found else ""
 
 
 def load_config(kind: type[T], path: Path) -> T:

@@ -14,10 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from worldmodel.config import UserError
+from worldmodel.text import TextError, decode_text
 
 LONGEST_NAME = 120  # bytes of UTF-8; half of what a file system takes: endings follow
 # What file systems answer that have no fsync: FUSE, 9p, some network shares.
 NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+LARGEST_TEXT = 64 << 20  # bytes; what people write has kilobytes
 STALE = 3600.0  # seconds, after which what was being written is what a kill left
 
 
@@ -55,6 +57,14 @@ def read_file(path: Path, largest: int) -> bytes:
     if len(content) > largest:
         raise FileReadError(f"{path}: more than {largest / 2**20:.1f} MB")
     return content
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
+    """A text of at most `largest` bytes, in whichever encoding of Unicode it was saved."""
+    try:
+        return decode_text(read_file(path, largest))
+    except TextError as error:
+        raise FileReadError(f"{path}: {error}") from error
 
 
 def plain(name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worldmodel.config import ConfigError
-from worldmodel.files import read_file, write_atomically
+from worldmodel.files import FileReadError, read_text, write_atomically
 
 LARGEST = 4 << 20  # bytes of a page
 
@@ -17,9 +17,9 @@ def write_between(page: Path, title: str, begin: str, end: str, measured: str) -
     """
     blank = f"# {title}\n\n{begin}\n{end}\n"
     try:
-        old = read_file(page, LARGEST).decode() if page.is_file() else blank
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{page}: not a text in UTF-8: {error}") from error
+        old = read_text(page, LARGEST) if page.is_file() else blank
+    except FileReadError as error:
+        raise ConfigError(str(error)) from error
     before, found, rest = old.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from worldmodel.action import IDLE, Action, ActionSpec, Prompt
 from worldmodel.config import UserError
-from worldmodel.files import FileReadError, read_file
+from worldmodel.files import FileReadError, read_text
 from worldmodel.recording import last_path, read_recording
 
 LONGEST = 1_000_000  # frames that a line of a script may last
@@ -123,8 +123,8 @@ def load_script(path: Path) -> list[Action]:
         rows = read_recording(path)[1]
         return [rows[i].action for i in last_path(rows)[1:]]
     try:
-        lines = read_file(path, LARGEST_SCRIPT).decode().splitlines()
-    except (FileReadError, UnicodeDecodeError) as error:
+        lines = read_text(path, LARGEST_SCRIPT).splitlines()
+    except FileReadError as error:
         raise ScriptError(f"{path}: not a player: {error}") from error
     actions: list[Action] = []
     for number, line in enumerate(lines, start=1):
@@ -166,8 +166,8 @@ def find_here() -> None:
 def load_timeline(path: Path) -> tuple[tuple[float, Prompt], ...]:
     """Seconds and prompts of a timeline, in order."""
     try:
-        lines = read_file(path, LARGEST_SCRIPT).decode().splitlines()
-    except (FileReadError, UnicodeDecodeError) as error:
+        lines = read_text(path, LARGEST_SCRIPT).splitlines()
+    except FileReadError as error:
         raise ScriptError(f"{path}: not a timeline: {error}") from error
     said: list[tuple[float, Prompt]] = []
     for number, line in enumerate(lines, start=1):

@@ -40,6 +40,7 @@ from worldmodel.episodes import Episode, EpisodeError
 from worldmodel.files import FileReadError, read_file, sync
 from worldmodel.moments import Moment, save_moment
 from worldmodel.state_spec import StateSpec, from_plain, to_plain, track_of
+from worldmodel.text import TextError, decode_text
 from worldmodel.video import VideoWriter, read_video, shrink
 from worldmodel.world import Frame
 
@@ -313,9 +314,10 @@ def read_recording(path: Path) -> tuple[Header, list[Row]]:
     """Header and rows of a JSONL; a last line left half written by a broken process is dropped."""
     try:
         # After a lost power some disks hold zeros where the last lines were to be.
-        content = read_file(path, MOST_BYTES).rstrip(b"\0")
-        lines = content.decode(errors="strict" if content.endswith(b"\n") else "ignore").split("\n")
-    except (FileReadError, UnicodeDecodeError) as error:
+        content = read_file(path, MOST_BYTES)
+        is_cut = not content.rstrip(b"\0").endswith(b"\n")
+        lines = decode_text(content, is_cut=is_cut).rstrip("\0").split("\n")
+    except (FileReadError, TextError) as error:
         raise RecordingError(f"{path}: not a recording: {error}") from error
     if lines and not lines[-1]:
         lines.pop()

@@ -21,7 +21,7 @@ import torch
 from worldmodel.config import ModelConfig, PlanConfig
 from worldmodel.engine import Engine, EngineError
 from worldmodel.engine.graphs import example_views
-from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.files import FileWriteError, read_text, write_atomically
 from worldmodel.folders import cache_folder
 
 FRAMES = 12  # timed, after as many that are not
@@ -115,7 +115,7 @@ def _stamp(key: str, names: list[str]) -> str:
 def _read(path: Path) -> dict[str, str]:
     """Earlier choices; a file that is missing or broken holds none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.config import UserError
-from worldmodel.files import read_file, write_atomically
+from worldmodel.files import read_text, write_atomically
 from worldmodel.folders import data_folder
 
 LARGEST = 1 << 20  # bytes
@@ -35,7 +35,7 @@ def _path() -> Path:
 
 def _read() -> dict[str, dict[str, float]]:
     try:
-        table: Any = json.loads(read_file(_path(), LARGEST))
+        table: Any = json.loads(read_text(_path(), LARGEST))
         return {
             str(machine): {str(world): float(speed) for world, speed in speeds.items()}
             for machine, speeds in table.items()

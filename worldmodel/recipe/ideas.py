@@ -211,7 +211,7 @@ def _train(
     summary = folder / "summary.json"
     if not summary.is_file():
         run_stage(path, folder, threads, device)
-    found: dict[str, Any] = json.loads(summary.read_text())
+    found: dict[str, Any] = json.loads(read_text(summary))
     return found
 
 
@@ -225,7 +225,7 @@ def _planned(path: Path, table: Mapping[str, Any]) -> bool:
     if not path.is_file():
         return False
     steps = int(read_toml(path).get("loop", {}).get("steps", 0))
-    return path.read_text(encoding="utf-8") == to_toml(_full(table, steps))
+    return read_text(path) == to_toml(_full(table, steps))
 
 
 def _last(folder: Path, figures: Mapping[str, str]) -> dict[str, float]:

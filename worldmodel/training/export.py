@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from worldmodel.config import ConfigError, SamplerConfig, UserError
+from worldmodel.config import ConfigError, SamplerConfig
 from worldmodel.episodes import Episode, episode_bytes, load_episode
+from worldmodel.files import FileReadError, read_text
 from worldmodel.real import Way
 from worldmodel.training.runs import Lineage, lineage, load_autoencoder, load_transformer
 from worldmodel.ways import ENDING as WAY_ENDING
@@ -54,7 +55,7 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         TRANSFORMER: _weights(load_transformer(config.student, student.model)),
         AUTOENCODER: _weights(decoder),
         TEACHER: _weights(load_transformer(student.teacher, student.model)),
-        "NOTICE": _read(config.notice),
+        "NOTICE": read_text(config.notice).encode(),
     }
     starts = {}
     for number, (place, caption) in enumerate(config.starts.items(), start=1):
@@ -88,8 +89,8 @@ def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
     """What every stage took: steps, minutes, floating-point operations."""
     costs = {}
     for run in dict.fromkeys((student.autoencoder, config.decoder, *student.runs)):
-        with contextlib.suppress(OSError):  # a run that is not finished has no summary yet
-            summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        with contextlib.suppress(FileReadError):  # a run that is not finished has no summary yet
+            summary = json.loads(read_text(run / "summary.json"))
             stage = str(summary.pop("stage"))
             costs[run.name if stage in costs else stage] = summary  # a stage may come twice
     return costs
@@ -125,10 +126,3 @@ def _way(place: str, frames: int) -> Way | None:
     episode, last = load_episode(Path(path)), int(first) + frames
     actions = episode.actions[1:last]
     return Way(seed=int(seed), actions=actions, frame=episode.frames[last - 1])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.files import FileWriteError, read_text, write_atomically
 from worldmodel.training.processes import Processes
 from worldmodel.training.state import PartlyTrained, TrainState
 
@@ -31,7 +31,7 @@ FOLDER, LATEST = "sharded", "latest.json"
 def sharded_step(folder: Path) -> int | None:
     """The step whose parts are all there, if any is."""
     path = folder / FOLDER / LATEST
-    return int(json.loads(path.read_text(encoding="utf-8"))["step"]) if path.exists() else None
+    return int(json.loads(read_text(path))["step"]) if path.exists() else None
 
 
 def save_sharded(state: TrainState, folder: Path, processes: Processes) -> None:
@@ -52,7 +52,7 @@ def save_sharded(state: TrainState, folder: Path, processes: Processes) -> None:
 
 def load_sharded(state: TrainState, folder: Path) -> None:
     """Go on from the last step whose parts are all there."""
-    header = json.loads((folder / FOLDER / LATEST).read_text(encoding="utf-8"))
+    header = json.loads(read_text(folder / FOLDER / LATEST))
     parts = _parts(state)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says when one process reads alone, which is meant

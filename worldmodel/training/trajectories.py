@@ -32,7 +32,7 @@ from tqdm import tqdm
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import CheckpointError, save_tensors
 from worldmodel.config import ConfigError, ModelConfig, require_positive, to_toml
-from worldmodel.files import write_atomically
+from worldmodel.files import read_text, write_atomically
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import euler_step, sigma_grid
@@ -221,7 +221,7 @@ def add_to_summary(
     path = folder / "summary.json"
     before: dict[str, Any] = {}
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = json.loads(read_text(path))
     told = {name: round(x + (before.get(name, 0) if made else 0), 4) for name, x in work.items()}
     summary = before if before and not made else {**facts, **told, **more}
     write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())

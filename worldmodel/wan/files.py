@@ -23,7 +23,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from worldmodel.checkpoint import CheckpointError
+from worldmodel.checkpoint import LARGEST, CheckpointError
+from worldmodel.files import check_file, read_text
+from worldmodel.text import decode_text
 
 # A training checkpoint holds several networks; the first of these that is there is played.
 NETWORKS = ("generator_ema", "generator", "ema", "model", "state_dict", "module")
@@ -43,7 +45,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             beginning = file.read(9)
         if beginning[8:] == b"{":
             return unwrap(_read_safetensors(path), str(path))
-        if beginning.lstrip()[:1] == b"{":
+        if decode_text(beginning[:8], is_cut=True).lstrip()[:1] == "{":
             return unwrap(_read_shards(path), str(path))
         return unwrap(_read_pickle(path, mapped=beginning[:2] == b"PK"), str(path))
     except FileNotFoundError as error:
@@ -53,6 +55,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    check_file(path, LARGEST)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in list(file.keys())}
@@ -65,7 +68,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_shards(path: Path) -> dict[str, Tensor]:
     """The files beside an index (`….safetensors.index.json`) that its `weight_map` names."""
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        names = json.loads(read_text(path))["weight_map"]
         shards = sorted(set(names.values()))
         if any(Path(shard).name != shard for shard in shards):
             raise ValueError("a shard outside its own folder")

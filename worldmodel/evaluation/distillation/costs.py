@@ -7,7 +7,7 @@ from pathlib import Path
 
 from worldmodel.config import ConfigError
 from worldmodel.evaluation.distillation.rows import Comparison
-from worldmodel.files import read_file, write_atomically
+from worldmodel.files import read_file, read_text, write_atomically
 from worldmodel.training.loop import CONFIG
 
 SUMMARY = "summary.json"
@@ -54,7 +54,7 @@ def _summary(path: Path) -> dict[str, float] | None:
     if not path.is_file():
         return None
     try:
-        table = json.loads(read_file(path, LARGEST))
+        table = json.loads(read_text(path, LARGEST))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON: {error}") from error
     if not isinstance(table, dict):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import ConfigError, SamplerConfig, UserError, build_config
-from worldmodel.files import read_file, write_atomically
+from worldmodel.files import read_text, write_atomically
 
 RESAMPLES = 200
 NORMAL_95 = 1.96  # standard errors to either side of a 95 % interval
@@ -141,7 +141,7 @@ def load_figures(kind: type[T], path: Path) -> T | None:
     if not path.is_file():
         return None
     try:
-        table = json.loads(read_file(path, LARGEST))
+        table = json.loads(read_text(path, LARGEST))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON ({error}); delete it to measure again") from error
     return build_config(kind, table, str(path))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from worldmodel.checkpoint import CheckpointError, load_tensors
 from worldmodel.config import ConfigError
+from worldmodel.files import read_text
 from worldmodel.model.context import Device
 from worldmodel.training.loop import UnfinishedError
 from worldmodel.training.store import Reading
@@ -49,7 +50,7 @@ class Index:
                 f"{folder}: no finished latents; run the stage `latents` with `worldmodel train`"
             )
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
+            table = json.loads(read_text(path))
             if table["format"] != FORMAT:
                 raise ValueError(f"format {table['format']}")
             frames, channels, rows, columns = map(int, table["shape"])

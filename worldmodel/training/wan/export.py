@@ -23,6 +23,7 @@ from worldmodel.config import (
     read_toml,
     to_toml,
 )
+from worldmodel.files import read_text
 from worldmodel.training.loop import CONFIG
 from worldmodel.training.wan.config import WanModel
 from worldmodel.training.wan.latents import WanLatents
@@ -90,9 +91,9 @@ def export_wan_world(config: WanExport, folder: Path) -> dict[str, Any]:
             save_prompts(fresh / PROMPTS, known, encoder="google/umt5-xxl")
             hashes[PROMPTS] = sha256_of(fresh / PROMPTS)
         if config.notice is not None:
-            before = (config.base / "NOTICE").read_text(encoding="utf-8")
+            before = read_text(config.base / "NOTICE")
             (fresh / "NOTICE").unlink(missing_ok=True)
-            text = f"{before}\n{config.notice.read_text(encoding='utf-8')}"
+            text = f"{before}\n{read_text(config.notice)}"
             (fresh / "NOTICE").write_text(text, encoding="utf-8")
         stamps = {name: stamp_of(fresh / name) for name in hashes if name not in kept}
         done = replace(world, sha256=hashes, stamps={**base.stamps, **stamps})

@@ -20,6 +20,7 @@ from torch import Tensor
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.episodes import EpisodeError, load_episode
+from worldmodel.files import FileReadError, read_text
 from worldmodel.video import read_rate, read_video
 from worldmodel.worlds.wan_drive import Drive
 from worldmodel.worlds.wan_file import CameraConfig
@@ -71,9 +72,9 @@ def caption_of(source: Path, otherwise: str) -> str:
     if not path.is_file():
         return otherwise
     try:
-        return path.read_bytes()[:LONGEST_CAPTION].decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text: {error}") from error
+        return read_text(path, LONGEST_CAPTION).strip()
+    except FileReadError as error:
+        raise UserError(f"{error}; it should hold the words of {source.name}") from error
 
 
 def read_clips(source: Path, rate: float, length: int, every: int) -> Iterator[Clip]:
