@@ -245,7 +245,7 @@ class MotionConfig:
             raise ConfigError(f"low {list(self.low)} must lie below high {list(self.high)}")
         if not 1 <= len(self.cells) <= 8 or not 2 <= min(self.cells) <= max(self.cells) <= 2048:
             raise ConfigError(f"cells {_shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
-        if not 1 <= len(self.around) <= 16 or not 0 < min(self.around):
+        if not 1 <= len(self.around) <= 16 or not min(self.around) > 0:
             raise ConfigError(f"around {_shown(list(self.around))} must hold 1 to 16 distances")
 
 

@@ -5,8 +5,8 @@
     playing.prime(latents, conditions)
     latents = playing.denoise(condition); frames = engine.decode(latents); playing.remember()
 
-In a world with a plan of its level, `sight = engine.look(views)` comes first: its rays are part of the
-condition, its pixels of what is decoded.
+In a world with a plan of its level, `sight = engine.look(views)` comes first: its rays are part of
+the condition, its pixels of what is decoded.
 
 Several sessions can be played as one batch, each with its own start, actions and seed; a session's
 frames do not depend on who shares its batch.

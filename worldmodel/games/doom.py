@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.games.doom_state import SPEC, VARIABLES, at_the_end, to_state
-from worldmodel.state_spec import StateSpec
 from worldmodel.games.engine import EnginePlace, check_shared_memory
+from worldmodel.state_spec import StateSpec
 
 if TYPE_CHECKING:
     import vizdoom
@@ -91,7 +91,6 @@ class Doom:
         self.config, self.actions = config, config.actions
         # What the game knows of itself in the frame that is shown; never written to again.
         self.state: NDArray[np.float32] = np.full(SPEC.width, np.nan, np.float32)
-        self._game = _start_engine(config)
         check_shared_memory()
         self._place = EnginePlace()
         try:

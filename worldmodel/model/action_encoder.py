@@ -8,8 +8,9 @@ from torch import Tensor, nn
 def untold(actions: Tensor) -> Tensor:
     """Conditions ... z of a player whose actions are not known: every button at -1.
 
-    So is what the rays of the view read, in a world with a plan. No player can send it, and it is not standing still. A model that is trained with
-    `action_dropout` learns what it means, so guidance needs no weights of its own.
+    So is what the rays of the view read, in a world with a plan. No player can send it, and it is
+    not standing still. A model that is trained with `action_dropout` learns what it means, so
+    guidance needs no weights of its own.
     """
     vectors = actions.clone()
     vectors[..., :-2], vectors[..., -2:] = -1.0, 0.0

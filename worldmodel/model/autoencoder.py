@@ -84,11 +84,11 @@ class Decoder(nn.Module):
         if plan:
             self.merge = nn.Conv2d(last + plan.hidden, plan.hidden, 3, padding=1)
             self.change = nn.Conv2d(plan.hidden, 3, 3, padding=1)
-            nn.init.zeros_(self.change.weight)
-            nn.init.zeros_(self.change.bias)
+            for weight in self.change.parameters():
+                nn.init.zeros_(weight)
 
     def forward(self, latents: Tensor, seen: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Latents b c h w -> frames b 3 h w; `seen` is what a plan's `drawing` gives of the view."""
+        """Latents b c h w and what a plan's `drawing` gives of the view -> frames b 3 h w."""
         x = self.layers(latents)
         if seen is None:
             return x

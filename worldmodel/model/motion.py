@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from worldmodel.config import ConfigError, MotionConfig
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
-
 GAIN = 5.0  # of what is read from the grids: an optimizer's step moves it so much faster
 
 
@@ -49,9 +48,11 @@ class Roles:
                     f"its state, found {len(found)} in {', '.join(spec.names)}"
                 )
         (x, y, eye, *_), (u, v, *_) = by_kind["position"], by_kind["velocity"]
-        phase = by_kind.get("phase", [None])[0]
-        number = None if phase is None else spec.numbers[spec.names[phase]]
-        period = number.high - number.low if number else 1.0
+        phase, period = None, 1.0
+        if clocks := by_kind.get("phase"):
+            phase = clocks[0]
+            clock = spec.numbers[spec.names[phase]]
+            period = clock.high - clock.low
         return cls((x, y), eye, by_kind["heading"][0], (u, v), phase, period)
 
     @property
@@ -63,6 +64,13 @@ class Roles:
 class Motion(nn.Module):
     """Predicts the next state from this one and an action vector."""
 
+    stride: Tensor  # usual way in a frame, in units of the map
+    speed: Tensor  # usual velocity
+    eye: Tensor  # its height: mean and deviation
+    low: Tensor
+    span: Tensor
+    offsets: Tensor  # o 2, around the place
+
     def __init__(self, config: MotionConfig, spec: StateSpec) -> None:
         super().__init__()
         self.config, self.roles = config, Roles.of(spec)
@@ -73,6 +81,7 @@ class Motion(nn.Module):
             for cells in config.cells
         )
         width, points = config.width, len(config.around) * 4 + 5
+        leave = nn.Linear(width, 4)
         self.correct = nn.Sequential(
             nn.Linear(features * (points + 1) + 8, width),
             nn.SiLU(),
@@ -80,19 +89,19 @@ class Motion(nn.Module):
             nn.SiLU(),
             nn.Linear(width, width),
             nn.SiLU(),
-            nn.Linear(width, 4),
+            leave,
         )
         self.rise = nn.Sequential(nn.Linear(5, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
         self.lift = nn.Linear(64, 1)
-        for last in (self.correct[-1], self.lift):
+        for last in (leave, self.lift):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.push = nn.Parameter(torch.zeros(config.buttons, 2))  # forward, left
         self.keep = nn.Parameter(torch.tensor(0.8))  # of the velocity, a frame
         self.travel = nn.Parameter(torch.tensor([1.0, 1.0]))  # of kept and of new velocity
-        self.register_buffer("stride", torch.tensor(1.0))  # usual way a frame, in units of the map
-        self.register_buffer("speed", torch.tensor(1.0))  # usual velocity
-        self.register_buffer("eye", torch.tensor([0.0, 1.0]))  # its height: mean and deviation
+        self.register_buffer("stride", torch.tensor(1.0))
+        self.register_buffer("speed", torch.tensor(1.0))
+        self.register_buffer("eye", torch.tensor([0.0, 1.0]))
         low, high = torch.tensor(config.low), torch.tensor(config.high)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("span", high - low, persistent=False)

@@ -53,6 +53,8 @@ def seen_rays(config: PlanConfig) -> Tensor:
 class RayReader(nn.Module):
     """What the rays of views meet, composed front to back for every depth."""
 
+    distances: Tensor  # s, of the points along a ray
+
     def __init__(self, config: PlanConfig) -> None:
         super().__init__()
         self.config = config
@@ -107,6 +109,9 @@ class Drawing(nn.Module):
 
 class Plan(nn.Module):
     """A level as tensors, and how a view of it becomes a picture."""
+
+    low: Tensor  # x, y where the plan begins
+    span: Tensor  # and how far it reaches
 
     def __init__(self, config: PlanConfig) -> None:
         super().__init__()

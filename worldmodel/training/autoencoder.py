@@ -5,10 +5,13 @@
 The gradient term (differences along rows and columns, at two scales) keeps edges that an L1 loss
 alone would blur. The decoder sees latents with noise of up to `latent_noise` added: what the
 denoiser will hand it is never exact.
+
+With a `plan` (a run of that stage, whose weights stay as they are) the decoder begins with what the
+plan shows of the place that the frame was seen from, and the latents carry what differs.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,13 +21,23 @@ from torch import Tensor
 
 from worldmodel.config import AutoencoderConfig
 from worldmodel.metrics import psnr
-from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames, to_tensor
+from worldmodel.model.autoencoder import (
+    Autoencoder,
+    channels_last,
+    decode_latents,
+    encode_frames,
+    to_tensor,
+)
 from worldmodel.model.context import Device
-from worldmodel.training.data import load_frames
+from worldmodel.training.data import load_frames, load_views
 from worldmodel.training.loop import LoopConfig
+from worldmodel.training.runs import load_plan
 from worldmodel.training.samples import save_grid
 from worldmodel.training.store import Reading, nearby
 from worldmodel.training.streams import host_stream, seed_default
+
+HELD_OUT_STRIDE = 31
+HELD_OUT, HELD_OUT_SEEN = 256, 48  # frames that are looked at while it trains; those with a plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +53,7 @@ class AutoencoderTraining:
     frame_stride: int = 6  # neighbouring frames teach almost the same
     latent_noise: float = 0.15
     gradient_weight: float = 1.0
+    plan: Path | None = None  # a run of the stage `plan`
 
 
 class AutoencoderStage:
@@ -50,20 +64,23 @@ class AutoencoderStage:
         size = (config.model.frame_height, config.model.frame_width)
         frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
         self.frames = nearby(frames, device)
-        self.heldout = load_frames(config.heldout, 31, *size, folder.parent)[:256].to(device)
+        heldout = load_frames(config.heldout, HELD_OUT_STRIDE, *size, folder.parent)
+        most = HELD_OUT_SEEN if config.plan else HELD_OUT
+        self.heldout = heldout[:: max(1, len(heldout) // most)][:most].to(device)
+        self.views = self.heldout_views = None
         seed_default(config.loop.seed, config.stage, "weights")
-        self.student = channels_last(Autoencoder(config.model).to(device))
+        model = config.model
+        if config.plan:
+            plan = load_plan(config.plan)
+            model = replace(model, plan=plan.config)
+            self.views = load_views(config.data, config.frame_stride)
+            views = load_views(config.heldout, HELD_OUT_STRIDE)
+            self.heldout_views = views[:: max(1, len(views) // most)][:most].to(device)
+        self.student = channels_last(Autoencoder(model))
+        if config.plan:
+            self.student.plan = plan
+        self.student = self.student.to(device)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
-
-    @property
-    def shown(self) -> Autoencoder:
-        """What a verdict is on: the averaged weights."""
-        return self.ema
-
-    @property
-    def unseen(self) -> Path:
-        """The folder of held-out episodes."""
-        return self.config.heldout
 
     def compile(self) -> None:
         """On a GPU, fuse what lies between the convolutions; a CPU gains nothing from it."""
@@ -72,9 +89,14 @@ class AutoencoderStage:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction loss of one batch."""
         del step
-        pixels = draw_frames(self.frames, self.config.batch, generator, self.reading)
+        index = draw_index(self.frames, self.config.batch, generator)
+        pixels = take_frames(self.frames, index, generator, self.reading)
         latents = disturb(self.student.encode(pixels), self.config.latent_noise, generator)
-        decoded = self.student.decode(latents).float()
+        seen = None
+        if self.views is not None:
+            with torch.no_grad():
+                seen = self.student.look(self.views[index].to(generator.device)).pixels
+        decoded = self.student.decode(latents, seen).float()
         absolute = F.l1_loss(decoded, pixels)
         edges = gradient_loss(decoded, pixels)
         return absolute + self.config.gradient_weight * edges, {"l1": absolute, "gradient": edges}
@@ -82,8 +104,9 @@ class AutoencoderStage:
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Unseen frames above their reconstructions; PSNR of each and their mean."""
-        pixels = to_tensor(self.heldout).to(memory_format=torch.channels_last)
-        decoded = to_frames(self.ema.decode(self.ema.encode(pixels)))
+        latents = encode_frames(self.ema, self.heldout[None])
+        views = None if self.heldout_views is None else self.heldout_views[None]
+        decoded = decode_latents(self.ema, latents, views)[0]
         save_grid(folder / f"{step:06d}.png", [self.heldout[:12], decoded[:12]])
         return {"heldout_psnr": float(psnr(decoded, self.heldout).mean())}
 
@@ -97,7 +120,18 @@ def compile_convolutions(model: Autoencoder) -> None:
 
 def draw_frames(frames: Tensor, count: int, generator: torch.Generator, reading: Reading) -> Tensor:
     """Some of the frames uint8 b h w 3, as `to_tensor` shows them: count 3 h w."""
-    index = torch.randint(len(frames), (count,), generator=host_stream(generator, "frames"))
+    return take_frames(frames, draw_index(frames, count, generator), generator, reading)
+
+
+def draw_index(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Numbers of some of the frames."""
+    return torch.randint(len(frames), (count,), generator=host_stream(generator, "frames"))
+
+
+def take_frames(
+    frames: Tensor, index: Tensor, generator: torch.Generator, reading: Reading
+) -> Tensor:
+    """The chosen frames of uint8 b h w 3, where the generator is, as `to_tensor` shows them."""
     pixels = to_tensor(reading.gather(frames, index, generator.device))
     return pixels.to(memory_format=torch.channels_last)
 

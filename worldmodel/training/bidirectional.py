@@ -161,7 +161,7 @@ class BidirectionalStage:
             grid = tuple(sigma_grid(steps, clips.sigma_shift).tolist())
             sampler = SamplerConfig(sigmas=grid, renoise=False)
             drawn = draw_whole(self.ema, sampler, latents[:, : clips.known], actions)
-            rows.append(probe.decode(drawn))
+            rows.append(probe.decode(drawn, first))
             figures |= probe.score(rows[-1], first, f"whole_{steps}")
         probe.save(folder, step, rows, first)
         return figures

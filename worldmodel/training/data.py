@@ -18,10 +18,10 @@ from tqdm import tqdm
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import ConfigError, to_toml
-from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
+from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode, load_state
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
-from worldmodel.training.states import views_of
+from worldmodel.training.states import view_columns, views_of
 from worldmodel.training.store import Reading, forget_others, map_rows, nearby, write_rows
 from worldmodel.training.streams import host_stream
 
@@ -46,6 +46,12 @@ def load_frames(folder: Path, stride: int, height: int, width: int, cache: Path)
         write_rows(rows, parts())
         forget_others(rows)
     return map_rows(rows, (height, width, 3), torch.uint8)
+
+
+def load_views(folder: Path, stride: int) -> Tensor:
+    """Where every `stride`-th frame of every episode is seen from: t 4, as `load_frames` counts."""
+    parts = [view_columns(load_state(path), path)[::stride] for path in find_episodes(folder)]
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,24 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from worldmodel.config import ConfigError, SamplerConfig
+from worldmodel.config import ConfigError, SamplerConfig, read_toml
 from worldmodel.episodes import Episode, episode_bytes, load_episode
 from worldmodel.files import FileReadError, read_text
 from worldmodel.real import Way
-from worldmodel.training.runs import Lineage, lineage, load_autoencoder, load_transformer
+from worldmodel.training.loop import CONFIG
+from worldmodel.training.runs import (
+    Lineage,
+    lineage,
+    load_autoencoder,
+    load_motion,
+    load_transformer,
+)
 from worldmodel.ways import ENDING as WAY_ENDING
 from worldmodel.ways import way_bytes
 from worldmodel.worlds.folder import (
     AUTOENCODER,
     FORMAT,
+    MOTION,
     TEACHER,
     TRANSFORMER,
     WorldFile,
@@ -45,6 +53,7 @@ class WorldExport:
     start_frames: int
     game: dict[str, Any]  # the real game, as `DoomConfig` has it
     made_by: str  # one line on data and recipe
+    motion: Path | None = None  # the run of the stage `motion`, of a world that knows its place
 
 
 def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
@@ -57,6 +66,9 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         TEACHER: _weights(load_transformer(student.teacher, student.model)),
         "NOTICE": read_text(config.notice).encode(),
     }
+    motion, spec = load_motion(config.motion) if config.motion else (None, None)
+    if motion is not None:  # in fp32: half a unit of the map is a pixel
+        files[MOTION] = save({k: v.contiguous() for k, v in motion.state_dict().items()})
     starts = {}
     for number, (place, caption) in enumerate(config.starts.items(), start=1):
         name = f"{number:02d}.safetensors"
@@ -76,6 +88,8 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         actions=student.actions,
         transformer=student.model,
         autoencoder=decoder.config,
+        state=spec,
+        motion=motion.config if motion is not None else None,
         sha256={name: sha256_of_bytes(data) for name, data in files.items() if name != "NOTICE"},
         starts=starts,
         game=config.game,
@@ -88,12 +102,19 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
 def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
     """What every stage took: steps, minutes, floating-point operations."""
     costs = {}
-    for run in dict.fromkeys((student.autoencoder, config.decoder, *student.runs)):
+    placed = [run for run in (config.motion, _plan_of(student.autoencoder)) if run]
+    for run in dict.fromkeys((*placed, student.autoencoder, config.decoder, *student.runs)):
         with contextlib.suppress(FileReadError):  # a run that is not finished has no summary yet
             summary = json.loads(read_text(run / "summary.json"))
             stage = str(summary.pop("stage"))
             costs[run.name if stage in costs else stage] = summary  # a stage may come twice
     return costs
+
+
+def _plan_of(autoencoder: Path) -> Path | None:
+    """The run of the plan that an autoencoder reads."""
+    plan = read_toml(autoencoder / CONFIG).get("plan")
+    return Path(plan) if plan else None
 
 
 def _weights(model: nn.Module) -> bytes:

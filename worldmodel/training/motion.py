@@ -5,12 +5,14 @@ frame's place, velocity and eye are held against the game's:
 
     L = mean over frames of  H(place / stride) + H(velocity / speed) + H(eye),   H: Huber, δ small
 
-so that what counts is being right to a fraction of a step, and the few frames at which a player hits
-an edge do not drown the rest. It is trained and played in fp32.
+so that what counts is being right to a fraction of a step, and the few frames at which a player
+hits an edge do not drown the rest. It is trained and played in fp32.
 """
 
 import copy
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, MotionConfig, require_positive
+from worldmodel.config import ConfigError, MotionConfig, require_positive, to_toml
+from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
 from worldmodel.model.motion import Motion
 from worldmodel.training.loop import LoopConfig
+from worldmodel.training.runs import STATE_SPEC
 from worldmodel.training.states import StateEpisodes
 from worldmodel.training.store import Reading
 from worldmodel.training.streams import host_stream, seed_default
@@ -67,10 +71,11 @@ class MotionStage:
     """Holds the states and the network; gives the loop its loss."""
 
     def __init__(self, config: MotionTraining, folder: Path, device: Device = "cpu") -> None:
-        del folder
         self.config, self.reading, self.device = config, Reading(), device
         data = StateEpisodes.load(config.data, config.actions)
         self.heldout = StateEpisodes.load(config.heldout, config.actions)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / STATE_SPEC, to_toml(data.spec).encode())
         seed_default(config.loop.seed, config.stage, "weights")
         model = Motion(config.model, data.spec)
         roles = model.roles
@@ -82,7 +87,7 @@ class MotionStage:
             model.travel.fill_(stride / speed)
         self.student = model.to(device)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
-        self.numbers = (*roles.place, *roles.velocity, roles.eye, roles.heading)
+        self.numbers: tuple[int, ...] = (*roles.place, *roles.velocity, roles.eye, roles.heading)
         if roles.phase is not None:
             self.numbers += (roles.phase,)
         self.jump = FAR * stride
@@ -92,6 +97,16 @@ class MotionStage:
                 f"{config.data}: no {config.unroll + 1} frames in a row with a known state"
             )
         self.states, self.actions = data.states, data.actions
+
+    def judge(self, figures: Mapping[str, float | None]) -> tuple[str, dict[str, float], bool]:
+        """How far off it is after a second or so of unseen walking, beside standing still."""
+        stride = float(self.student.stride)
+        numbers = {k: v for k in ("place_1", "place_16", "place_256") if (v := figures.get(k))}
+        after = numbers.get("place_16", math.nan)
+        told = f"off by {after:.1f} units of the map after 16 unseen frames (a step: {stride:.1f})"
+        if not after < 16 * stride:
+            return f"FAILED: {told}: no better than standing still", numbers, True
+        return f"good: {told}", numbers, False
 
     def compile(self) -> None:
         """Nothing: the network is small."""

@@ -2,11 +2,13 @@
 
     L = mean |x̂ − x| + λ |∇x̂ − ∇x|,   x̂ = plan(x, y, eye, heading)
 
-A batch is upright strips of frames: all rows of a few neighbouring columns, from many places at once.
-Neighbouring columns of one frame teach almost the same, other places do not.
+A batch is upright strips of frames: all rows of a few neighbouring columns, from many places at
+once. Neighbouring columns of one frame teach almost the same, other places do not.
 """
 
 import copy
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,16 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldmodel.config import ConfigError, PlanConfig, require_positive
-from worldmodel.episodes import find_episodes, load_state
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import to_frames, to_tensor
 from worldmodel.model.context import Device
 from worldmodel.model.plan import Plan
 from worldmodel.training.autoencoder import gradient_loss
-from worldmodel.training.data import load_frames
+from worldmodel.training.data import load_frames, load_views
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.samples import save_grid
-from worldmodel.training.states import view_columns
 from worldmodel.training.store import Reading
 from worldmodel.training.streams import host_stream, seed_default
 
@@ -103,6 +103,17 @@ class PlanStage:
             "sharpness": float(sharpness(drawn).mean() / sharpness(self.heldout).mean()),
         }
 
+    def judge(self, figures: Mapping[str, float | None]) -> tuple[str, dict[str, float], bool]:
+        """What it shows of unseen places, beside one colour: the mean of all frames."""
+        flat = self.heldout.float().mean(dim=(0, 1, 2)).round().to(torch.uint8)
+        blank = float(psnr(flat.expand_as(self.heldout), self.heldout).mean())
+        score = figures.get("heldout_psnr") or math.nan
+        numbers = {"heldout_psnr": score, "one_colour": blank}
+        told = f"unseen places at {score:.1f} dB, one colour for all at {blank:.1f} dB"
+        if not score > blank:
+            return f"FAILED: {told}", numbers, True
+        return f"good: {told}", numbers, False
+
     def _strips(self, chosen: Tensor, columns: Tensor) -> Tensor:
         """Columns b w of the chosen frames: uint8 b h w 3."""
         height = self.config.model.frame_height
@@ -117,12 +128,6 @@ def draw_views(plan: Plan, views: Tensor) -> Tensor:
     columns = torch.arange(plan.config.frame_width, device=views.device)
     parts = [plan(part, columns.expand(len(part), -1)) for part in views.split(AT_ONCE)]
     return to_frames(torch.cat(parts)).cpu()
-
-
-def load_views(folder: Path, stride: int) -> Tensor:
-    """What every `stride`-th frame of every episode was seen from: t 4, as `load_frames` counts."""
-    parts = [view_columns(load_state(path), path)[::stride] for path in find_episodes(folder)]
-    return torch.cat(parts)
 
 
 def _check_reach(views: Tensor, config: PlanConfig) -> None:

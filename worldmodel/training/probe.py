@@ -24,6 +24,7 @@ from worldmodel.rollout import next_frames, roll_out
 from worldmodel.schedule import sigma_grid
 from worldmodel.streams import arrays
 from worldmodel.training.samples import save_clip, save_grid
+from worldmodel.training.states import views_of
 
 CLIPS = 32
 ROLL = 24
@@ -66,6 +67,7 @@ class Probe:
         rng = arrays("probe")
         frames: list[Tensor] = []
         actions: list[Tensor] = []
+        views: list[Tensor] = []
         for path in find_episodes(folder):
             episode = load_episode(path)
             if len(episode) < length or len(frames) == CLIPS:
@@ -74,13 +76,19 @@ class Probe:
             self.frames_per_second = episode.frames_per_second
             frames.append(torch.from_numpy(episode.frames[first : first + length].copy()))
             actions.append(torch.from_numpy(spec.encode(episode.actions[first : first + length])))
+            if autoencoder.plan is not None:
+                views.append(views_of(episode, path)[first : first + length])
         if not frames:
             raise EpisodeError(f"{folder}: no episode is as long as {length} frames")
         self.frames, self.actions = torch.stack(frames), torch.stack(actions)
         self.latents = encode_frames(autoencoder, self.frames)
-        self.actions = self.actions.to(self.latents.device)
+        device = self.latents.device
+        # Where unseen frames were seen from is known: the places of play are `motion`'s matter.
+        self.views = torch.stack(views).to(device) if views else None
+        with torch.no_grad():
+            self.actions = autoencoder.conditions(self.actions.to(device), self.views)
         self.longest = min(length // chunk * chunk, visible)
-        limit = self.shown = decode_latents(autoencoder, self.latents).cpu()
+        limit = self.shown = self.decode(self.latents, 0)
         real, before = self.frames[:, self.prime :], self.frames[:, self.prime - 1 : -1]
         self.moving = in_motion(real, before)
         self.limit = self._score(limit[:, self.prime :])
@@ -113,7 +121,7 @@ class Probe:
             drawn = next_frames(
                 model, _sampler(steps, renoise), self.latents[:, stretch], self.actions[:, stretch]
             )
-            decoded = decode_latents(self.autoencoder, drawn[:, self.prime :]).cpu()
+            decoded = self.decode(drawn[:, self.prime :], self.prime)
             score = float(self._score(decoded)[moving].mean())
             figures[f"next_{steps}"] = score
             if (gained := marks.gap_gained(score)) is not None:
@@ -122,7 +130,7 @@ class Probe:
         for steps in (1, 2):
             past = self.latents[:, : self.prime], self.actions[:, : self.prime]
             latents = roll_out(model, _sampler(steps, renoise), past, self.actions[:, self.prime :])
-            played = decode_latents(self.autoencoder, latents).cpu()
+            played = self.decode(latents, self.prime)
             scores = self._score(played)
             figures |= {f"roll16_{steps}": float(scores[:, 15].mean())}
             figures |= {f"roll24_{steps}": float(scores[:, 23].mean())}
@@ -132,9 +140,10 @@ class Probe:
         self.save(folder, step, rows, self.prime)
         return figures
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents b f c h w as frames uint8 b f h w 3, on the CPU."""
-        return decode_latents(self.autoencoder, latents).cpu()
+    def decode(self, latents: Tensor, first: int) -> Tensor:
+        """Latents b f c h w of the frames from number `first` on: uint8 b f h w 3, on the CPU."""
+        views = None if self.views is None else self.views[:, first : first + latents.shape[1]]
+        return decode_latents(self.autoencoder, latents, views).cpu()
 
     def score(self, frames: Tensor, first: int, name: str) -> dict[str, float]:
         """Frames b f h w 3 drawn from number `first` on: the next one, all, how sharp the last."""

@@ -1,7 +1,9 @@
 """Finished runs: their averaged weights, for the stages after them and for export."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,13 +13,19 @@ from worldmodel.config import (
     AutoencoderConfig,
     ConfigError,
     ModelConfig,
+    MotionConfig,
+    PlanConfig,
     build_config,
     read_toml,
 )
 from worldmodel.model.autoencoder import Autoencoder, channels_last
+from worldmodel.model.motion import Motion
+from worldmodel.model.plan import Plan
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.state_spec import StateSpec
 from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
 
+STATE_SPEC = "state.toml"  # what the numbers of a motion's state are
 # Keys that name runs of transformers. The first says where the weights began.
 PARENTS = ("base", "student", "teacher", "trajectories", "real", "start")
 
@@ -65,9 +73,44 @@ def load_autoencoder(run: Path) -> Autoencoder:
         prefix = "ema.autoencoder."
         table = read_toml(Path(table["autoencoder"]) / CONFIG)
     where = f"{run / CONFIG}: model"
-    model = Autoencoder(build_config(AutoencoderConfig, table.get("model", {}), where))
+    config = build_config(AutoencoderConfig, table.get("model", {}), where)
+    if "plan" in table:
+        config = replace(config, plan=read_plan(Path(table["plan"])))
+    model = Autoencoder(config)
     _load_average(model, run, prefix)
     return channels_last(model)
+
+
+def read_plan(run: Path) -> PlanConfig:
+    """The shape of the plan of a run of the stage `plan`."""
+    return build_config(PlanConfig, _model_table(run, "plan"), f"{run / CONFIG}: model")
+
+
+def load_plan(run: Path) -> Plan:
+    """The averaged weights of a run of the stage `plan`, frozen."""
+    model = Plan(read_plan(run))
+    _load_average(model, run, "ema.")
+    return model
+
+
+def load_motion(run: Path) -> tuple[Motion, StateSpec]:
+    """The averaged weights of a run of the stage `motion`, frozen, and the state that it moves."""
+    config = build_config(MotionConfig, _model_table(run, "motion"), f"{run / CONFIG}: model")
+    table = read_toml(run / STATE_SPEC)
+    spec = build_config(StateSpec, table, str(run / STATE_SPEC))
+    model = Motion(config, spec)
+    _load_average(model, run, "ema.")
+    return model, spec
+
+
+def _model_table(run: Path, stage: str) -> Mapping[str, Any]:
+    """The table [model] of a run of a stage; a run of another one is a `ConfigError`."""
+    table = read_toml(run / CONFIG)
+    if table.get("stage") != stage:
+        raise ConfigError(
+            f"{run}: expected a run of the stage {stage!r}, found {table.get('stage')!r}"
+        )
+    return dict(table["model"])
 
 
 def load_transformer(run: Path, config: ModelConfig) -> WorldTransformer:

@@ -26,6 +26,7 @@ from worldmodel.training.loop import Stage
 from worldmodel.training.probe import Marks, Probe
 from worldmodel.training.processes import local
 from worldmodel.training.samples import save_grid
+from worldmodel.training.states import views_of
 
 PAIRS = 256  # of a frame and the one before it
 PAIRS_OF_EPISODE = 8
@@ -74,6 +75,14 @@ class ShowingStage(Protocol):
         """The folder of held-out episodes."""
 
 
+@runtime_checkable
+class JudgingStage(Protocol):
+    """A stage that knows itself what it is worth."""
+
+    def judge(self, figures: Mapping[str, float | None]) -> tuple[str, dict[str, float], bool]:
+        """A sentence on the figures measured last, those that matter, whether the run failed."""
+
+
 def check_latents_show(stage: Stage, folder: Path) -> None:
     """Refuse to train on an autoencoder that shows less than a copy of the last frame does."""
     if not isinstance(stage, ProbedStage):
@@ -118,6 +127,8 @@ def judge(stage: Stage, figures: Mapping[str, float | None]) -> Verdict:
         return _judge_pictures(_measure_pairs(stage.shown, stage.unseen), figures)
     if isinstance(stage, ProbedStage):
         return _judge_next_frame(stage.probe.marks, figures)
+    if isinstance(stage, JudgingStage):
+        return Verdict(*stage.judge(figures))
     return _judge_life(figures)
 
 
@@ -131,27 +142,36 @@ def _broken(stage: Stage) -> str | None:
 
 def _measure_pairs(autoencoder: Autoencoder, folder: Path) -> Marks:
     """Unseen frames that moved, shown by the autoencoder and by the frame before each."""
-    frames, before = read_moving_pairs(folder)
+    frames, before, views = read_moving_pairs(folder, seen=autoencoder.plan is not None)
     if not len(frames):
         return Marks(math.nan, math.nan)
-    shown = decode_latents(autoencoder, encode_frames(autoencoder, frames[None]))[0].cpu()
+    latents = encode_frames(autoencoder, frames[None])
+    seen = None if views is None else views[None].to(latents.device)
+    shown = decode_latents(autoencoder, latents, seen)[0].cpu()
     return Marks(float(psnr(before, frames).mean()), float(psnr(shown, frames).mean()))
 
 
-def read_moving_pairs(folder: Path) -> tuple[Tensor, Tensor]:
-    """Frames that visibly differ from the ones before them, and those: uint8 b h w 3 twice."""
+def read_moving_pairs(folder: Path, *, seen: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Frames that visibly differ from the ones before them, and those: uint8 b h w 3 twice.
+
+    If asked for, b 4: where the former are seen from.
+    """
     found: list[tuple[Tensor, Tensor]] = []
+    views: list[Tensor] = []
     for path in find_episodes(folder):
         if len(found) >= PAIRS:
             break
-        frames = torch.from_numpy(load_episode(path).frames)
+        episode = load_episode(path)
+        frames = torch.from_numpy(episode.frames)
         moved = [i for i in range(1, len(frames)) if bool(in_motion(frames[i], frames[i - 1]))]
         step = max(1, len(moved) // PAIRS_OF_EPISODE)
         found += [(frames[i].clone(), frames[i - 1].clone()) for i in moved[::step]]
+        if seen:
+            views.append(views_of(episode, path)[moved[::step]])
     if not found:
-        return torch.empty(0, 1, 1, 3), torch.empty(0, 1, 1, 3)
+        return torch.empty(0, 1, 1, 3), torch.empty(0, 1, 1, 3), None
     after, before = zip(*found[:PAIRS], strict=True)
-    return torch.stack(after), torch.stack(before)
+    return torch.stack(after), torch.stack(before), torch.cat(views)[:PAIRS] if seen else None
 
 
 def _judge_pictures(marks: Marks, figures: Mapping[str, float | None]) -> Verdict:
