@@ -236,6 +236,7 @@ class MotionConfig:
     cells: tuple[int, ...] = (16, 64, 256)  # rows of each grid
     features: int = 8  # of a grid's cell
     around: tuple[float, ...] = (20.0, 40.0)  # distances at which the grids are read
+    body: float = 16.0  # how far the player's box reaches: what is there where the motion would end
     width: int = 256
 
     def __post_init__(self) -> None:

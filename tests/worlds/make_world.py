@@ -10,14 +10,19 @@ from safetensors.torch import save
 from tests.conftest import make_lively
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, draw
 from worldmodel.action import IDLE
-from worldmodel.config import AutoencoderConfig, SamplerConfig
+from worldmodel.config import AutoencoderConfig, MotionConfig, PlanConfig, SamplerConfig
 from worldmodel.episodes import Episode, episode_bytes
 from worldmodel.games.doom import ACTIONS
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
 from worldmodel.world import Frame
 from worldmodel.worlds.folder import (
     AUTOENCODER as AUTOENCODER_FILE,
+)
+from worldmodel.worlds.folder import (
+    MOTION as MOTION_FILE,
 )
 from worldmodel.worlds.folder import (
     FORMAT,
@@ -29,10 +34,77 @@ from worldmodel.worlds.folder import (
 )
 
 
-def make_world(folder: Path, *, is_doom: bool = False) -> Path:
-    """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's."""
+PLAN = PlanConfig(
+    low=(0.0, -40.0),
+    high=(100.0, 40.0),
+    floor=0.0,
+    ceiling=20.0,
+    frame_height=8,
+    frame_width=16,
+    cells=(4, 6),
+    features=3,
+    samples=6,
+    nearest=2.0,
+    farthest=120.0,
+    depth_features=3,
+    ray_width=4,
+    rays=4,
+    texture_cell=10.0,
+    wall_cell=10.0,
+    texture_features=3,
+    wall_features=3,
+    column_features=2,
+    width=6,
+    hidden=4,
+)
+STATE = StateSpec(
+    {
+        "x": StateNumber(kind="position", unit="m", low=0.0, high=100.0),
+        "y": StateNumber(kind="position", unit="m", low=-40.0, high=40.0),
+        "z": StateNumber(kind="position", unit="m", low=8.0, high=9.0),
+        "heading": StateNumber(kind="heading", unit="degrees", low=0.0, high=360.0),
+        "u": StateNumber(kind="velocity", low=-1.0, high=1.0),
+        "v": StateNumber(kind="velocity", low=-1.0, high=1.0),
+        "clock": StateNumber(kind="phase", low=0.0, high=20.0),
+        "health": StateNumber(kind="count", low=100.0, high=100.0),
+    }
+)
+MOTION = MotionConfig(
+    low=PLAN.low,
+    high=PLAN.high,
+    buttons=len(SPEC.buttons),
+    mouse_degrees=SPEC.mouse_degrees,
+    phase_step=2.0,
+    cells=(4,),
+    features=2,
+    around=(5.0,),
+    body=4.0,
+    width=8,
+)
+
+
+def make_motion() -> Motion:
+    """Random weights, so that every input moves the state."""
+    torch.manual_seed(1)
+    motion = Motion(MOTION, STATE)
+    with torch.no_grad():
+        motion.push.copy_(torch.tensor([[0.5, 0.2], [-0.5, 0.1]]))
+        for last in (motion.correct[-1], motion.lift):
+            for parameter in last.parameters():
+                parameter.normal_(std=0.02)
+    return motion.eval().requires_grad_(requires_grad=False)
+
+
+def make_world(folder: Path, *, is_doom: bool = False, is_placed: bool = False) -> Path:
+    """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's.
+
+    One that is placed knows where the player is, has a plan, and moves by chance.
+    """
     torch.manual_seed(0)
     shape, spec, model = AUTOENCODER, SPEC, MODEL
+    if is_placed:
+        shape = replace(shape, plan=PLAN)
+        model = replace(model, rays=PLAN.rays, ray_features=PLAN.ray_features)
     if is_doom:
         shape = replace(AUTOENCODER, widths=(8, 8, 8, 8), frame_height=48, frame_width=64)
         spec = ACTIONS
@@ -44,6 +116,8 @@ def make_world(folder: Path, *, is_doom: bool = False) -> Path:
         AUTOENCODER_FILE: save(autoencoder.state_dict()),
         "NOTICE": b"drawn by a test",
     }
+    if is_placed:
+        files[MOTION_FILE] = save(make_motion().state_dict())
     starts = {}
     for number in range(2):
         clip = Episode(
@@ -51,6 +125,7 @@ def make_world(folder: Path, *, is_doom: bool = False) -> Path:
             actions=[IDLE] * 6,
             frames_per_second=10.0,
             buttons=spec.buttons,
+            state=_track(number) if is_placed else None,
         )
         starts[f"{number}.safetensors"] = f"place {number}"
         files[f"starts/{number}.safetensors"] = episode_bytes(clip)
@@ -65,12 +140,20 @@ def make_world(folder: Path, *, is_doom: bool = False) -> Path:
         actions=spec,
         transformer=model,
         autoencoder=shape,
+        state=STATE if is_placed else None,
+        motion=MOTION if is_placed else None,
         sha256={n: sha256_of_bytes(data) for n, data in files.items() if n != "NOTICE"},
         starts=starts,
         game={"level": "my_way_home", "tics_per_frame": 2} if is_doom else {},
     )
     save_world_folder(folder, world, files)
     return folder
+
+
+def _track(number: int) -> StateTrack:
+    """Somebody stands still."""
+    row = [50.0, 10.0 * number, 8.5, 30.0, 0.0, 0.0, 4.0, 100.0]
+    return StateTrack(STATE, np.tile(np.asarray(row, np.float32), (6, 1)))
 
 
 def _fill(frame: Frame, shape: AutoencoderConfig) -> Frame:

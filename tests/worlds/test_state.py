@@ -40,9 +40,10 @@ EARLY, WRAPPED = 1, 25  # frames: the ring has 5 slots and the starts hold 6
 Open = Callable[[str, str], NativeWorld]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("w") / "tiny")
+@pytest.fixture(scope="module", params=["plain", "placed"])
+def folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    path = tmp_path_factory.mktemp("w") / "tiny"
+    return make_world(path, is_placed=request.param == "placed")
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def test_numbers_that_do_not_fit_are_refused_with_the_reason(open_world: Open) -
 
 
 def test_another_world_or_sampler_is_refused_with_the_reason(
-    open_world: Open, tmp_path: Path
+    open_world: Open, folder: Path
 ) -> None:
     world = open_world("torch", "float32")
     play(world, 5)
@@ -203,7 +204,7 @@ def test_another_world_or_sampler_is_refused_with_the_reason(
     with pytest.raises(StateError, match=r"made in .tiny. with transformer\.safetensors 0000"):
         world.load_state(replace(state, identity={**state.identity, "sha256": sha256}))
     settings = Settings(threads=1, engine="torch", dtype="float32", steps=5)
-    other = NativeWorld.load(make_world(tmp_path / "tiny"), settings)
+    other = NativeWorld.load(folder, settings)
     with pytest.raises(StateError, match="--steps"):
         other.load_state(state)
 

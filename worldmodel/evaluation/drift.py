@@ -14,12 +14,13 @@ from torch import Tensor
 from tqdm import trange
 
 from worldmodel.action import IDLE, ActionSpec
+from worldmodel.evaluation.guide import guide
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of
 from worldmodel.evaluation.real import Clips, play_on, random_actions
-from worldmodel.evaluation.subject import Subject
+from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import Gaussian, brightness, frechet_distance, psnr, sharpness
-from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
+from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.rollout import roll_out
 
 WINDOW = 200  # frames
@@ -68,25 +69,27 @@ def record_long_play(
         if play == "random":
             actions = random_actions(spec, seed + stream, frames)
         before, after = play_on(game, spec, seed + stream, past + 40, actions)
-        pasts.append(Clips(before.frames[:, -past:], before.actions[:, -past:]))
+        pasts.append(before.cut(before.frames.shape[1] - past, before.frames.shape[1]))
         reals.append(after)
     return LongPlay(play, _beside(pasts), _beside(reals))
 
 
 def measure_drift(
+    measured: Subjects,
     subject: Subject,
-    autoencoder: Autoencoder,
     long_play: LongPlay,
     judge: InverseDynamics,
     reference: Gaussian,
 ) -> Drift:
     """Do in the world what was done in the game; `reference`: of features of real play."""
-    primed = encode_frames(autoencoder, long_play.past.frames), long_play.past.actions
-    actions, label = long_play.real.actions, f"{long_play.play} play"
-    latents = roll_out(subject.model, subject.sampler, primed, actions, label)
-    return judge_drift(
-        decode_latents(autoencoder, latents), long_play.real.frames, judge, reference
-    )
+    past, autoencoder = long_play.past, measured.autoencoder
+    known = past.frames.shape[1]
+    told = guide(measured, past.joined(long_play.real), known)
+    primed = encode_frames(autoencoder, past.frames), told.conditions[:, :known]
+    ahead, label = told.after(known), f"{long_play.play} play"
+    latents = roll_out(subject.model, subject.sampler, primed, ahead.conditions, label)
+    made = decode_latents(autoencoder, latents, ahead.views)
+    return judge_drift(made, long_play.real.frames, judge, reference)
 
 
 def judge_drift(made: Tensor, real: Tensor, judge: InverseDynamics, reference: Gaussian) -> Drift:
@@ -104,7 +107,12 @@ def judge_drift(made: Tensor, real: Tensor, judge: InverseDynamics, reference: G
 
 
 def _beside(clips: list[Clips]) -> Clips:
-    return Clips(torch.cat([c.frames for c in clips]), torch.cat([c.actions for c in clips]))
+    states = [clip.states for clip in clips if clip.states is not None]
+    return Clips(
+        torch.cat([c.frames for c in clips]),
+        torch.cat([c.actions for c in clips]),
+        torch.cat(states) if states else None,
+    )
 
 
 def _brightness(frames: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worldmodel.evaluation.guide import guide
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
 from worldmodel.evaluation.real import Clips
-from worldmodel.evaluation.subject import Subject
+from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.metrics import Gaussian, frechet_distance, in_motion, psnr, sharpness, ssim
-from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
+from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.rollout import next_frames, roll_out
 
 HORIZONS = (1, 8, 16, 32, 64)
@@ -51,20 +52,21 @@ class NextFrame:
         return (self.drawn[name].psnr - self.copy.psnr) / (self.limit.psnr - self.copy.psnr)
 
 
-def measure_next_frame(
-    subjects: list[Subject], autoencoder: Autoencoder, clips: Clips
-) -> NextFrame:
+def measure_next_frame(measured: Subjects, subjects: list[Subject], clips: Clips) -> NextFrame:
     """The last frame of every clip, given all frames before it."""
+    autoencoder = measured.autoencoder
     latents = encode_frames(autoencoder, clips.frames)
+    told = guide(measured, clips, clips.frames.shape[1] - 1)
+    seen = None if told.views is None else told.views[:, -1:]
     real, before = clips.frames[:, -1], clips.frames[:, -2]
     moving = in_motion(real, before)
-    limit = decode_latents(autoencoder, latents[:, -1:])[:, 0]
+    limit = decode_latents(autoencoder, latents[:, -1:], seen)[:, 0]
     drawn = {}
     for subject in subjects:
         label = f"next frame, {subject.name}"
         drawn_all = next_frames(subject.model, subject.sampler, latents, clips.actions, label)
         latent = drawn_all[:, -1:]
-        frames = decode_latents(autoencoder, latent)[:, 0]
+        frames = decode_latents(autoencoder, latent, seen)[:, 0]
         drawn[subject.name] = score(frames[moving], real[moving])
     return NextFrame(score(before[moving], real[moving]), score(limit[moving], real[moving]), drawn)
 
@@ -82,23 +84,25 @@ class FreeRollout:
 
 
 def measure_rollout(
+    measured: Subjects,
     subject: Subject,
-    autoencoder: Autoencoder,
     clips: Clips,
     past: int,
     judge: InverseDynamics,
     reference: Gaussian,
 ) -> FreeRollout:
     """Prime with `past` frames, play on with the clip's actions; `reference`: of real features."""
+    autoencoder, told = measured.autoencoder, guide(measured, clips, past)
     latents = encode_frames(autoencoder, clips.frames[:, :past])
+    ahead = told.after(past)
     played = roll_out(
         subject.model,
         subject.sampler,
-        (latents, clips.actions[:, :past]),
-        clips.actions[:, past:],
+        (latents, told.conditions[:, :past]),
+        ahead.conditions,
         f"rollout, {subject.name}",
     )
-    frames = decode_latents(autoencoder, played)
+    frames = decode_latents(autoencoder, played, ahead.views)
     real = clips.frames[:, past:]
     reading = read_actions(judge, list(zip(frames, clips.actions[:, past:], strict=True)))
     last = max(h for h in HORIZONS if h <= frames.shape[1])

@@ -25,6 +25,25 @@ class Clips:
 
     frames: Tensor  # uint8 b f h w 3
     actions: Tensor  # b f (k+2)
+    states: Tensor | None = None  # b f n, what the game said of itself
+
+    def cut(self, first: int, end: int) -> "Clips":
+        """Frames from `first` until before `end`."""
+        states = None if self.states is None else self.states[:, first:end]
+        return Clips(self.frames[:, first:end], self.actions[:, first:end], states)
+
+    def joined(self, other: "Clips") -> "Clips":
+        """These clips and what comes after them."""
+        states = (
+            None
+            if self.states is None or other.states is None
+            else torch.cat((self.states, other.states), dim=1)
+        )
+        return Clips(
+            torch.cat((self.frames, other.frames), dim=1),
+            torch.cat((self.actions, other.actions), dim=1),
+            states,
+        )
 
     def pairs(self, first: int = 0) -> list[tuple[Tensor, Tensor]]:
         """One (frames, actions) for each clip, from frame `first` on."""
@@ -40,6 +59,7 @@ def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: in
     """`count` clips of `length` frames, each from an episode of its own."""
     frames: list[Tensor] = []
     actions: list[Tensor] = []
+    states: list[Tensor] = []
     rng = np.random.default_rng(seed)
     with tqdm(total=count, desc=f"real play, seeds {seed}…", leave=False) as progress:
         while len(frames) < count:
@@ -51,8 +71,10 @@ def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: in
             stretch = slice(first, first + length)
             frames.append(torch.from_numpy(episode.frames[stretch].copy()))
             actions.append(torch.from_numpy(spec.encode(episode.actions[stretch])))
+            assert episode.state is not None, "the game says its state in every frame"
+            states.append(torch.from_numpy(episode.state.values[stretch].copy()))
             progress.update()
-    return Clips(torch.stack(frames), torch.stack(actions))
+    return Clips(torch.stack(frames), torch.stack(actions), torch.stack(states))
 
 
 def play_on(
@@ -63,6 +85,7 @@ def play_on(
     Where the level ends, the next seed's episode goes on.
     """
     frames, done = [game.reset(seed)], [IDLE]
+    states = [game.state]
     player = make_player(game.config, seed)
     plan = iter(actions)
     while len(frames) < past + len(actions):
@@ -73,13 +96,13 @@ def play_on(
             frame = game.reset(seed)
         frames.append(frame)
         done.append(action)
+        states.append(game.state)
     whole = Clips(
-        torch.from_numpy(np.stack(frames))[None], torch.from_numpy(spec.encode(done))[None]
+        torch.from_numpy(np.stack(frames))[None],
+        torch.from_numpy(spec.encode(done))[None],
+        torch.from_numpy(np.stack(states))[None],
     )
-    return (
-        Clips(whole.frames[:, :past], whole.actions[:, :past]),
-        Clips(whole.frames[:, past:], whole.actions[:, past:]),
-    )
+    return whole.cut(0, past), whole.cut(past, len(frames))
 
 
 def random_actions(spec: ActionSpec, seed: int, frames: int) -> list[Action]:

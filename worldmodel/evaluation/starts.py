@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from worldmodel.action import Action
 from worldmodel.beside import save_beside, views_of
 from worldmodel.config import UserError
+from worldmodel.evaluation.guide import guide
+from worldmodel.evaluation.real import Clips
 from worldmodel.evaluation.subject import Subjects
 from worldmodel.games.doom import Doom
 from worldmodel.games.record import make_player
@@ -53,7 +55,7 @@ def play_starts(folder: Path, subjects: Subjects, game: Doom, frames: int) -> li
 def _play(start: Start, subjects: Subjects, game: Doom, frames: int) -> FromStart | None:
     if isinstance(start.way, UserError):
         return None
-    real = [bring(game, start.way)]
+    real, states = [bring(game, start.way)], list[NDArray[np.float32]]()
     if not is_same_place(real[0], start.way.frame):
         return None
     player, actions = make_player(game.config, start.way.seed), list[Action]()
@@ -64,18 +66,32 @@ def _play(start: Start, subjects: Subjects, game: Doom, frames: int) -> FromStar
             break
         real.append(picture)
         actions.append(action)
+        states.append(game.state)
     spec, shape = subjects.file.actions, subjects.file.transformer
     visible = shape.context_frames + shape.sink_frames
     clip = torch.from_numpy(np.ascontiguousarray(start.clip.frames[-visible:]))
     latents = encode_frames(subjects.autoencoder, clip[None])
-    past = torch.from_numpy(spec.encode(start.clip.actions[-visible:]))[None]
-    ahead = torch.from_numpy(spec.encode(actions))[None]
-    student = subjects.student
-    made = roll_out(student.model, student.sampler, (latents, past), ahead, start.caption)
+    known = clip.shape[0]
+    done = [*start.clip.actions[-visible:], *actions]
+    held = start.clip.state
+    whole = Clips(
+        torch.cat((clip, torch.from_numpy(np.stack(real[1:]))))[None],
+        torch.from_numpy(spec.encode(done))[None],
+        None
+        if held is None
+        else torch.from_numpy(np.concatenate((held.values[-visible:], states)))[None],
+    )
+    told, student = guide(subjects, whole, known), subjects.student
+    past = told.conditions[:, :known]
+    ahead = told.after(known)
+    made = roll_out(
+        student.model, student.sampler, (latents, past), ahead.conditions, start.caption
+    )
     shown = torch.cat([latents[:, -1:].to(made.dtype), made], dim=1)
+    seen = told.after(known - 1).views
     return FromStart(
         caption=start.caption,
-        dream=decode_latents(subjects.autoencoder, shown)[0].cpu().numpy(),
+        dream=decode_latents(subjects.autoencoder, shown, seen)[0].cpu().numpy(),
         real=np.stack(real),
         exact=bool(np.array_equal(real[0], start.way.frame)),
     )

@@ -12,10 +12,12 @@ from worldmodel.checkpoint import load_weights
 from worldmodel.config import SamplerConfig
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.autoencoder import Autoencoder, channels_last
+from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.worlds.folder import (
     AUTOENCODER,
+    MOTION,
     TEACHER,
     TRANSFORMER,
     WorldFile,
@@ -42,6 +44,7 @@ class Subjects:
     autoencoder: Autoencoder
     student: Subject  # as it is played
     others: tuple[Subject, ...]  # the student at other step counts, the teacher at many steps
+    motion: Motion | None = None  # of a world that knows its place
 
 
 def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subjects:
@@ -53,7 +56,7 @@ def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subje
     dtype = DTYPES[choose_dtype(settings.dtype, choose_device("cpu"))]
     autoencoder = Autoencoder(file.autoencoder)
     load_weights(autoencoder, folder / AUTOENCODER)
-    autoencoder.requires_grad_(requires_grad=False).eval().to(dtype=dtype)
+    autoencoder.requires_grad_(requires_grad=False).eval().cast(dtype)
     channels_last(autoencoder)
     played = _transformer(folder / TRANSFORMER, file, dtype)
     sampler = file.sampler
@@ -72,7 +75,12 @@ def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subje
         clean = replace(sampler, first_sigmas=(), cache_from_last_step=False)
         many = replace(clean, sigmas=grid, renoise=False)
         others.append(Subject(f"teacher, {teacher_steps} steps", model, many))
-    return Subjects(file, autoencoder, student(sampler), tuple(others))
+    motion = None
+    if file.motion and file.state:
+        motion = Motion(file.motion, file.state)
+        load_weights(motion, folder / MOTION)
+        motion.requires_grad_(requires_grad=False).eval()
+    return Subjects(file, autoencoder, student(sampler), tuple(others), motion)
 
 
 def _transformer(path: Path, file: WorldFile, dtype: torch.dtype) -> WorldTransformer:

@@ -147,7 +147,7 @@ class _Measuring:
             floor = frechet_distance(_features(judge, fresh), reference)
             parts.keep("real", real_facts(reading, floor))
         with parts.part(f"the next frame, {len(self.everyone)} samplers"):
-            near = measure_next_frame(self.everyone, self.subjects.autoencoder, next_clips)
+            near = measure_next_frame(self.subjects, self.everyone, next_clips)
             parts.keep("next_frame", next_facts(near))
         rollouts = self._roll_out(clips, judge, reference)
         drift = self._drift(judge, reference)
@@ -177,7 +177,7 @@ class _Measuring:
         for subject in self.everyone:
             with self.parts.part(f"free rollouts, {subject.name}"):
                 found[subject.name] = measure_rollout(
-                    subject, self.subjects.autoencoder, clips, self.past, judge, reference
+                    self.subjects, subject, clips, self.past, judge, reference
                 )
                 self.parts.keep("rollout", {k: rollout_facts(r) for k, r in found.items()})
                 if self.out is not None:
@@ -193,7 +193,7 @@ class _Measuring:
                     self.game, self.spec, play, self.frames, seed, visible, STREAMS
                 )
                 found[play] = measure_drift(
-                    self.subjects.student, self.subjects.autoencoder, long_play, judge, reference
+                    self.subjects, self.subjects.student, long_play, judge, reference
                 )
                 self.parts.keep("drift", {k: drift_facts(drift) for k, drift in found.items()})
                 if self.out is not None:

@@ -12,6 +12,7 @@ clock (a walk bobs). Numbers of other kinds stay as they are.
 Letters: b batch, n numbers of a state, k buttons, o points around a place.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,7 +70,8 @@ class Motion(nn.Module):
     eye: Tensor  # its height: mean and deviation
     low: Tensor
     span: Tensor
-    offsets: Tensor  # o 2, around the place
+    around: Tensor  # o 2, points around the place
+    ahead: Tensor  # o 2, points around where the free motion would end
 
     def __init__(self, config: MotionConfig, spec: StateSpec) -> None:
         super().__init__()
@@ -80,10 +82,11 @@ class Motion(nn.Module):
             (0.1 / GAIN) * torch.randn(1, config.features, cells, round(cells * proportion))
             for cells in config.cells
         )
-        width, points = config.width, len(config.around) * 4 + 5
+        around, ahead = _offsets(config.around), _offsets((config.body,))
+        width, points = config.width, len(around) + len(ahead)
         leave = nn.Linear(width, 4)
         self.correct = nn.Sequential(
-            nn.Linear(features * (points + 1) + 8, width),
+            nn.Linear(features * points + 8, width),
             nn.SiLU(),
             nn.Linear(width, width),
             nn.SiLU(),
@@ -105,7 +108,8 @@ class Motion(nn.Module):
         low, high = torch.tensor(config.low), torch.tensor(config.high)
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("span", high - low, persistent=False)
-        self.register_buffer("offsets", _offsets(config), persistent=False)
+        self.register_buffer("around", around, persistent=False)
+        self.register_buffer("ahead", ahead, persistent=False)
 
     def forward(self, state: Tensor, actions: Tensor) -> Tensor:
         """States b n, fp32, and the action vectors b (k+2) of the next frame -> states b n."""
@@ -120,12 +124,12 @@ class Motion(nn.Module):
         pushed = torch.stack((cos * ahead - sin * left, sin * ahead + cos * left), dim=-1)
         kept = self.keep * velocity
         free = self.travel[0] * kept + self.travel[1] * pushed
-        around = self._read(place[:, None] + self.offsets)
-        ahead_of = self._read((place + free)[:, None])
+        around = self._read(place[:, None] + self.around)
+        aim = self._read((place + free)[:, None] + self.ahead)
         motion = torch.cat(
             (free / self.stride, *(v / self.speed for v in (kept, velocity, pushed))), -1
         )
-        fixed = self.correct(torch.cat((around.flatten(1), ahead_of.flatten(1), motion), dim=-1))
+        fixed = self.correct(torch.cat((around.flatten(1), aim.flatten(1), motion), dim=-1))
         place = place + free + self.stride * fixed[:, :2]
         velocity = kept + pushed + self.speed * fixed[:, 2:]
         phase = None if roles.phase is None else self._phase(state)
@@ -168,11 +172,11 @@ class Motion(nn.Module):
         return GAIN * torch.cat(read).permute(1, 2, 0)
 
 
-def _offsets(config: MotionConfig) -> Tensor:
+def _offsets(distances: Sequence[float]) -> Tensor:
     """Points around a place: itself, each distance along both axes, and the nearest diagonals."""
     points = [(0.0, 0.0)]
-    for far in config.around:
+    for far in distances:
         points += [(far, 0.0), (-far, 0.0), (0.0, far), (0.0, -far)]
-    near = config.around[0]
+    near = distances[0]
     points += [(a * near, b * near) for a in (-1, 1) for b in (-1, 1)]
     return torch.tensor(points)

@@ -160,7 +160,7 @@ class Plan(nn.Module):
 
     def _columns(self, views: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rays b w r as a transformer reads them, their directions b w 2, depths b w o."""
-        heading = torch.deg2rad(views[:, 3])
+        heading = views[:, 3] * (math.pi / 180)
         forward = torch.stack((heading.cos(), heading.sin()), dim=-1)
         right = torch.stack((heading.sin(), -heading.cos()), dim=-1)
         wide = math.tan(math.radians(self.config.field_of_view) / 2)
