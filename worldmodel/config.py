@@ -232,16 +232,17 @@ class MotionConfig:
     buttons: int
     mouse_degrees: float  # of the heading, for 1.0 in the action vector
     phase_step: float = 0.0  # by which the state's phase goes on in a frame
-    turn_first: float = 0.75  # how much of a frame's turn its push has already made
+    tics: int = 1  # steps of the game's own physics in a frame
     cells: tuple[int, ...] = (16, 64, 256)  # rows of each grid
     features: int = 8  # of a grid's cell
-    around: tuple[float, ...] = (20.0, 40.0)  # distances at which the grids are read
-    body: float = 16.0  # how far the player's box reaches: what is there where the motion would end
+    body: float = 16.0  # how far the player's box reaches: the grids are read at its edges
+    around: tuple[float, ...] = (24.0,)  # and at these distances
     width: int = 256
 
     def __post_init__(self) -> None:
-        require_positive(self, "features", "width")
+        require_positive(self, "features", "width", "tics")
         require_at_most(self, 4096, "features", "width", "buttons")
+        require_at_most(self, 64, "tics")
         if not all(a < b and b - a < 1e6 for a, b in zip(self.low, self.high, strict=True)):
             raise ConfigError(f"low {list(self.low)} must lie below high {list(self.high)}")
         if not 1 <= len(self.cells) <= 8 or not 2 <= min(self.cells) <= max(self.cells) <= 2048:

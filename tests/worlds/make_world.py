@@ -79,6 +79,7 @@ MOTION = MotionConfig(
     features=2,
     around=(5.0,),
     body=4.0,
+    tics=2,
     width=8,
 )
 
@@ -89,7 +90,7 @@ def make_motion() -> Motion:
     motion = Motion(MOTION, STATE)
     with torch.no_grad():
         motion.push.copy_(torch.tensor([[0.5, 0.2], [-0.5, 0.1]]))
-        for last in (motion.correct[-1], motion.lift):
+        for last in (motion.walls[-1], motion.lift):
             for parameter in last.parameters():
                 parameter.normal_(std=0.02)
     return motion.eval().requires_grad_(requires_grad=False)

@@ -2,17 +2,21 @@
 
     state of a frame + what is done in the next one  ->  state of that frame
 
-All in fp32 and in the units of the map. The heading follows the mouse exactly. Without walls, place
-and velocity would follow from a few numbers: how much speed is kept, what each button adds along
-the player's own axes. What walls, doors and edges change is learned: grids over the level are read
-around the place and where the free motion would end, and a small network says by how much the place
-and the velocity differ from free motion. The height of the eye follows from the velocity and the
-clock (a walk bobs). Numbers of other kinds stay as they are.
+All in fp32 and in the units of the map. The heading follows the mouse exactly. A frame is a few
+`tics` of the game's own physics. Without walls, a tic follows from a few numbers: what each button
+adds to the velocity along the player's own axes, and how much of it is kept:
+
+    v ← v + push,   d = travel v,   place ← place + d,   v ← keep v
+
+What is in the way is learned: grids over the level are read around where the tic would end, and a
+network says how far one may go in four directions, about along the axes of the map. What goes
+further slides along:  d ← d − max(0, n·d − c) n  for each direction n and reach c, and the velocity
+loses its part along n. A gate lets through what that does not explain: corners, steps. The height
+of the eye follows from the velocity and the clock (a walk bobs). Numbers of other kinds stay.
 
 Letters: b batch, n numbers of a state, k buttons, o points around a place.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +26,8 @@ from torch import Tensor, nn
 from worldmodel.config import ConfigError, MotionConfig
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
+DIRECTIONS = 4  # in which something can be in the way
+BEND = 0.6  # radians that a direction may turn from the axes of the map
 GAIN = 5.0  # of what is read from the grids: an optimizer's step moves it so much faster
 
 
@@ -65,13 +71,12 @@ class Roles:
 class Motion(nn.Module):
     """Predicts the next state from this one and an action vector."""
 
-    stride: Tensor  # usual way in a frame, in units of the map
+    stride: Tensor  # usual way in a tic, in units of the map
     speed: Tensor  # usual velocity
     eye: Tensor  # its height: mean and deviation
     low: Tensor
     span: Tensor
-    around: Tensor  # o 2, points around the place
-    ahead: Tensor  # o 2, points around where the free motion would end
+    around: Tensor  # o 2, points around where a tic would end
 
     def __init__(self, config: MotionConfig, spec: StateSpec) -> None:
         super().__init__()
@@ -82,11 +87,11 @@ class Motion(nn.Module):
             (0.1 / GAIN) * torch.randn(1, config.features, cells, round(cells * proportion))
             for cells in config.cells
         )
-        around, ahead = _offsets(config.around), _offsets((config.body,))
-        width, points = config.width, len(around) + len(ahead)
-        leave = nn.Linear(width, 4)
-        self.correct = nn.Sequential(
-            nn.Linear(features * points + 8, width),
+        around = _points(config)
+        width, answers = config.width, 2 * DIRECTIONS + 5
+        leave = nn.Linear(width, answers)
+        self.walls = nn.Sequential(
+            nn.Linear(features * len(around) + 4, width),
             nn.SiLU(),
             nn.Linear(width, width),
             nn.SiLU(),
@@ -99,9 +104,9 @@ class Motion(nn.Module):
         for last in (leave, self.lift):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-        self.push = nn.Parameter(torch.zeros(config.buttons, 2))  # forward, left
-        self.keep = nn.Parameter(torch.tensor(0.8))  # of the velocity, a frame
-        self.travel = nn.Parameter(torch.tensor([1.0, 1.0]))  # of kept and of new velocity
+        self.push = nn.Parameter(torch.zeros(config.buttons, 2))  # forward, left; of a tic
+        self.keep = nn.Parameter(torch.tensor(0.9))  # of the velocity, a tic
+        self.travel = nn.Parameter(torch.tensor(1.0))  # way of a tic for a velocity of 1
         self.register_buffer("stride", torch.tensor(1.0))
         self.register_buffer("speed", torch.tensor(1.0))
         self.register_buffer("eye", torch.tensor([0.0, 1.0]))
@@ -109,37 +114,27 @@ class Motion(nn.Module):
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("span", high - low, persistent=False)
         self.register_buffer("around", around, persistent=False)
-        self.register_buffer("ahead", ahead, persistent=False)
 
     def forward(self, state: Tensor, actions: Tensor) -> Tensor:
         """States b n, fp32, and the action vectors b (k+2) of the next frame -> states b n."""
-        roles = self.roles
+        roles, tics = self.roles, self.config.tics
         place, velocity = state[:, list(roles.place)], state[:, list(roles.velocity)]
-        before = state[:, roles.heading]
-        turned = self.config.mouse_degrees * actions[:, -2]
-        heading = torch.remainder(before - turned, FULL_TURN)
-        toward = torch.deg2rad(before - self.config.turn_first * turned)
-        cos, sin = toward.cos(), toward.sin()
+        before, turned = state[:, roles.heading], self.config.mouse_degrees * actions[:, -2]
         ahead, left = (actions[:, :-2] @ self.push).unbind(-1)
-        pushed = torch.stack((cos * ahead - sin * left, sin * ahead + cos * left), dim=-1)
-        kept = self.keep * velocity
-        free = self.travel[0] * kept + self.travel[1] * pushed
-        around = self._read(place[:, None] + self.around)
-        aim = self._read((place + free)[:, None] + self.ahead)
-        motion = torch.cat(
-            (free / self.stride, *(v / self.speed for v in (kept, velocity, pushed))), -1
-        )
-        fixed = self.correct(torch.cat((around.flatten(1), aim.flatten(1), motion), dim=-1))
-        place = place + free + self.stride * fixed[:, :2]
-        velocity = kept + pushed + self.speed * fixed[:, 2:]
-        phase = None if roles.phase is None else self._phase(state)
+        for tic in range(1, tics + 1):
+            angle = (before - turned * (tic / tics)) * (torch.pi / 180)
+            cos, sin = angle.cos(), angle.sin()
+            pushed = torch.stack((cos * ahead - sin * left, sin * ahead + cos * left), dim=-1)
+            place, velocity = self._tic(place, velocity + pushed)
         columns = list(state.unbind(-1))
-        for index, value in zip(
-            (*roles.place, *roles.velocity), (*place.unbind(-1), *velocity.unbind(-1)), strict=True
-        ):
-            columns[index] = value
-        columns[roles.heading] = heading
-        if phase is not None and roles.phase is not None:
+        for number, value in zip(roles.place, place.unbind(-1), strict=True):
+            columns[number] = value
+        for number, value in zip(roles.velocity, velocity.unbind(-1), strict=True):
+            columns[number] = value
+        columns[roles.heading] = torch.remainder(before - turned, FULL_TURN)
+        phase = None
+        if roles.phase is not None:
+            phase = torch.remainder(state[:, roles.phase] + self.config.phase_step, roles.period)
             columns[roles.phase] = phase
         columns[roles.eye] = self._eye(velocity, phase)
         return torch.stack(columns, dim=-1)
@@ -148,11 +143,24 @@ class Motion(nn.Module):
         """What a plan is looked at from: ... n -> x, y, eye's height, heading: ... 4."""
         return state[..., list(self.roles.view)]
 
-    def _phase(self, state: Tensor) -> Tensor:
-        assert self.roles.phase is not None
-        return torch.remainder(
-            state[:, self.roles.phase] + self.config.phase_step, self.roles.period
-        )
+    def _tic(self, place: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+        """Place and velocity b 2 after one tic, the push of the buttons being in the velocity."""
+        way = self.travel * velocity
+        near = self._read((place + way)[:, None] + self.around).flatten(1)
+        moving = torch.cat((way / self.stride, velocity / self.speed), dim=-1)
+        told = self.walls(torch.cat((near, moving), dim=-1))
+        bends, reaches, rest = told.split((DIRECTIONS, DIRECTIONS, 5), dim=-1)
+        turns = torch.arange(DIRECTIONS, device=told.device) / DIRECTIONS
+        angles = 2 * torch.pi * turns + BEND * torch.tanh(bends)
+        for angle, reach in zip(angles.unbind(-1), F.softplus(reaches).unbind(-1), strict=True):
+            normal = torch.stack((angle.cos(), angle.sin()), dim=-1)
+            over = F.relu((normal * way).sum(dim=-1) - self.stride * reach)
+            way = way - over[:, None] * normal
+            into = F.relu((normal * velocity).sum(dim=-1)) * (over > 0)
+            velocity = velocity - into[:, None] * normal
+        gate = torch.sigmoid(rest[:, :1] - 2)
+        place = place + way + gate * self.stride * rest[:, 1:3]
+        return place, self.keep * (velocity + gate * self.speed * rest[:, 3:])
 
     def _eye(self, velocity: Tensor, phase: Tensor | None) -> Tensor:
         """The eye's height b after a frame, from velocity b 2 and phase b."""
@@ -172,11 +180,10 @@ class Motion(nn.Module):
         return GAIN * torch.cat(read).permute(1, 2, 0)
 
 
-def _offsets(distances: Sequence[float]) -> Tensor:
-    """Points around a place: itself, each distance along both axes, and the nearest diagonals."""
+def _points(config: MotionConfig) -> Tensor:
+    """The middle, sides and corners of the player's box, and each distance along both axes."""
     points = [(0.0, 0.0)]
-    for far in distances:
+    for far in (config.body, *config.around):
         points += [(far, 0.0), (-far, 0.0), (0.0, far), (0.0, -far)]
-    near = distances[0]
-    points += [(a * near, b * near) for a in (-1, 1) for b in (-1, 1)]
+    points += [(a * config.body, b * config.body) for a in (-1, 1) for b in (-1, 1)]
     return torch.tensor(points)

@@ -82,6 +82,16 @@ class AutoencoderStage:
         self.student = self.student.to(device)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False).eval()
 
+    @property
+    def shown(self) -> Autoencoder:
+        """What a verdict is on: the averaged weights."""
+        return self.ema
+
+    @property
+    def unseen(self) -> Path:
+        """The folder of held-out episodes."""
+        return self.config.heldout
+
     def compile(self) -> None:
         """On a GPU, fuse what lies between the convolutions; a CPU gains nothing from it."""
         compile_convolutions(self.student)

@@ -80,11 +80,11 @@ class MotionStage:
         model = Motion(config.model, data.spec)
         roles = model.roles
         stride, speed, eye = measure_units(data, model)
-        model.stride.fill_(stride)
+        model.stride.fill_(stride / config.model.tics)
         model.speed.fill_(speed)
         model.eye.copy_(eye)
         with torch.no_grad():
-            model.travel.fill_(stride / speed)
+            model.travel.fill_(stride / config.model.tics / speed)
         self.student = model.to(device)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
         self.numbers: tuple[int, ...] = (*roles.place, *roles.velocity, roles.eye, roles.heading)
@@ -100,7 +100,7 @@ class MotionStage:
 
     def judge(self, figures: Mapping[str, float | None]) -> tuple[str, dict[str, float], bool]:
         """How far off it is after a second or so of unseen walking, beside standing still."""
-        stride = float(self.student.stride)
+        stride = float(self.student.stride) * self.config.model.tics
         numbers = {k: v for k in ("place_1", "place_16", "place_256") if (v := figures.get(k))}
         after = numbers.get("place_16", math.nan)
         told = f"off by {after:.1f} units of the map after 16 unseen frames (a step: {stride:.1f})"
