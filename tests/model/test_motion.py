@@ -55,5 +55,5 @@ def test_players_of_a_batch_do_not_meet() -> None:
 
 def test_a_state_without_a_place_is_refused_by_name() -> None:
     spec = StateSpec({name: STATE.numbers[name] for name in ("x", "y", "heading", "u", "v")})
-    with pytest.raises(ConfigError, match="needs 3 numbers of the kind 'position'.*found 2"):
+    with pytest.raises(ConfigError, match=r"needs 3 numbers of the kind 'position'.*found 2"):
         Roles.of(spec)

@@ -22,9 +22,6 @@ from worldmodel.worlds.folder import (
     AUTOENCODER as AUTOENCODER_FILE,
 )
 from worldmodel.worlds.folder import (
-    MOTION as MOTION_FILE,
-)
-from worldmodel.worlds.folder import (
     FORMAT,
     TEACHER,
     TRANSFORMER,
@@ -32,7 +29,9 @@ from worldmodel.worlds.folder import (
     save_world_folder,
     sha256_of_bytes,
 )
-
+from worldmodel.worlds.folder import (
+    MOTION as MOTION_FILE,
+)
 
 PLAN = PlanConfig(
     low=(0.0, -40.0),

@@ -125,8 +125,8 @@ def test_half_a_place_is_refused(folder: Path) -> None:
         replace(file, motion=replace(MOTION, buttons=5))
 
 
-def test_motion_is_one_of_the_files_that_are_checked(folder: Path, tmp_path: Path) -> None:
+def test_motion_is_one_of_the_files_that_are_checked(tmp_path: Path) -> None:
     copy = make_world(tmp_path / "broken", is_placed=True)
     (copy / "motion.safetensors").write_bytes(b"something else")
-    with pytest.raises(WorldError, match="motion.safetensors"):
+    with pytest.raises(WorldError, match=r"motion\.safetensors"):
         check_weights(copy, read_world_file(copy))

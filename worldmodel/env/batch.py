@@ -90,6 +90,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         self._frames = self.world.engine.decode(latents[:, -1:].contiguous(), self._where.look())
         self._count, self._is_over = 0, False
         info = {"start": np.asarray(starts), "_start": np.ones(self.num_envs, np.bool_)}
+        info |= self._state_info()
         return self._frames.copy(), info
 
     def step(self, actions: Any) -> tuple[Frame, Rewards, Flags, Flags, dict[str, Any]]:
@@ -109,7 +110,24 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         self._playing.remember()
         self._count += 1
         self._is_over = self.max_frames is not None and self._count >= self.max_frames
-        return self._frames.copy(), rewards, flags, np.full_like(flags, self._is_over), {}
+        return (
+            self._frames.copy(),
+            rewards,
+            flags,
+            np.full_like(flags, self._is_over),
+            self._state_info(),
+        )
+
+    def _state_info(self) -> dict[str, Any]:
+        """What the world knows of every session, each number as an array b; else nothing."""
+        spec, states = self.world.state_spec, self._where.state
+        if spec is None or states is None:
+            return {}
+        columns = states.numpy().copy().T
+        return {
+            "state": dict(zip(spec.names, columns, strict=True)),
+            "_state": np.ones(self.num_envs, np.bool_),
+        }
 
     def render(self) -> tuple[Frame, ...] | None:
         """The last frame of every session."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from worldmodel.config import ConfigError, UserError
 from worldmodel.env.controls import Kind, WorldControls
-from worldmodel.world import Frame, World, step
+from worldmodel.world import Frame, Placed, World, step
 
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
@@ -64,7 +64,8 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         start, noise = draw_start(self.np_random, self.world.starts, options)
         self._frame, self._count = self.world.reset(start, noise), 0
         self._show()
-        return self._frame.copy(), {"start": start, "caption": self.world.starts[start]}
+        info = {"start": start, "caption": self.world.starts[start], **state_info(self.world)}
+        return self._frame.copy(), info
 
     def step(self, action: Any) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
         """One frame on."""
@@ -73,7 +74,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         self._count += 1
         self._show()
         is_over = self.max_frames is not None and self._count >= self.max_frames
-        return self._frame.copy(), 0.0, False, is_over, {}
+        return self._frame.copy(), 0.0, False, is_over, state_info(self.world)
 
     def render(self) -> Frame | None:
         """The last frame; in `human` mode it has been shown already."""
@@ -119,6 +120,13 @@ def load_world(world: "str | World | None", settings: dict[str, Any]) -> World:
     from worldmodel.worlds.settings import Settings
 
     return open_world(world, Settings(**settings))
+
+
+def state_info(world: World) -> dict[str, Any]:
+    """What a world knows of itself, by name, as an `info` holds it; empty if it knows nothing."""
+    if not isinstance(world, Placed) or world.state_spec is None or world.state is None:
+        return {}
+    return {"state": dict(zip(world.state_spec.names, world.state.tolist(), strict=True))}
 
 
 def frame_space(size: tuple[int, int]) -> "spaces.Space[Frame]":

@@ -28,6 +28,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/evaluate"), help="pictures and figures"
     )
+    places = parser.add_argument_group("does the world stay itself: a minute of walks, and returns")
+    places.add_argument("--places", action="store_true", help="measure this and nothing else")
+    places.add_argument("--walks", type=positive, default=8, help="with the game's own keys")
     _add_compare(parser.add_argument_group("several finished runs, as one page of tables"))
     parser.set_defaults(run=run)
 
@@ -47,6 +50,9 @@ def run(options: argparse.Namespace) -> None:
     if options.compare:
         _compare(options)
         return
+    if options.places:
+        _places(options)
+        return
     from worldmodel.evaluation.report import headline, print_report
     from worldmodel.evaluation.whole import JUDGE_CLIPS, EvaluationPlan, evaluate, save_pictures
     from worldmodel.worlds.find import find_world
@@ -65,6 +71,17 @@ def run(options: argparse.Namespace) -> None:
     if options.write:
         write_measured(find_world(options.world), headline(measured))
     save_pictures(measured, options.out)
+
+
+def _places(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.places_report import evaluate_places, print_places, write_places
+    from worldmodel.worlds.find import find_world
+
+    folder = find_world(options.world)
+    measured = evaluate_places(options.world, options.seed, options.walks)
+    print_places(measured, folder.name)
+    if options.write:
+        write_places(folder, measured)
 
 
 def _say(line: str) -> None:

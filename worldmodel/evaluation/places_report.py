@@ -1,0 +1,91 @@
+"""`worldmodel evaluate --places`: does a world stay itself, as tables and one JSON line."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldmodel.config import UserError
+from worldmodel.evaluation.places import HORIZONS, Alike, Places, measure_places
+from worldmodel.evaluation.real import game_of
+from worldmodel.evaluation.subject import load_subjects
+from worldmodel.games.doom import Doom
+from worldmodel.worlds.find import find_world
+from worldmodel.worlds.settings import Settings, available_cores
+
+AFTER = 4  # frames that are walked on after the longest horizon
+
+
+def evaluate_places(name: str | None, seed: int, walks: int, frames: int = 0) -> Places:
+    """Measure a world on walks of unseen seeds; no frames: as many as the longest horizon takes."""
+    torch.set_num_threads(available_cores())
+    folder = find_world(name)
+    subjects = load_subjects(folder, Settings(), teacher_steps=1)
+    if not subjects.file.game:
+        raise UserError(f"{subjects.file.name} names no real game to be held against")
+    with Doom(game_of(subjects.file)) as game:
+        return measure_places(subjects, game, seed, walks, frames or max(HORIZONS) + AFTER)
+
+
+def facts(places: Places) -> dict[str, Any]:
+    """The figures alone, ready for JSON and for `world.toml`."""
+    return {
+        "walks": places.walks,
+        "lockstep": {
+            str(h): {
+                "psnr": round(one.psnr, 2),
+                "whole_psnr": round(one.whole_psnr, 2),
+                "limit": round(one.limit, 2),
+                "sharpness": round(one.sharpness, 3),
+                **(
+                    {"off": round(one.off, 2), "off_worst": round(one.off_worst, 1)}
+                    if math.isfinite(one.off)
+                    else {}
+                ),
+            }
+            for h, one in places.lockstep.items()
+        },
+        "return": {f"{seconds:g} s": _alike(one) for seconds, one in places.returns.items()},
+        "turn": _alike(places.turn),
+        "mirror": _alike(places.mirror),
+    }
+
+
+def print_places(places: Places, name: str) -> None:
+    """Tables for a person, then one line of JSON."""
+    lines = [
+        f"world {name}, {places.walks} walks with the game's own keys; dB at 64 x 48",
+        "",
+        "lockstep, around frame     world   limit   whole size   sharpness   off (worst tenth)",
+    ]
+    for h, one in places.lockstep.items():
+        off = f"{one.off:7.1f} ({one.off_worst:.0f})" if math.isfinite(one.off) else "  no place"
+        lines.append(
+            f"  {h:20} {one.psnr:9.2f} {one.limit:7.2f} {one.whole_psnr:12.2f} "
+            f"{100 * one.sharpness:9.0f} % {off}"
+        )
+    lines += ["", "the same place again       world    game   any other frame"]
+    rows = {f"after {seconds:g} s": one for seconds, one in places.returns.items()}
+    rows |= {"once around": places.turn, "there and back": places.mirror}
+    for label, alike in rows.items():
+        lines.append(f"  {label:20} {alike.dream:9.2f} {alike.game:7.2f} {alike.other:12.2f}")
+    print("\n".join(lines))  # noqa: T201  # this is the command's output
+    print(json.dumps({"world": name, "places": facts(places)}))  # noqa: T201
+
+
+def write_places(folder: Path, places: Places) -> None:
+    """Put the figures into `world.toml`, beside what else was measured."""
+    from worldmodel.worlds.folder import read_world_file, write_measured
+
+    measured = read_world_file(folder).measured
+    write_measured(folder, {**measured, "places": facts(places)})
+
+
+def _alike(one: Alike) -> dict[str, float]:
+    return {
+        "world": round(one.dream, 2),
+        "game": round(one.game, 2),
+        "other": round(one.other, 2),
+    }
