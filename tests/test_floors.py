@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
 BASE = {
     "config", "action", "schedule", "files", "metrics",
-    "folders", "history", "versions", "keycodes",
+    "folders", "history", "versions", "keycodes", "limits", "printable", "tensor_files",
 }  # fmt: skip
 STORE = {
     *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
@@ -18,25 +18,28 @@ STORE = {
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
 ALLOWED: dict[str, set[str]] = {
-    "config": set(),
-    "action": {"config"},
+    "limits": set(),
+    "printable": {"limits"},
+    "config": {"limits", "printable"},
+    "action": {"config", "limits"},
     "files": {"config"},
+    "tensor_files": {"files", "limits"},
     "keycodes": set(),
     "schedule": set(),
     "metrics": set(),
     "folders": {"config"},
     "versions": set(),
-    "history": {"config", "action"},
+    "history": {"config", "action", "limits"},
     "moments": {*BASE, "world", "autosave"},
     "autosave": {"config"},
-    "episodes": {"config", "action", "files", "recording"},
-    "recording": {"config", "action", "files", "episodes", "video", "world", "moments"},
-    "video": {"config", "files", "world"},
+    "episodes": {*BASE, "recording"},
+    "recording": {*BASE, "episodes", "video", "world", "moments"},
+    "video": {"config", "files", "limits", "world"},
     "real": {"action", "config", "world"},
-    "ways": {"config", "episodes", "files", "real"},
+    "ways": {"config", "episodes", "files", "limits", "real"},
     "beside": {"config", "real", "video", "world"},
-    "players": {"config", "action", "files", "recording"},
-    "pictures": {"config", "files"},
+    "players": {"config", "action", "files", "limits", "recording"},
+    "pictures": {"config", "files", "limits"},
     "pages": {"config", "files"},
     "model": {"config", "schedule"},
     "rollout": {*BASE, "model"},
@@ -65,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {*MODEL, *STORE, "pages", "worlds", "games", "training", "evaluation", "datacheck"},
     "jobs": {
         "config",
+        "printable",
         "games",
         "training",
         "recipe",

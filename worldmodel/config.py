@@ -15,6 +15,22 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from worldmodel.limits import (
+    FASTEST,
+    FINEST_STEP,
+    LARGEST_ACTIVATION,
+    LARGEST_CACHE,
+    LARGEST_INTEGER,
+    LARGEST_TOML,
+    LONGEST_SHOWN,
+    LONGEST_SIDE,
+    MOST_FOREIGN_STEPS,
+    MOST_KEY_PARTS,
+    MOST_STEPS,
+    SLOWEST,
+)
+from worldmodel.printable import printable, shown
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -22,12 +38,21 @@ else:
 
 T = TypeVar("T")
 
-LARGEST_TOML = 1 << 20  # bytes
-LARGEST_CACHE = 16 << 30  # bytes of keys and values, in fp32
+# What is no key in TOML, each to its end or to the file's: strings and comments.
+_TEXTS = re.compile(
+    r'"""(?:\\.|[^\\])*?(?:"""|\Z)|' + r"'''.*?(?:'''|\Z)|"
+    r'"(?:\\.|[^"\\\n])*"?|' + r"'[^'\n]*'?|#[^\n]*",
+    re.DOTALL,
+)
+_LONG_KEY = re.compile(r'(?<![\w-])(?:(?:[\w-]+|"")[ \t]*\.[ \t]*){%d}' % MOST_KEY_PARTS)
 
 
 class UserError(ValueError):
     """Something that the user can change; entry points print it without a traceback, exit 2."""
+
+    def __str__(self) -> str:
+        """One line without control characters, whatever the file held that it tells of."""
+        return printable(super().__str__())
 
 
 class ConfigError(UserError):
@@ -79,14 +104,17 @@ class ModelConfig:
                 f"context_frames ({self.context_frames}) and sink_frames ({self.sink_frames}) must "
                 f"be multiples of chunk_frames ({chunk}), and the window hold more than one chunk"
             )
-
-        slots = self.context_frames + self.sink_frames
-        cache = 8 * self.layers * slots * self.tokens_per_frame * self.width
-        if cache > LARGEST_CACHE:
+        if self.cache_bytes > LARGEST_CACHE:
             raise ConfigError(
                 f"context_frames ({self.context_frames}) of {self.tokens_per_frame} tokens need a "
-                f"cache of {cache >> 30} GB, at most {LARGEST_CACHE >> 30} GB are allowed"
+                f"cache of {self.cache_bytes >> 30} GB, at most {LARGEST_CACHE >> 30} GB are allowed"
             )
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of keys and values in fp32."""
+        slots = self.context_frames + self.sink_frames
+        return 8 * self.layers * slots * self.tokens_per_frame * self.width
 
     @property
     def tokens_per_frame(self) -> int:
@@ -123,16 +151,24 @@ class AutoencoderConfig:
         require_positive(self, "blocks", "latent_channels", "frame_height", "frame_width")
         require_at_most(self, 64, "blocks")
         require_at_most(self, 1 << 16, "latent_channels")
-        require_at_most(self, 8192, "frame_height", "frame_width")
+        require_at_most(self, LONGEST_SIDE, "frame_height", "frame_width")
         if not 1 <= len(self.widths) <= 12 or not 1 <= min(self.widths) <= max(self.widths) <= 8192:
             raise ConfigError(
-                f"widths {_shown(list(self.widths))} must hold 1 to 12 numbers from 1 to 8192"
+                f"widths {shown(list(self.widths))} must hold 1 to 12 numbers from 1 to 8192"
             )
         down = self.downsampling
         if self.frame_height % down or self.frame_width % down:
             raise ConfigError(
                 f"frames of {self.frame_height} x {self.frame_width} do not divide by "
                 f"{down}, which {len(self.widths)} halvings need"
+            )
+        pixels = self.frame_height * self.frame_width
+        largest = max(4 * width * pixels >> 2 * i for i, width in enumerate(self.widths, start=1))
+        if largest > LARGEST_ACTIVATION:
+            raise ConfigError(
+                f"frames of {self.frame_height} x {self.frame_width} with widths "
+                f"{list(self.widths)} take {largest >> 20} MB between two layers, at most "
+                f"{LARGEST_ACTIVATION >> 20} MB are allowed"
             )
 
     @property
@@ -165,13 +201,14 @@ class SamplerConfig:
             falls = all(a > b for a, b in pairwise(sigmas))
             if name == "first_sigmas" and not sigmas:
                 continue
-            few = 2 <= len(sigmas) <= 1001
+            few = 2 <= len(sigmas) <= MOST_STEPS + 1
             if not few or sigmas[0] != 1.0 or sigmas[-1] != 0.0 or not falls:
-                raise ConfigError(f"{name} {_shown(list(sigmas))} must fall from 1.0 to 0.0")
-        if not 0 <= self.context_sigma < 1 or not 0 <= self.latent_step < 1e6:
+                raise ConfigError(f"{name} {shown(list(sigmas))} must fall from 1.0 to 0.0")
+        rounds = FINEST_STEP <= self.latent_step < 1e6
+        if not 0 <= self.context_sigma < 1 or not (rounds or self.latent_step == 0):
             raise ConfigError(
                 f"context_sigma ({self.context_sigma}) must be in [0, 1), latent_step "
-                f"({self.latent_step}) at least 0"
+                f"({self.latent_step}) 0 or at least {FINEST_STEP:g}"
             )
         if self.cache_from_last_step and self.context_sigma > 0:
             raise ConfigError(
@@ -194,6 +231,20 @@ class SamplerConfig:
         return replace(self, sigmas=(*self.sigmas[: step + 1], 0.0))
 
 
+def require_played(frames_per_second: float, *samplers: SamplerConfig) -> None:
+    """Refuse a world's file that would keep a machine busy for minutes a frame."""
+    if not SLOWEST <= frames_per_second <= FASTEST:
+        raise ConfigError(
+            f"frames_per_second = {frames_per_second}: must be from {SLOWEST} to {FASTEST:g}"
+        )
+    for sampler in samplers:
+        if max(sampler.steps, sampler.first.steps) > MOST_FOREIGN_STEPS:
+            raise ConfigError(
+                f"sampler: {max(sampler.steps, sampler.first.steps)} denoising steps, a world is "
+                f"played with {MOST_FOREIGN_STEPS} at most"
+            )
+
+
 def require_positive(config: Any, *names: str) -> None:
     """Refuse a config whose counts or sizes `names` are below 1."""
     for name in names:
@@ -205,7 +256,7 @@ def require_at_most(config: Any, most: int, *names: str) -> None:
     """Refuse a config that asks for more than any machine gives."""
     for name in names:
         if getattr(config, name) > most:
-            raise ConfigError(f"{name} = {_shown(getattr(config, name))}: at most {most}")
+            raise ConfigError(f"{name} = {shown(getattr(config, name))}: at most {most}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -217,11 +268,17 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(LARGEST_TOML + 1)
         if len(content) > LARGEST_TOML:
             raise ConfigError(f"{path}: cannot be read as TOML: over {LARGEST_TOML >> 20} MB")
-        return tomllib.loads(content.decode())
+        text = content.decode()
+        if _LONG_KEY.search(_TEXTS.sub('""', text)):
+            raise ConfigError(
+                f"{path}: cannot be read as TOML: a key of more than {MOST_KEY_PARTS} parts"
+            )
+        return tomllib.loads(text)
     except ConfigError:
         raise
     except (OSError, ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits
-        raise ConfigError(f"{path}: cannot be read as TOML: {_brief(error)}") from error
+        told = printable(str(error) or type(error).__name__, LONGEST_SHOWN)
+        raise ConfigError(f"{path}: cannot be read as TOML: {told}") from error
 
 
 def load_config(kind: type[T], path: Path) -> T:
@@ -232,11 +289,11 @@ def load_config(kind: type[T], path: Path) -> T:
 def build_config(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     """Fill the dataclass `kind` from `table`; `where` names the file and table in messages."""
     if not isinstance(table, Mapping):
-        raise ConfigError(f"{where} = {_shown(table)}: expected a table")
+        raise ConfigError(f"{where} = {shown(table)}: expected a table")
     hints = get_type_hints(kind)
     if unknown := sorted(table.keys() - hints.keys()):
         raise ConfigError(
-            f"{where}: unknown key {_shown(unknown[0])}; choose from {', '.join(hints)}"
+            f"{where}: unknown key {shown(unknown[0])}; choose from {', '.join(hints)}"
         )
     missing = [
         field.name
@@ -261,42 +318,27 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(inner) != len(value):
-            raise ConfigError(f"{where} = {_shown(value)}: expected {len(inner)} entries")
+            raise ConfigError(f"{where} = {shown(value)}: expected {len(inner)} entries")
         return tuple(_convert(i, v, where) for i, v in zip(inner, value, strict=True))
     if origin is dict and isinstance(value, Mapping):
         return {key: _convert(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
     if origin is Literal:
-        if value in arguments:
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
             return value
         choices = ", ".join(map(repr, arguments))
-        raise ConfigError(f"{where} = {_shown(value)}: choose from {choices}")
+        raise ConfigError(f"{where} = {shown(value)}: choose from {choices}")
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and type(value) in (int, float):
         if not abs(value) <= sys.float_info.max:  # nor a whole number beyond it
-            raise ConfigError(f"{where} = {_shown(value)}: expected a finite number")
+            raise ConfigError(f"{where} = {shown(value)}: expected a finite number")
         return float(value)
+    if hint is int and type(value) is int and not -LARGEST_INTEGER <= value < LARGEST_INTEGER:
+        raise ConfigError(f"{where} = {shown(value)}: expected a whole number of 64 bits")
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
     expected = hint.__name__ if isinstance(hint, type) else str(hint)
-    raise ConfigError(f"{where} = {_shown(value)}: expected {expected}")
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: short, on one line, whatever it is."""
-    try:
-        return _shortened(repr(value))
-    except (ValueError, RecursionError):  # a number of 5000 digits, a nest without end
-        return f"a {type(value).__name__}"
-
-
-def _brief(error: BaseException) -> str:
-    return _shortened(str(error) or type(error).__name__)
-
-
-def _shortened(text: str) -> str:
-    flat = "".join(c if c.isprintable() else " " for c in text[:200])
-    return flat if len(text) <= 200 else f"{flat}…"
+    raise ConfigError(f"{where} = {shown(value)}: expected {expected}")
 
 
 def to_toml(config: Any) -> str:
