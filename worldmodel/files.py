@@ -46,6 +46,17 @@ def check_file(path: Path, largest: int) -> None:
         )
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a plain file; no name is too long or too odd to be asked for."""
+    return os.path.isfile(path)  # noqa: PTH113  # `Path.is_file` raises for names of 300 letters
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Refuse a link that leads out of `folder`: it could show any file of whoever plays."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise FileReadError(f"{path}: a link that leads out of the world's folder; copy the file")
+
+
 def read_file(path: Path, largest: int) -> bytes:
     """The content of a plain file of at most `largest` bytes."""
     check_file(path, largest)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.games.doom_state import SPEC, VARIABLES, at_the_end, to_state
-from worldmodel.state_spec import StateSpec
 from worldmodel.games.engine import EnginePlace, check_shared_memory
+from worldmodel.state_spec import StateSpec
 
 if TYPE_CHECKING:
     import vizdoom

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
-from worldmodel.files import plain, write_atomically
+from worldmodel.files import plain, read_text, write_atomically
 from worldmodel.model.context import Device
 from worldmodel.training.loop import NEVER, count_flops
 from worldmodel.training.metrics import last_figures

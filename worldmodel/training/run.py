@@ -32,8 +32,8 @@ from worldmodel.training.loop import (
     resume,
     train,
 )
-from worldmodel.training.motion import MotionStage, MotionTraining
 from worldmodel.training.metrics import last_figures
+from worldmodel.training.motion import MotionStage, MotionTraining
 from worldmodel.training.ode import OdeStage, OdeTraining
 from worldmodel.training.plan import PlanStage, PlanTraining
 from worldmodel.training.processes import (
