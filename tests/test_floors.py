@@ -12,7 +12,8 @@ BASE = {
     "folders", "history", "versions", "keycodes", "limits", "printable", "tensor_files",
 }  # fmt: skip
 STORE = {
-    *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
+    *BASE, "episodes", "recording", "recording_lines", "players", "video", "moments",
+    "autosave", "pictures",
     "real", "ways", "beside",
 }  # fmt: skip
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
@@ -33,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "moments": {*BASE, "world", "autosave"},
     "autosave": {"config"},
     "episodes": {*BASE, "recording"},
-    "recording": {*BASE, "episodes", "video", "world", "moments"},
+    "recording_lines": {"config", "action", "files", "limits", "printable"},
+    "recording": {*BASE, "recording_lines", "episodes", "video", "world", "moments"},
     "video": {"config", "files", "limits", "world"},
     "real": {"action", "config", "world"},
     "ways": {"config", "episodes", "files", "limits", "real"},

@@ -44,7 +44,7 @@ _TEXTS = re.compile(
     r'"(?:\\.|[^"\\\n])*"?|' + r"'[^'\n]*'?|#[^\n]*",
     re.DOTALL,
 )
-_LONG_KEY = re.compile(r'(?<![\w-])(?:(?:[\w-]+|"")[ \t]*\.[ \t]*){%d}' % MOST_KEY_PARTS)
+_LONG_KEY = re.compile(r'(?<![\w-])(?:(?:[\w-]+|"")[ \t]*\.[ \t]*)' + f"{{{MOST_KEY_PARTS}}}")
 
 
 class UserError(ValueError):
@@ -106,8 +106,8 @@ class ModelConfig:
             )
         if self.cache_bytes > LARGEST_CACHE:
             raise ConfigError(
-                f"context_frames ({self.context_frames}) of {self.tokens_per_frame} tokens need a "
-                f"cache of {self.cache_bytes >> 30} GB, at most {LARGEST_CACHE >> 30} GB are allowed"
+                f"context_frames ({self.context_frames}) of {self.tokens_per_frame} tokens need "
+                f"{self.cache_bytes >> 30} GB of cache, at most {LARGEST_CACHE >> 30} are allowed"
             )
 
     @property
@@ -250,6 +250,13 @@ def require_positive(config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} = {getattr(config, name)}: must be at least 1")
+
+
+def require_no_less(config: Any, least: float, *names: str) -> None:
+    """Refuse a config whose numbers `names` are below `least`."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise ConfigError(f"{name} = {getattr(config, name)}: must be at least {least:g}")
 
 
 def require_at_most(config: Any, most: int, *names: str) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from worldmodel.jobs.numbers import positive
+from worldmodel.printable import printable
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))
     else:
-        print("\n".join(line for data in sets for line in describe(data)))
+        print("\n".join(printable(line) for data in sets for line in describe(data)))
         print("it can be trained on" if is_fit else "it cannot be trained on as it is")
     return 0 if is_fit else 2

@@ -20,12 +20,12 @@ from torch import Tensor
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.episodes import EpisodeError, load_episode
+from worldmodel.limits import LARGEST_CAPTION
 from worldmodel.video import read_rate, read_video
 from worldmodel.worlds.wan_drive import Drive
 from worldmodel.worlds.wan_file import CameraConfig
 from worldmodel.worlds.wan_start import fit
 
-LONGEST_CAPTION = 1 << 16  # bytes
 Moment = tuple[NDArray[np.uint8], tuple[Action, ...]]  # a frame h w 3, and what led to it
 
 
@@ -71,7 +71,8 @@ def caption_of(source: Path, otherwise: str) -> str:
     if not path.is_file():
         return otherwise
     try:
-        return path.read_bytes()[:LONGEST_CAPTION].decode().strip()
+        with path.open("rb") as file:
+            return file.read(LARGEST_CAPTION).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {error}") from error
 
