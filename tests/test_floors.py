@@ -13,7 +13,8 @@ BASE = {
     "limits", "printable", "tensor_files", "state_spec",
 }  # fmt: skip
 STORE = {
-    *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
+    *BASE, "episodes", "recording", "recording_lines", "players", "video", "moments",
+    "autosave", "pictures",
     "real", "ways", "beside",
 }  # fmt: skip
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
@@ -39,10 +40,19 @@ ALLOWED: dict[str, set[str]] = {
     "moments": {*BASE, "world", "autosave"},
     "autosave": {"config"},
     "episodes": {*BASE, "recording"},
-    "recording": {*BASE, "episodes", "video", "world", "moments"},
+    "recording_lines": {
+        "config",
+        "action",
+        "files",
+        "limits",
+        "printable",
+        "state_spec",
+        "text",
+    },  # fmt: skip
+    "recording": {*BASE, "recording_lines", "episodes", "video", "world", "moments"},
     "video": {"config", "files", "limits", "world"},
     "real": {"action", "config", "world"},
-    "ways": {"config", "episodes", "files", "limits", "real"},
+    "ways": {"config", "episodes", "files", "limits", "printable", "real"},
     "beside": {"config", "real", "video", "world"},
     "players": {"config", "action", "files", "limits", "recording"},
     "pictures": {"config", "files", "limits"},

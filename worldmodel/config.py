@@ -420,6 +420,13 @@ def require_positive(config: Any, *names: str) -> None:
             raise ConfigError(f"{name} = {getattr(config, name)}: must be at least 1")
 
 
+def require_no_less(config: Any, least: float, *names: str) -> None:
+    """Refuse a config whose numbers `names` are below `least`."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise ConfigError(f"{name} = {getattr(config, name)}: must be at least {least:g}")
+
+
 def require_at_most(config: Any, most: int, *names: str) -> None:
     """Refuse a config that asks for more than any machine gives."""
     for name in names:

@@ -28,7 +28,9 @@ MOST_TENSORS = 1 << 16
 LARGEST_WEIGHTS = TB  # what is mapped, not read
 LARGEST_PART = 64 * GB  # of a world's folder: 14 billion weights in fp32
 LARGEST_NATIVE = 8 * GB  # weights of our own architecture, which are read whole
+LARGEST_DECODER = GB  # beside a released file; what is larger is no decoder
 LARGEST_PROMPTS = 2 * GB  # embeddings of a thousand prompts
+LARGEST_TOKENIZER = 128 * MB  # UMT5's has 17
 LARGEST_PICKLE = 16 * MB  # 1 000 tensors take 0.2
 MOST_OPCODES = 2_000_000  # of its pickles: 80 000 tensors
 LONGEST_NAME = 1000  # letters of a tensor's name: how torch tells of longer ones is quadratic
@@ -50,7 +52,17 @@ LONGEST_LINE = MB  # of it
 LARGEST_FRAMES = 4 * GB  # of a recording, read at once
 SLOWEST, FASTEST = 0.01, 1000.0  # frames a second
 
+# Scripts, timelines, ways, captions
+LARGEST_SCRIPT = 16 * MB
+LONGEST_STRETCH = 1_000_000  # frames that a line of a script may last
+LONGEST_SCRIPT_FRAMES = 10_000_000
+LONGEST_TIMELINE = 1e9  # seconds
+LARGEST_WAY = MB  # an hour of play
+LARGEST_CAPTION = 64 * KB
+
 # Pictures and videos
+LARGEST_PICTURE_FILE = 256 * MB
+MOST_PICTURE_PIXELS = 1 << 26
 LONGEST_SIDE = 8192  # pixels
 MOST_VIDEO_PIXELS = 1 << 25  # of a frame (8K has 33 million): decoders keep 17 of them
 LARGEST_PICTURE = 64 * MB  # of a moment's frame
@@ -61,5 +73,8 @@ MOST_FOREIGN_STEPS = 128  # where a file does: each is a pass of the network, fo
 FINEST_STEP = 1e-6  # of `latent_step`
 LARGEST_CACHE = 16 * GB  # of keys and values, in fp32
 LARGEST_WAN_CACHE = 128 * GB
+MOST_WAN_LATENTS = 1 << 15  # rows x columns; 1080 x 1920 pixels have 32 400
+LARGEST_WAN_STEP = 16 * GB  # what a step of a Wan decoder needs at its peak
+MOST_SAID = 1 << 14  # different texts of a world, keys and openings together
 LARGEST_ACTIVATION = 2 * GB  # between two layers of a decoder, of one frame
 SPARE_CACHE, CACHE_PER_WEIGHT = GB, 64  # a world may ask for so much, and so much a byte it brings

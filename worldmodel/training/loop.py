@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from worldmodel.config import ConfigError, UserError, require_positive
+from worldmodel.config import ConfigError, UserError, require_no_less, require_positive
 from worldmodel.files import FileWriteError
 from worldmodel.training.budget import Pace, clock, steps_that_fit
 from worldmodel.training.metrics import MetricsLog
@@ -75,6 +75,9 @@ class LoopConfig:
                 f"decay_fraction ({self.decay_fraction}) must be in [0, 1], "
                 f"ema_decay ({self.ema_decay}) in [0, 1)"
             )
+        require_no_less(self, 0, "learning_rate", "muon_learning_rate", "weight_decay")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas ({list(self.betas)}) must be in [0, 1)")
 
     def rate(self, step: int) -> float:
         """The factor on every learning rate: linear warm-up, flat, linear decay to 0.

@@ -105,16 +105,16 @@ class TrainState:
         try:
             for name, model in {**self.players, "ema": self.ema}.items():
                 _load_model(model, parts.get(name, {}))
-        except RuntimeError as error:
+            for name, optimizers in self.optimizers.items():
+                for o, optimizer in enumerate(optimizers):
+                    _load_optimizer(optimizer, parts.get(_slots_of(name), {}), o)
+            self.step, self.seconds = int(header["step"]), float(header["seconds"])
+            self.steps = self.steps or int(header.get("steps", 0))
+        except (RuntimeError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(
                 f"{path}: holds another model than this config describes; train into another "
                 f"folder or restore the config. {error}"
             ) from error
-        for name, optimizers in self.optimizers.items():
-            for o, optimizer in enumerate(optimizers):
-                _load_optimizer(optimizer, parts.get(_slots_of(name), {}), o)
-        self.step, self.seconds = int(header["step"]), float(header["seconds"])
-        self.steps = self.steps or int(header.get("steps", 0))
 
 
 def _slots_of(player: str) -> str:

@@ -171,7 +171,7 @@ def own_start(
             f"--start {path}: {file.name} has no encoder for pictures; import Wan2.1_VAE.pth"
         )
     window, scale = file.window, encoder.config.frames_per_latent
-    frames = read_frames(path, 1 + scale * (window.slots - 1))
+    frames = read_frames(path, 1 + scale * (window.slots - 1), file.frame_size)
     latents = encode_start(encoder, frames, file.frame_size, window.block_frames, window.slots)
     return Start(path.name, opening, latents)
 
