@@ -40,15 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "moments": {*BASE, "world", "autosave"},
     "autosave": {"config"},
     "episodes": {*BASE, "recording"},
-    "recording_lines": {
-        "config",
-        "action",
-        "files",
-        "limits",
-        "printable",
-        "state_spec",
-        "text",
-    },  # fmt: skip
+    "recording_lines": BASE,
     "recording": {*BASE, "recording_lines", "episodes", "video", "world", "moments"},
     "video": {"config", "files", "limits", "world"},
     "real": {"action", "config", "world"},
