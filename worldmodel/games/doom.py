@@ -91,7 +91,6 @@ class Doom:
         self.config, self.actions = config, config.actions
         # What the game knows of itself in the frame that is shown; never written to again.
         self.state: NDArray[np.float32] = np.full(SPEC.width, np.nan, np.float32)
-        self._game = _start_engine(config)
         check_shared_memory()
         self._place = EnginePlace()
         try:
