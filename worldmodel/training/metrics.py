@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.text import decode_text
 
 LOG = "metrics.jsonl"
 
@@ -15,9 +16,9 @@ LOG = "metrics.jsonl"
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The lines of a log; what a full disk or a lost power left of a line is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            row = json.loads(line)
+            row = json.loads(decode_text(line))
         except ValueError:
             continue
         if isinstance(row, dict) and type(row.get("step")) is int:
