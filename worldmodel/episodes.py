@@ -216,7 +216,9 @@ def _read_state(path: Path, file: Any, frames: int) -> StateTrack | None:
         if len(shape) == 2 and shape[0] != frames:
             raise EpisodeError(f"{path}: {frames} frames, but the state of {shape[0]}")
         if shape != (frames, spec.width):
-            raise EpisodeError(f"{path}: the state is {shape}, expected {(frames, spec.width)}")
+            raise EpisodeError(
+                f"{path}: the state is {shape}, expected rows of {spec.width} numbers"
+            )
         return StateTrack(spec, file.get_tensor("state"))
     except ConfigError as error:
         told = str(error)
