@@ -32,9 +32,9 @@ from worldmodel.game.request import Request
 from worldmodel.game.session import Session, Take
 from worldmodel.game.settings import Preferences
 from worldmodel.game.terminal import say, tell
-from worldmodel.game.window import NoDisplayError, Window, announce
+from worldmodel.game.window import NoDisplayError, Window, announce, ask_to_close
 from worldmodel.real import OpenReal
-from worldmodel.signals import ended_by_signals
+from worldmodel.signals import ended_by_signals, on_hangup
 from worldmodel.world import World
 from worldmodel.worlds.find import find_world
 
@@ -58,7 +58,7 @@ def launch(
     except NoDisplayError as error:
         say(f"{error}: {game.request.stand_in} plays a short session instead")
         return game.play_headless()
-    with window:
+    with window, on_hangup(ask_to_close):
         return play_on(game, window, preferences)
 
 

@@ -12,6 +12,7 @@ from worldmodel.game.generator import FrameSource
 from worldmodel.game.input import Input
 from worldmodel.game.keeper import Keeper
 from worldmodel.game.keys import KEYS
+from worldmodel.game.load import Load
 from worldmodel.game.menu.menu import BACK, PRESS, WAYS, Menu
 from worldmodel.game.menu.pages import HOME, Answer, GoOn, Quit
 from worldmodel.game.meter import Meter
@@ -254,7 +255,7 @@ class Game:
         overlay.caption, overlay.spec = "", world.actions
         self._show_controls()
         overlay.graph.period_ms = 1000 / session.rate if session.rate else 0.0
-        self._pace = Pace(session.rate, what_would_help(session.identity))
+        self._pace = Pace(session.rate, what_would_help(session.identity), Load().others)
         if self.menu:
             self.menu.spec = world.actions
 

@@ -1,6 +1,7 @@
 """The window: scales frames, draws the heads-up display and passes device events on."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from worldmodel.world import Frame
 FIRST_SIZE = (960, 720)
 LARGEST = 8192  # pixels, whatever the scale
 REFRESH_SECONDS = 0.1  # how often the picture is drawn again when no frame comes
+UNSEEN = ("offscreen", "dummy", "evdev")  # what SDL takes where it finds no screen
 FILTERS = {
     "nearest": cv2.INTER_NEAREST,
     "bilinear": cv2.INTER_LINEAR,
@@ -46,6 +48,24 @@ class NoDisplayError(UserError):
     """There is no screen to open a window on."""
 
 
+def start_display() -> None:
+    """Reach the screen, or say in a `NoDisplayError` why there is none.
+
+    Where a display is named but does not answer, SDL draws into memory instead, without a word: an
+    endless game that nobody sees.
+    """
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise NoDisplayError(f"no window can be opened: {error}") from error
+    driver = pygame.display.get_driver()
+    if driver in UNSEEN and not os.environ.get("SDL_VIDEODRIVER"):
+        pygame.display.quit()
+        names = ("DISPLAY", "WAYLAND_DISPLAY")
+        named = " and ".join(f"{n}={os.environ[n]}" for n in names if os.environ.get(n))
+        raise NoDisplayError(f"no window can be opened: {named or 'no display'} does not answer")
+
+
 class DisplayLostError(UserError):
     """The screen went away in the middle of play."""
 
@@ -54,8 +74,8 @@ class Window:
     """A pygame window. Everything here happens in the thread that made it."""
 
     def __init__(self, title: str, *, is_fullscreen: bool = False) -> None:
+        start_display()
         try:
-            pygame.display.init()
             start_fonts()
             pygame.time.Clock()  # starts the ticks in which events are dated
             pygame.display.set_caption(title)
@@ -215,6 +235,12 @@ def _naming_a_lost_display() -> Iterator[None]:
         raise DisplayLostError(
             f"the display went away: {error}; play ended, and --load goes on where it was"
         ) from error
+
+
+def ask_to_close() -> None:
+    """As if somebody had clicked the window's cross."""
+    with contextlib.suppress(pygame.error):
+        pygame.event.post(pygame.event.Event(pygame.QUIT))
 
 
 def announce() -> None:

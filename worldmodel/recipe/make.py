@@ -36,6 +36,7 @@ from worldmodel.recipe.derive import (
 from worldmodel.recipe.ledger import Entry, Ledger, key_of
 from worldmodel.recipe.outcome import read_verdict, tell
 from worldmodel.recipe.starts import choose_starts
+from worldmodel.training.keeping import before
 from worldmodel.training.loop import STATE, DivergedError
 from worldmodel.training.run import has_compiler, run_stage
 from worldmodel.training.trajectories import load_header
@@ -225,6 +226,8 @@ class Maker:
     def _make_room(self, stage: str) -> int:
         """Remove what nobody needs or what can be made again; how many bytes."""
         found = list(self.root.glob("*.before"))
+        own = before(self.root / stage / STATE)
+        found += [path for path in self.root.glob(f"*/{own.name}") if path != own]
         if stage not in ("autoencoder", "decoder"):
             found += self.root.glob("*.frames")
         files = [file for path in found for file in (path.rglob("*") if path.is_dir() else [path])]

@@ -71,8 +71,9 @@ class MetricsLog:
             told = error.strerror or error
             raise FileWriteError(f"{self._file.name}: cannot be written: {told}") from error
         if self._board is not None:
-            for key, value in figures.items():
-                self._board.add_scalar(key, value, step)
+            with contextlib.suppress(OSError):  # a full disk: the lines above say it all
+                for key, value in figures.items():
+                    self._board.add_scalar(key, value, step)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -87,4 +88,5 @@ class MetricsLog:
             with contextlib.suppress(OSError):  # a full disk; `write` has said so
                 self._file.close()
         if self._board is not None:
-            self._board.close()
+            with contextlib.suppress(OSError):
+                self._board.close()

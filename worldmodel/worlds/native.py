@@ -47,6 +47,7 @@ from worldmodel.worlds.folder import (
     check_weights,
     read_world_file,
 )
+from worldmodel.worlds.forks import refuse_fork
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
 from worldmodel.worlds.starts import load_starts, origin_of
@@ -92,6 +93,7 @@ class NativeWorld:
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "NativeWorld":
         """Read a world's folder; errors name the file, what was found and what was expected."""
+        refuse_fork()  # even looking at the weights would wait for ever
         file = read_world_file(folder)
         for name in (TRANSFORMER, AUTOENCODER, *((MOTION,) if file.motion else ())):
             check_inside(folder / name, folder)
@@ -129,6 +131,7 @@ class NativeWorld:
         motion: Motion | None = None,
     ) -> "NativeWorld":
         """A world from its parts, on the engine that suits this machine."""
+        refuse_fork()
         torch.set_num_threads(settings.threads or available_cores())
         device = choose_device(settings.device)
         for model in (transformer, autoencoder, motion):
