@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "recording": {*BASE, "recording_lines", "episodes", "video", "world", "moments"},
     "video": {"config", "files", "limits", "world"},
     "real": {"action", "config", "world"},
-    "ways": {"config", "episodes", "files", "limits", "real"},
+    "ways": {"config", "episodes", "files", "limits", "printable", "real"},
     "beside": {"config", "real", "video", "world"},
     "players": {"config", "action", "files", "limits", "recording"},
     "pictures": {"config", "files", "limits"},
