@@ -33,7 +33,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise PictureError(f"{path}: not an image that can be read (PNG, JPEG, WebP or BMP)")
     if width * height > MOST_PICTURE_PIXELS:
         raise PictureError(
-            f"{path}: {width} x {height} pixels, at most {MOST_PICTURE_PIXELS >> 20} million are read"
+            f"{path}: {width} x {height} pixels, at most {MOST_PICTURE_PIXELS >> 20} million are "
+            "read"
         )
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)

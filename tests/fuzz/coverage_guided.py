@@ -14,7 +14,7 @@ from pathlib import Path
 NAMES = (
     *("world.toml", "controls", "script", "replay", "recording"),
     *("episode", "weights", "moment", "picture", "settings", "timeline", "way", "import"),
-    *("shards", "prompts", "wan world", "wan start", "wan video"),
+    *("shards", "prompts", "wan-world.toml", "wan-start", "wan-video"),
 )
 
 

@@ -56,7 +56,7 @@ json_values = st.recursive(
 @EACH
 def test_what_is_right_is_read(target: Target, tmp_path: Path) -> None:
     is_right = [target.read(tmp_path, seed) for seed in target.seeds]
-    if target.name in ("picture", "wan start"):
+    if target.name in ("picture", "wan-start"):
         assert is_right == [True, True, True, True, False], "the last one promises 3.6 gigapixels"
     elif target.name == "import":
         assert is_right == [True, True, True, False, False], "an index of nothing, and code"
@@ -91,7 +91,7 @@ def test_noise_is_a_sentence(target: Target, tmp_path: Path, content: bytes) -> 
 
 @given(key=st.data(), value=json_values)
 @settings(QUICK, max_examples=300)
-@pytest.mark.parametrize("name", ["world.toml", "wan world"])
+@pytest.mark.parametrize("name", ["world.toml", "wan-world.toml"])
 def test_any_value_in_a_world_file_is_read_or_refused(
     tmp_path: Path, name: str, key: st.DataObject, value: Any
 ) -> None:

@@ -98,9 +98,11 @@ def targets(folder: Path) -> list[Target]:
         Target("import", "model.pt", read_tensors, _checkpoints()),
         Target("shards", "m.index.json", _load_shards, (SHARDS,)),
         Target("prompts", "p.safetensors", load_prompts, (_prompts(),)),
-        Target("wan world", WORLD_FILE, lambda path: read_wan_world(path.parent), (_wan_world(),)),
-        Target("wan start", "start.png", _load_wan_start, _pictures()),
-        Target("wan video", "clip.mp4", _load_wan_video, (video,)),
+        Target(
+            "wan-world.toml", WORLD_FILE, lambda path: read_wan_world(path.parent), (_wan_world(),)
+        ),
+        Target("wan-start", "start.png", _load_wan_start, _pictures()),
+        Target("wan-video", "clip.mp4", _load_wan_video, (video,)),
     ]
 
 
