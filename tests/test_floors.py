@@ -13,7 +13,7 @@ BASE = {
 }  # fmt: skip
 STORE = {
     *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
-    "real", "ways", "beside",
+    "real", "ways", "beside", "letters",
 }  # fmt: skip
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "video": {"config", "files", "world"},
     "real": {"action", "config", "world"},
     "ways": {"config", "episodes", "files", "real"},
-    "beside": {"config", "real", "video", "world"},
+    "letters": set(),
+    "beside": {"config", "letters", "real", "video", "world"},
     "players": {"config", "action", "files", "recording"},
     "pictures": {"config", "files"},
     "pages": {"config", "files"},

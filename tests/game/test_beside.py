@@ -301,7 +301,7 @@ def test_a_view_can_be_drawn_in_any_size(size: tuple[int, int]) -> None:
             dream=dream, real=real, index=5, points=points, frames_per_second=17.5, told=told
         )
         for font in (0.75, 1.0, 3.0):
-            picture = draw_beside(view, size, font)
+            picture = draw_beside(view, size, font).picture
             assert picture.shape == (*size, 3)
             assert picture.any() == (min(size) >= 16)
 
@@ -310,7 +310,7 @@ def test_the_picture_shows_the_dream_left_and_the_game_right() -> None:
     dream = np.full((48, 64, 3), (200, 0, 0), np.uint8)
     real = np.full((48, 64, 3), (0, 0, 200), np.uint8)
     view = View(dream=dream, real=real, index=0, points=[], frames_per_second=17.5)
-    picture = draw_beside(view, (540, 960))
+    picture = draw_beside(view, (540, 960)).picture
     assert tuple(picture[100, 200]) == (200, 0, 0)
     assert tuple(picture[100, 700]) == (0, 0, 200)
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.real import OpenReal, RealGame, Way
+from worldmodel.real import Mortal, OpenReal, RealGame, Way
 from worldmodel.world import Frame
 
 CHUNK = 256  # actions in one request at most: they fit into the pipe, and take a fifth of a second
@@ -38,6 +38,7 @@ class Answer(NamedTuple):
 
     frame: Frame
     over: bool  # whether the episode has ended, in which case the frame is its last
+    died: bool = False  # by the player's death
 
 
 class RealProcess:
@@ -159,7 +160,7 @@ def _answer(link: Connection, game: RealGame) -> None:
             if game.over:
                 break
             frame = game.step(action)
-        link.send((frame, game.over))
+        link.send((frame, game.over, isinstance(game, Mortal) and game.has_died))
 
 
 def _explain(error: Exception) -> str:
