@@ -115,19 +115,40 @@ def draw_beside(view: View, size: tuple[int, int], font: float = 1.0) -> Drawn:
     if min(rows, columns) < SMALLEST:
         return drawn
     unit = round(max(10, rows // 36) * min(font, LARGEST_FONT))
-    top = _draw_frames(drawn, view, unit)
-    if view.why and rows - top > 8 * unit:
-        top = _write_lines(drawn, view.why, (unit, top + unit * 3 // 2), columns - 2 * unit, unit)
+    size, lines = _why_lines(view.why, columns - 2 * unit, unit)
+    below = 6 * unit + len(lines) * _line(size)
+    top = _draw_frames(drawn, view, unit, below if below < rows // 2 else 6 * unit)
+    if rows - top >= below:
+        for line in lines:
+            top += _line(size)
+            drawn.write(line, (unit, top), size)
     if rows - top > 4 * unit:
         _draw_graph(drawn, view, top, unit)
     return drawn
 
 
-def _draw_frames(drawn: Drawn, view: View, unit: int) -> int:
-    """Both frames as large as they fit above the graph; returns where that may begin."""
+def _why_lines(why: str, wide: int, unit: int) -> tuple[int, list[str]]:
+    """Size and text of two lines, if letters that can be read are small enough for that."""
+    if not why:
+        return unit, []
+    for share in (1.0, 0.8, 0.6):
+        size = round(unit * share)
+        lines = wrapped(why, max(unit, wide), size)
+        if len(lines) <= 2:
+            break
+    return size, lines
+
+
+def _line(size: int) -> int:
+    """From one line of letters to the next."""
+    return size * 3 // 2
+
+
+def _draw_frames(drawn: Drawn, view: View, unit: int, below: int) -> int:
+    """Both frames as large as they fit, `below` free below them; returns where they end."""
     rows, columns = drawn.picture.shape[:2]
     height, width = view.dream.shape[:2]
-    factor = min((columns - 2) / 2 / width, (rows - 6 * unit) / height)
+    factor = min((columns - 2) / 2 / width, (rows - below) / height)
     size = max(1, int(width * factor)), max(1, int(height * factor))
     left = columns // 2 - 1 - size[0], columns // 2 + 1
     for corner, frame, name in zip(left, (view.dream, view.real), ("dream", "game"), strict=True):
@@ -139,8 +160,8 @@ def _draw_frames(drawn: Drawn, view: View, unit: int) -> int:
             place[:] = place // 3
         drawn.write(name, (corner + unit, size[1] - unit), unit, WHITE)
     if view.told:
-        corner = left[1] + unit, 2 * unit
-        _write_lines(drawn, view.told, corner, size[0] - 2 * unit, unit, WHITE, size[1] - 2 * unit)
+        corner, room = (left[1] + unit, 2 * unit), (size[0] - 2 * unit, size[1] - 5 * unit)
+        _write_lines(drawn, view.told, corner, room, unit)
     return size[1]
 
 
@@ -192,19 +213,11 @@ def _write_figures(
 
 
 def _write_lines(
-    drawn: Drawn,
-    text: str,
-    corner: tuple[int, int],
-    wide: int,
-    unit: int,
-    colour: Colour = GREY,
-    bottom: int = 1 << 30,
-) -> int:
-    """Lines one below the other, down to `bottom` at most; returns where the last one ends."""
-    y = corner[1]
-    for number, line in enumerate(wrapped(text, max(unit, wide), unit)):
-        if number and y + unit > bottom:
+    drawn: Drawn, text: str, corner: tuple[int, int], room: tuple[int, int], size: int
+) -> None:
+    """Lines one below the other, as many as fit into `room`, columns and rows."""
+    for number, line in enumerate(wrapped(text, max(size, room[0]), size)):
+        down = number * _line(size)
+        if number and down > room[1]:
             break
-        drawn.write(line, (corner[0], y), unit, colour)
-        y += unit * 3 // 2
-    return y - unit
+        drawn.write(line, (corner[0], corner[1] + down), size, WHITE)

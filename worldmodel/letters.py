@@ -1,6 +1,6 @@
 """Letters: the one font of everything that is written over a picture, in any size.
 
-A letter is drawn four times as large and made smaller: the font's own hinting moves letters to
+A letter is drawn several times as large and made smaller: the font's own hinting moves letters to
 whole pixels, which tears short words apart ("f ps"). Text is rendered once and kept while in use.
 """
 
@@ -12,7 +12,8 @@ import pygame
 
 Colour = tuple[int, int, int]
 
-FINE = 4  # times as large as they are shown
+FINE = 8  # times as large as they are shown, the small ones
+FINEST = 200  # size up to which that is worth its time
 EM = 1.25  # size of the font for a line of height 1
 
 
@@ -25,9 +26,9 @@ def start_fonts() -> None:
 @lru_cache(maxsize=512)
 def words(text: str, size: int, colour: Colour) -> pygame.Surface:
     """A picture of what is written, `size` pixels high."""
-    large = _font(size).render(text, True, colour)  # noqa: FBT003  # pygame: antialias
-    wide, high = -(-large.get_width() // FINE), -(-large.get_height() // FINE)
-    whole = pygame.Surface((FINE * wide, FINE * high), pygame.SRCALPHA)
+    large, fine = _font(size).render(text, True, colour), _fine(size)  # noqa: FBT003  # antialias
+    wide, high = -(-large.get_width() // fine), -(-large.get_height() // fine)
+    whole = pygame.Surface((fine * wide, fine * high), pygame.SRCALPHA)
     whole.fill((*colour, 0))  # an edge is this colour, less of it
     whole.blit(large, (0, 0), special_flags=pygame.BLEND_RGBA_MAX)
     return pygame.transform.smoothscale(whole, (wide, high))
@@ -35,12 +36,12 @@ def words(text: str, size: int, colour: Colour) -> pygame.Surface:
 
 def width(text: str, size: int) -> int:
     """How wide `words` is, without drawing it."""
-    return -(-_font(size).size(text)[0] // FINE)
+    return -(-_font(size).size(text)[0] // _fine(size))
 
 
 def ascent(size: int) -> int:
     """Rows of `words` above the line that letters stand on."""
-    return round(_font(size).get_ascent() / FINE)
+    return round(_font(size).get_ascent() / _fine(size))
 
 
 def wrapped(text: str, wide: int, size: int) -> list[str]:
@@ -82,7 +83,13 @@ def fitted(text: str, wide: int, size: int, colour: Colour) -> pygame.Surface:
 def _font(size: int) -> pygame.font.Font:
     if not pygame.font.get_init():
         pygame.font.init()
-    return pygame.font.Font(None, round(FINE * size * EM))  # pygame's own, the same everywhere
+    return pygame.font.Font(
+        None, round(_fine(size) * size * EM)
+    )  # pygame's own, the same everywhere
+
+
+def _fine(size: int) -> int:
+    return max(1, min(FINE, FINEST // size))
 
 
 def _fitting(text: str, wide: int, size: int) -> int:

@@ -4,7 +4,7 @@ Everything scales with the window and with the size of the font. What there is n
 the more important is left out: nothing lies over anything else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pygame
@@ -150,30 +150,41 @@ def _draw_slow(surface: pygame.Surface, room: Room, slow: str, unit: int) -> Non
 
 
 def _draw_note(surface: pygame.Surface, room: Room, note: str, unit: int) -> None:
-    """Something that happened, at the top; as many of its lines as find room."""
-    inner = surface.get_width() - 4 * unit
-    texts = wrapped(note, inner, unit)
-    while texts:
-        lines = [words(text, unit, WHITE) for text in texts]
-        wide = max(line.get_width() for line in lines) + 2 * unit
-        box = pygame.Rect(0, 0, wide, len(lines) * round(unit * 1.4) + unit // 2)
+    """Something that happened, at the top; in smaller letters, then shorter, to find room."""
+    for texts, size in _ways_to_write(note, surface.get_width() - 2 * unit, unit):
+        lines = [words(text, size, WHITE) for text in texts]
+        wide = max(line.get_width() for line in lines) + size
+        box = pygame.Rect(0, 0, wide, len(lines) * round(size * 1.4) + size // 2)
         box.midtop = surface.get_width() // 2, unit * 9 // 2
         if room.drop(box, unit // 3):
             break
-        texts = [*texts[:-2], shortened("".join(texts[-2:]), inner, unit)] if texts[1:] else []
     else:
         return
     draw_panel(surface, box, unit, shade=COVERS)
     for i, line in enumerate(lines):
-        top = box.top + unit // 2 + i * round(unit * 1.4)
+        top = box.top + size // 2 + i * round(size * 1.4)
         surface.blit(line, line.get_rect(midtop=(box.centerx, top)))
 
 
+def _ways_to_write(text: str, room: int, unit: int) -> Iterator[tuple[list[str], int]]:
+    """Lines and their size, the best first."""
+    size = unit
+    for size in (unit, unit * 4 // 5, unit * 3 // 5):
+        yield wrapped(text, room - size, size), size
+    lines = wrapped(text, room - size, size)
+    while len(lines) > 1:
+        lines = [*lines[:-2], shortened(f"{lines[-2]} {lines[-1]}", room - size, size)]
+        yield lines, size
+
+
 def _draw_line(surface: pygame.Surface, room: Room, line: str, unit: int) -> None:
-    """Words being typed, at the lower edge; the end of a long line is seen."""
+    """Words being typed, at the lower edge or where it is free; the end of a long line is seen."""
     box = pygame.Rect(unit, surface.get_height() - 3 * unit, 0, 2 * unit)
     box.width = surface.get_width() - 2 * unit
-    room.taken.append(box)
+    if not room.take(box):
+        box.top = unit // 2
+        if not room.drop(box, unit // 3):
+            return
     draw_panel(surface, box, unit, shade=COVERS)
     text = words(f"> {line}_", unit, WHITE)
     inside = box.inflate(-unit, 0)
@@ -202,6 +213,9 @@ def _draw_caption(surface: pygame.Surface, room: Room, big: str, small: str, uni
         box = pygame.Rect(0, 0, max(line.get_width() for line in shown) + 3 * unit, 0)
         box.height = sum(line.get_height() for line in shown) + 3 * unit // 2
         box.center = surface.get_rect().center
+        if room.drop(box, unit // 3):
+            break
+        box.midtop = surface.get_rect().centerx, unit // 2
         if room.drop(box, unit // 3):
             break
     else:

@@ -9,6 +9,11 @@ from typing import IO
 from worldmodel.files import FileWriteError, write_atomically
 
 
+def readable(loss: float) -> str:
+    """A loss for people: three digits that count, however small it is."""
+    return f"{loss:.0f}" if 1000 <= abs(loss) < 1e6 else f"{loss:.3g}"
+
+
 class MetricsLog:
     """Appends figures to `metrics.jsonl` and to TensorBoard, side by side."""
 
