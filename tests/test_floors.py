@@ -14,8 +14,7 @@ BASE = {
 }  # fmt: skip
 STORE = {
     *BASE, "episodes", "recording", "recording_lines", "players", "video", "moments",
-    "autosave", "pictures",
-    "real", "ways", "beside",
+    "autosave", "pictures", "real", "ways", "beside", "letters",
 }  # fmt: skip
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
@@ -45,7 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "video": {"config", "files", "limits", "world"},
     "real": {"action", "config", "world"},
     "ways": {"config", "episodes", "files", "limits", "printable", "real"},
-    "beside": {"config", "real", "video", "world"},
+    "letters": set(),
+    "beside": {"config", "letters", "real", "video", "world"},
     "players": {"config", "action", "files", "limits", "recording"},
     "pictures": {"config", "files", "limits"},
     "pages": {"config", "files"},

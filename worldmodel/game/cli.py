@@ -120,7 +120,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="memory for going back with Backspace (256)",
     )
     add("--sync", action="store_true", help="make frames in the window's thread")
-    add("--no-hud", action="store_true", help="begin without numbers and keys on the screen")
+    add(
+        "--no-hud",
+        action="store_true",
+        help="no numbers and keys on the screen, whatever the settings say",
+    )
     return parser
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.real import OpenReal, RealGame, Way
+from worldmodel.real import Mortal, OpenReal, RealGame, Way
 from worldmodel.state_spec import StateSpec
 from worldmodel.world import Frame, Knows
 
@@ -44,6 +44,7 @@ class Answer(NamedTuple):
     over: bool  # whether the episode has ended, in which case the frame is its last
     spec: StateSpec | None = None  # what the numbers of the state are
     state: NDArray[np.float32] | None = None  # what the game knows of the frame
+    died: bool = False  # by the player's death
 
 
 class RealProcess:
@@ -166,7 +167,8 @@ def _answer(link: Connection, game: RealGame) -> None:
                 break
             frame = game.step(action)
         known = (game.state_spec, game.state) if isinstance(game, Knows) else (None, None)
-        link.send((frame, game.over, *known))
+        died = isinstance(game, Mortal) and game.has_died
+        link.send((frame, game.over, *known, died))
 
 
 def _explain(error: Exception) -> str:

@@ -28,7 +28,7 @@ from worldmodel.config import ConfigError, UserError, require_no_less, require_p
 from worldmodel.files import FileWriteError
 from worldmodel.training.budget import Pace, clock, steps_that_fit
 from worldmodel.training.keeping import load_newest
-from worldmodel.training.metrics import MetricsLog
+from worldmodel.training.metrics import MetricsLog, readable
 from worldmodel.training.processes import Processes, whole, whole_copy
 from worldmodel.training.sharded import load_sharded, save_sharded, sharded_step
 from worldmodel.training.state import CRITIC, STUDENT, TrainState, update_ema
@@ -214,7 +214,7 @@ def train(
             last = run.is_over
             if state.step % config.log_every == 0 or last:
                 values = run.figures()
-                progress.set_postfix({k: f"{values[k]:.4f}" for k in run.losses if k in values})
+                progress.set_postfix({k: readable(values[k]) for k in run.losses if k in values})
                 log.write(state.step, values)
             if run.is_due:
                 run.save()

@@ -34,6 +34,11 @@ def last_figures(folder: Path) -> dict[str, float | None]:
     return found
 
 
+def readable(loss: float) -> str:
+    """A loss for people: three digits that count, however small it is."""
+    return f"{loss:.0f}" if 1000 <= abs(loss) < 1e6 else f"{loss:.3g}"
+
+
 class MetricsLog:
     """Appends figures to `metrics.jsonl` and to TensorBoard, side by side."""
 
