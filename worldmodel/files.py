@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from worldmodel.config import UserError
+from worldmodel.limits import LARGEST_TEXT
 from worldmodel.text import TextError, decode_text
 
 LONGEST_NAME = 120  # bytes of UTF-8; half of what a file system takes: endings follow
 # What file systems answer that have no fsync: FUSE, 9p, some network shares.
 NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-LARGEST_TEXT = 64 << 20  # bytes; what people write has kilobytes
 STALE = 3600.0  # seconds, after which what was being written is what a kill left
 
 

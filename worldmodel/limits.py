@@ -14,7 +14,8 @@ LONGEST_TITLE = 1000  # letters of a title, a licence, a caption
 LONGEST_PROMPT = 10_000  # letters of what a world is told
 LONGEST_BUTTON = 200  # letters of a button's name
 
-# TOML and JSON
+# TOML, JSON, and what people write
+LARGEST_TEXT = 64 * MB  # where a reader says nothing else; what people write has kilobytes
 LARGEST_TOML = MB
 MOST_KEY_PARTS = 32  # of a dotted key; reading it takes the square of them, for every key
 LARGEST_INTEGER = 2**63  # what TOML knows, and torch and numpy take
@@ -50,6 +51,9 @@ LATEST_FRAME = 2**40  # number of a frame; far beyond any play, far below what a
 LARGEST_RECORDING = 256 * MB  # of a JSONL: a day of play
 LONGEST_LINE = MB  # of it
 LARGEST_FRAMES = 4 * GB  # of a recording, read at once
+MOST_NUMBERS = 64  # of a game's state
+LONGEST_UNIT = 64  # letters
+LARGEST_SESSION = MB  # of a Wan moment: words, held keys, counters
 SLOWEST, FASTEST = 0.01, 1000.0  # frames a second
 
 # Scripts, timelines, ways, captions
@@ -65,6 +69,7 @@ LARGEST_PICTURE_FILE = 256 * MB
 MOST_PICTURE_PIXELS = 1 << 26
 LONGEST_SIDE = 8192  # pixels
 MOST_VIDEO_PIXELS = 1 << 25  # of a frame (8K has 33 million): decoders keep 17 of them
+MOST_BOXES = 200_000  # of a video that is searched for whole fragments: a day of play
 LARGEST_PICTURE = 64 * MB  # of a moment's frame
 
 # Models

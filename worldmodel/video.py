@@ -22,13 +22,13 @@ from worldmodel.limits import (
     FASTEST,
     LARGEST_WEIGHTS,
     LONGEST_SIDE,
+    MOST_BOXES,
     MOST_VIDEO_PIXELS,
     SLOWEST,
 )
 
 TIME_BASE = Fraction(1, 90_000)  # what MPEG counts in
 SHOWN_WIDTH = 640  # small frames are scaled up to at least this
-MOST_BOXES = 200_000  # of a file that is searched for whole fragments: a day of play
 FRAGMENT_SECONDS = 1.0  # what a killed process loses
 FIRST_FRAGMENT = 0.05  # they grow: who is killed in the first second leaves a clip too
 QUALITY = "18"  # x264's crf; 18 is taken to look lossless

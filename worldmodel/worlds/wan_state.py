@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Prompt
-from worldmodel.limits import LATEST_FRAME
+from worldmodel.limits import LARGEST_SESSION, LATEST_FRAME
 from worldmodel.wan.context import KeptSlot
 from worldmodel.world import Later, LazyArrays, StateError
 from worldmodel.worlds.wan_session import WanSession
@@ -26,7 +26,6 @@ from worldmodel.worlds.wan_session import WanSession
 Arrays = Mapping[str, NDArray[Any]]
 Open = Callable[[int], WanSession]  # a fresh session at a start
 BROKEN = (LookupError, TypeError, ValueError, OverflowError, RuntimeError)  # deep nests too
-LARGEST_TABLE = 1 << 20  # bytes of `session`: words, held keys, counters
 
 
 def save_session(session: WanSession, start: int) -> LazyArrays:
@@ -72,7 +71,7 @@ def load_session(open_start: Open, arrays: Arrays) -> WanSession:
     It may be opened on the cache of the session that is played: that is written to last of all.
     """
     try:
-        if arrays["session"].nbytes > LARGEST_TABLE:
+        if arrays["session"].nbytes > LARGEST_SESSION:
             raise ValueError(f"a table of {arrays['session'].nbytes >> 20} MB")
         table = json.loads(arrays["session"].tobytes())
         session = open_start(int(table["start"]))
