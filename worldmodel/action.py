@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import ConfigError
+from worldmodel.limits import LONGEST_BUTTON, LONGEST_PROMPT, MOST_BUTTONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,6 @@ class Action:
 
 IDLE = Action()
 
-MOST_BUTTONS = 1024
 DEGREES = (1e-3, 1e6)  # what a mouse's travel in a frame can be
 
 
@@ -60,6 +60,14 @@ class ActionSpec:
             )
         if len(self.buttons) > MOST_BUTTONS:
             raise ConfigError(f"{len(self.buttons)} buttons, at most {MOST_BUTTONS}")
+        if any(len(button) > LONGEST_BUTTON for button in self.buttons):
+            raise ConfigError(f"buttons: a name has {LONGEST_BUTTON} letters at most")
+        if any("\0" in name or len(name) > LONGEST_PROMPT for name in self.names):
+            raise ConfigError(
+                f"names: each has {LONGEST_PROMPT} letters at most, none of them nought"
+            )
+        if not 1 <= self.frames <= 1024:
+            raise ConfigError(f"frames = {self.frames}: 1 to 1024 are shown for one action")
         if not all(DEGREES[0] <= x <= DEGREES[1] for x in self._degrees):
             raise ConfigError(
                 f"mouse_degrees ({self.mouse_degrees}) and max_mouse_degrees "

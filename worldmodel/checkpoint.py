@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
-from worldmodel.files import check_file, write_atomically
-
-LARGEST = 1 << 40  # bytes of a file of weights
+from worldmodel.files import write_atomically
+from worldmodel.limits import LARGEST_NATIVE, LARGEST_WEIGHTS
+from worldmodel.tensor_files import open_tensors, shapes_of
 
 
 class CheckpointError(UserError):
@@ -30,31 +30,32 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     write_atomically(path, save(whole, {key: json.dumps(v) for key, v in header.items()}))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of a file and its header."""
-    _check_file(path)
+def load_tensors(
+    path: Path, largest: int = LARGEST_WEIGHTS
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a file of at most `largest` bytes, and its header."""
     try:
-        with safe_open(path, framework="pt") as file:
-            header = {key: _parse(value) for key, value in (file.metadata() or {}).items()}
+        with open_tensors(path, largest, "pt") as file:
+            header = {key: parse_header(value) for key, value in (file.metadata() or {}).items()}
             # Cloned, because a view would keep the file mapped, and Windows replaces no such file.
             names = list(file.keys())
             return {name: file.get_tensor(name).clone() for name in names}, header
-    except (OSError, SafetensorError) as error:
-        raise _not_whole(path, error) from error
+    except (OSError, SafetensorError, UserError) as error:
+        raise _explained(path, error) from error
 
 
-def _parse(text: str) -> Any:
+def parse_header(text: str) -> Any:
     """A header's value: JSON where it is ours, else the text (other tools write `format: pt`)."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # ValueError: no JSON, or a number of 5000 digits
         return text
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Fill `model` from a file that must hold exactly its tensors, in their shapes."""
     check_fit(model, path)
-    tensors, _ = load_tensors(path)
+    tensors, _ = load_tensors(path, LARGEST_NATIVE)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -67,13 +68,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def check_fit(model: nn.Module, path: Path) -> None:
     """Compare names and shapes with a file's header; the model may be on the `meta` device."""
-    _check_file(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise _not_whole(path, error) from error
-    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+        with open_tensors(path, LARGEST_NATIVE, "pt") as file:
+            tensors = shapes_of(file)
+    except (OSError, SafetensorError, UserError) as error:
+        raise _explained(path, error) from error
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if missing := sorted(expected.keys() - tensors.keys()):
         raise CheckpointError(
             f"{path}: {len(missing)} of {len(expected)} tensors are missing, first {missing[0]}; "
@@ -121,19 +121,15 @@ def holds_numbers(tensor: Tensor) -> bool:
     return bool(wide.sum(dtype=torch.float32).isfinite()) or bool(torch.isfinite(wide).all())
 
 
-def _check_file(path: Path) -> None:
-    try:
-        check_file(path, LARGEST)
-    except UserError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def _not_whole(path: Path, error: Exception) -> CheckpointError:
+def _explained(path: Path, error: Exception) -> CheckpointError:
+    """What is wrong with a file, as a sentence."""
+    if isinstance(error, UserError):
+        return CheckpointError(str(error))
     told = str(error)[:300]
     return CheckpointError(
         f"{path}: not a whole safetensors file ({told}); copy or download it again"
     )
 
 
-def _size(shape: list[int]) -> str:
+def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "a number"

@@ -7,31 +7,56 @@ an unknown key is an error, and a message always names the file, the key and the
 
 import json
 import math
+import operator
 import re
 import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from worldmodel.limits import (
+    FASTEST,
+    FINEST_STEP,
+    LARGEST_ACTIVATION,
+    LARGEST_CACHE,
+    LARGEST_INTEGER,
+    LARGEST_TOML,
+    LONGEST_SHOWN,
+    LONGEST_SIDE,
+    MOST_FOREIGN_STEPS,
+    MOST_KEY_PARTS,
+    MOST_STEPS,
+    SLOWEST,
+)
+from worldmodel.printable import printable, shown
+from worldmodel.text import decode_text
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-from worldmodel.text import decode_text
-
 T = TypeVar("T")
 
-LARGEST_TOML = 1 << 20  # bytes
-LARGEST_CACHE = 16 << 30  # bytes of keys and values, in fp32
+# What is no key in TOML, each to its end or to the file's: strings and comments.
+_TEXTS = re.compile(
+    r'"""(?:\\.|[^\\])*?(?:"""|\Z)|' + r"'''.*?(?:'''|\Z)|"
+    r'"(?:\\.|[^"\\\n])*"?|' + r"'[^'\n]*'?|#[^\n]*",
+    re.DOTALL,
+)
+_LONG_KEY = re.compile(r'(?<![\w-])(?:(?:[\w-]+|"")[ \t]*\.[ \t]*)' + f"{{{MOST_KEY_PARTS}}}")
 
 
 class UserError(ValueError):
     """Something that the user can change; entry points print it without a traceback, exit 2."""
+
+    def __str__(self) -> str:
+        """One line without control characters, whatever the file held that it tells of."""
+        return printable(super().__str__())
 
 
 class ConfigError(UserError):
@@ -97,13 +122,17 @@ class ModelConfig:
                 "of latents"
             )
 
-        slots = self.context_frames + self.sink_frames
-        cache = 8 * self.layers * slots * self.tokens_per_frame * self.width
-        if cache > LARGEST_CACHE:
+        if self.cache_bytes > LARGEST_CACHE:
             raise ConfigError(
-                f"context_frames ({self.context_frames}) of {self.tokens_per_frame} tokens need a "
-                f"cache of {cache >> 30} GB, at most {LARGEST_CACHE >> 30} GB are allowed"
+                f"context_frames ({self.context_frames}) of {self.tokens_per_frame} tokens need "
+                f"{self.cache_bytes >> 30} GB of cache, at most {LARGEST_CACHE >> 30} are allowed"
             )
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of keys and values in fp32."""
+        slots = self.context_frames + self.sink_frames
+        return 8 * self.layers * slots * self.tokens_per_frame * self.width
 
     @property
     def tokens_per_frame(self) -> int:
@@ -177,7 +206,7 @@ class PlanConfig:
                 f"pixel_aspect ({self.pixel_aspect}) from 0.1 to 10"
             )
         if not 1 <= len(self.cells) <= 8 or not 2 <= min(self.cells) <= max(self.cells) <= 2048:
-            raise ConfigError(f"cells {_shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
+            raise ConfigError(f"cells {shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
         if self.frame_width % self.rays:
             raise ConfigError(f"rays ({self.rays}) must divide frame_width ({self.frame_width})")
         if min(self.texture_cell, self.wall_cell) < 0.01:
@@ -246,9 +275,12 @@ class MotionConfig:
         if not all(a < b and b - a < 1e6 for a, b in zip(self.low, self.high, strict=True)):
             raise ConfigError(f"low {list(self.low)} must lie below high {list(self.high)}")
         if not 1 <= len(self.cells) <= 8 or not 2 <= min(self.cells) <= max(self.cells) <= 2048:
-            raise ConfigError(f"cells {_shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
-        if not 1 <= len(self.around) <= 16 or not min(self.around) > 0:
-            raise ConfigError(f"around {_shown(list(self.around))} must hold 1 to 16 distances")
+            raise ConfigError(f"cells {shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
+        distances = (self.body, *self.around)
+        if len(distances) > 16 or not all(0 < far < 1e6 for far in distances):
+            raise ConfigError(
+                f"body and around {shown(list(distances))} must be at most 16 distances above 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,23 +299,23 @@ class AutoencoderConfig:
         require_positive(self, "blocks", "latent_channels", "frame_height", "frame_width")
         require_at_most(self, 64, "blocks")
         require_at_most(self, 1 << 16, "latent_channels")
-        require_at_most(self, 8192, "frame_height", "frame_width")
+        require_at_most(self, LONGEST_SIDE, "frame_height", "frame_width")
         if not 1 <= len(self.widths) <= 12 or not 1 <= min(self.widths) <= max(self.widths) <= 8192:
             raise ConfigError(
-                f"widths {_shown(list(self.widths))} must hold 1 to 12 numbers from 1 to 8192"
+                f"widths {shown(list(self.widths))} must hold 1 to 12 numbers from 1 to 8192"
             )
         if self.strides and (
             len(self.strides) != len(self.widths) or not all(2 <= n <= 16 for n in self.strides)
         ):
             raise ConfigError(
-                f"strides {_shown(list(self.strides))} must hold a number from 2 to 16 for each of "
+                f"strides {shown(list(self.strides))} must hold a number from 2 to 16 for each of "
                 f"the {len(self.widths)} widths"
             )
         down = self.downsampling
         if self.frame_height % down or self.frame_width % down:
             raise ConfigError(
                 f"frames of {self.frame_height} x {self.frame_width} do not divide by "
-                f"{down}, which steps of {_shown(list(self.steps))} need"
+                f"{down}, which steps of {shown(list(self.steps))} need"
             )
         if self.plan and (self.plan.frame_height, self.plan.frame_width) != (
             self.frame_height,
@@ -293,11 +325,24 @@ class AutoencoderConfig:
                 f"plan shows {self.plan.frame_height} x {self.plan.frame_width}, frames are "
                 f"{self.frame_height} x {self.frame_width}"
             )
+        if self.largest_activation > LARGEST_ACTIVATION:
+            raise ConfigError(
+                f"frames of {self.frame_height} x {self.frame_width} with widths "
+                f"{list(self.widths)} take {self.largest_activation >> 20} MB between two layers, "
+                f"at most {LARGEST_ACTIVATION >> 20} MB are allowed"
+            )
 
     @property
     def steps(self) -> tuple[int, ...]:
         """How much smaller each entry of `widths` makes the frame."""
         return self.strides or (2,) * len(self.widths)
+
+    @property
+    def largest_activation(self) -> int:
+        """Bytes between two layers, of one frame in fp32."""
+        pixels = self.frame_height * self.frame_width
+        down = accumulate(self.steps, operator.mul)
+        return max(4 * w * pixels // n**2 for w, n in zip(self.widths, down, strict=True))
 
     @property
     def downsampling(self) -> int:
@@ -329,13 +374,14 @@ class SamplerConfig:
             falls = all(a > b for a, b in pairwise(sigmas))
             if name == "first_sigmas" and not sigmas:
                 continue
-            few = 2 <= len(sigmas) <= 1001
+            few = 2 <= len(sigmas) <= MOST_STEPS + 1
             if not few or sigmas[0] != 1.0 or sigmas[-1] != 0.0 or not falls:
-                raise ConfigError(f"{name} {_shown(list(sigmas))} must fall from 1.0 to 0.0")
-        if not 0 <= self.context_sigma < 1 or not 0 <= self.latent_step < 1e6:
+                raise ConfigError(f"{name} {shown(list(sigmas))} must fall from 1.0 to 0.0")
+        rounds = FINEST_STEP <= self.latent_step < 1e6
+        if not 0 <= self.context_sigma < 1 or not (rounds or self.latent_step == 0):
             raise ConfigError(
                 f"context_sigma ({self.context_sigma}) must be in [0, 1), latent_step "
-                f"({self.latent_step}) at least 0"
+                f"({self.latent_step}) 0 or at least {FINEST_STEP:g}"
             )
         if self.cache_from_last_step and self.context_sigma > 0:
             raise ConfigError(
@@ -358,6 +404,20 @@ class SamplerConfig:
         return replace(self, sigmas=(*self.sigmas[: step + 1], 0.0))
 
 
+def require_played(frames_per_second: float, *samplers: SamplerConfig) -> None:
+    """Refuse a world's file that would keep a machine busy for minutes a frame."""
+    if not SLOWEST <= frames_per_second <= FASTEST:
+        raise ConfigError(
+            f"frames_per_second = {frames_per_second}: must be from {SLOWEST} to {FASTEST:g}"
+        )
+    for sampler in samplers:
+        if max(sampler.steps, sampler.first.steps) > MOST_FOREIGN_STEPS:
+            raise ConfigError(
+                f"sampler: {max(sampler.steps, sampler.first.steps)} denoising steps, a world is "
+                f"played with {MOST_FOREIGN_STEPS} at most"
+            )
+
+
 def require_positive(config: Any, *names: str) -> None:
     """Refuse a config whose counts or sizes `names` are below 1."""
     for name in names:
@@ -365,11 +425,18 @@ def require_positive(config: Any, *names: str) -> None:
             raise ConfigError(f"{name} = {getattr(config, name)}: must be at least 1")
 
 
+def require_no_less(config: Any, least: float, *names: str) -> None:
+    """Refuse a config whose numbers `names` are below `least`."""
+    for name in names:
+        if getattr(config, name) < least:
+            raise ConfigError(f"{name} = {getattr(config, name)}: must be at least {least:g}")
+
+
 def require_at_most(config: Any, most: int, *names: str) -> None:
     """Refuse a config that asks for more than any machine gives."""
     for name in names:
         if getattr(config, name) > most:
-            raise ConfigError(f"{name} = {_shown(getattr(config, name))}: at most {most}")
+            raise ConfigError(f"{name} = {shown(getattr(config, name))}: at most {most}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -381,11 +448,17 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(LARGEST_TOML + 1)
         if len(content) > LARGEST_TOML:
             raise ConfigError(f"{path}: cannot be read as TOML: over {LARGEST_TOML >> 20} MB")
-        return tomllib.loads(decode_text(content))
+        text = decode_text(content)
+        if _LONG_KEY.search(_TEXTS.sub('""', text)):
+            raise ConfigError(
+                f"{path}: cannot be read as TOML: a key of more than {MOST_KEY_PARTS} parts"
+            )
+        return tomllib.loads(text)
     except ConfigError:
         raise
     except (OSError, ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits
-        told = f"{path}: cannot be read as TOML: {_brief(error)}"
+        reason = printable(str(error) or type(error).__name__, LONGEST_SHOWN)
+        told = f"{path}: cannot be read as TOML: {reason}"
         if isinstance(error, tomllib.TOMLDecodeError):
             told += _of_comma(decode_text(content))
         raise ConfigError(told) from error
@@ -405,13 +478,13 @@ def load_config(kind: type[T], path: Path) -> T:
 def build_config(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     """Fill the dataclass `kind` from `table`; `where` names the file and table in messages."""
     if not isinstance(table, Mapping):
-        raise ConfigError(f"{where} = {_shown(table)}: expected a table")
+        raise ConfigError(f"{where} = {shown(table)}: expected a table")
     hints = get_type_hints(kind)
     if inner := _inner(kind):
         return _make(kind, {inner: _convert(hints[inner], table, where)}, where)
     if unknown := sorted(table.keys() - hints.keys()):
         raise ConfigError(
-            f"{where}: unknown key {_shown(unknown[0])}; choose from {', '.join(hints)}"
+            f"{where}: unknown key {shown(unknown[0])}; choose from {', '.join(hints)}"
         )
     missing = [
         field.name
@@ -445,43 +518,31 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
         if len(inner) != len(value):
-            raise ConfigError(f"{where} = {_shown(value)}: expected {len(inner)} entries")
+            raise ConfigError(f"{where} = {shown(value)}: expected {len(inner)} entries")
         return tuple(_convert(i, v, where) for i, v in zip(inner, value, strict=True))
     if origin is dict and isinstance(value, Mapping):
         inner_hint = arguments[1]
-        return {k: _convert(inner_hint, v, f"{where}.{_shortened(k)}") for k, v in value.items()}
+        return {
+            k: _convert(inner_hint, v, f"{where}.{printable(k, LONGEST_SHOWN)}")
+            for k, v in value.items()
+        }
     if origin is Literal:
-        if value in arguments:
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
             return value
         choices = ", ".join(map(repr, arguments))
-        raise ConfigError(f"{where} = {_shown(value)}: choose from {choices}")
+        raise ConfigError(f"{where} = {shown(value)}: choose from {choices}")
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and type(value) in (int, float):
         if not abs(value) <= sys.float_info.max:  # nor a whole number beyond it
-            raise ConfigError(f"{where} = {_shown(value)}: expected a finite number")
+            raise ConfigError(f"{where} = {shown(value)}: expected a finite number")
         return float(value)
+    if hint is int and type(value) is int and not -LARGEST_INTEGER <= value < LARGEST_INTEGER:
+        raise ConfigError(f"{where} = {shown(value)}: expected a whole number of 64 bits")
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
     expected = hint.__name__ if isinstance(hint, type) else str(hint)
-    raise ConfigError(f"{where} = {_shown(value)}: expected {expected}")
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: short, on one line, whatever it is."""
-    try:
-        return _shortened(repr(value))
-    except (ValueError, RecursionError):  # a number of 5000 digits, a nest without end
-        return f"a {type(value).__name__}"
-
-
-def _brief(error: BaseException) -> str:
-    return _shortened(str(error) or type(error).__name__)
-
-
-def _shortened(text: str) -> str:
-    flat = "".join(c if c.isprintable() else " " for c in text[:200])
-    return flat if len(text) <= 200 else f"{flat}…"
+    raise ConfigError(f"{where} = {shown(value)}: expected {expected}")
 
 
 def to_table(config: Any) -> Any:

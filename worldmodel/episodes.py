@@ -9,24 +9,35 @@ made by playing (`NAME.jsonl` beside `NAME.mp4`) reads as an episode too.
 Letters: f frames, h w rows, columns, k buttons, n numbers of the state.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from worldmodel.action import Action
 from worldmodel.config import ConfigError, UserError
-from worldmodel.files import check_file, write_atomically
+from worldmodel.files import write_atomically
+from worldmodel.limits import (
+    FASTEST,
+    LARGEST_EPISODE,
+    LONGEST_BUTTON,
+    MOST_BUTTONS,
+    MOST_FRAMES,
+    MOST_HELD,
+    SLOWEST,
+)
+from worldmodel.printable import shown
 from worldmodel.state_spec import StateTrack, read_spec
+from worldmodel.tensor_files import DTYPES, is_large, mapped, open_tensors
 
 FORMAT = "worldmodel episode 1"
-LARGEST = 16 << 30  # bytes of a file
 HALVED = 8  # pixels: an autoencoder halves a frame's sides three times or more
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -98,41 +109,101 @@ def episode_bytes(episode: Episode) -> bytes:
     return bytes(save(arrays, metadata=header))
 
 
-def load_episode(path: Path) -> Episode:
-    """Read an episode file or a recording's JSONL; an `EpisodeError` says what is wrong."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What an episode file says beside its frames."""
+
+    shape: tuple[int, ...]  # of the frames, f h w 3
+    actions: list[Action]
+    frames_per_second: float
+    buttons: tuple[str, ...]
+    state: StateTrack | None
+
+
+def load_episode(path: Path, last: int | None = None) -> Episode:
+    """Read an episode file or a recording's JSONL; an `EpisodeError` says what is wrong.
+
+    Of an episode that becomes the past of a world only the `last` frames are read.
+    """
     if path.suffix == ".jsonl":
         from worldmodel.recording import load_recording  # PyAV only where a video is read
 
-        return load_recording(path)
+        return load_recording(path, last)
+    with _opened(path) as file:
+        facts = read_facts(path, file)
+        first = max(0, facts.shape[0] - last) if last else 0
+        if is_large(path):  # memory need not hold all of it
+            frames: NDArray[np.uint8] = mapped(path, "frames")[first:]
+        else:
+            frames = file.get_slice("frames")[first:]
+        return Episode(
+            frames=frames,
+            actions=facts.actions[first:],
+            frames_per_second=facts.frames_per_second,
+            buttons=facts.buttons,
+            state=facts.state.cut(first, facts.shape[0]) if facts.state else None,
+        )
+
+
+def load_actions(path: Path) -> Sequence[Action]:
+    """What was done in an episode or a recording; the frames of an episode file are not read."""
+    if path.suffix == ".jsonl":
+        return load_episode(path).actions
+    return load_facts(path).actions
+
+
+def load_facts(path: Path) -> Facts:
+    """Everything of an episode file but its frames."""
+    with _opened(path) as file:
+        return read_facts(path, file)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An open file; what goes wrong with it is an `EpisodeError`."""
     try:
-        check_file(path, LARGEST)
-    except UserError as error:
-        raise EpisodeError(str(error)) from error
-    try:
-        with safe_open(path, framework="np") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise EpisodeError(
-                    f"{path}: expected the format {FORMAT!r}, found {header.get('format')!r}"
-                )
-            names = tuple(map(str, json.loads(header["buttons"])))
-            held, mouse = file.get_tensor("buttons"), file.get_tensor("mouse")
-            frames = file.get_tensor("frames")
-            _check_shapes(path, frames, held, mouse, names)
-            return Episode(
-                frames=frames,
-                actions=to_actions(held, mouse, names),
-                frames_per_second=float(header["frames_per_second"]),
-                buttons=names,
-                state=read_state(path, file, len(frames)),
-            )
+        with open_tensors(path, LARGEST_EPISODE, "np") as file:
+            yield file
+    except EpisodeError:
+        raise
     except BROKEN as error:
-        if isinstance(error, UserError):
-            raise
-        raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
+        is_told = isinstance(error, UserError)
+        told = str(error) if is_told else f"{path}: not an episode: {str(error)[:300]}"
+        raise EpisodeError(told) from error
 
 
-def read_state(path: Path, file: Any, frames: int) -> StateTrack | None:
+def read_facts(path: Path, file: Any) -> Facts:
+    """What an open file says; shapes are looked at before anything is read."""
+    header = file.metadata() or {}
+    if header.get("format") != FORMAT:
+        raise EpisodeError(
+            f"{path}: expected the format {FORMAT!r}, found {shown(header.get('format'))}"
+        )
+    names = tuple(map(str, json.loads(header["buttons"])))
+    if len(names) > MOST_BUTTONS or any(len(name) > LONGEST_BUTTON for name in names):
+        raise EpisodeError(
+            f"{path}: {len(names)} buttons, at most {MOST_BUTTONS} are read, of "
+            f"{LONGEST_BUTTON} letters each"
+        )
+    shape = _check_shapes(path, file, names)
+    rate = float(header["frames_per_second"])
+    if not SLOWEST <= rate <= FASTEST:
+        raise EpisodeError(
+            f"{path}: {rate} frames a second, expected from {SLOWEST} to {FASTEST:g}"
+        )
+    held, mouse = file.get_tensor("buttons"), file.get_tensor("mouse")
+    if not np.isfinite(mouse).all():
+        raise EpisodeError(f"{path}: mouse travel holds values that are no numbers")
+    return Facts(
+        shape=shape,
+        actions=to_actions(held, mouse, names),
+        frames_per_second=rate,
+        buttons=names,
+        state=_read_state(path, file, shape[0]),
+    )
+
+
+def _read_state(path: Path, file: Any, frames: int) -> StateTrack | None:
     """The state in an open episode file of so many frames; an `EpisodeError` if it is none."""
     text = (file.metadata() or {}).get("state")
     if (text is None) != ("state" not in file.keys()):  # noqa: SIM118  # a file is no mapping
@@ -140,40 +211,25 @@ def read_state(path: Path, file: Any, frames: int) -> StateTrack | None:
     if text is None:
         return None
     try:
-        track = StateTrack(read_spec(text, f"{path}: state"), file.get_tensor("state"))
+        spec = read_spec(text, f"{path}: state")
+        shape = tuple(file.get_slice("state").get_shape())
+        if len(shape) == 2 and shape[0] != frames:
+            raise EpisodeError(f"{path}: {frames} frames, but the state of {shape[0]}")
+        if shape != (frames, spec.width):
+            raise EpisodeError(
+                f"{path}: the state is {shape}, expected rows of {spec.width} numbers"
+            )
+        return StateTrack(spec, file.get_tensor("state"))
     except ConfigError as error:
         told = str(error)
         raise EpisodeError(told if told.startswith(str(path)) else f"{path}: {told}") from error
-    if len(track) != frames:
-        raise EpisodeError(f"{path}: {frames} frames, but the state of {len(track)}")
-    return track
-
-
-def load_actions(path: Path) -> Sequence[Action]:
-    """What was done in an episode or a recording; the frames of an episode file are not read."""
-    if path.suffix == ".jsonl":
-        return load_episode(path).actions
-    try:
-        check_file(path, LARGEST)
-        with safe_open(path, framework="np") as file:
-            names = tuple(map(str, json.loads((file.metadata() or {})["buttons"])))
-            return to_actions(file.get_tensor("buttons"), file.get_tensor("mouse"), names)
-    except BROKEN as error:
-        raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
 
 
 def load_state(path: Path) -> StateTrack | None:
     """The state in an episode or a recording; the frames of an episode file are not read."""
     if path.suffix == ".jsonl":
         return load_episode(path).state
-    try:
-        check_file(path, LARGEST)
-        with safe_open(path, framework="np") as file:
-            return read_state(path, file, file.get_slice("frames").get_shape()[0])
-    except BROKEN as error:
-        if isinstance(error, EpisodeError):
-            raise
-        raise EpisodeError(f"{path}: not an episode: {str(error)[:300]}") from error
+    return load_facts(path).state
 
 
 def told_sizes(size: tuple[int, int]) -> str:
@@ -192,34 +248,38 @@ def find_episodes(folder: Path) -> list[Path]:
     return sorted(paths)
 
 
-def _check_shapes(
-    path: Path,
-    frames: NDArray[np.uint8],
-    held: NDArray[np.uint8],
-    mouse: NDArray[np.float32],
-    names: tuple[str, ...],
-) -> None:
-    """Refuse arrays that are no episode, saying which and why."""
-    count = len(frames)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not count:
-        raise EpisodeError(f"{path}: frames are {frames.dtype} {frames.shape}, not uint8 f h w 3")
-    if held.shape != (count, len(names)) or mouse.shape != (count, 2):
+def _check_shapes(path: Path, file: Any, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Refuse arrays that are no episode, saying which and why; the frames' shape."""
+    frames, held, mouse = (file.get_slice(name) for name in ("frames", "buttons", "mouse"))
+    shape, kind = tuple(frames.get_shape()), frames.get_dtype()
+    if kind != "U8" or len(shape) != 4 or shape[3] != 3 or not all(shape):
+        raise EpisodeError(
+            f"{path}: frames are {DTYPES.get(kind, kind)} {shape}, not uint8 f h w 3"
+        )
+    count = shape[0]
+    if count > MOST_FRAMES or count * len(names) > MOST_HELD:
+        raise EpisodeError(
+            f"{path}: {count} frames of {len(names)} buttons, at most {MOST_FRAMES} are read, "
+            f"and {MOST_HELD} times a button"
+        )
+    shapes = tuple(held.get_shape()), tuple(mouse.get_shape())
+    if shapes != ((count, len(names)), (count, 2)):
         raise EpisodeError(
             f"{path}: {count} frames need buttons {(count, len(names))} and mouse {(count, 2)}; "
-            f"found {held.shape} and {mouse.shape}"
+            f"found {shapes[0]} and {shapes[1]}"
         )
-    if not np.isfinite(mouse).all():
-        raise EpisodeError(f"{path}: mouse travel holds values that are no numbers")
+    return shape
 
 
 def to_actions(
     held: NDArray[np.uint8], mouse: NDArray[np.float32], names: tuple[str, ...]
 ) -> list[Action]:
     """Rows of held buttons f k and of mouse travel f 2, degrees, as actions."""
-    return [
-        Action(
-            frozenset(name for name, down in zip(names, row, strict=True) if down),
-            (float(travel[0]), float(travel[1])),
-        )
-        for row, travel in zip(held, mouse, strict=True)
-    ]
+    known: dict[bytes, frozenset[str]] = {}  # few sets are different
+    actions = []
+    for row, (right, down) in zip(held, mouse.tolist(), strict=True):
+        key = row.tobytes()
+        if key not in known:
+            known[key] = frozenset(n for n, down in zip(names, row, strict=True) if down)
+        actions.append(Action(known[key], (float(right), float(down))))
+    return actions

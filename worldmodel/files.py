@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from worldmodel.config import UserError
+from worldmodel.limits import LARGEST_TEXT
 from worldmodel.text import TextError, decode_text
 
 LONGEST_NAME = 120  # bytes of UTF-8; half of what a file system takes: endings follow
 # What file systems answer that have no fsync: FUSE, 9p, some network shares.
 NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-LARGEST_TEXT = 64 << 20  # bytes; what people write has kilobytes
 STALE = 3600.0  # seconds, after which what was being written is what a kill left
 
 
@@ -44,6 +44,17 @@ def check_file(path: Path, largest: int) -> None:
         raise FileReadError(
             f"{path}: {found.st_size / 2**20:.1f} MB, at most {largest / 2**20:.1f} MB are read"
         )
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a plain file; no name is too long or too odd to be asked for."""
+    return os.path.isfile(path)  # noqa: PTH113  # `Path.is_file` raises for names of 300 letters
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Refuse a link that leads out of `folder`: it could show any file of whoever plays."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise FileReadError(f"{path}: a link that leads out of the world's folder; copy the file")
 
 
 def read_file(path: Path, largest: int) -> bytes:

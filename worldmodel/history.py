@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from worldmodel.action import Action, Prompt
 from worldmodel.config import UserError
+from worldmodel.limits import MOST_ACTIONS, MOST_SETS
 
-MOST_SETS = 1 << 16  # different sets of buttons
 SAID, RENEWED = "say: ", "say anew: "  # no button is called so
 
 
@@ -83,6 +83,8 @@ class History:
         count = len(held) if held.ndim else 0
         if count > length:
             raise HistoryError(f"{count} actions led to {length} frames")
+        if count > MOST_ACTIONS:
+            raise HistoryError(f"{count} actions, at most {MOST_ACTIONS} are read")
         if held.shape != (count,) or held.dtype != np.uint32:
             raise HistoryError(f"held sets are {held.dtype} {list(held.shape)}, expected uint32 f")
         if mouse.shape != (count, 2) or mouse.dtype != np.float64:
@@ -95,7 +97,8 @@ class History:
             raise HistoryError(f"{len(sets)} different sets of buttons, at most {MOST_SETS}")
         known = [frozenset(buttons) for buttons in sets]
         numbers = {buttons: i for i, buttons in enumerate(known)}
-        held_sets, travel = array("L", held.tolist()), array("d", mouse.ravel().tolist())
+        held_sets, travel = array("L"), array("d", np.ascontiguousarray(mouse).tobytes())
+        held_sets.frombytes(held.astype(f"u{held_sets.itemsize}").tobytes())
         return cls(length - count, known, held_sets, travel, numbers)
 
 

@@ -21,24 +21,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from worldmodel.autosave import is_orphan, is_own_kind
 from worldmodel.config import ConfigError, UserError, build_config
-from worldmodel.files import check_file, write_atomically
+from worldmodel.files import write_atomically
 from worldmodel.folders import data_folder
 from worldmodel.history import History
+from worldmodel.limits import LARGEST_MOMENT, LARGEST_PICTURE, LATEST_FRAME
+from worldmodel.printable import shown
+from worldmodel.tensor_files import DTYPES, is_large, mapped, open_tensors
 from worldmodel.world import Frame, State
 
 FORMAT = "worldmodel moment 1"
 ENDING = ".safetensors"
-LARGEST = 16 << 30  # bytes of a file; one of Wan at full size has 6 GB
-LARGEST_PICTURE = 64 << 20  # bytes
-KINDS = {  # what safetensors calls numpy's
-    "float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32",
-    "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16",
-    "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
+KINDS = {dtype: kind for kind, dtype in DTYPES.items()}  # what safetensors calls numpy's
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -63,7 +60,7 @@ class MomentHeader:
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63 or self.start < 0 or not 0 <= self.index < 2**40:
+        if not 0 <= self.seed < 2**63 or self.start < 0 or not 0 <= self.index < LATEST_FRAME:
             raise ConfigError(
                 f"seed ({self.seed}), start ({self.start}) and index ({self.index}) must be 0 or "
                 "more, seed below 2^63, index below 2^40"
@@ -117,7 +114,10 @@ def _parts(
 
 
 def load_moment(path: Path) -> Moment:
-    """Read a moment; a `MomentError` names the file and says what is wrong with it."""
+    """Read a moment; a `MomentError` names the file and says what is wrong with it.
+
+    The arrays of a file of gigabytes stay on disk until a world takes them.
+    """
     header, arrays = _read(path, None)
     try:
         return Moment(
@@ -126,7 +126,7 @@ def load_moment(path: Path) -> Moment:
                 header.identity,
                 {n.removeprefix("state."): a for n, a in arrays.items() if n.startswith("state.")},
             ),
-            frame=_check_picture(arrays["frame"]),
+            frame=np.array(_check_picture(arrays["frame"])),
             history=History.from_arrays(header.sets, arrays["held"], arrays["mouse"], header.index),
         )
     except BROKEN as error:
@@ -175,20 +175,21 @@ def list_moments(world: str | None = None, folder: Path | None = None) -> list[K
 
 
 def _read(path: Path, only: str | None) -> tuple[MomentHeader, dict[str, NDArray[Any]]]:
-    check_file(path, LARGEST)
     try:
-        with safe_open(path, framework="np") as file:
+        with open_tensors(path, LARGEST_MOMENT, "np") as file:
             facts = file.metadata() or {}
             if facts.get("format") != FORMAT:
                 raise MomentError(
                     f"{path}: not a saved moment of this version: its format is "
-                    f"{str(facts.get('format'))[:80]!r}, expected {FORMAT!r}"
+                    f"{shown(facts.get('format'))}, expected {FORMAT!r}"
                 )
             table = json.loads(facts["moment"])
             names = [name for name in file.keys() if only in (None, name)]  # noqa: SIM118
-            if only:
-                _check_size(file.get_slice(only).get_shape())
-            arrays = {name: np.array(file.get_tensor(name)) for name in names}
+            _check_size(file.get_slice("frame").get_shape())
+            if is_large(path) and not only:
+                arrays = {name: mapped(path, name) for name in names}
+            else:
+                arrays = {name: np.array(file.get_tensor(name)) for name in names}
     except BROKEN as error:
         if isinstance(error, UserError):
             raise

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from worldmodel.config import UserError
 from worldmodel.files import read_file
+from worldmodel.limits import LARGEST_PICTURE_FILE, MOST_PICTURE_PIXELS
 
-LARGEST_FILE = 256 << 20  # bytes
-MOST_PIXELS = 1 << 26
 SIZED = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # SOFn
 BARE = (0x01, *range(0xD0, 0xD9))  # JPEG markers without a length
 
@@ -25,16 +24,17 @@ class PictureError(UserError):
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """RGB h w 3; a `PictureError` names the file and says why not."""
-    content = read_file(path, LARGEST_FILE)
+    content = read_file(path, LARGEST_PICTURE_FILE)
     try:
         width, height = picture_size(content)
     except (struct.error, IndexError):
         width = height = 0
     if not (width > 0 and height > 0):
         raise PictureError(f"{path}: not an image that can be read (PNG, JPEG, WebP or BMP)")
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_PICTURE_PIXELS:
         raise PictureError(
-            f"{path}: {width} x {height} pixels, at most {MOST_PIXELS >> 20} million are read"
+            f"{path}: {width} x {height} pixels, at most {MOST_PICTURE_PIXELS >> 20} million are "
+            "read"
         )
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)

@@ -27,13 +27,16 @@ from typing import Any, Protocol
 from worldmodel.action import IDLE, Action, ActionSpec, Prompt
 from worldmodel.config import UserError
 from worldmodel.files import FileReadError, read_text
+from worldmodel.limits import (
+    LARGEST_SCRIPT,
+    LONGEST_SCRIPT_FRAMES,
+    LONGEST_STRETCH,
+    LONGEST_TIMELINE,
+)
 from worldmodel.recording import last_path, read_recording
 
-LONGEST = 1_000_000  # frames that a line of a script may last
 RECENT = 4096  # actions that a random player remembers
-MOST_FRAMES = 10_000_000  # that a script may last
-LARGEST_SCRIPT = 16 << 20  # bytes
-LONGEST_TIMELINE = 1e9  # seconds
+STRETCH = 1 << 20  # frames after which it begins anew: no frame takes longer than these to reach
 
 
 class Player(Protocol):
@@ -80,15 +83,22 @@ class RandomPlayer:
 
     def act(self, index: int) -> Action:
         """The action that leads to frame `index`, which is 1 for the first."""
-        if index <= self._made - len(self._recent):  # forgotten: once more from the beginning
-            self._random, self._made = random.Random(self.seed), 0
-            self._recent.clear()
-            self._buttons, self._frames_left = frozenset(), 0
-            self._turn = self._wanted_turn = 0.0
+        stretch = (index - 1) // STRETCH
+        is_forgotten = index <= self._made - len(self._recent)
+        if is_forgotten or stretch > (self._made - 1) // STRETCH:
+            self._begin(stretch)
         while self._made < index:
             self._recent.append(self._next())
             self._made += 1
         return self._recent[index - self._made - 1]
+
+    def _begin(self, stretch: int) -> None:
+        """Forget everything, and be about to act for a stretch's first frame."""
+        seed = self.seed if stretch <= 0 else f"{self.seed} {stretch}"
+        self._random, self._made = random.Random(seed), max(0, stretch) * STRETCH
+        self._recent.clear()
+        self._buttons, self._frames_left = frozenset(), 0
+        self._turn = self._wanted_turn = 0.0
 
     def _next(self) -> Action:
         if not self._frames_left:
@@ -136,8 +146,10 @@ def load_script(path: Path) -> list[Action]:
                     f"{path}: line {number}: {line.strip()[:80]!r} should be like '30 KeyW', "
                     f"'10 KeyW+KeyA mouse=4,0' or '20 idle' ({str(error)[:80]})"
                 ) from error
-        if len(actions) > MOST_FRAMES:
-            raise ScriptError(f"{path}: line {number}: a script lasts {MOST_FRAMES} frames at most")
+        if len(actions) > LONGEST_SCRIPT_FRAMES:
+            raise ScriptError(
+                f"{path}: line {number}: a script lasts {LONGEST_SCRIPT_FRAMES} frames at most"
+            )
     return actions
 
 
@@ -205,8 +217,8 @@ def _is_time(text: str) -> bool:
 
 def _parse_count(word: str) -> int:
     count = int(word)
-    if not 1 <= count <= LONGEST:
-        raise ValueError(f"a line lasts 1 to {LONGEST} frames")
+    if not 1 <= count <= LONGEST_STRETCH:
+        raise ValueError(f"a line lasts 1 to {LONGEST_STRETCH} frames")
     return count
 
 

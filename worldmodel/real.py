@@ -18,6 +18,7 @@ from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.world import Frame
 
+SLIDES = 8  # actions after a key is let go in which a player still slides on
 ALIKE = 30.0  # dB: what another build of the same game draws of the same place, at least
 
 
@@ -38,6 +39,15 @@ class RealGame(Protocol):
         """End the game."""
 
 
+@runtime_checkable
+class Mortal(Protocol):
+    """A game whose player can die, which is another end than that of a level."""
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the episode has ended with the player's death."""
+
+
 OpenReal = Callable[[Mapping[str, Any]], RealGame]  # from `Origin.source`
 
 
@@ -48,6 +58,15 @@ class Way:
     seed: int
     actions: Sequence[Action]  # all that was done since the seed, up to the start's last frame
     frame: Frame  # what is seen there, to compare
+
+    @property
+    def arrives_moving(self) -> bool:
+        """Whether a key moved the player until then: the game knows a speed that no picture holds.
+
+        A mouse turns, and stops with the hand.
+        """
+        keys = (key for action in self.actions[-SLIDES:] for key in action.buttons)
+        return any(not key.startswith("Mouse") for key in keys)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,6 @@ with.
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import queue
@@ -27,127 +26,38 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.action import IDLE, Action, Prompt
-from worldmodel.config import ConfigError, UserError, build_config, to_table
+from worldmodel.action import IDLE
+from worldmodel.config import UserError
 from worldmodel.episodes import Episode, EpisodeError
-from worldmodel.files import FileReadError, read_file, sync
+from worldmodel.files import sync
+from worldmodel.limits import LARGEST_FRAMES
 from worldmodel.moments import Moment, save_moment
-from worldmodel.state_spec import StateSpec, from_plain, to_plain, track_of
-from worldmodel.text import TextError, decode_text
+from worldmodel.recording_lines import BAD_LINE as BAD_LINE
+from worldmodel.recording_lines import FORMAT as FORMAT
+from worldmodel.recording_lines import Header, Row, check_width
+from worldmodel.recording_lines import RecordingError as RecordingError
+from worldmodel.recording_lines import read_recording as read_recording
+from worldmodel.state_spec import track_of
 from worldmodel.video import VideoWriter, read_video, shrink
 from worldmodel.world import Frame
 
-FORMAT = "worldmodel recording 1"
 ENDINGS = (".jsonl", ".mp4", ".moment")
-BAD_LINE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 WAITING_FRAMES = 64  # frames the encoder may lag behind before play waits for it
 PATIENCE = 2.0  # seconds that play waits for an encoder which does nothing
 SYNC_SECONDS = 1.0  # how often the disk must have everything
 LAST_PATIENCE = 60.0  # seconds at the end
 NICENESS = 10  # of the encoder beside the world
 MOST_TRIES = 100
-MOST_BYTES = 256 << 20  # of a JSONL: a day of play
-MOST_PIXELS = 4 << 30  # bytes of frames that are read at once
-LONGEST_SIDE = 8192  # of a frame
-
-
-class RecordingError(UserError):
-    """A recording cannot be written or read."""
 
 
 class TakenError(RecordingError):
     """A file of that name is there already."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Header:
-    """What a replay needs to know, and what an episode needs to say."""
-
-    settings: dict[str, Any]  # which world, and how it was run
-    identity: dict[str, Any]  # weights' sha256, sampler, dtype, device, threads
-    seed: int
-    start: int
-    first_frame: int  # 0 unless the recording was begun in the middle of play
-    frames_per_second: float
-    frame_size: tuple[int, int]  # rows, columns
-    buttons: tuple[str, ...]
-    versions: dict[str, str] = field(default_factory=dict)
-    state: StateSpec | None = None  # what the numbers of a row's state are
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63 or self.start < 0 or self.first_frame < 0:
-            raise ConfigError(
-                f"seed ({self.seed}), start ({self.start}) and first_frame ({self.first_frame}) "
-                "must be 0 or more, seed below 2^63"
-            )
-        sizes = [1 <= side <= LONGEST_SIDE for side in self.frame_size]
-        if not 0.01 <= self.frames_per_second <= 1000 or not all(sizes):
-            raise ConfigError(
-                f"frames_per_second ({self.frames_per_second}) must be from 0.01 to 1000, "
-                f"frame_size from 1 x 1 to {LONGEST_SIDE} x {LONGEST_SIDE}"
-            )
-
-    def to_json(self) -> str:
-        """The first line, without its end."""
-        table = {"format": FORMAT, **to_table(self)}
-        if self.state is None:
-            del table["state"]
-        return json.dumps(table)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One frame of a recording; `hash` is filled in by the recorder."""
-
-    index: int
-    time: float  # seconds since the first frame of the recording
-    action: Action = IDLE
-    latency_ms: float | None = None  # None when the player did nothing new
-    hash: str = ""
-    back_to: int | None = None  # the frame that it comes after, where play went back in time
-    state: tuple[float, ...] | None = None  # what the world knew of itself, NaN: not known
-
-    def to_json(self) -> str:
-        """One line, without its end."""
-        table: dict[str, Any] = {
-            "index": self.index,
-            "time": round(self.time, 6),
-            "buttons": sorted(self.action.buttons),
-            "mouse": self.action.mouse,
-            "latency_ms": None if self.latency_ms is None else round(self.latency_ms, 3),
-            "hash": self.hash,
-        }
-        if prompt := self.action.prompt:
-            table["prompt"] = [prompt.text, prompt.renew]
-        if self.back_to is not None:
-            table["back_to"] = self.back_to
-        if self.state is not None:
-            table["state"] = to_plain(self.state)
-        return json.dumps(table)
-
-    @classmethod
-    def from_json(cls, line: str) -> "Row":
-        """Read one line; `BAD_LINE` says which errors mean that it is none."""
-        table = json.loads(line)
-        right, down = map(_finite, table["mouse"])
-        said = table.get("prompt")  # only in worlds with text
-        prompt = Prompt(str(said[0]), renew=bool(said[1])) if said else None
-        return cls(
-            index=int(table["index"]),
-            time=_finite(table["time"]),
-            action=Action(frozenset(map(str, table["buttons"])), (right, down), prompt),
-            latency_ms=None if table["latency_ms"] is None else _finite(table["latency_ms"]),
-            hash=str(table["hash"]),
-            back_to=None if table.get("back_to") is None else int(table["back_to"]),
-            state=None if table.get("state") is None else from_plain(table["state"]),
-        )
 
 
 def _step_back() -> None:
@@ -209,7 +119,7 @@ class Recorder:
         self._wait_for_room()
         if self._failure:
             raise self._failure
-        _check_width(row, self._spec)
+        check_width(row, self._spec)
         self._queue.put((frame, row))
 
     def finish(self) -> None:
@@ -310,21 +220,6 @@ def begin_recording(name: Path, header: Header, moment: Moment | None = None) ->
     raise RecordingError(f"{name}: recording stopped: every name that is free is taken at once")
 
 
-def read_recording(path: Path) -> tuple[Header, list[Row]]:
-    """Header and rows of a JSONL; a last line left half written by a broken process is dropped."""
-    try:
-        # After a lost power some disks hold zeros where the last lines were to be.
-        content = read_file(path, MOST_BYTES)
-        is_cut = not content.rstrip(b"\0").endswith(b"\n")
-        lines = decode_text(content, is_cut=is_cut).rstrip("\0").split("\n")
-    except (FileReadError, TextError) as error:
-        raise RecordingError(f"{path}: not a recording: {error}") from error
-    if lines and not lines[-1]:
-        lines.pop()
-    header = _read_header(path, lines[0] if lines else "")
-    return header, list(_read_rows(path, lines[1:], header.state))
-
-
 def last_path(rows: Sequence[Row]) -> list[int]:
     """Which rows lead to the last one: where play went back in time, what it left is left out."""
     path: list[int] = []
@@ -336,28 +231,50 @@ def last_path(rows: Sequence[Row]) -> list[int]:
     return path
 
 
-def load_recording(path: Path) -> Episode:
+def load_recording(path: Path, last: int | None = None) -> Episode:
     """The recording as an episode: as many frames as both files hold, at the world's own size.
 
-    An episode has one past, so of several branches it is the last one.
+    An episode has one past, so of several branches it is the last one; and of that, where it is
+    asked for, only the `last` frames.
     """
     header, rows = read_recording(path)
-    video = read_frames(path.with_suffix(".mp4"), header.frame_size)
-    most = MOST_PIXELS // (3 * math.prod(header.frame_size))
-    frames = [frame for frame, _ in zip(video, rows[: most + 1], strict=False)]
-    if len(frames) > most:
-        raise RecordingError(f"{path}: more than {most} frames of this size are not read at once")
-    if not frames:
+    kept, frames = _read_kept(path, header, rows, last)
+    if not kept:
         raise EpisodeError(f"{path}: the recording holds no frames")
-    kept = last_path(rows[: len(frames)])
-    stacked: NDArray[np.uint8] = np.stack([frames[i] for i in kept])
+    begin = kept[0] if last is None or len(kept) < last else None  # no action led there
     return Episode(
-        frames=stacked,
-        actions=[IDLE, *(rows[i].action for i in kept[1:])],
+        frames=frames,
+        actions=[rows[i].action if i != begin else IDLE for i in kept],
         frames_per_second=header.frames_per_second,
         buttons=header.buttons,
         state=track_of(header.state, [rows[i].state for i in kept]) if header.state else None,
     )
+
+
+def _read_kept(
+    path: Path, header: Header, rows: Sequence[Row], last: int | None
+) -> tuple[list[int], NDArray[np.uint8]]:
+    """Which rows belong to the episode, and their frames; never more memory than these take."""
+    kept = last_path(rows)[-last if last else 0 :]
+    size = len(kept) * 3 * math.prod(header.frame_size)
+    if size > LARGEST_FRAMES and last:
+        raise RecordingError(f"{path}: {last} frames of this size are not read at once")
+    frames: NDArray[np.uint8] = np.empty((len(kept), *header.frame_size, 3), np.uint8)
+    places = {row: place for place, row in enumerate(kept)}
+    count = 0
+    for i, frame in enumerate(read_frames(path.with_suffix(".mp4"), header.frame_size)):
+        if i == len(rows):
+            break
+        count = i + 1
+        if i in places:
+            frames[places[i]] = frame
+            if (places[i] + 1) * frame.nbytes > LARGEST_FRAMES:
+                raise RecordingError(
+                    f"{path}: more than {places[i]} frames of this size are not read at once"
+                )
+    if count < len(rows):  # a killed one: its video ends before its rows
+        return _read_kept(path, header, rows[:count], last)
+    return kept, frames
 
 
 def read_frames(path: Path, frame_size: tuple[int, int]) -> Iterator[Frame]:
@@ -370,60 +287,3 @@ def read_frames(path: Path, frame_size: tuple[int, int]) -> Iterator[Frame]:
                 f"{frame_size[1]} x {frame_size[0]}, as the rows beside it have them"
             )
         yield shrink(picture, frame_size)
-
-
-def _read_header(path: Path, line: str) -> Header:
-    where = f"{path}: not a recording: the first line"
-    try:
-        table = json.loads(line)
-    except BAD_LINE as error:
-        raise RecordingError(f"{where} should be JSON: {str(error)[:200]}") from error
-    if not isinstance(table, dict) or table.pop("format", None) != FORMAT:
-        raise RecordingError(f"{where} should be a header of format {FORMAT!r}")
-    try:
-        return build_config(Header, table, where)
-    except ConfigError as error:
-        raise RecordingError(str(error)) from error
-    except OverflowError as error:
-        raise RecordingError(f"{where} holds a number beyond all bounds: {error}") from error
-
-
-def _read_rows(path: Path, lines: list[str], spec: StateSpec | None) -> Iterator[Row]:
-    index: int | None = None
-    for i, line in enumerate(lines):
-        try:
-            row = Row.from_json(line)
-            index = _check_order(row, index)
-            _check_width(row, spec)
-        except BAD_LINE as error:
-            if i == len(lines) - 1:
-                return
-            told = str(error)[:200]
-            raise RecordingError(f"{path}: line {i + 2} is not a frame: {told}") from error
-        yield row
-
-
-def _check_order(row: Row, before: int | None) -> int:
-    """Frames follow each other, and play goes back only to where it has been."""
-    after = before if row.back_to is None else row.back_to
-    if not 0 <= row.index < 2**40 or (after is not None and row.index != after + 1):
-        raise ValueError(f"frame {row.index} after frame {after}")
-    if row.back_to is not None and (before is None or not 0 <= row.back_to <= before):
-        raise ValueError(f"play cannot go back to frame {row.back_to} from {before}")
-    return row.index
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} where a number should be")
-    return number
-
-
-def _check_width(row: Row, spec: StateSpec | None) -> None:
-    """A row tells all the numbers that the header names, or none."""
-    wanted, found = spec.width if spec else 0, row.state
-    if found is not None and len(found) != wanted:
-        raise RecordingError(
-            f"frame {row.index} has a state of {len(found)} numbers, the header names {wanted}"
-        )

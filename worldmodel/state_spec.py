@@ -29,11 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import ConfigError, build_config, to_table
+from worldmodel.limits import LONGEST_UNIT, MOST_NUMBERS
 
 Kind = Literal["position", "heading", "velocity", "number", "count", "flag", "phase"]
-MOST_NUMBERS = 64
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-LONGEST_UNIT = 64
 FULL_TURN = 360.0
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -17,12 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import UserError
-from worldmodel.files import sync
+from worldmodel.files import check_file, sync
+from worldmodel.limits import (
+    FASTEST,
+    LARGEST_WEIGHTS,
+    LONGEST_SIDE,
+    MOST_BOXES,
+    MOST_VIDEO_PIXELS,
+    SLOWEST,
+)
 
 TIME_BASE = Fraction(1, 90_000)  # what MPEG counts in
 SHOWN_WIDTH = 640  # small frames are scaled up to at least this
-LARGEST = 8192  # rows and columns
-MOST_BOXES = 200_000  # of a file that is searched for whole fragments: a day of play
 FRAGMENT_SECONDS = 1.0  # what a killed process loses
 FIRST_FRAGMENT = 0.05  # they grow: who is killed in the first second leaves a clip too
 QUALITY = "18"  # x264's crf; 18 is taken to look lossless
@@ -130,6 +136,7 @@ def shrink(frame: NDArray[np.uint8], frame_size: tuple[int, int]) -> NDArray[np.
 def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     """RGB frames h w 3, up to where a killed process or a lost power stopped the writing."""
     av = _import_av()
+    _check_file(path)
     began = False
     try:
         for picture in _decode(path, path):
@@ -193,22 +200,37 @@ class _Beginning:
 def _check_size(path: Path, stream: Any) -> None:
     if stream.codec_context is None:
         raise VideoError(f"{path}: a video in a format that PyAV does not know")
-    if max(stream.width, stream.height) > LARGEST:
+    largest = max(stream.width, stream.height)
+    if largest > LONGEST_SIDE or stream.width * stream.height > MOST_VIDEO_PIXELS:
         raise VideoError(
-            f"{path}: frames of {stream.width} x {stream.height}, at most {LARGEST} are read"
+            f"{path}: frames of {stream.width} x {stream.height}, at most {LONGEST_SIDE} a side "
+            f"and {MOST_VIDEO_PIXELS >> 20} million pixels are read"
         )
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file: a pipe would be waited for without end."""
+    try:
+        check_file(path, LARGEST_WEIGHTS)
+    except UserError as error:
+        raise VideoError(str(error)) from error
 
 
 def read_rate(path: Path) -> float:
     """Frames a second of a video, on average."""
     av = _import_av()
+    _check_file(path)
     try:
-        with av.open(str(path), format="mp4") as container:
+        with av.open(str(path), format="mp4", metadata_errors="replace") as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
-    except (OSError, av.error.FFmpegError) as error:
+    except (OSError, av.error.FFmpegError, ArithmeticError) as error:  # a timescale of nought
         raise VideoError(f"{path}: cannot be read: {error}") from error
     if not rate:
         raise VideoError(f"{path}: holds no frames, or does not say how many a second")
+    if not SLOWEST <= rate <= FASTEST:
+        raise VideoError(
+            f"{path}: {float(rate):g} frames a second, expected from {SLOWEST} to {FASTEST:g}"
+        )
     return float(rate)
 
 

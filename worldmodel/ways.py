@@ -18,12 +18,14 @@ from safetensors.numpy import load, save
 
 from worldmodel.config import UserError
 from worldmodel.episodes import Episode, to_actions
-from worldmodel.files import FileReadError, read_file, write_atomically
+from worldmodel.files import is_file, read_file, write_atomically
+from worldmodel.limits import LARGEST_WAY, LONGEST_SHOWN, MOST_BUTTONS
+from worldmodel.printable import shown
 from worldmodel.real import Way
 
 FORMAT = "worldmodel way 1"
 ENDING = ".way"
-MOST_BYTES = 1 << 20  # an hour of play
+BROKEN = (SafetensorError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 LARGEST_SEED = 2**32 - 1  # what a game takes
 
 
@@ -50,19 +52,20 @@ def save_way(clip: Path, way: Way, buttons: tuple[str, ...]) -> None:
 def load_way(clip_path: Path, clip: Episode) -> Way:
     """The way to a clip; a `WayError` says that there is none, or what is wrong with it."""
     path = clip_path.with_suffix(ENDING)
-    if not path.is_file():
+    if not is_file(path):
         raise WayError(f"no {path.name} says how the real game comes to {clip_path.name}")
     try:
-        content = read_file(path, MOST_BYTES)
+        content = read_file(path, LARGEST_WAY)
         arrays, header = load(content), _header(content)
         names = tuple(map(str, json.loads(header["buttons"])))
         seed, held, mouse = int(header["seed"]), arrays["buttons"], arrays["mouse"]
-    except (FileReadError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise WayError(f"{path}: not a way: {error}") from error
+    except BROKEN as error:
+        raise WayError(f"{path}: not a way: {str(error)[:LONGEST_SHOWN]}") from error
     if header.get("format") != FORMAT or not 0 <= seed <= LARGEST_SEED:
-        raise WayError(f"{path}: not a way: format {header.get('format')!r}, seed {seed}")
+        told = shown(header.get("format"))
+        raise WayError(f"{path}: not a way: format {told}, seed {shown(seed)}")
     count = len(held) if held.ndim else 0
-    if held.shape != (count, len(names)) or mouse.shape != (count, 2):
+    if len(names) > MOST_BUTTONS or held.shape != (count, len(names)) or mouse.shape != (count, 2):
         raise WayError(f"{path}: not a way: buttons {held.shape} and mouse {mouse.shape}")
     if not np.isfinite(mouse).all():
         raise WayError(f"{path}: mouse travel holds values that are no numbers")

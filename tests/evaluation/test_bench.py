@@ -12,9 +12,8 @@ from worldmodel.evaluation.bench import (
     bench,
     compare,
     flop_per_frame,
-    print_bench,
-    print_comparison,
 )
+from worldmodel.evaluation.bench_report import print_bench, print_comparison
 from worldmodel.evaluation.machine import measure_machine, products
 from worldmodel.evaluation.random_world import parse_size
 from worldmodel.evaluation.scaling import measure_sizes, print_sizes

@@ -13,7 +13,8 @@ from pathlib import Path
 
 NAMES = (
     *("world.toml", "controls", "script", "replay", "recording"),
-    *("episode", "weights", "moment", "picture"),
+    *("episode", "weights", "moment", "picture", "settings", "timeline", "way", "import"),
+    *("shards", "prompts", "wan-world.toml", "wan-start", "wan-video"),
 )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +17,16 @@ from tests.worlds.make_world import make_world
 from worldmodel.action import IDLE
 from worldmodel.config import UserError, to_toml
 from worldmodel.selftest.targets import Target, check_sentence, dictionary, targets
+from worldmodel.training.wan.data import INDEX, Index
 from worldmodel.world import State, StateError, WorldFaultError, step
 from worldmodel.worlds.folder import read_world_file
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 CORPUS = Path(__file__).parent / "corpus"
 FOLDER = make_world(Path(tempfile.mkdtemp(prefix="worldmodel-fuzz-")) / "tiny")
@@ -49,7 +56,7 @@ json_values = st.recursive(
 @EACH
 def test_what_is_right_is_read(target: Target, tmp_path: Path) -> None:
     is_right = [target.read(tmp_path, seed) for seed in target.seeds]
-    if target.name == "picture":
+    if target.name in ("picture", "wan-start"):
         assert is_right == [True, True, True, True, False], "the last one promises 3.6 gigapixels"
     elif target.name == "import":
         assert is_right == [True, True, True, False, False], "an index of nothing, and code"
@@ -84,21 +91,23 @@ def test_noise_is_a_sentence(target: Target, tmp_path: Path, content: bytes) -> 
 
 @given(key=st.data(), value=json_values)
 @settings(QUICK, max_examples=300)
+@pytest.mark.parametrize("name", ["world.toml", "wan-world.toml"])
 def test_any_value_in_a_world_file_is_read_or_refused(
-    tmp_path: Path, key: st.DataObject, value: Any
+    tmp_path: Path, name: str, key: st.DataObject, value: Any
 ) -> None:
-    table: dict[str, Any] = asdict(read_world_file(FOLDER))
+    target = TARGETS[name]
+    table: dict[str, Any] = tomllib.loads(target.seeds[0].decode())
     inner: dict[str, Any] = table
-    name = key.draw(st.sampled_from(sorted(table)))
-    while isinstance(inner[name], dict) and inner[name] and key.draw(st.booleans()):
-        inner = inner[name]
-        name = key.draw(st.sampled_from(sorted(inner)))
-    inner[name] = value
+    chosen = key.draw(st.sampled_from(sorted(table)))
+    while isinstance(inner[chosen], dict) and inner[chosen] and key.draw(st.booleans()):
+        inner = inner[chosen]
+        chosen = key.draw(st.sampled_from(sorted(inner)))
+    inner[chosen] = value
     try:
         content = to_toml(table).encode()
     except (ValueError, TypeError, UnicodeEncodeError):
         return
-    TARGETS["world.toml"].read(tmp_path, content)
+    target.read(tmp_path, content)
 
 
 @given(
@@ -124,7 +133,7 @@ def test_any_value_in_a_world_file_is_read_or_refused(
     body=st.binary(max_size=200),
 )
 @settings(QUICK, max_examples=300)
-@pytest.mark.parametrize("name", ["weights", "moment", "episode"])
+@pytest.mark.parametrize("name", ["weights", "moment", "episode", "prompts", "way", "import"])
 def test_any_header_of_tensors_is_read_or_refused(
     tmp_path: Path, name: str, header: dict[str, Any], length: int | None, body: bytes
 ) -> None:
@@ -156,6 +165,24 @@ def test_any_row_of_a_recording_is_read_or_refused(
 
 
 WORLD = NativeWorld.load(FOLDER, Settings(threads=1, engine="torch", dtype="float32"))
+
+
+@given(table=json_values, value=json_values, key=st.sampled_from(["files", "shape", "text_width"]))
+@settings(QUICK, max_examples=150)
+def test_any_index_of_latents_is_read_or_refused(
+    tmp_path: Path, table: Any, value: Any, key: str
+) -> None:
+    right = {"format": 1, "files": {"a": 2}, "shape": [3, 16, 4, 6], "text_width": 12}
+    try:
+        texts = [json.dumps(table), json.dumps({**right, "cameras": False, key: value})]
+    except ValueError:
+        return
+    for text in texts:
+        (tmp_path / INDEX).write_text(text, encoding="utf-8")
+        try:
+            Index.read(tmp_path)
+        except UserError as error:
+            check_sentence(str(error))
 
 
 @given(data=st.data())

@@ -44,6 +44,10 @@ class DrawnGame:
     def over(self) -> bool:
         return self.steps >= self.source.get("ends_at", 10**9)
 
+    @property
+    def has_died(self) -> bool:
+        return self.over and bool(self.source.get("dies"))
+
     def close(self) -> None: ...
 
 

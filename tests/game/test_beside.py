@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 
 from tests.game.drawn_real import FORWARD, SAME, LearnedWorld, open_drawn
 from tests.game.drawn_world import DrawnWorld
+from worldmodel.action import Action
 from worldmodel.beside import View, draw_beside
-from worldmodel.game.beside import OVER, Beside
+from worldmodel.game.beside import DIED, OVER, Beside
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.keeper import Keeper
@@ -21,7 +23,7 @@ from worldmodel.game.session import Keeping, Session
 from worldmodel.game.step import Step
 from worldmodel.metrics import psnr as psnr_of_many
 from worldmodel.players import RandomPlayer
-from worldmodel.real import psnr
+from worldmodel.real import SLIDES, psnr
 from worldmodel.world import World
 
 
@@ -248,6 +250,33 @@ def test_a_level_that_ends_is_said_and_a_restart_begins_again(
     assert it.beside.view.told == ""
 
 
+def test_a_death_is_called_that(stage: Callable[..., Stage]) -> None:
+    it = stage(LearnedWorld(ends_at=13, dies=True))
+    it.beside.toggle(it.session)
+    it.turn(Command.RESTART)
+    it.play(20)
+    it.settle()
+    assert it.beside.view is not None
+    assert it.beside.view.told == f"{DIED}; F4 begins again"
+
+
+def test_where_the_player_arrives_moving_it_is_said_why_a_difference_begins(
+    stage: Callable[..., Stage],
+) -> None:
+    world = LearnedWorld()  # whose ways end with a key that is held
+    it = stage(world)
+    it.beside.toggle(it.session)
+    it.turn(Command.RESTART)
+    it.play(1)
+    assert it.beside.view is not None
+    assert "no velocity" in it.beside.view.why
+    still = replace(world.origin.way_to(1), actions=[FORWARD, *[Action(mouse=(9.0, 0.0))] * SLIDES])
+    world.origin = replace(world.origin, ways=[world.origin.ways[0], still, world.origin.ways[2]])
+    it.turn(Command.NEXT_START)
+    it.play(1)
+    assert it.beside.view.why == "", "a turn stops with the hand"
+
+
 def test_another_version_of_the_game_is_not_shown_as_if_it_were_the_same(
     stage: Callable[..., Stage],
 ) -> None:
@@ -301,7 +330,7 @@ def test_a_view_can_be_drawn_in_any_size(size: tuple[int, int]) -> None:
             dream=dream, real=real, index=5, points=points, frames_per_second=17.5, told=told
         )
         for font in (0.75, 1.0, 3.0):
-            picture = draw_beside(view, size, font)
+            picture = draw_beside(view, size, font).picture
             assert picture.shape == (*size, 3)
             assert picture.any() == (min(size) >= 16)
 
@@ -310,7 +339,7 @@ def test_the_picture_shows_the_dream_left_and_the_game_right() -> None:
     dream = np.full((48, 64, 3), (200, 0, 0), np.uint8)
     real = np.full((48, 64, 3), (0, 0, 200), np.uint8)
     view = View(dream=dream, real=real, index=0, points=[], frames_per_second=17.5)
-    picture = draw_beside(view, (540, 960))
+    picture = draw_beside(view, (540, 960)).picture
     assert tuple(picture[100, 200]) == (200, 0, 0)
     assert tuple(picture[100, 700]) == (0, 0, 200)
 

@@ -102,7 +102,7 @@ def test_a_fault_costs_a_frame_and_play_goes_on_as_if_it_had_not_been(
     told = list(keeper.notices())
     assert len(told) == 1
     assert f"frame 8: {type(error).__name__}" in told[0]
-    assert "back at frame 7, it goes on from there" in told[0]
+    assert "back at frame 7, it continues from there" in told[0]
     other = session_of(DrawnWorld(), None)
     other.begin()
     expected = {step.index: step.frame for step in play(other, 20)}
@@ -121,7 +121,7 @@ def test_a_fault_that_comes_again_lets_the_world_rest_until_the_player_goes_on(
             session.turn(Command.PAUSE)
         assert session.turn(None) is None
         assert session.paused is is_resting
-    assert "it rests there, P goes on" in list(keeper.notices())[-1]
+    assert "paused there, P continues" in list(keeper.notices())[-1]
     session.turn(Command.PAUSE)
     assert [step.index for step in walk(session, 3)] == [5, 6, 7]
 

@@ -360,7 +360,7 @@ def test_f5_saves_and_load_goes_on_from_there(
     press_keys(monkeypatch, {12: pygame.KSCAN_F5})
     assert play("--frames", 30, "--fps", 0, "--seed", 3) == 0
     (path,) = (tmp_path / "data" / "moments" / "drawn").iterdir()
-    assert f"saved {path}" in capsys.readouterr().out
+    assert f"saved this moment: {path}" in capsys.readouterr().out
     index = load_moment(path).header.index
     assert 12 <= index <= 14
     for wanted in ([], [path]):

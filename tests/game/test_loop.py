@@ -1,6 +1,7 @@
 """The main loop on SDL's dummy driver, with events put into its queue."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +11,19 @@ import pytest
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
+from tests.game.drawn_real import LearnedWorld, open_drawn
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import IDLE, Action
+from worldmodel.game.beside import Beside
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.controls import Command, Controls
-from worldmodel.game.generator import InLine
+from worldmodel.game.generator import Generator, InLine
 from worldmodel.game.hud import Hud, Overlay
 from worldmodel.game.input import Input
 from worldmodel.game.loop import Game
 from worldmodel.game.meter import Meter
 from worldmodel.game.session import Session
-from worldmodel.game.window import Window
+from worldmodel.game.window import Window, fitting, room_on_screen
 from worldmodel.moments import load_moment
 from worldmodel.recording import read_recording
 
@@ -213,10 +216,116 @@ def test_a_screenshot_never_replaces_another(game: Game, tmp_path: Path) -> None
 
 def test_a_window_is_never_larger_than_can_be_drawn(window: Window) -> None:
     window.fit((4, 6000), 64)
-    assert window.screen.get_size() == (8192, 5)
+    assert window.screen.get_size() == (6000, 4), "of 8192 pixels at most, by a whole number"
+
+
+def test_a_window_is_never_larger_than_its_screen(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pygame.display, "get_driver", lambda: "x11")
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1024, 600)])
+    room = room_on_screen()
+    assert room[0] < 1024
+    assert room[1] < 600, "a title and a task bar find room too"
+    assert fitting((960, 720), room) == (704, 528)
+    for scale, size in ((None, (704, 528)), (40, (704, 528)), (4, (256, 192))):
+        window.fit((48, 64), scale)
+        assert window.screen.get_size() == size
+        assert ("--scale" in window.overlay.note) == (scale == 40)
+
+
+def test_on_the_screen_files_have_names_and_no_paths(window: Window) -> None:
+    path = "/home/somebody/.local/share/worldmodel/moments/doom-rooms/20261128-205a0b74.safetensors"
+    for text, shown in (
+        (f"saved this moment: {path}", "saved this moment: 20261128-205a0b74.safetensors"),
+        (f"saved {Path.home() / 'a b' / 'c.png'}", "saved c.png"),
+        (
+            "recordings/clip.mp4: cannot be written: disk full",
+            "clip.mp4: cannot be written: disk full",
+        ),
+        (r"saved C:\games\clip.mp4", "saved clip.mp4"),
+        ("9.8 of 17.5 frames/s, and/or 1/2", "9.8 of 17.5 frames/s, and/or 1/2"),
+    ):
+        window.note(text)
+        assert window.overlay.note == shown
+
+
+def test_a_newcomer_is_told_what_to_press_for_five_seconds_and_sees_no_numbers(
+    game: Game, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    game.is_human = True
+    game.play()
+    overlay = game.window.overlay
+    assert overlay.hint == "click to look, F1: keys, Esc: menu"
+    assert not overlay.shows_numbers
+    now = time.perf_counter()
+    monkeypatch.setattr("worldmodel.game.window.time.perf_counter", lambda: now + 5.1)
+    game.window.draw()
+    assert overlay.hint == ""
+    monkeypatch.undo()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    play_on(game, 1)
+    assert game.window.overlay.hint == "", "once"
+    press(pygame.KSCAN_F2)
+    play_on(game, 1)
+    assert overlay.shows_numbers
+
+
+class Slow:
+    """A world that loads until `go`, in its own thread, with a real game that is like it."""
+
+    def __init__(self, window: Window, folder: Path) -> None:
+        self.go = threading.Event()
+        self.devices = Input(Controls())
+        self.beside = Beside(open_drawn, lambda _: None)
+        camera = Camera(Place(folder, "clip"), lambda _: None)
+        source = Generator(self.open_session)
+        self.game = Game(source, window, self.devices, camera, beside=self.beside, frames=2)
+        self.game.is_human = False  # the dummy driver has no mouse to capture
+        self.game.expect(DrawnWorld().actions)
+
+    def open_session(self) -> Session:
+        assert self.go.wait(30)
+        return Session(LearnedWorld(), lambda _: self.devices.take(), rate=100.0)
+
+    def play(self) -> None:
+        """As soon as everything that was pressed has been heard, the world is there."""
+
+        def come() -> None:
+            while pygame.event.peek(pygame.KEYDOWN):
+                time.sleep(0.01)
+            self.go.set()
+
+        thread = threading.Thread(target=come)
+        thread.start()
+        self.game.play()
+        thread.join()
+
+
+@pytest.fixture
+def slow(window: Window, tmp_path: Path) -> Iterator[Slow]:
+    slow = Slow(window, tmp_path)
+    yield slow
+    slow.go.set()
+    slow.beside.close()
+
+
+def test_a_key_that_is_held_while_the_world_loads_plays_its_first_frame(slow: Slow) -> None:
+    press(pygame.KSCAN_W)
+    slow.play()
+    assert slow.game.window.overlay.action.buttons == {"KeyW"}
+
+
+def test_the_real_game_can_be_asked_for_while_the_world_loads(slow: Slow) -> None:
+    press(pygame.KSCAN_F7)
+    press(pygame.KSCAN_F1)
+    slow.play()
+    assert slow.beside.is_on
+    assert slow.game.window.overlay.shows_controls, "the keys are known before the world is there"
 
 
 def test_a_screenshot_is_the_picture_without_the_numbers(game: Game, tmp_path: Path) -> None:
+    game.window.overlay.shows_numbers = True
     game.play()
     game.obey(Command.SCREENSHOT)
     (path,) = tmp_path.glob("clip_frame*.png")
@@ -244,7 +353,7 @@ def test_every_overlay_can_be_switched_and_drawn(game: Game) -> None:
         play_on(game, 2)
     overlay = game.window.overlay
     assert overlay.shows_controls
-    assert not overlay.shows_numbers
+    assert overlay.shows_numbers
     assert overlay.is_recording
     game.camera.close()
 

@@ -9,6 +9,7 @@ import pytest
 
 from play import open_real, open_world
 from worldmodel.config import UserError
+from worldmodel.episodes import load_episode
 from worldmodel.evaluation.real import game_of
 from worldmodel.evaluation.starts import play_starts, save_starts
 from worldmodel.evaluation.subject import load_subjects
@@ -67,6 +68,9 @@ def test_a_fresh_episode_of_the_game_is_a_start_with_a_way(
     folder = find_world(None)
     way = read_origin(folder, read_world_file(folder), str(path)).way_to(0)
     np.testing.assert_array_equal(bring(game, way), way.frame)
+    track = load_episode(path).state
+    assert track is not None
+    np.testing.assert_array_equal(track.values[-1], game.state)
     first = load_recording(Path("walk.jsonl")).frames[0]
     assert psnr(first, way.frame) > 22, "the dream begins with the game's own picture"
     assert Path("walk_beside.mp4").is_file()

@@ -89,6 +89,15 @@ def test_an_unknown_level_is_refused_with_the_choices() -> None:
         Doom(DoomConfig(level="nowhere"))
 
 
+def test_a_death_is_another_end_than_a_levels() -> None:
+    with Doom(DoomConfig(level="defend_the_line", keys=("Mouse0",))) as game:
+        game.reset(seed=1)
+        assert not game.has_died
+        while not game.over:  # nobody defends it
+            game.step(IDLE)
+        assert game.has_died
+
+
 def test_the_gunner_shoots_at_what_comes_looks_around_and_rests() -> None:
     config = DoomConfig(level="defend_the_line", keys=("Mouse0",), weapon=True, player="gunner")
     with Doom(config) as game:

@@ -101,7 +101,7 @@ def test_a_recording_stops_when_it_is_told_to(tmp_path: Path) -> None:
     while len(list(tmp_path.glob("*.safetensors"))) < 2 and time.monotonic() < ends:
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(timeout=10) == -signal.SIGTERM
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
     lengths = [len(load_episode(path)) for path in find_episodes(tmp_path)]
     assert len(lengths) >= 2
     assert set(lengths) == {20}

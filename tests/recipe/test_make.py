@@ -28,6 +28,11 @@ from worldmodel.worlds.settings import Settings
 STEPS = ["data", "check", "autoencoder", "teacher", "student", "decoder", "world"]
 
 
+def test_a_budget_that_is_overrun_says_by_how_much() -> None:
+    assert making.budget_line(8.44, 20) == "[8.4 of 20 min, 11.6 left]"
+    assert making.budget_line(21.6, 20) == "[21.6 of 20 min, 1.6 over]"
+
+
 class Kitchen:
     """A recipe, where it is made, and what was said."""
 

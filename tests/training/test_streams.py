@@ -22,10 +22,10 @@ from tests.training.independence import (
 )
 from tests.training.tiny_recipe import STAGES
 from worldmodel.checkpoint import load_tensors
-from worldmodel.training import dmd, trajectories
+from worldmodel.training import decoder, dmd, trajectories
 from worldmodel.training.bidirectional import BidirectionalStage, BidirectionalTraining
 from worldmodel.training.consistency import StudentStage, StudentTraining
-from worldmodel.training.decoder import DecoderStage
+from worldmodel.training.decoder import DecoderStage, DecoderTraining
 from worldmodel.training.dmd import DmdStage
 from worldmodel.training.ode import OdeStage
 from worldmodel.training.processes import Processes
@@ -232,6 +232,19 @@ def test_trajectories_begin_with_noise_that_has_nothing_to_do_with_their_clips(
     assert watch.columns.keys() == {"place", "episode", "sink", "noise"}
     assert_independent(watch.columns, (1,))
     assert len(watch.seeds) > BATCHES
+    assert_no_seed_twice(watch.seeds)
+
+
+def test_every_rollout_that_a_decoder_learns_from_has_noise_of_its_own(
+    recipe: Path, tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of one batch shared it with those of the next."""
+    config = read_stage(recipe / "decoder.toml")
+    assert isinstance(config, DecoderTraining)
+    monkeypatch.setattr(decoder, "PLAY_BATCH", 3)
+    DecoderStage(config, tmp_path / "run")
+    assert config.own_play
+    assert len(watch.seeds) > config.own_play.clips > decoder.PLAY_BATCH
     assert_no_seed_twice(watch.seeds)
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from worldmodel.checkpoint import CheckpointError
+from worldmodel.limits import LARGEST_HEADER, MOST_OPCODES, MOST_SHARDS, MOST_TENSORS
 from worldmodel.wan.files import difference, load_strict, read_tensors, unwrap
 
 WEIGHTS = {"a.weight": torch.arange(12.0).view(3, 4), "a.bias": torch.arange(3.0)}
@@ -97,7 +99,7 @@ def _saved(path: Path, content: object) -> Path:
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none\.pt: no such file"):
+    with pytest.raises(CheckpointError, match=r"none\.pt: cannot be read: No such file"):
         read_tensors(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_tensors(tmp_path)
@@ -191,3 +193,82 @@ def test_a_module_on_meta_takes_the_mapped_tensors_themselves(tmp_path: Path) ->
     load_strict(module, tensors, "a.pt")
     assert module.a.weight.dtype == torch.bfloat16
     assert module.a.weight.data_ptr() == tensors["a.weight"].data_ptr()
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    endless: dict[str, object] = {}
+    endless["model"] = endless
+    with pytest.raises(CheckpointError, match="no weights; found a dict"):
+        read_tensors(_saved(tmp_path / "a.pt", endless))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="not a file"):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_many_tensors_that_share_little_are_refused_and_tied_ones_are_read(tmp_path: Path) -> None:
+    shared = torch.zeros(1000)
+    tied = _saved(tmp_path / "tied.pt", {"a": shared, "b": shared})
+    assert read_tensors(tied).keys() == {"a", "b"}
+    many = {f"a{i}": shared[i:] for i in range(100)}
+    with pytest.raises(CheckpointError, match="95 times what the file holds"):
+        read_tensors(_saved(tmp_path / "a.pt", many))
+
+
+def test_a_header_of_countless_empty_tensors_is_refused(tmp_path: Path) -> None:
+    entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"a{i}": entry for i in range(MOST_TENSORS + 1)}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(CheckpointError, match="65537 tensors, at most 65536"):
+        read_tensors(path)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", LARGEST_HEADER + 1) + b"{")
+        file.truncate(LARGEST_HEADER + 100)
+    with pytest.raises(CheckpointError, match="a header of 32 MB, at most 32 MB"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_pickle_of_countless_steps_is_refused(tmp_path: Path, archive: bool) -> None:
+    path, steps = tmp_path / "a.pt", b"\x80\x02" + b"}" * (MOST_OPCODES + 1) + b"."
+    if archive:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("archive/data.pkl", steps)
+    else:
+        path.write_bytes(steps)
+    with pytest.raises(CheckpointError, match="more than 2000000 steps"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("shard", ["", ".", "\ud800", "x" * 300, "\x1b[2J", 3, ["a"], "../a"])
+def test_a_shard_of_an_impossible_name_is_refused(tmp_path: Path, shard: object) -> None:
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps({"weight_map": {"a": shard}}))
+    with pytest.raises(CheckpointError) as raised:
+        read_tensors(path)
+    assert str(raised.value).isprintable()
+
+
+def test_an_index_of_countless_shards_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index.json"
+    path.write_text(json.dumps({"weight_map": {f"{i}": f"{i}" for i in range(MOST_SHARDS + 1)}}))
+    with pytest.raises(CheckpointError, match="1001 shards"):
+        read_tensors(path)
+
+
+def test_nobody_is_told_to_run_what_a_file_holds(tmp_path: Path) -> None:
+    """Which is what torch says."""
+    with pytest.raises(CheckpointError) as raised:
+        read_tensors(_saved(tmp_path / "a.pt", {"a": Hostile(tmp_path / "made")}))
+    assert "weights_only" not in str(raised.value)
+    assert "was run (posix.mkdir)" in str(raised.value) or "was run (nt.mkdir)" in str(raised.value)
+
+
+def test_a_tensors_name_commands_no_terminal(tmp_path: Path) -> None:
+    tensors = read_tensors(_saved(tmp_path / "a.pt", {"\x1b[2J\u202ea": torch.zeros(2)}))
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(\?\[2J\?a\)"):
+        load_strict(Wide(), tensors, "a.pt")

@@ -10,9 +10,9 @@ from play import open_world
 from tests.worlds.wan_tiny import make_wan_world
 from worldmodel.action import Prompt
 from worldmodel.game.cli import main
-from worldmodel.game.paint import words
 from worldmodel.game.session import Session
 from worldmodel.game.step import Step
+from worldmodel.letters import words
 from worldmodel.recording import read_recording
 
 RUN = ("--device", "cpu", "--dtype", "float32", "--threads", "1")
@@ -104,6 +104,10 @@ def test_the_screen_says_how_many_frames_are_drawn_at_a_time(
         return words(text, height, colour)
 
     monkeypatch.setattr("worldmodel.game.hud.words", note)
+    settings = Path("config")
+    settings.mkdir()
+    (settings / "settings.toml").write_text("numbers = true\n", encoding="utf-8")
+    monkeypatch.setenv("WORLDMODEL_CONFIG", str(settings))
     assert play(folder, "--sync", "--fps", "0", "--frames", "3") == 0
     assert "fps, 12 frames at a time" in drawn
 

@@ -1,6 +1,5 @@
 """One file of a data set, read block by block."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -8,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from worldmodel.action import IDLE, Action
-from worldmodel.config import UserError
-from worldmodel.episodes import FORMAT, EpisodeError, read_state, to_actions
+from worldmodel.episodes import EpisodeError, load_facts
+from worldmodel.limits import LARGEST_EPISODE
 from worldmodel.recording import read_frames, read_recording
 from worldmodel.state_spec import StateTrack, track_of
+from worldmodel.tensor_files import open_tensors
 
 Frames = NDArray[np.uint8]  # n h w 3
 
@@ -63,44 +63,20 @@ def _open_recording(path: Path) -> Source:
 
 
 def _open_episode(path: Path) -> Source:
-    try:
-        with safe_open(path, framework="np") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise EpisodeError(
-                    f"{path}: expected the format {FORMAT!r}, found {header.get('format')!r}"
-                )
-            names = tuple(map(str, json.loads(header["buttons"])))
-            rate = float(header["frames_per_second"])
-            held, mouse = file.get_tensor("buttons"), file.get_tensor("mouse")
-            frames = file.get_slice("frames")
-            shape, kind = tuple(frames.get_shape()), frames.get_dtype()
-            state = read_state(path, file, shape[0] if shape else 0)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise EpisodeError(f"{path}: not an episode: {error}") from error
-    if kind != "U8" or len(shape) != 4 or shape[3] != 3 or not all(shape):
-        raise EpisodeError(f"{path}: frames are {kind} {shape}, not U8 f h w 3")
-    if held.shape != (shape[0], len(names)) or mouse.shape != (shape[0], 2):
-        raise EpisodeError(
-            f"{path}: {shape[0]} frames, but buttons {held.shape} and mouse {mouse.shape}"
-        )
-    if not np.isfinite(mouse).all() or not 0 < rate < float("inf"):
-        raise EpisodeError(f"{path}: mouse travel or frames_per_second is no number")
+    facts = load_facts(path)
     return Source(
         path=path,
-        size=(shape[1], shape[2]),
-        rate=rate,
-        buttons=names,
-        actions=to_actions(held, mouse, names),
-        state=state,
+        size=(facts.shape[1], facts.shape[2]),
+        rate=facts.frames_per_second,
+        buttons=facts.buttons,
+        actions=facts.actions,
+        state=facts.state,
     )
 
 
 def _read_episode(path: Path) -> Iterator[Frames]:
     try:
-        with safe_open(path, framework="np") as file:
+        with open_tensors(path, LARGEST_EPISODE, "np") as file:
             frames = file.get_slice("frames")
             count = frames.get_shape()[0]
             for first in range(0, count, BLOCK):

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from worldmodel.engine import Playing
+from worldmodel.limits import LATEST_FRAME
+from worldmodel.printable import shown
 from worldmodel.world import StateError
 
 Arrays = Mapping[str, NDArray[Any]]
 
-LONGEST = 2**40  # frames; far beyond any play, far below what a time can be
 BITS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -92,20 +93,22 @@ def _to_tensor(
 
 def _read_time(arrays: Arrays) -> int:
     now = arrays.get("now")
-    if now is None or now.shape != () or now.dtype != np.int64 or not 0 < int(now) < LONGEST:
-        raise StateError(f"its time is {now!r}, expected one whole number above 0")
+    if now is None or now.shape != () or now.dtype != np.int64 or not 0 < int(now) < LATEST_FRAME:
+        raise StateError(f"its time is {shown(now)}, expected one whole number above 0")
     return int(now)
 
 
 def _read_drawn(drawn: NDArray[Any]) -> int:
     if drawn.shape != () or drawn.dtype != np.int64 or int(drawn) not in (0, 1):
-        raise StateError(f"drawn is {drawn!r}, expected 0 or 1")
+        raise StateError(f"drawn is {shown(drawn)}, expected 0 or 1")
     return int(drawn)
 
 
 def _read_dtypes(bits: NDArray[Any]) -> tuple[torch.dtype, torch.dtype]:
     if bits.shape != (2,) or bits.dtype != np.uint8 or int(bits.max()) >= len(BITS):
-        raise StateError(f"its dtypes are {bits!r}, expected two of {', '.join(BITS)} by number")
+        raise StateError(
+            f"its dtypes are {shown(bits)}, expected two of {', '.join(BITS)} by number"
+        )
     last, cache = (list(BITS.values())[int(bit)] for bit in bits)
     return last, cache
 

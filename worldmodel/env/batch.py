@@ -18,6 +18,7 @@ from worldmodel.engine import Playing
 from worldmodel.env.controls import Kind, WorldControls
 from worldmodel.env.single import check_frames, draw_start, frame_space, load_world
 from worldmodel.world import Frame, World
+from worldmodel.worlds.forks import refuse_fork
 from worldmodel.worlds.native import NativeWorld
 
 METADATA: dict[str, Any] = {
@@ -53,6 +54,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
             raise ConfigError(f"num_envs = {num_envs}: must be at least 1")
         if render_mode not in (None, "rgb_array"):
             raise ConfigError(f"render_mode = {render_mode!r}: choose rgb_array or None")
+        refuse_fork()
         loaded = load_world(world, settings)
         if not isinstance(loaded, NativeWorld):
             raise UserError(f"{loaded.name}: only worlds of the native backend play as a batch")

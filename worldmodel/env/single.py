@@ -116,10 +116,15 @@ def load_world(world: "str | World | None", settings: dict[str, Any]) -> World:
         if settings:
             raise ConfigError(f"{', '.join(settings)}: the world is loaded already")
         return world
+    from worldmodel.env.forked import forked_world
     from worldmodel.worlds.find import open_world
+    from worldmodel.worlds.forks import ForkedError
     from worldmodel.worlds.settings import Settings
 
-    return open_world(world, Settings(**settings))
+    try:
+        return open_world(world, Settings(**settings))
+    except ForkedError as error:
+        return forked_world(world, error)
 
 
 def state_info(world: World) -> dict[str, Any]:

@@ -9,14 +9,14 @@ measured here: the machine's best, and that at the model's own shapes. The last 
 object.
 """
 
-import json
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,7 @@ from worldmodel.config import ConfigError
 from worldmodel.engine.graphs import example_views
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.evaluation.machine import measure_machine
+from worldmodel.evaluation.others import Others
 from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
 from worldmodel.players import RandomPlayer
 from worldmodel.rollout import Rollout
@@ -85,7 +86,9 @@ def bench(
     name: str | None, settings: Settings, frames: int, screen: Screen, soak: Sequence[int] = ()
 ) -> dict[str, Any]:
     """`bench_world` of a world by name: none for the default one, or `random:…`."""
-    return bench_world(open_to_measure(name, settings), frames, screen, soak)
+    with _saying("loading the world"):
+        world = open_to_measure(name, settings)
+    return bench_world(world, frames, screen, soak)
 
 
 def bench_world(
@@ -98,10 +101,13 @@ def bench_world(
     world.reset(0, seed=0)
     player = RandomPlayer(world.actions, 0)
     _play(world, player, 1, WARM_UP, screen)
-    times = _play(world, player, 1 + WARM_UP, frames, screen)
-    flop = flop_per_frame(world)
+    others = Others()
+    times = _play_watched(world, player, 1 + WARM_UP, frames, screen)
+    other_cores = others.cores()
     together = 1 if world.engine.name == "torch" else 2  # frames in a pass: see engine.graphs
-    machine = measure_machine(world.file.transformer, world.device, together)
+    with _saying("counting the work, measuring the machine"):
+        flop = flop_per_frame(world)
+        machine = measure_machine(world.file.transformer, world.device, together)
     dtype, seconds = world.engine.dtype, float(np.median(times.whole)) / 1000
     computing = float(np.median(times.denoise + times.decode + times.clean)) / 1000
     result = {
@@ -123,6 +129,7 @@ def bench_world(
             flop / 1e9 / machine.model_shapes[dtype] / computing, 3
         ),
         "machine": asdict(machine),
+        "other_cores": other_cores,
         "rss_mb": round(_resident_mb(), 1),
         "steps": world.sampler.steps,
         "parameters": sum(p.numel() for p in world.transformer.parameters()),
@@ -160,6 +167,7 @@ def compare(
         world.reset(0, seed=0)
         _play(world, player, 1, WARM_UP, screen)
     rows: list[list[float]] = []
+    others = Others()
     for turn in trange(max(3, frames // BLOCK), desc="turns", leave=False):
         row = []
         for world, player in zip(worlds, players, strict=True):
@@ -176,6 +184,7 @@ def compare(
         "ratio": round(statistics.median(ratios), 3),
         "ratio_range": [round(ratios[0], 3), round(ratios[-1], 3)],
         "turns": len(rows),
+        "other_cores": others.cores(),
     }
 
 
@@ -199,7 +208,7 @@ def throughput(
 ) -> dict[str, Any]:
     """Several players in one process, as one batch: what all of them get together."""
     world = open_to_measure(name, settings)
-    rows = []
+    rows, others = [], Others()
     for count in tqdm(sessions, desc="sessions", leave=False):
         playing = world.engine.begin(range(count))
         latents, conditions = world.first_past
@@ -225,60 +234,19 @@ def throughput(
                 "fps_together": round(1000 * count / median, 1),
             }
         )
-    return {"world": world.name, "on": world.running_on, "sessions": rows}
+    return {
+        "world": world.name,
+        "on": world.running_on,
+        "sessions": rows,
+        "other_cores": others.cores(),
+    }
 
 
-def print_throughput(result: dict[str, Any]) -> None:
-    """A row for each number of sessions, then one line of JSON."""
-    print(f"{result['world']} on {result['on']}, no window")  # noqa: T201
-    for row in result["sessions"]:
-        print(  # noqa: T201
-            f"{row['sessions']:4} sessions   {row['frame_ms']:8.2f} ms a frame   "
-            f"{row['fps_each']:7.1f} frames/s each   {row['fps_together']:7.1f} together"
-        )
-    print(json.dumps(result))  # noqa: T201
-
-
-def print_bench(result: dict[str, Any]) -> None:
-    """A table for a person, then one line of JSON."""
-    latency, frame, split = result["latency_ms"], result["frame_ms"], result["split_ms"]
-    machine, steps = result["machine"], result["steps"]
-    own, best = machine["model_shapes"][result["dtype"]], result["peak_gflops"]
-    lines = [
-        f"world            {result['world']}, {steps} denoising step{'s' if steps > 1 else ''}",
-        f"machine          {result['device']}, {result['threads']} threads",
-        f"engine           {result['engine']}, {result['dtype']}",
-        f"frame rate       {result['fps']:.1f} frames/s, uncapped; a frame takes "
-        f"{frame['p50']} ms (p95 {frame['p95']})",
-        f"input to frame   p50 {latency['p50']} ms, p95 {latency['p95']} ms, "
-        f"p99 {latency['p99']} ms",
-        "split (median)   " + ", ".join(f"{part} {ms} ms" for part, ms in split.items()),
-        f"work             {result['gflop_per_frame']} GFLOP a frame",
-        f"efficiency       {100 * result['efficiency']:.1f} % of the machine's best "
-        f"{result['dtype']} product ({best:.0f} GFLOP/s); without the window "
-        f"{100 * result['efficiency_at_model_shapes']:.0f} % of torch's at the model's own shapes "
-        f"({own:.0f} GFLOP/s)",
-        f"memory           {result['rss_mb']} MB resident; copies {machine['copy_gb_per_s']} GB/s",
-    ]
-    lines.extend(
-        f"at frame {row['frame']:6}  {row['frame_ms']} ms a frame, {row['rss_mb']} MB resident"
-        for row in result.get("soak", [])
-    )
-    print("\n".join(lines))  # noqa: T201  # this is the command's output
-    print(json.dumps(result))  # noqa: T201
-
-
-def print_comparison(result: dict[str, Any]) -> None:
-    """Two lines, the ratio, and one line of JSON."""
-    low, high = result["ratio_range"]
-    for key in ("a", "b"):
-        row = result[key]
-        print(f"{key}  {row['frame_ms']:8.2f} ms a frame   {row['settings']}: {row['on']}")  # noqa: T201
-    print(  # noqa: T201
-        f"a is {result['ratio']:.2f} times as fast as b (median of {result['turns']} turns, "
-        f"{low:.2f} to {high:.2f})"
-    )
-    print(json.dumps(result))  # noqa: T201
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """A line at the terminal while something takes seconds."""
+    with tqdm(desc=what, bar_format="{desc} …", leave=False):
+        yield
 
 
 def _percentiles(values: NDArray[np.float64]) -> dict[str, float]:
@@ -308,6 +276,20 @@ def _play(
             )
         )
     return Times(*np.asarray(rows).T)
+
+
+def _play_watched(
+    world: NativeWorld, player: RandomPlayer, first: int, frames: int, screen: Screen
+) -> Times:
+    """The same with a bar, which moves between frames and costs none of them anything."""
+    parts = []
+    with tqdm(total=frames, desc="playing", unit="frame", leave=False) as progress:
+        for done in range(0, frames, BLOCK):
+            count = min(BLOCK, frames - done)
+            parts.append(_play(world, player, first + done, count, screen))
+            progress.update(count)
+    columns = [[getattr(part, field.name) for part in parts] for field in fields(Times)]
+    return Times(*map(np.concatenate, columns))
 
 
 def _soak(

@@ -30,7 +30,11 @@ from worldmodel.world import Frame, World
 MOST_POINTS = 100_000  # of the difference over time; the oldest go first
 MOST_BEHIND = 256  # frames that a slow game may lag behind before some are not compared
 MOST_BYTES = 64 << 20  # of the game's pictures, for going back
-OVER = "the game's level has an end here"
+OVER, DIED = "the game's level has an end here", "the player has died in the game"
+MOVING = (
+    "Where this start was cut from, the game's player was moving and slides on. The start holds "
+    "pictures and keys, no velocity: this is where a difference begins."
+)
 FRESH = "`--start real` begins where it can: with a fresh episode of the game"
 
 
@@ -58,6 +62,7 @@ class Beside:
         self._waiting: deque[_Request] = deque()  # asked, not answered
         self._wanted: deque[tuple[int | None, Sequence[Action], _Request]] = deque()  # not asked
         self._segment = self._index = -1  # the last step that was passed on
+        self._why = ""  # what is known of why a difference begins
         self._rests = False  # it has no way to here, or the level is over
         self._points: deque[Point] = deque(maxlen=MOST_POINTS)
         self._frames: dict[int, Frame] = {}
@@ -73,6 +78,11 @@ class Beside:
             self._stop(error)
             return
         self.is_on = self.was_on = True
+
+    def toggle_beginning(self) -> bool:
+        """Before there is a session: on with its first frame, or not; which of the two."""
+        self._begins = not self._begins
+        return self._begins
 
     def show(self, session: Session, step: Step) -> None:
         """The dream's next frame; the game is asked for the one beside it."""
@@ -91,6 +101,7 @@ class Beside:
             points=self._points,
             frames_per_second=session.world.frames_per_second,
             told="" if step.is_past else told,
+            why=self._why,
         )
         if step.is_past:
             return
@@ -173,12 +184,14 @@ class Beside:
         except UserError as error:
             self._rest(str(error))
             return
-        self._rests = False
+        self._rests, self._why = False, why_apart(way)
+        if self.view:
+            self.view = replace(self.view, why=self._why)
         kept = [p for p in self._points if p[0] < step.index] if step.back_to is not None else []
         self._points.clear()
         self._points.extend(kept)
         self._frames = {i: f for i, f in self._frames.items() if kept and i < step.index}
-        self._tell("on its way")
+        self._tell("the game comes to this place")
         at_start = _Request(self._route, way=way)
         if not step.index:
             at_start = replace(at_start, index=0, dream=step.frame)
@@ -219,7 +232,7 @@ class Beside:
             return True
         if answer.over:
             self._rests = True
-            self._tell(f"{OVER}; F4 begins again")
+            self._tell(f"{ending(answer)}; F4 begins again")
             return True
         if request.dream is not None:
             self._points.append((request.index, psnr(request.dream, answer.frame)))
@@ -239,12 +252,12 @@ class Beside:
 
     def _rest(self, why: str) -> None:
         """Nothing to show here; a restart or another start may change that."""
-        self._rests, self._route = True, self._route + 1
+        self._rests, self._why, self._route = True, "", self._route + 1
         self._wanted.clear()
         self._points.clear()
         self._frames.clear()
         if self.view:
-            self.view = replace(self.view, real=None, told=why)
+            self.view = replace(self.view, real=None, told=why, why="")
 
     def _keep(self, index: int, frame: Frame) -> None:
         self._frames[index] = frame
@@ -258,6 +271,16 @@ class Beside:
     def _tell(self, text: str) -> None:
         if self.view:
             self.view = replace(self.view, told=text)
+
+
+def ending(answer: Answer) -> str:
+    """How the game's episode ended."""
+    return DIED if answer.died else OVER
+
+
+def why_apart(way: Way) -> str:
+    """What is known of why the game and the dream part after a start; nothing if nothing is."""
+    return MOVING if way.arrives_moving else ""
 
 
 def origin_of(world: World) -> Origin:

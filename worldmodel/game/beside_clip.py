@@ -15,7 +15,7 @@ from worldmodel.action import Action
 from worldmodel.beside import Point, View, save_beside
 from worldmodel.config import UserError
 from worldmodel.files import write_atomically
-from worldmodel.game.beside import FRESH, OVER
+from worldmodel.game.beside import FRESH, ending, why_apart
 from worldmodel.game.real_process import Answer, RealProcess
 from worldmodel.moments import load_moment
 from worldmodel.real import OpenReal, Origin, is_same_place, psnr
@@ -35,12 +35,12 @@ class Kept:
 
     path: Path
     points: Sequence[Point]  # of the last branch
-    is_over: bool  # whether the real game's level ended before the recording did
+    ending: str  # how the real game ended before the recording did, if it did
 
     def __str__(self) -> str:
         table = dict(self.points)
         told = ", ".join(f"{table[i]:.1f} dB at frame {i}" for i in TOLD if i in table)
-        ended = f"; {OVER}" if self.is_over else ""
+        ended = f"; {self.ending}" if self.ending else ""
         return f"{self.path}: PSNR to the real game {told or 'unknown'}{ended}"
 
 
@@ -61,7 +61,7 @@ def keep_beside(
         write_atomically(table, film.to_csv().encode())
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}") from error
-    return Kept(target, film.points, film.is_over)
+    return Kept(target, film.points, film.ending)
 
 
 def origin_of_recording(recording: Path) -> Origin:
@@ -80,7 +80,7 @@ class _Film:
     ) -> None:
         self.points: list[Point] = []  # of the branch that is played
         self.all_points: list[Point] = []
-        self.is_over = False
+        self.ending = ""
         self._header, self._game, self._done = header, game, past
         self._way = origin.way_to(header.start)
         if not is_same_place(game.bring(self._way).frame, self._way.frame):
@@ -92,7 +92,7 @@ class _Film:
         for number, (row, dream) in enumerate(zip(rows, dreams, strict=False)):
             if number:
                 answer = self._go_on(row)
-            self.is_over = answer.over
+            self.ending = ending(answer) if answer.over else ""
             if not answer.over:
                 self.points.append((row.index, psnr(dream, answer.frame)))
                 self.all_points.append(self.points[-1])
@@ -102,7 +102,8 @@ class _Film:
                 index=row.index,
                 points=self.points,
                 frames_per_second=self._header.frames_per_second,
-                told=OVER if answer.over else "",
+                told=self.ending,
+                why=why_apart(self._way),
             )
             yield row.time, view
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from worldmodel import console
 from worldmodel.config import ConfigError, UserError
+from worldmodel.limits import MOST_STEPS
 from worldmodel.real import OpenReal
 from worldmodel.signals import describe
 from worldmodel.world import World, WorldFaultError
 
 ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
-MOST_STEPS = 1000
 MOST_THREADS = 1024
 MOST_FRAMES = 1_000_000_000
 LARGEST_SEED = 2**63 - 1  # what torch and a file take
@@ -120,7 +120,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="memory for going back with Backspace (256)",
     )
     add("--sync", action="store_true", help="make frames in the window's thread")
-    add("--no-hud", action="store_true", help="begin without numbers and keys on the screen")
+    add(
+        "--no-hud",
+        action="store_true",
+        help="no numbers and keys on the screen, whatever the settings say",
+    )
     return parser
 
 

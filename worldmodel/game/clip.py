@@ -11,8 +11,10 @@ import pygame
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
-from worldmodel.game.hud import Hud
-from worldmodel.game.paint import start_fonts
+from worldmodel.game import caps
+from worldmodel.game.paint import line_height
+from worldmodel.game.room import Room
+from worldmodel.letters import start_fonts
 from worldmodel.recording import Row, free_name, read_recording
 from worldmodel.video import VideoWriter, read_video
 from worldmodel.world import Frame
@@ -29,13 +31,13 @@ def draw_keys(path: Path, out: Path | None = None) -> Path:
     target = name.with_name(f"{name.name}.mp4")
     spec = _spec(header.buttons, rows)
     start_fonts()
-    hud, writer = Hud(), None
+    writer = None
     try:
         pictures = read_video(rows_path.with_suffix(".mp4"))
         for picture, row in zip(pictures, rows, strict=False):  # a killed one ends a little apart
             if writer is None:
                 writer = VideoWriter(target, picture.shape[:2], header.frames_per_second)
-            writer.write(_drawn(hud, picture, spec, row.action), row.time)
+            writer.write(_drawn(picture, spec, row.action), row.time)
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}") from error
     if writer is None:
@@ -44,11 +46,12 @@ def draw_keys(path: Path, out: Path | None = None) -> Path:
     return target
 
 
-def _drawn(hud: Hud, picture: Frame, spec: ActionSpec, action: Action) -> Frame:
+def _drawn(picture: Frame, spec: ActionSpec, action: Action) -> Frame:
     rows, columns = picture.shape[:2]
     pixels = bytearray(picture.tobytes())
     surface = pygame.image.frombuffer(pixels, (columns, rows), "RGB")  # draws into `pixels`
-    hud.draw_keys(surface, spec, action)
+    unit = line_height(surface.get_size())
+    caps.draw_keys(surface, Room(surface.get_size()), spec, action, unit)
     return np.frombuffer(pygame.image.tobytes(surface, "RGB"), np.uint8).reshape(picture.shape)
 
 

@@ -235,6 +235,18 @@ def describe_pad(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
     return lines + [(label(key), command.value) for key, command in rest if is_pad(key)]
 
 
+def hint(spec: ActionSpec, keys: KeyMap, *, has_pad: bool) -> str:
+    """What a newcomer must know, in one line."""
+    told = ["click to look"] if spec.uses_mouse else []
+    for command, what in ((Command.CONTROLS, "keys"), (Command.MENU, "menu")):
+        codes = [code for code in keys.keys_of(command) if not is_pad(code)]
+        pads = [code for code in keys.keys_of(command) if is_pad(code) and has_pad]
+        first = ["Escape"] if command is Command.MENU else codes[:1]
+        if shown := [*first, *pads[:1]]:
+            told.append(f"{labels(shown)}: {what}")
+    return ", ".join(told)
+
+
 def _describe_buttons(spec: ActionSpec, keys: KeyMap, *, pad: bool) -> list[tuple[str, str]]:
     return [
         (labels([key for key in keys.keys_of(button) if is_pad(key) == pad]), name)

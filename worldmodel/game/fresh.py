@@ -14,6 +14,7 @@ from worldmodel.game.camera import FOLDER
 from worldmodel.game.real_process import RealProcess
 from worldmodel.players import RandomPlayer
 from worldmodel.real import OpenReal, Way
+from worldmodel.state_spec import track_of
 from worldmodel.ways import LARGEST_SEED, save_way
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.folder import read_world_file
@@ -32,21 +33,24 @@ def record_fresh(world: str | None, seed: int, open_real: OpenReal) -> Path:
     player, seed = RandomPlayer(file.actions, seed), seed % (LARGEST_SEED + 1)
     actions = [IDLE]
     with RealProcess(open_real, origin.source) as game:
-        frames = [game.ask(seed, []).frame]
-        while len(frames) < WALK + visible:
-            action = file.actions.known(player.act(len(frames)))
+        answers = [game.ask(seed, [])]
+        while len(answers) < WALK + visible:
+            action = file.actions.known(player.act(len(answers)))
             answer = game.ask(None, [action])
             if answer.over:  # the frame before is a start as good as any
                 break
-            frames.append(answer.frame)
+            answers.append(answer)
             actions.append(action)
+    seen = answers[-visible:]
+    spec = seen[0].spec
     clip = Episode(
-        frames=np.stack(frames[-visible:]),
+        frames=np.stack([answer.frame for answer in seen]),
         actions=actions[-visible:],
         frames_per_second=file.frames_per_second,
         buttons=file.actions.buttons,
+        state=track_of(spec, [answer.state for answer in seen]) if spec else None,
     )
     path = FOLDER / f"{REAL}_{file.name}_{seed}.safetensors"
     save_episode(path, clip)
-    save_way(path, Way(seed=seed, actions=actions[1:], frame=frames[-1]), file.actions.buttons)
+    save_way(path, Way(seed=seed, actions=actions[1:], frame=seen[-1].frame), file.actions.buttons)
     return path

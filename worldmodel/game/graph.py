@@ -4,7 +4,9 @@ from collections import deque
 
 import pygame
 
-from worldmodel.game.paint import ACCENT, GREY, RED, WHITE, draw_panel, words
+from worldmodel.game.paint import ACCENT, GREY, RED, WHITE, draw_panel
+from worldmodel.game.room import Room
+from worldmodel.letters import words
 
 FRAMES = 180  # that are remembered
 BLUE = (86, 156, 238)
@@ -35,16 +37,18 @@ class Graph:
         usual = sorted(values)[len(values) * 19 // 20] if values else 0.0
         return max(20.0, 2 * self.period_ms, 1.25 * usual)
 
-    def draw(self, surface: pygame.Surface, unit: int, *, at_top: bool = False) -> None:
+    def draw(self, surface: pygame.Surface, room: Room, unit: int) -> None:
         """A bar from frame to frame, red where one came late, and the latencies as dots."""
         wide, high = surface.get_size()
-        room = pygame.Rect(0, 0, min(24 * unit, wide * 3 // 5), min(8 * unit, high // 4))
-        room.bottomright = surface.get_width() - unit // 2, surface.get_height() - 3 * unit
-        if at_top:
-            room.top = 3 * unit
-        draw_panel(surface, room, unit, shade=200)
-        inner = pygame.Rect(room.left + unit // 2, room.top + unit * 3 // 2, room.width - unit, 0)
-        inner.height = room.bottom - unit // 2 - inner.top
+        box = pygame.Rect(0, 0, min(24 * unit, wide * 3 // 5), min(8 * unit, high // 4))
+        box.bottomright = surface.get_width() - unit // 2, surface.get_height() - 3 * unit
+        if not room.take(box):
+            box.top = 3 * unit
+            if not room.drop(box, unit // 3):
+                return
+        draw_panel(surface, box, unit, shade=200)
+        inner = pygame.Rect(box.left + unit // 2, box.top + unit * 3 // 2, box.width - unit, 0)
+        inner.height = box.bottom - unit // 2 - inner.top
         top = self.top_ms
         if self.period_ms:
             y = inner.bottom - round(inner.height * self.period_ms / top)
@@ -59,18 +63,18 @@ class Graph:
             if latency_ms is not None:
                 y = inner.bottom - round(inner.height * min(1.0, latency_ms / top))
                 pygame.draw.circle(surface, ACCENT, (left, y), max(2, unit // 8))
-        self._draw_legend(surface, room, unit, top)
+        self._draw_legend(surface, box, unit, top)
 
     def _draw_legend(
-        self, surface: pygame.Surface, room: pygame.Rect, unit: int, top: float
+        self, surface: pygame.Surface, box: pygame.Rect, unit: int, top: float
     ) -> None:
-        size, left = min(round(unit * 0.8), room.width // 22), room.left + unit // 2
+        size, left = min(round(unit * 0.8), box.width // 22), box.left + unit // 2
         due = f", due {self.period_ms:.0f}" if self.period_ms else ""
         for text, colour in ((f"frame ms{due}", BLUE), ("input to frame ms", ACCENT)):
             picture = words(text, size, colour)
-            surface.blit(picture, (left, room.top + unit // 2))
+            surface.blit(picture, (left, box.top + unit // 2))
             left += picture.get_width() + unit
         picture = words(f"{top:.0f} ms", size, WHITE)
         surface.blit(
-            picture, picture.get_rect(topright=(room.right - unit // 2, room.top + unit // 2))
+            picture, picture.get_rect(topright=(box.right - unit // 2, box.top + unit // 2))
         )

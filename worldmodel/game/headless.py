@@ -16,6 +16,7 @@ from worldmodel.game.meter import Meter, Speed
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Session
 from worldmodel.game.step import Step
+from worldmodel.printable import printable
 from worldmodel.world import Split
 
 
@@ -59,7 +60,7 @@ def play_headless(
 
 def _keep(session: Session, step: Step, camera: Camera, replay: Replay | None) -> None:
     if step.notice:
-        sys.stderr.write(f"{step.notice}\n")
+        sys.stderr.write(f"{printable(step.notice)}\n")
     spaced = replace(step, time=step.count / session.world.frames_per_second)
     camera.show(session, spaced, None)
     if replay:

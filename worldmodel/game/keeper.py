@@ -105,7 +105,7 @@ class Keeper:
     def _write(self, path: Path | None, moment: Moment) -> None:
         if path is not None:
             save_moment(path, moment)
-            self.tell(f"saved {path}")
+            self.tell(f"saved this moment: {path}")
             return
         if self._autosave is None:
             folder = self._folder_of(moment)

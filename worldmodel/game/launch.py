@@ -32,11 +32,11 @@ from worldmodel.game.request import Request
 from worldmodel.game.session import Session, Take
 from worldmodel.game.settings import Preferences
 from worldmodel.game.terminal import say, tell
-from worldmodel.game.window import NoDisplayError, Window, announce
+from worldmodel.game.window import NoDisplayError, Window, announce, ask_to_close
 from worldmodel.real import OpenReal
-from worldmodel.signals import ended_by_signals
+from worldmodel.signals import ended_by_signals, on_hangup
 from worldmodel.world import World
-from worldmodel.worlds.find import find_world
+from worldmodel.worlds.find import find_world, read_any_world
 
 HEADLESS_FRAMES = 300
 
@@ -58,7 +58,7 @@ def launch(
     except NoDisplayError as error:
         say(f"{error}: {game.request.stand_in} plays a short session instead")
         return game.play_headless()
-    with window:
+    with window, on_hangup(ask_to_close):
         return play_on(game, window, preferences)
 
 
@@ -124,7 +124,7 @@ class Launch:
         keeper = Keeper() if request.is_human else None
         shelf = Shelf(self._folder())
         menu = Menu(preferences, shelf, lambda: game.adopt(preferences))
-        window.menu, window.overlay.caption = menu, "loading"
+        window.menu, window.overlay.caption, menu.is_loading = menu, "loading", True
         beside = Beside(self._open_real, lambda text: tell(window, text), begins=options.beside)
         game = Game(
             self._source(devices, keeper),
@@ -140,6 +140,11 @@ class Launch:
             menu=menu,
         )
         window.adopt(preferences.settings)
+        if shelf.here and not options.sync:  # else nothing is heard before it is loaded
+            with contextlib.suppress(UserError):  # said when it is opened
+                file = read_any_world(shelf.here)
+                window.overlay.caption = f"loading {file.name}"
+                game.expect(file.actions)
         try:
             if self._problem or self.has_start_screen(preferences):
                 game.open_menu(is_start=True)
@@ -195,6 +200,7 @@ class Launch:
 
         def begin() -> Session:
             session = self._open_session(player_for, rate=self.options.fps, keeper=keeper)
+            devices.discard()  # what was tapped while it loaded; what is held counts
             if self.request.is_human:
                 for keys, meaning in describe(session.world.actions, devices.controls):
                     say(f"  {keys:16} {meaning}")

@@ -4,14 +4,16 @@ from dataclasses import dataclass, field
 
 import pygame
 
+from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
 from worldmodel.game.beside import Beside
 from worldmodel.game.camera import Camera
-from worldmodel.game.controls import Command, describe, describe_pad
+from worldmodel.game.controls import Command, describe, describe_pad, hint
 from worldmodel.game.generator import FrameSource
 from worldmodel.game.input import Input
 from worldmodel.game.keeper import Keeper
 from worldmodel.game.keys import KEYS
+from worldmodel.game.load import Load
 from worldmodel.game.menu.menu import BACK, PRESS, WAYS, Menu
 from worldmodel.game.menu.pages import HOME, Answer, GoOn, Quit
 from worldmodel.game.meter import Meter
@@ -34,6 +36,14 @@ WORLD_COMMANDS = (
     Command.GO_ON,
     Command.SAVE,
     Command.LOAD,
+)
+AT_ONCE = (  # what works while the world loads
+    Command.CONTROLS,
+    Command.HUD,
+    Command.GRAPH,
+    Command.FULLSCREEN,
+    Command.RECORD,
+    Command.BESIDE,
 )
 FREE = (Command.PAUSE, Command.STEP, Command.SAVE, Command.GO_ON)  # what does not change a replay
 
@@ -58,6 +68,7 @@ class Game:
     whole: Meter = field(default_factory=lambda: Meter(recent=100_000))
     _pace: Pace = field(default_factory=lambda: Pace(0.0, ""))
     _rests_for_menu: bool = False
+    _is_new: bool = True  # nothing of the world has been seen without the menu in front
     _shown: int = 0
     _numbers_changed: float = 0.0
 
@@ -74,6 +85,7 @@ class Game:
                 elif has_news and self.beside:
                     self.window.show_view(self.beside.view)
                 self._pass_on_notices()
+                self._welcome()
                 self.window.overlay.is_paused = self.is_paused()
                 self.window.overlay.is_recording = self.camera.is_rolling
                 self.window.overlay.line = self.devices.line
@@ -123,7 +135,7 @@ class Game:
         overlay = self.window.overlay
         if command is Command.MENU:
             self.open_menu()
-        if command is None or self.source.session is None:
+        if command is None or (self.source.session is None and command not in AT_ONCE):
             return
         if command in WORLD_COMMANDS:
             self._command_world(command)
@@ -157,6 +169,15 @@ class Game:
         self.menu.open(is_start=is_start)
         self.window.draw()
 
+    def expect(self, spec: ActionSpec) -> None:
+        """The keys of the world that loads: what is held when it is there counts."""
+        if self.source.session is None:
+            self.devices.learn(spec)
+            self.window.overlay.spec = spec
+            self._show_controls()
+            if self.menu:
+                self.menu.spec = spec
+
     def adopt(self, preferences: Preferences) -> None:
         """Settings and controls as they are now."""
         self.window.adopt(preferences.settings)
@@ -183,7 +204,7 @@ class Game:
             self.obey(self.devices.feed(event))
         elif menu.is_start and menu.page == HOME and self._is_of_world(event):
             self._close_menu(None)
-            self.devices.feed(event)
+            self.obey(self.devices.feed(event))
         else:
             self._follow(menu.feed(event))
             self.window.draw()
@@ -191,7 +212,9 @@ class Game:
     def _is_of_world(self, event: pygame.event.Event) -> bool:
         """Whether a key plays rather than chooses: who presses it plays already."""
         code = KEYS.get(event.scancode, "") if event.type == pygame.KEYDOWN else ""
-        return code in self.devices.keys.buttons and code not in (*WAYS, *PRESS, *BACK)
+        keys = self.devices.keys
+        plays = code in keys.buttons or keys.commands.get(code) is Command.BESIDE
+        return plays and code not in (*WAYS, *PRESS, *BACK)
 
     def _follow(self, answer: Answer | None) -> None:
         """What was decided in the menu."""
@@ -228,8 +251,22 @@ class Game:
         if self.beside is None:
             self.window.note("no real game can be started here")
             return
+        if not self._shown:  # it begins with the first frame
+            begins = self.beside.toggle_beginning()
+            self.window.note(f"{'with' if begins else 'without'} the real game beside it")
+            return
         self.beside.toggle(self._session())
         self.window.show_view(self.beside.view)
+
+    def _welcome(self) -> None:
+        """In the first seconds: what to press. Not to who watches."""
+        is_seen = self._shown and not (self.menu and self.menu.is_open)
+        if not self._is_new or not is_seen:
+            return
+        self._is_new = False
+        if self.is_human and (spec := self.window.overlay.spec):
+            has_pad = bool(self.devices.pads.names)
+            self.window.hint(hint(spec, self.devices.keys, has_pad=has_pad))
 
     def _show_past(self, session: Session, step: Step) -> None:
         """A frame on the way back: seen, but neither recorded nor measured."""
@@ -252,9 +289,11 @@ class Game:
         self.window.fit(world.frame_size, self.scale)
         pygame.display.set_caption(world.name)
         overlay.caption, overlay.spec = "", world.actions
+        if self.menu:
+            self.menu.is_loading = False
         self._show_controls()
         overlay.graph.period_ms = 1000 / session.rate if session.rate else 0.0
-        self._pace = Pace(session.rate, what_would_help(session.identity))
+        self._pace = Pace(session.rate, what_would_help(session.identity), Load().others)
         if self.menu:
             self.menu.spec = world.actions
 
@@ -279,7 +318,7 @@ class Game:
         name = self.camera.name(self._session())
         try:
             path = self.window.save_picture(name.with_name(f"{name.name}_frame{self._shown}"))
-            self.window.note(f"saved {path}")
+            self.window.note(f"saved the picture {path}")
         except UserError as error:
             self.window.note(str(error))
 

@@ -15,6 +15,7 @@ class Speed:
     frames_per_second: float | None
     latency_p50_ms: float | None
     latency_p95_ms: float | None
+    inputs: int  # that the latencies are of
 
 
 class Meter:
@@ -44,6 +45,7 @@ class Meter:
             len(self._spans) / seconds if seconds > 0 else None,
             percentile(self._latencies, 50),
             percentile(self._latencies, 95),
+            len(self._latencies),
         )
 
 

@@ -1,4 +1,4 @@
-"""Which saved moment play begins with, and what is offered after a session that broke off."""
+"""Which saved moment play begins with, and what is offered after a session that was interrupted."""
 
 import contextlib
 import time

@@ -1,20 +1,28 @@
-"""Whether the machine keeps up with the world, and what would help if it does not."""
+"""Whether the machine keeps up with the world, and what would help if it does not.
 
+Where other programs take the processor, no smaller world helps: then that is what is said.
+"""
+
+import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 LOOKS_BACK = 2.0  # seconds
 SLOW, FAST = 0.9, 0.95  # share of the rate below which it is too slow, from which it is well again
 PATIENCE = 3.0  # seconds that it lasts before it is said
+MUCH = 0.3  # of a core, that other programs take
 
 
 class Pace:
     """Fed with the time of every frame that was shown; `slow` is what there is to say."""
 
-    def __init__(self, rate: float, help_with: str) -> None:
+    def __init__(
+        self, rate: float, help_with: str, others: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """A rate of 0: nothing to keep up with. `others`: cores that other programs take."""
         self.slow = ""
-        self._rate, self._help = rate, help_with  # rate 0: there is nothing to keep up with
+        self._rate, self._help, self._others = rate, help_with, others
         self._times: deque[float] = deque()
         self._slow_since: float | None = None
 
@@ -33,7 +41,13 @@ class Pace:
         elif reached < SLOW * self._rate and self._slow_since is None:
             self._slow_since = now
         if self._slow_since is not None and (self.slow or now - self._slow_since >= PATIENCE):
-            self.slow = f"{reached:.1f} of {self._rate:g} fps: {self._help}"
+            self.slow = f"{reached:.1f} of {self._rate:g} fps: {self._what_helps()}"
+
+    def _what_helps(self) -> str:
+        others, cores = self._others(), os.cpu_count() or 1
+        if others < MUCH:
+            return self._help
+        return f"other programs take {others:.1f} of {cores} cores; end them"
 
     def interrupt(self) -> None:
         """Play rested: what comes next is measured anew, what was found still holds."""

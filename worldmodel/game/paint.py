@@ -1,22 +1,17 @@
-"""What both the heads-up display and the menu draw with: text, panels, colours.
-
-Text is rendered once and kept while it is in use.
-"""
+"""What both the heads-up display and the menu draw with: panels, tables, colours."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 
 import pygame
 
+from worldmodel import letters
+from worldmodel.letters import words
+
 WHITE, GREY, DARK = (255, 255, 255), (178, 184, 194), (12, 14, 18)
 ACCENT, RED = (255, 196, 61), (238, 62, 62)
-SHADE = 165  # opacity of panels, of 255
-
-
-def start_fonts() -> None:
-    """Be ready to write; a font from before somebody's `pygame.quit` is of no use after it."""
-    pygame.font.init()
-    _font.cache_clear()
+COVERS = 240  # opacity of what is read whatever lies behind it, of 255
+SHADE = 210  # opacity of panels, of 255: grey letters can be read over a white wall
 
 
 def line_height(size: tuple[int, int], font: float = 1.0) -> int:
@@ -36,47 +31,13 @@ def _shade(width: int, height: int, radius: int, shade: int) -> pygame.Surface:
     return panel
 
 
-@lru_cache(maxsize=512)
-def words(text: str, size: int, colour: tuple[int, int, int]) -> pygame.Surface:
-    """A picture of what is written, `size` pixels high."""
-    return _font(size).render(text, True, colour)  # noqa: FBT003  # pygame: antialias
-
-
-@lru_cache(maxsize=16)
-def _font(size: int) -> pygame.font.Font:
-    return pygame.font.Font(None, round(size * 1.25))  # pygame's own font, the same everywhere
-
-
-def wrapped(text: str, width: int, size: int) -> list[str]:
-    """Lines that are at most `width` pixels wide; a longer word is cut into pieces."""
-    lines, font = [""], _font(size)
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.size(longer)[0] <= width:
-            lines[-1] = longer
-            continue
-        rest = word
-        while font.size(rest)[0] > width and len(rest) > 1:
-            fitting = max(1, _fitting(rest, width, font))
-            lines.append(rest[:fitting])
-            rest = rest[fitting:]
-        lines.append(rest)
-    return [line for line in lines if line] or [""]
-
-
-def shortened(text: str, width: int, size: int) -> str:
-    """As much of a text as is `width` pixels wide."""
-    font = _font(size)
-    if font.size(text)[0] <= width:
-        return text
-    fitting = _fitting(text, width - font.size("…")[0], font)
-    return f"{text[:fitting].rstrip()}…"
-
-
 def draw_tables(
     surface: pygame.Surface, tables: Sequence[Sequence[tuple[str, str]]], unit: int
-) -> None:
-    """Keys and meanings in as many columns as make the letters largest, in the middle."""
+) -> pygame.Rect:
+    """Keys and meanings in as many columns as make the letters largest, in the middle.
+
+    Returns where they are.
+    """
     size, columns = max(
         (_fit_columns(surface, _columns(tables, count), unit) for count in (1, 2, 3)),
         key=lambda fit: fit[0],
@@ -94,6 +55,7 @@ def draw_tables(
             surface.blit(words(keys, size, ACCENT), (left, y))
             surface.blit(words(meaning, size, WHITE), (left + split, y))
         left += width
+    return box
 
 
 def _columns(
@@ -118,11 +80,5 @@ def _fit_columns(
 
 
 def _column_width(column: Sequence[tuple[str, str]], size: int) -> int:
-    font = _font(size)
-    keys, meanings = (max(font.size(line[i])[0] for line in column) for i in (0, 1))
+    keys, meanings = (max(letters.width(line[i], size) for line in column) for i in (0, 1))
     return keys + meanings + 2 * size
-
-
-def _fitting(text: str, width: int, font: pygame.font.Font) -> int:
-    """How many letters fit."""
-    return next((n for n in range(len(text), 0, -1) if font.size(text[:n])[0] <= width), 0)

@@ -19,10 +19,14 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.real import OpenReal, RealGame, Way
-from worldmodel.world import Frame
+from worldmodel.real import Mortal, OpenReal, RealGame, Way
+from worldmodel.state_spec import StateSpec
+from worldmodel.world import Frame, Knows
 
 CHUNK = 256  # actions in one request at most: they fit into the pipe, and take a fifth of a second
 MOST_WAITING = 4  # requests without an answer
@@ -38,6 +42,9 @@ class Answer(NamedTuple):
 
     frame: Frame
     over: bool  # whether the episode has ended, in which case the frame is its last
+    spec: StateSpec | None = None  # what the numbers of the state are
+    state: NDArray[np.float32] | None = None  # what the game knows of the frame
+    died: bool = False  # by the player's death
 
 
 class RealProcess:
@@ -159,7 +166,9 @@ def _answer(link: Connection, game: RealGame) -> None:
             if game.over:
                 break
             frame = game.step(action)
-        link.send((frame, game.over))
+        known = (game.state_spec, game.state) if isinstance(game, Knows) else (None, None)
+        died = isinstance(game, Mortal) and game.has_died
+        link.send((frame, game.over, *known, died))
 
 
 def _explain(error: Exception) -> str:

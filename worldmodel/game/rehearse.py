@@ -8,7 +8,7 @@ import random
 import sys
 import tempfile
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,18 @@ class Hands(threading.Thread):
 
 
 def rehearse(
-    world: World, window: Window, frames: int, *, fps: float | None, records: bool
+    world: World,
+    window: Window,
+    frames: int,
+    *,
+    fps: float | None,
+    records: bool,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Play `frames` frames in the window, numbers on; `fps` None is the world's rate, 0 no limit.
 
-    Returns frames per second, milliseconds from frame to frame, and from event to frame.
+    `progress` is told, from a thread, how many frames have been counted so far. Returns frames per
+    second and milliseconds from event to frame.
     """
     devices = Input(Controls())
 
@@ -71,11 +78,13 @@ def rehearse(
         source = Generator(open_session, announce)
         game = Game(source, window, devices, camera, frames=frames + WARM_UP)
         hands: list[Hands] = []
-        watch = threading.Thread(target=_begin, args=(game, hands), daemon=True)
+        ended = threading.Event()
+        watch = threading.Thread(target=_watch, args=(game, hands, ended, progress), daemon=True)
         watch.start()
         try:
             game.play()
         finally:
+            ended.set()
             watch.join()
             for hand in hands:
                 hand.stop()
@@ -102,15 +111,20 @@ def print_rehearsals(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def _begin(game: Game, hands: list[Hands]) -> None:
+def _watch(
+    game: Game, hands: list[Hands], ended: threading.Event, progress: Callable[[int], object]
+) -> None:
     """Start counting, and pressing keys, when the first frames have been shown."""
     while game.shown < WARM_UP:
-        time.sleep(0.01)
+        if ended.wait(0.01):
+            return
     game.whole = type(game.whole)(recent=100_000)
     session = game.source.session
     assert session is not None
     hands.append(Hands(session.world.actions.buttons))
     hands[0].start()
+    while not ended.wait(0.2):
+        progress(game.shown - WARM_UP)
 
 
 def _post(kind: int, code: int) -> None:

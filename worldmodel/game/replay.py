@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.action import IDLE
+from worldmodel.files import is_file
 from worldmodel.game.input import Taken
 from worldmodel.game.step import Step
+from worldmodel.limits import LONGEST_SHOWN
 from worldmodel.moments import Moment, load_moment
+from worldmodel.printable import shown
 from worldmodel.recording import Header, RecordingError, Row, hash_frame, read_recording
 from worldmodel.versions import installed_versions
 
@@ -47,7 +50,7 @@ class Replay:
         recorded = {**self.header.identity, **_relevant(self.header.versions)}
         here = {**json.loads(json.dumps(dict(identity))), **_relevant(versions)}
         self.differences = [
-            f"{key} ({recorded.get(key)} then, {here.get(key)} now)"
+            f"{key} ({_told(recorded.get(key))} then, {_told(here.get(key))} now)"
             for key in sorted(recorded.keys() | here.keys())
             if recorded.get(key) != here.get(key)
         ]
@@ -95,7 +98,7 @@ def _first_moment(path: Path, header: Header) -> Moment | None:
     if not header.first_frame:
         return None
     beside = path.with_suffix(".moment")
-    if not beside.is_file():
+    if not is_file(beside):
         raise RecordingError(
             f"{path}: this recording was begun in the middle of play, at frame "
             f"{header.first_frame}, and {beside.name}, with what came before, is not beside it; "
@@ -108,6 +111,10 @@ def _first_moment(path: Path, header: Header) -> Moment | None:
             f"{header.first_frame}: the two do not belong together"
         )
     return moment
+
+
+def _told(value: Any) -> str:
+    return value[:LONGEST_SHOWN] if isinstance(value, str) else shown(value)
 
 
 def _relevant(versions: Mapping[str, str]) -> dict[str, str]:

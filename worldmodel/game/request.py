@@ -8,6 +8,7 @@ from typing import Any
 
 from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
+from worldmodel.files import is_file
 from worldmodel.game.camera import Place
 from worldmodel.game.cli import Choice
 from worldmodel.game.controls import load_controls
@@ -18,6 +19,7 @@ from worldmodel.game.orders import Elsewhere
 from worldmodel.game.policy import MakePolicy
 from worldmodel.game.replay import Replay
 from worldmodel.game.terminal import say
+from worldmodel.limits import MOST_FOREIGN_STEPS
 from worldmodel.moments import Moment
 from worldmodel.players import (
     Player,
@@ -177,11 +179,13 @@ def _fill(asked: Choice, settings: Mapping[str, Any], where: str) -> Choice:
     default, known = asdict(Choice()), asdict(asked)
     table = {key: value for key, value in settings.items() if key in known}
     recorded = asdict(build_config(Choice, table, where))
+    if not asked.steps and recorded["steps"] > MOST_FOREIGN_STEPS:
+        raise UserError(
+            f"{where} ask for {recorded['steps']} denoising steps a frame, above "
+            f"{MOST_FOREIGN_STEPS}; if that is meant, say --steps {recorded['steps']}"
+        )
     return replace(asked, **{k: v for k, v in recorded.items() if known[k] == default[k]})
 
 
 def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except OSError:  # longer than any name
-        return False
+    return is_file(Path(text))

@@ -270,7 +270,7 @@ class Session:
         if good < self.index:
             self.index = self._back_to = good
         self.paused = self.paused or self._faults > 1
-        what = "it rests there, P goes on" if self.paused else "it goes on from there"
+        what = "paused there, P continues" if self.paused else "it continues from there"
         self._clock.go_on()
         self.keeper.tell(f"{told}; back at frame {good}, {what}")
 

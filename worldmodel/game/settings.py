@@ -32,7 +32,7 @@ class Settings:
     filter: Filter = "bicubic"  # from the world's pixels to those of the window
     fullscreen: bool = False
     font: float = 1.0  # size of everything written, 1 is usual
-    numbers: bool = True  # frame rate, latency and pressed keys
+    numbers: bool = False  # frame rate, latency and pressed keys
     start_screen: bool = True  # where the command line does not say what to play
 
     def __post_init__(self) -> None:

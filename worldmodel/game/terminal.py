@@ -4,11 +4,12 @@ import sys
 
 from worldmodel.game.session import Session
 from worldmodel.game.window import Window
+from worldmodel.printable import printable
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal."""
-    sys.stdout.write(text + "\n")
+    """A line for the person at the terminal, who is told what files said: no control characters."""
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 

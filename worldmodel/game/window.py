@@ -1,6 +1,8 @@
 """The window: scales frames, draws the heads-up display and passes device events on."""
 
 import contextlib
+import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,20 +16,28 @@ from worldmodel.beside import View, draw_beside
 from worldmodel.config import UserError
 from worldmodel.game.gamepad import start_gamepads, stop_gamepads
 from worldmodel.game.hud import Hud, Overlay
-from worldmodel.game.paint import start_fonts
 from worldmodel.game.settings import Settings
+from worldmodel.letters import start_fonts
 from worldmodel.recording import free_name
 from worldmodel.world import Frame
 
 FIRST_SIZE = (960, 720)
 LARGEST = 8192  # pixels, whatever the scale
+SHARE = 0.96, 0.88  # of the screen's columns and rows: the rest is for title and task bar
+HINT_SECONDS = 5.0
 REFRESH_SECONDS = 0.1  # how often the picture is drawn again when no frame comes
+UNSEEN = ("offscreen", "dummy", "evdev")  # what SDL takes where it finds no screen
 FILTERS = {
     "nearest": cv2.INTER_NEAREST,
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
     "lanczos": cv2.INTER_LANCZOS4,
 }
+# From a root, or up to an ending: "and/or" and "17 fps/s" are no paths.
+PART = r"[^\s:;,/\\]+"
+PATH = re.compile(
+    rf"(?<![^\s'\"(])(?:(?:~|[A-Za-z]:)?[/\\](?:{PART}[/\\])*{PART}|(?:{PART}[/\\])+{PART}\.\w+)"
+)
 STEP_READY = pygame.event.custom_type()  # wakes the window when the generator has a frame
 
 
@@ -46,6 +56,24 @@ class NoDisplayError(UserError):
     """There is no screen to open a window on."""
 
 
+def start_display() -> None:
+    """Reach the screen, or say in a `NoDisplayError` why there is none.
+
+    Where a display is named but does not answer, SDL draws into memory instead, without a word: an
+    endless game that nobody sees.
+    """
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise NoDisplayError(f"no window can be opened: {error}") from error
+    driver = pygame.display.get_driver()
+    if driver in UNSEEN and not os.environ.get("SDL_VIDEODRIVER"):
+        pygame.display.quit()
+        names = ("DISPLAY", "WAYLAND_DISPLAY")
+        named = " and ".join(f"{n}={os.environ[n]}" for n in names if os.environ.get(n))
+        raise NoDisplayError(f"no window can be opened: {named or 'no display'} does not answer")
+
+
 class DisplayLostError(UserError):
     """The screen went away in the middle of play."""
 
@@ -54,12 +82,12 @@ class Window:
     """A pygame window. Everything here happens in the thread that made it."""
 
     def __init__(self, title: str, *, is_fullscreen: bool = False) -> None:
+        start_display()
         try:
-            pygame.display.init()
             start_fonts()
             pygame.time.Clock()  # starts the ticks in which events are dated
             pygame.display.set_caption(title)
-            self._size = FIRST_SIZE
+            self._size = fitting(FIRST_SIZE, room_on_screen())
             self._open(is_fullscreen=is_fullscreen)
         except pygame.error as error:
             raise NoDisplayError(f"no window can be opened: {error}") from error
@@ -72,7 +100,7 @@ class Window:
         self.view: View | None = None  # of the real game beside the dream, in place of the frame
         self._frame: Frame | None = None
         self._drawn = 0.0
-        self._note_ends = 0.0
+        self._note_ends = self._hint_ends = 0.0
 
     def __enter__(self) -> "Window":
         return self
@@ -82,10 +110,18 @@ class Window:
         pygame.display.quit()
 
     def fit(self, frame_size: tuple[int, int], scale: int | None) -> None:
-        """Take the shape of the world's frames: `scale` times their size, or about 960 wide."""
+        """Take the shape of the world's frames: `scale` times their size, or about 960 wide.
+
+        A screen too small for that gets a smaller window, by a whole number if one was asked for.
+        """
         rows, columns = frame_size
-        factor = min(scale or FIRST_SIZE[0] / columns, LARGEST / max(rows, columns))
-        size = round(columns * factor), round(rows * factor)
+        room = room_on_screen()
+        most = min(room[0] / columns, room[1] / rows)
+        factor = min(scale or FIRST_SIZE[0] / columns, most)
+        if scale and factor < scale:
+            factor = max(1, int(factor)) if most >= 1 else most
+            self.note(f"--scale {scale} is larger than this screen: {factor:.3g} instead")
+        size = max(1, round(columns * factor)), max(1, round(rows * factor))
         if size != self._size:
             self._size = size
             if not self._is_fullscreen:
@@ -118,8 +154,12 @@ class Window:
             self._draw()
 
     def note(self, text: str, seconds: float = 4.0) -> None:
-        """Say something on the screen for a while."""
-        self.overlay.note, self._note_ends = text, time.perf_counter() + seconds
+        """Say something on the screen for a while; of a file, its name is enough there."""
+        self.overlay.note, self._note_ends = named(text), time.perf_counter() + seconds
+
+    def hint(self, text: str) -> None:
+        """Say in the first seconds what to press."""
+        self.overlay.hint, self._hint_ends = text, time.perf_counter() + HINT_SECONDS
 
     def capture(self, *, captured: bool) -> None:
         """Give the mouse to the game, or back."""
@@ -169,16 +209,16 @@ class Window:
         self.screen = pygame.display.set_mode((0, 0) if is_fullscreen else self._size, flags)
 
     def _draw(self) -> float:
-        if time.perf_counter() > self._note_ends:
-            self.overlay.note = ""
+        now = time.perf_counter()
+        self.overlay.note = self.overlay.note if now < self._note_ends else ""
+        self.overlay.hint = self.overlay.hint if now < self._hint_ends else ""
         self.screen = pygame.display.get_surface() or self.screen  # another one after a resize
         began = time.perf_counter()
         with _naming_a_lost_display():
-            self._draw_frame(self.screen)
+            self.overlay.taken = self._draw_frame(self.screen)
             if self.menu and self.menu.is_open:
                 self.menu.draw(self.screen)
             else:
-                self.overlay.is_beside = self.view is not None
                 self.hud.draw(self.screen, self.overlay)
             drawn = time.perf_counter()
             pygame.display.flip()
@@ -186,15 +226,19 @@ class Window:
         self.convert_ms, self.present_ms = 1000 * (drawn - began), 1000 * (self._drawn - drawn)
         return self._drawn
 
-    def _draw_frame(self, surface: pygame.Surface) -> None:
-        """The frame as large as it fits, or by a whole number, with black around it."""
+    def _draw_frame(self, surface: pygame.Surface) -> list[pygame.Rect]:
+        """The frame as large as it fits, or by a whole number, with black around it.
+
+        Returns where something is written in it.
+        """
         surface.fill((0, 0, 0))
         if self._frame is None:
-            return
+            return []
         if self.view is not None:
-            whole = draw_beside(self.view, surface.get_size()[::-1], self.overlay.font)
-            surface.blit(pygame.image.frombuffer(whole.data, surface.get_size(), "RGB"), (0, 0))
-            return
+            drawn = draw_beside(self.view, surface.get_size()[::-1], self.overlay.font)
+            whole = pygame.image.frombuffer(drawn.picture.data, surface.get_size(), "RGB")
+            surface.blit(whole, (0, 0))
+            return [pygame.Rect(box) for box in drawn.written]
         rows, columns = self._frame.shape[:2]
         width, height = surface.get_size()
         factor = min(width / columns, height / rows)
@@ -205,6 +249,27 @@ class Window:
         picture = cv2.resize(np.ascontiguousarray(self._frame), size, interpolation=kind)
         corner = (width - size[0]) // 2, (height - size[1]) // 2
         surface.blit(pygame.image.frombuffer(picture.data, size, "RGB"), corner)
+        return []
+
+
+def room_on_screen() -> tuple[int, int]:
+    """Columns and rows that a window may have."""
+    if pygame.display.get_driver() in UNSEEN:  # no screen: as large as one likes
+        return LARGEST, LARGEST
+    columns, rows = pygame.display.get_desktop_sizes()[0]
+    return int(SHARE[0] * columns), int(SHARE[1] * rows)
+
+
+def fitting(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
+    """A size of the same shape that is no larger than the room for it."""
+    factor = min(1.0, room[0] / size[0], room[1] / size[1])
+    return round(size[0] * factor), round(size[1] * factor)
+
+
+def named(text: str) -> str:
+    """A sentence with the names of files in place of their paths."""
+    text = text.replace(str(Path.home()), "~")  # it may hold spaces, which a path ends at
+    return PATH.sub(lambda path: re.split(r"[/\\]", path[0])[-1], text)
 
 
 @contextlib.contextmanager
@@ -215,6 +280,12 @@ def _naming_a_lost_display() -> Iterator[None]:
         raise DisplayLostError(
             f"the display went away: {error}; play ended, and --load goes on where it was"
         ) from error
+
+
+def ask_to_close() -> None:
+    """As if somebody had clicked the window's cross."""
+    with contextlib.suppress(pygame.error):
+        pygame.event.post(pygame.event.Event(pygame.QUIT))
 
 
 def announce() -> None:

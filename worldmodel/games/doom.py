@@ -123,6 +123,11 @@ class Doom:
         return bool(self._game.is_episode_finished())
 
     @property
+    def has_died(self) -> bool:
+        """Whether the player's death has ended it."""
+        return bool(self._game.is_player_dead())
+
+    @property
     def depth(self) -> NDArray[np.uint8]:
         """Distance of every pixel, the engine's own units; h w of the engine's picture."""
         return self._depth

@@ -4,10 +4,15 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from worldmodel.game.cli import ENGINES
 from worldmodel.jobs.bench_wan import bench_wan, is_wan
 from worldmodel.jobs.numbers import count, positive
+
+if TYPE_CHECKING:
+    from worldmodel.game.window import Window
+    from worldmodel.worlds.settings import Settings
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -51,14 +56,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
-    from worldmodel.evaluation.bench import (
-        bench,
-        compare,
-        print_bench,
-        print_comparison,
-        print_throughput,
-        throughput,
-    )
+    from worldmodel.evaluation.bench import bench, compare, throughput
+    from worldmodel.evaluation.bench_report import print_bench, print_comparison, print_throughput
     from worldmodel.worlds.settings import Settings
 
     if options.random_weights or is_wan(options.world):
@@ -88,17 +87,7 @@ def run(options: argparse.Namespace) -> None:
             print_sizes(results)
             print(json.dumps(results))
         elif options.live:
-            from worldmodel.evaluation.bench import open_to_measure
-            from worldmodel.game.rehearse import print_rehearsals, rehearse
-
-            world = open_to_measure(options.world, settings)
-            plans = [(None, True), (0.0, False), (0.0, True), (0.0, False), (0.0, True)]
-            rows = [
-                rehearse(world, window, options.frames, fps=fps, records=records)
-                for fps, records in plans
-            ]
-            print_rehearsals(rows)
-            print(json.dumps(rows))
+            _bench_live(options, settings, window)
         elif options.growth:
             from worldmodel.evaluation.scaling import measure_growth, plot_growth
 
@@ -110,3 +99,30 @@ def run(options: argparse.Namespace) -> None:
             print_comparison(compare(options.world, settings, pair, options.frames, window))
         else:
             print_bench(bench(options.world, settings, options.frames, window, options.soak))
+
+
+def _bench_live(options: argparse.Namespace, settings: "Settings", window: "Window") -> None:
+    """Five sessions of the real game loop."""
+    from tqdm import tqdm
+
+    from worldmodel.evaluation.bench import open_to_measure
+    from worldmodel.evaluation.others import Others, disturbance
+    from worldmodel.game.rehearse import print_rehearsals, rehearse
+
+    world = open_to_measure(options.world, settings)
+    plans = [(None, True), (0.0, False), (0.0, True), (0.0, False), (0.0, True)]
+    others, rows = Others(), []
+    with tqdm(total=len(plans) * options.frames, unit="frame", leave=False) as progress:
+        for number, (fps, records) in enumerate(plans):
+            before = number * options.frames
+
+            def show(frames: int, before: int = before) -> None:
+                progress.update(before + frames - progress.n)
+
+            rows.append(
+                rehearse(world, window, options.frames, fps=fps, records=records, progress=show)
+            )
+    print_rehearsals(rows)
+    if told := disturbance(others.cores()):
+        print(told)
+    print(json.dumps(rows))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldmodel.jobs.numbers import positive
+from worldmodel.printable import printable
 
 if TYPE_CHECKING:
     from worldmodel.datacheck.dataset import DataSet
@@ -37,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))
     else:
-        print("\n".join(line for data in sets for line in describe(data)))
-        print(conclude(sets))
+        print("\n".join(printable(line) for data in sets for line in describe(data)))
+        print(printable(conclude(sets)))
     return 2 if is_broken else 0
 
 

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 from worldmodel.config import UserError
+from worldmodel.printable import printable
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     """Do it."""
     import torch
 
-    from worldmodel.worlds.wan_import import ImportPlan, import_files
+    from worldmodel.worlds.wan_import import ImportPlan, import_files, sources_of
     from worldmodel.worlds.wan_text import unsaid
 
     pairs = [text.partition("=") for text in options.key]
@@ -57,9 +58,9 @@ def run(options: argparse.Namespace) -> None:
         world = import_files(options.files, options.to, plan)
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set from Python
-    print(f"{options.to}: {world.title}")
-    for kind, told in world.source.items():
-        print(f"  {kind}: {told['file']}, {told['tensors']}")
+    print(f"{options.to}: {printable(world.title)}")
+    for line in sources_of(world):
+        print(f"  {printable(line)}")
     for text in unsaid(options.to, world):
         print(
             f"  {text!r} cannot be said yet: name --text-encoder, or import a file that has its "

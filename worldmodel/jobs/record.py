@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from worldmodel.games.gym import GymConfig
     from worldmodel.games.record_gym import RecordPlan
 
+NEEDS_SCREEN = "--player human needs a screen"
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
@@ -123,10 +125,15 @@ def _play_and_record(config: "GymConfig", plan: "RecordPlan") -> int:
     """A person plays in the window that worlds are played in; what they play is recorded there."""
     from worldmodel.game.cli import main as play
     from worldmodel.game.launch import has_display
+    from worldmodel.game.window import start_display
     from worldmodel.games.gym import open_game
 
     if not has_display():
-        raise UserError("--player human needs a screen; choose another player to record without")
+        raise UserError(f"{NEEDS_SCREEN}; choose another player to record without")
+    try:
+        start_display()
+    except UserError as error:
+        raise UserError(f"{NEEDS_SCREEN}; {error}; choose another player") from error
     plan.folder.mkdir(parents=True, exist_ok=True)
     with open_game(config) as game:
         # One thread: a real game is quick, and some draw only in the thread that made them.

@@ -2,6 +2,8 @@
 
 import argparse
 
+from worldmodel.printable import printable
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
@@ -26,10 +28,10 @@ def run(options: argparse.Namespace) -> None:
         else:
             rows, columns = world.autoencoder.frame_height, world.autoencoder.frame_width
             captions = [*world.starts.values()]
-        print(f"{world.name:16} {world.title}")
+        print(f"{world.name:16} {printable(world.title)}")
         print(
             f"{'':16} {columns}x{rows}, {world.frames_per_second:g} frames/s, "
             f"{world.sampler.steps} denoising steps, licence {world.licence}; {folder}"
         )
         for number, caption in enumerate(captions):
-            print(f"{'':16} start {number}: {caption}")
+            print(f"{'':16} start {number}: {printable(caption)}")

@@ -36,6 +36,7 @@ from worldmodel.recipe.derive import (
 from worldmodel.recipe.ledger import Entry, Ledger, key_of
 from worldmodel.recipe.outcome import read_verdict, tell
 from worldmodel.recipe.starts import choose_starts
+from worldmodel.training.keeping import before
 from worldmodel.training.loop import STATE, DivergedError
 from worldmodel.training.run import has_compiler, run_stage
 from worldmodel.training.trajectories import load_header
@@ -83,6 +84,13 @@ def make(job: Job, say: Say) -> Path | None:
     return maker.out
 
 
+def budget_line(spent: float, minutes: float) -> str:
+    """How far a budget of minutes has been used, or by how much it has been overrun."""
+    left = minutes - spent
+    rest = f"{left:.1f} left" if left >= 0 else f"{-left:.1f} over"
+    return f"[{spent:.1f} of {minutes:g} min, {rest}]"
+
+
 def _has_steps(run: Path) -> bool:
     """Whether a run has found out how many steps fit into its minutes."""
     return int(load_header(run / STATE).get("steps", 0)) > 0
@@ -120,8 +128,7 @@ class Maker:
             self.say(line)
 
     def _clock(self) -> str:
-        spent = self.ledger.spent / 60
-        return f"[{spent:.1f} of {self.minutes:g} min, {self.minutes - spent:.1f} left]"
+        return budget_line(self.ledger.spent / 60, self.minutes)
 
     def _step(self, name: str, key: str, told: str, do: Callable[[Entry], None]) -> None:
         """Do a step unless it was done and nothing has changed."""
@@ -225,6 +232,8 @@ class Maker:
     def _make_room(self, stage: str) -> int:
         """Remove what nobody needs or what can be made again; how many bytes."""
         found = list(self.root.glob("*.before"))
+        own = before(self.root / stage / STATE)
+        found += [path for path in self.root.glob(f"*/{own.name}") if path != own]
         if stage not in ("autoencoder", "decoder"):
             found += self.root.glob("*.frames")
         files = [file for path in found for file in (path.rglob("*") if path.is_dir() else [path])]

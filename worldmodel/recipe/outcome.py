@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worldmodel.files import read_text
 from worldmodel.recipe.config import DRAWS, Recipe
 from worldmodel.training.run import SUMMARY
 
@@ -32,10 +33,10 @@ class Told:
 def read_verdict(run: Path) -> Told:
     """Of a finished run; one that says nothing is not called bad."""
     try:
-        summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+        summary = json.loads(read_text(run / SUMMARY))
         figures = dict(summary.get("figures", {}))
         return Told(str(summary.get("verdict", UNKNOWN)), figures, str(summary.get("picture", "")))
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError):
         return Told(UNKNOWN, {}, "")
 
 

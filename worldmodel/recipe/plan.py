@@ -8,6 +8,7 @@ import torch
 from worldmodel.config import ConfigError
 from worldmodel.recipe.config import Recipe
 from worldmodel.recipe.derive import Shared, count_parameters
+from worldmodel.training.keeping import KEPT
 
 WORLD_MINUTES = 0.3  # to pack the world
 STATE_COPIES = 5  # of a model's weights in its state: raw, average, optimizer
@@ -44,7 +45,7 @@ def disk_bytes(shared: Shared) -> int:
         ]
         for part in shared.recipe.parts
     )
-    return int(HEADROOM * (frames * per_frame + 4 * STATE_COPIES * states))
+    return int(HEADROOM * (frames * per_frame + 4 * KEPT * STATE_COPIES * states))
 
 
 def check_disk(shared: Shared) -> None:

@@ -21,24 +21,29 @@ from safetensors.numpy import save
 
 from worldmodel.action import IDLE, Action
 from worldmodel.checkpoint import load_tensors
-from worldmodel.config import UserError
+from worldmodel.config import UserError, to_toml
 from worldmodel.episodes import Episode, episode_bytes, load_episode
 from worldmodel.game.controls import load_controls
 from worldmodel.game.replay import Replay
 from worldmodel.game.settings import SETTINGS_FILE, Preferences
 from worldmodel.history import History
+from worldmodel.limits import LONGEST_MESSAGE
 from worldmodel.moments import Moment, MomentHeader, load_moment, peek, save_moment
 from worldmodel.pictures import read_picture
 from worldmodel.players import load_script, load_timeline
 from worldmodel.real import Way
 from worldmodel.recording import Header, Recorder, Row, load_recording
 from worldmodel.state_spec import StateNumber, StateSpec, track_of
+from worldmodel.video import read_rate
+from worldmodel.wan.config import WanConfig
 from worldmodel.wan.files import read_tensors
+from worldmodel.wan.prompts import load_prompts
 from worldmodel.ways import load_way, way_bytes
 from worldmodel.world import State
 from worldmodel.worlds.folder import WORLD_FILE, read_world_file
-
-LONGEST_MESSAGE = 2000  # characters of one sentence
+from worldmodel.worlds.wan_file import read_wan_world
+from worldmodel.worlds.wan_import import ImportPlan, new_world
+from worldmodel.worlds.wan_start import read_frames
 
 
 class FuzzError(AssertionError):
@@ -67,8 +72,8 @@ class Target:
 
 
 def check_sentence(text: str) -> None:
-    """A message is one line of a length that a person reads."""
-    if "\n" in text or not text or len(text) > LONGEST_MESSAGE:
+    """A message is one line of a length that a person reads, and no command for a terminal."""
+    if not text.isprintable() or not text or len(text) > LONGEST_MESSAGE + 1:
         raise FuzzError(f"not one sentence: {len(text)} characters, {text[:100]!r}")
 
 
@@ -91,6 +96,13 @@ def targets(folder: Path) -> list[Target]:
         Target("timeline", "said.txt", load_timeline, (TIMELINE,)),
         Target("way", "clip.way", lambda path: load_way(path, clip), (_way(clip),)),
         Target("import", "model.pt", read_tensors, _checkpoints()),
+        Target("shards", "m.index.json", _load_shards, (SHARDS,)),
+        Target("prompts", "p.safetensors", load_prompts, (_prompts(),)),
+        Target(
+            "wan-world.toml", WORLD_FILE, lambda path: read_wan_world(path.parent), (_wan_world(),)
+        ),
+        Target("wan-start", "start.png", _load_wan_start, _pictures()),
+        Target("wan-video", "clip.mp4", _load_wan_video, (video,)),
     ]
 
 
@@ -98,6 +110,36 @@ CONTROLS = b'degrees_per_pixel = 0.1\nturn_degrees = 5.0\n[buttons]\nKeyW = ["Ar
 SETTINGS = b'scaling = "integer"\nfilter = "nearest"\nfont = 1.5\nnumbers = false\n'
 TIMELINE = b"0 A forest.\n12.5 ! It begins to rain.\n# later\n40 Night falls.\n"
 SCRIPT = b"30 KeyW\n10 KeyW+KeyA mouse=4,0 # turn\n20 idle\n"
+
+
+SHARDS = json.dumps({"metadata": {}, "weight_map": {"a.weight": "m1", "b": "m1"}}).encode()
+
+
+def _load_shards(path: Path) -> object:
+    path.with_name("m1").write_bytes(_weights())
+    return read_tensors(path)
+
+
+def _load_wan_start(path: Path) -> object:
+    return read_frames(path, 5, (8, 16))
+
+
+def _load_wan_video(path: Path) -> object:
+    read_rate(path)
+    return read_frames(path, 5, (8, 16))
+
+
+def _prompts() -> bytes:
+    header = {"format": "1", "encoder": '"none"', "prompts": '["a forest"]'}
+    return bytes(save({"prompt.00000": np.ones((3, 4), np.float32)}, metadata=header))
+
+
+def _wan_world() -> bytes:
+    config = WanConfig(
+        width=128, heads=1, layers=2, feed_forward=64, text_width=12, time_features=16
+    )
+    plan = ImportPlan(recipe="framewise-2step", openings=("a forest",), keys={"Digit1": "+ rain"})
+    return to_toml(new_world(config, "w", plan)).encode()
 
 
 def _clip() -> Episode:

@@ -40,6 +40,7 @@ from worldmodel.config import (
     ModelConfig,
     SamplerConfig,
     load_config,
+    require_no_less,
     require_positive,
 )
 from worldmodel.model.action_encoder import untold
@@ -104,6 +105,7 @@ class DmdTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "critic_updates")
+        require_no_less(self, 0, "critic_learning_rate", "critic_muon_learning_rate")
         if not 0 < self.least_level < 0.5 or self.level_shift <= 0:
             raise ConfigError(
                 f"least_level ({self.least_level}) must be between 0 and 0.5, level_shift "

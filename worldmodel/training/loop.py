@@ -4,12 +4,13 @@ A step is a function of (weights, optimizer state, seed, step number): data, noi
 drawn from `streams` whose keys are the last two. So a run that was killed and resumed on the same
 kind of device takes the same steps as one that was not, and no random state has to be stored.
 
-A run's folder holds `state.safetensors` (weights, EMA, optimizer, step; written atomically),
-`metrics.jsonl`, TensorBoard events and `samples/`. Several processes (`processes`) save their parts
-of the state (`sharded`) and write the one file when they end.
+A run's folder holds `state.safetensors` (weights, EMA, optimizer, step; written atomically), the
+state before it (`keeping`), `metrics.jsonl`, TensorBoard events and `samples/`. Several processes
+(`processes`) save their parts of the state (`sharded`) and write the one file when they end.
 """
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,10 +24,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from worldmodel.config import ConfigError, UserError, require_positive
+from worldmodel.config import ConfigError, UserError, require_no_less, require_positive
 from worldmodel.files import FileWriteError
 from worldmodel.training.budget import Pace, clock, steps_that_fit
-from worldmodel.training.metrics import MetricsLog
+from worldmodel.training.keeping import load_newest
+from worldmodel.training.metrics import MetricsLog, readable
 from worldmodel.training.processes import Processes, whole, whole_copy
 from worldmodel.training.sharded import load_sharded, save_sharded, sharded_step
 from worldmodel.training.state import CRITIC, STUDENT, TrainState, update_ema
@@ -75,6 +77,9 @@ class LoopConfig:
                 f"decay_fraction ({self.decay_fraction}) must be in [0, 1], "
                 f"ema_decay ({self.ema_decay}) in [0, 1)"
             )
+        require_no_less(self, 0, "learning_rate", "muon_learning_rate", "weight_decay")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas ({list(self.betas)}) must be in [0, 1)")
 
     def rate(self, step: int) -> float:
         """The factor on every learning rate: linear warm-up, flat, linear decay to 0.
@@ -209,7 +214,7 @@ def train(
             last = run.is_over
             if state.step % config.log_every == 0 or last:
                 values = run.figures()
-                progress.set_postfix({k: f"{values[k]:.4f}" for k in run.losses if k in values})
+                progress.set_postfix({k: readable(values[k]) for k in run.losses if k in values})
                 log.write(state.step, values)
             if run.is_due:
                 run.save()
@@ -222,8 +227,8 @@ def train(
 def resume(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
     """The newest state in `folder`, or a fresh one; a state of another model is an error."""
     state = TrainState(stage, config)
-    if (folder / STATE).exists():
-        state.load(folder / STATE)
+    if told := load_newest(state, folder / STATE):
+        tqdm.write(told, file=sys.stderr)
     step = sharded_step(folder)
     if step is not None and step > state.step:
         load_sharded(state, folder)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.text import decode_text
 
 LOG = "metrics.jsonl"
 
@@ -15,9 +16,9 @@ LOG = "metrics.jsonl"
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The lines of a log; what a full disk or a lost power left of a line is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            row = json.loads(line)
+            row = json.loads(decode_text(line))
         except ValueError:
             continue
         if isinstance(row, dict) and type(row.get("step")) is int:
@@ -31,6 +32,11 @@ def last_figures(folder: Path) -> dict[str, float | None]:
     for row in read_rows(folder / LOG) if (folder / LOG).is_file() else ():
         found |= {k: v if isinstance(v, int | float) else None for k, v in row.items()}
     return found
+
+
+def readable(loss: float) -> str:
+    """A loss for people: three digits that count, however small it is."""
+    return f"{loss:.0f}" if 1000 <= abs(loss) < 1e6 else f"{loss:.3g}"
 
 
 class MetricsLog:
@@ -70,8 +76,9 @@ class MetricsLog:
             told = error.strerror or error
             raise FileWriteError(f"{self._file.name}: cannot be written: {told}") from error
         if self._board is not None:
-            for key, value in figures.items():
-                self._board.add_scalar(key, value, step)
+            with contextlib.suppress(OSError):  # a full disk: the lines above say it all
+                for key, value in figures.items():
+                    self._board.add_scalar(key, value, step)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -86,4 +93,5 @@ class MetricsLog:
             with contextlib.suppress(OSError):  # a full disk; `write` has said so
                 self._file.close()
         if self._board is not None:
-            self._board.close()
+            with contextlib.suppress(OSError):
+                self._board.close()

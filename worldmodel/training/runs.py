@@ -52,7 +52,10 @@ def lineage(run: Path) -> Lineage:
     is_teacher = stage in ("teacher", "bidirectional")
     if "model" not in table or "actions" not in table or autoencoder is None:
         raise ConfigError(f"{run} is a run of the stage {stage!r}, which trains no transformer")
-    parents = [lineage(Path(table[key])) for key in PARENTS if key in table]
+    try:
+        parents = [lineage(Path(str(table[key]))) for key in PARENTS if key in table]
+    except RecursionError as error:
+        raise ConfigError(f"{run}: a run that begins with itself") from error
     before = [Path(autoencoder), *(path for parent in parents for path in parent.runs)]
     teachers = [parent.teacher for parent in parents]
     return Lineage(

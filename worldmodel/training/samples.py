@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.files import write_atomically
+from worldmodel.files import FileWriteError, write_atomically
 from worldmodel.video import VideoWriter
 
 Frames = NDArray[np.uint8] | Tensor  # f h w 3
@@ -30,11 +30,16 @@ def save_grid(path: Path, rows: Sequence[Frames], scale: int = 2) -> None:
 
 def save_clip(path: Path, frames: Frames, frames_per_second: float) -> None:
     """Write frames as an MP4, replacing an older one."""
-    path.unlink(missing_ok=True)
-    writer = VideoWriter(path, (frames.shape[1], frames.shape[2]), frames_per_second)
-    for number, frame in enumerate(_to_numpy(frames)):
-        writer.write(frame, number / frames_per_second)
-    writer.close()
+    from av.error import FFmpegError  # the package is there: the writer below needs it
+
+    try:
+        path.unlink(missing_ok=True)
+        writer = VideoWriter(path, (frames.shape[1], frames.shape[2]), frames_per_second)
+        for number, frame in enumerate(_to_numpy(frames)):
+            writer.write(frame, number / frames_per_second)
+        writer.close()
+    except (OSError, FFmpegError) as error:
+        raise FileWriteError(f"{path}: cannot be written: {error}") from error
 
 
 def _to_numpy(frames: Frames) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from worldmodel.config import ConfigError
 from worldmodel.files import FileWriteError, read_text, write_atomically
 from worldmodel.training.processes import Processes
 from worldmodel.training.state import PartlyTrained, TrainState
@@ -31,7 +32,13 @@ FOLDER, LATEST = "sharded", "latest.json"
 def sharded_step(folder: Path) -> int | None:
     """The step whose parts are all there, if any is."""
     path = folder / FOLDER / LATEST
-    return int(json.loads(read_text(path))["step"]) if path.exists() else None
+    if not path.exists():
+        return None
+    content = read_text(path)
+    try:
+        return int(json.loads(content)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read: {str(error)[:200]}; remove it") from error
 
 
 def save_sharded(state: TrainState, folder: Path, processes: Processes) -> None:

@@ -10,6 +10,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from worldmodel.checkpoint import load_tensors
 from worldmodel.config import ConfigError
+from worldmodel.training.keeping import (
+    BrokenStateError,
+    check_header,
+    check_parts,
+    keep_before,
+)
 from worldmodel.training.processes import local, whole
 from worldmodel.wan.store import save_large
 
@@ -60,6 +66,7 @@ class TrainState:
         self.step = 0
         self.steps = config.steps  # at which the run ends; 0 until that is known (`budget`)
         self.seconds = 0.0  # of training so far, over all sessions
+        self._on_disk = 0  # the step of the state that was read or written last
         self.ema = stage.ema
         self.device = next(stage.student.parameters()).device
         self.players: dict[str, nn.Module] = {STUDENT: stage.student}
@@ -93,28 +100,39 @@ class TrainState:
                     }
         if leads:
             header = {"step": self.step, "steps": self.steps, "seconds": self.seconds}
+            if self._on_disk != self.step:  # the same step again would push out an older one
+                keep_before(path)
             save_large(path, tensors, header)
+        self._on_disk = self.step
 
     def load(self, path: Path) -> None:
-        """Go on where a run stopped; a state of another model is an error."""
+        """Go on where a run stopped; a state of another model is an error.
+
+        A `BrokenStateError` comes before anything has changed.
+        """
         tensors, header = load_tensors(path)
+        check_header(header, path)
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, _, rest = key.partition(".")
             parts.setdefault(part, {})[rest] = tensor
+        check_parts(parts, int(header["step"]), path)
         try:
             for name, model in {**self.players, "ema": self.ema}.items():
                 _load_model(model, parts.get(name, {}))
-        except RuntimeError as error:
+            for name, optimizers in self.optimizers.items():
+                for o, optimizer in enumerate(optimizers):
+                    _load_optimizer(optimizer, parts.get(_slots_of(name), {}), o, path)
+            self.step, self.seconds = int(header["step"]), float(header["seconds"])
+            self._on_disk = self.step
+            self.steps = self.steps or int(header.get("steps", 0))
+        except BrokenStateError:
+            raise
+        except (RuntimeError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(
                 f"{path}: holds another model than this config describes; train into another "
                 f"folder or restore the config. {error}"
             ) from error
-        for name, optimizers in self.optimizers.items():
-            for o, optimizer in enumerate(optimizers):
-                _load_optimizer(optimizer, parts.get(_slots_of(name), {}), o)
-        self.step, self.seconds = int(header["step"]), float(header["seconds"])
-        self.steps = self.steps or int(header.get("steps", 0))
 
 
 def _slots_of(player: str) -> str:
@@ -157,14 +175,19 @@ def _split_like(tensor: Tensor, own: Tensor) -> Tensor:
 
 
 def _load_optimizer(
-    optimizer: torch.optim.Optimizer, slots: Mapping[str, Tensor], number: int
+    optimizer: torch.optim.Optimizer, slots: Mapping[str, Tensor], number: int, path: Path
 ) -> None:
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in slots.items():
-        which, index, name = key.split(".")
-        if int(which) == number:
-            state.setdefault(int(index), {})[name] = _split_like(tensor, weights[int(index)])
+        which, _, rest = key.partition(".")
+        index, _, name = rest.partition(".")
+        if which != str(number):
+            continue
+        of = weights[int(index)] if index.isdecimal() and int(index) < len(weights) else None
+        if of is None or (tensor.ndim and tensor.shape != of.shape):
+            raise BrokenStateError(f"{path}: the optimizer's {key} belongs to no weight")
+        state.setdefault(int(index), {})[name] = _split_like(tensor, of)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from worldmodel.action import ActionSpec
-from worldmodel.checkpoint import CheckpointError, save_tensors
+from worldmodel.checkpoint import CheckpointError, parse_header, save_tensors
 from worldmodel.config import ConfigError, ModelConfig, require_positive, to_toml
 from worldmodel.files import read_text, write_atomically
 from worldmodel.model.context import Device, TeacherForcing
@@ -235,7 +235,7 @@ def load_header(path: Path) -> dict[str, Any]:
             found = file.metadata() or {}
     except Exception:  # noqa: BLE001  # whatever is wrong with it, the shard is made again
         return {}
-    return {key: json.loads(value) for key, value in found.items()}
+    return {key: parse_header(value) for key, value in found.items()}
 
 
 class TrajectoryShards:

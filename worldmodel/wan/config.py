@@ -5,7 +5,8 @@ Everything comes from TOML or from the shapes in a checkpoint; no size is writte
 
 from dataclasses import dataclass
 
-from worldmodel.config import ConfigError, require_positive
+from worldmodel.config import ConfigError, require_at_most, require_positive
+from worldmodel.limits import LARGEST_WAN_CACHE, MOST_WAN_LATENTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,11 @@ class WanConfig:
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "layers", "feed_forward", "text_width")
         require_positive(self, "latent_channels", "patch", "text_tokens")
+        require_at_most(self, 1 << 16, "width", "text_width", "time_features")
+        require_at_most(self, 1 << 20, "feed_forward")
+        require_at_most(self, 4096, "text_tokens")
+        require_at_most(self, 1024, "heads", "layers", "latent_channels")
+        require_at_most(self, 16, "patch")
         if self.width % self.heads or self.head_width % 2 or self.head_width < 6:
             raise ConfigError(
                 f"width ({self.width}) must be an even multiple, 6 or more, of heads ({self.heads})"
@@ -63,6 +69,11 @@ class WindowConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "rows", "columns", "block_frames", "window_frames")
+        require_at_most(self, 4096, "block_frames", "window_frames", "sink_frames")
+        if self.rows * self.columns > MOST_WAN_LATENTS:
+            raise ConfigError(
+                f"latents of {self.rows} x {self.columns}: at most {MOST_WAN_LATENTS} positions"
+            )
         n, window, sinks = self.block_frames, self.window_frames, self.sink_frames
         if sinks < 0 or window % n or sinks % n:
             raise ConfigError(
@@ -82,4 +93,15 @@ class WindowConfig:
                 f"latents of {self.rows} x {self.columns} do not divide into patches of "
                 f"{config.patch} x {config.patch}"
             )
-        return self.rows * self.columns // config.patch**2
+        tokens = self.rows * self.columns // config.patch**2
+        if (cache := 4 * config.banks * self.slots * tokens * config.width) > LARGEST_WAN_CACHE:
+            raise ConfigError(
+                f"window_frames ({self.window_frames}) and sink_frames ({self.sink_frames}) of "
+                f"{tokens} tokens need a cache of {cache >> 30} GB in bfloat16, at most "
+                f"{LARGEST_WAN_CACHE >> 30} are allowed"
+            )
+        return tokens
+
+    def cache_bytes(self, config: WanConfig) -> int:
+        """Of keys and values in fp32."""
+        return 8 * config.banks * self.slots * self.tokens(config) * config.width

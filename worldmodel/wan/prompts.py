@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.limits import LARGEST_PROMPTS
+from worldmodel.printable import shown
 
 FORMAT = 1
 
@@ -23,7 +25,7 @@ FORMAT = 1
 def save_prompts(path: Path, embeddings: Mapping[str, Tensor], *, encoder: str) -> None:
     """Write embeddings n d by prompt, atomically; `encoder` says what made them."""
     for text, embedding in embeddings.items():
-        _check(embedding, f"{path}: {text!r}")
+        _check(embedding, f"{path}: {shown(text)}")
     tensors = {_name(number): tensor for number, tensor in enumerate(embeddings.values())}
     header = {"format": FORMAT, "encoder": encoder, "prompts": list(embeddings)}
     save_tensors(path, tensors, header)
@@ -31,11 +33,12 @@ def save_prompts(path: Path, embeddings: Mapping[str, Tensor], *, encoder: str) 
 
 def load_prompts(path: Path) -> dict[str, Tensor]:
     """Embeddings n d by prompt, in the order in which they were saved."""
-    tensors, header = load_tensors(path)
+    tensors, header = load_tensors(path, LARGEST_PROMPTS)
     texts = header.get("prompts")
     if header.get("format") != FORMAT or not isinstance(texts, list):
         raise CheckpointError(
-            f"{path}: not a file of prompts (format {header.get('format')!r}, expected {FORMAT})"
+            f"{path}: not a file of prompts (format {shown(header.get('format'))}, expected "
+            f"{FORMAT})"
         )
     names = [_name(number) for number in range(len(texts))]
     if sorted(tensors) != names or len(set(map(str, texts))) != len(texts):
@@ -45,7 +48,7 @@ def load_prompts(path: Path) -> dict[str, Tensor]:
         )
     embeddings = {str(text): tensors[name] for text, name in zip(texts, names, strict=True)}
     for text, embedding in embeddings.items():
-        _check(embedding, f"{path}: {text!r}")
+        _check(embedding, f"{path}: {shown(text)}")
     if len({embedding.shape[1] for embedding in embeddings.values()}) > 1:
         raise CheckpointError(f"{path}: its embeddings differ in width; they are of two encoders")
     return embeddings

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from worldmodel.config import ConfigError, require_positive
+from worldmodel.config import ConfigError, require_at_most, require_positive
+from worldmodel.printable import shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +19,14 @@ class TaehvConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "encoder_width", "blocks", "latent_channels")
+        require_at_most(self, 4096, "encoder_width")
+        require_at_most(self, 64, "blocks")
+        require_at_most(self, 1024, "latent_channels")
         levels = len(self.time_doublings)
+        if not 1 <= levels <= 5:
+            raise ConfigError(
+                f"time_doublings {shown(self.time_doublings)} must hold 1 to 5 numbers"
+            )
         if len(self.decoder_widths) != levels + 1 or len(self.time_halvings) != levels:
             raise ConfigError(
                 f"decoder_widths {list(self.decoder_widths)} must hold one number more than "
@@ -27,6 +35,10 @@ class TaehvConfig:
             )
         if min(*self.decoder_widths, *self.time_doublings, *self.time_halvings) < 1:
             raise ConfigError("decoder_widths, time_doublings and time_halvings must be above 0")
+        if max(self.decoder_widths) > 4096 or max(*self.time_doublings, *self.time_halvings) > 8:
+            raise ConfigError(
+                "decoder_widths must be at most 4096, time_doublings and time_halvings at most 8"
+            )
 
     @property
     def frames_per_latent(self) -> int:

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoint import CheckpointError
-from worldmodel.config import UserError, require_positive
+from worldmodel.config import UserError, require_at_most, require_positive
+from worldmodel.files import check_file
+from worldmodel.limits import LARGEST_TOKENIZER, LONGEST_SHOWN
 from worldmodel.wan.files import load_strict, read_tensors
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class TextConfig:
     def __post_init__(self) -> None:
         require_positive(self, "vocabulary", "width", "head_width", "heads", "feed_forward")
         require_positive(self, "layers", "longest")
+        require_at_most(self, 1 << 22, "vocabulary")
+        require_at_most(self, 1 << 16, "width", "head_width", "heads", "feed_forward")
+        require_at_most(self, 1024, "layers")
 
 
 UMT5_XXL = TextConfig(
@@ -102,10 +107,12 @@ def load_tokenizer(path: Path | None, config: TextConfig) -> "Tokenizer":
     """
     tokenizers = _import("tokenizers")
     file = _find_tokenizer(path)
+    check_file(file, LARGEST_TOKENIZER)
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing more special
-        raise UserError(f"{file}: not a tokenizer ({error}); copy or download it again") from error
+        told = str(error)[:LONGEST_SHOWN]
+        raise UserError(f"{file}: not a tokenizer ({told}); copy or download it again") from error
     if tokenizer.get_vocab_size() > config.vocabulary:
         raise UserError(
             f"{file}: a tokenizer of {tokenizer.get_vocab_size()} words, the encoder knows "

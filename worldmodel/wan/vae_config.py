@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from worldmodel.config import ConfigError, require_positive
+from worldmodel.config import ConfigError, require_at_most, require_positive
+from worldmodel.printable import shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +20,13 @@ class VaeConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "width", "blocks", "latent_channels")
+        require_at_most(self, 4096, "width")
+        require_at_most(self, 64, "blocks")
+        require_at_most(self, 1024, "latent_channels")
+        if not 2 <= len(self.multipliers) <= 6 or max(self.multipliers) > 64:
+            raise ConfigError(
+                f"multipliers {shown(self.multipliers)} must hold 2 to 6 numbers up to 64"
+            )
         if len(self.time_halvings) != len(self.multipliers) - 1 or min(self.multipliers) < 1:
             raise ConfigError(
                 f"multipliers {list(self.multipliers)} must hold numbers from 1 upwards, one more "

@@ -2,11 +2,14 @@
 
 import contextlib
 import importlib
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 from worldmodel.config import UserError, read_toml
+from worldmodel.files import is_file
+from worldmodel.printable import shown
 from worldmodel.world import World
 from worldmodel.worlds.folder import (
     WORLD_FILE,
@@ -61,7 +64,7 @@ def list_all_worlds() -> list[tuple[Path, WorldFile | WanWorldFile]]:
 
 def check_world(folder: Path) -> int:
     """Compare every file that `world.toml` has the sha256 of; how many there are."""
-    if not (folder / WORLD_FILE).is_file():
+    if not is_file(folder / WORLD_FILE):
         raise WorldError(f"{folder}: a released file as it is; only imported worlds are checked")
     hashes = read_toml(folder / WORLD_FILE).get("sha256")
     if not isinstance(hashes, dict) or not hashes:
@@ -75,24 +78,24 @@ def find_world(name: str | None) -> Path:
     """A world's folder, a released file as it is, a name among the shipped ones, or the default."""
     wanted = name or DEFAULT
     path = Path(wanted)
-    if (path / WORLD_FILE).is_file() or path.is_file():
+    if is_file(path / WORLD_FILE) or is_file(path):
         return path
     shipped = shipped_worlds() / wanted
-    if (shipped / WORLD_FILE).is_file():
+    if is_file(shipped / WORLD_FILE):
         return shipped
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110  # `Path.exists` raises for names of 300 letters
         raise WorldError(f"{path}: not a world (a folder with {WORLD_FILE} in it)")
     known = ", ".join(folder.name for folder, _ in list_all_worlds()) or "none"
-    raise WorldError(f"unknown world {wanted!r}; there are: {known}, or give a world's folder")
+    raise WorldError(f"unknown world {shown(wanted)}; there are: {known}, or give a world's folder")
 
 
 def open_world(name: str | None = None, settings: Settings | None = None) -> World:
     """Load a world, ready to `reset`."""
     folder = find_world(name)
-    chosen = "wan" if folder.is_file() else read_toml(folder / WORLD_FILE).get("backend")
-    if chosen not in BACKENDS:
+    chosen = WAN if is_file(folder) else read_toml(folder / WORLD_FILE).get("backend")
+    if not isinstance(chosen, str) or chosen not in BACKENDS:
         raise WorldError(
-            f"{folder / WORLD_FILE}: unknown backend {chosen!r}; "
+            f"{folder / WORLD_FILE}: unknown backend {shown(chosen)}; "
             f"this version has {', '.join(BACKENDS)}"
         )
     module, _, kind = BACKENDS[chosen].partition(":")

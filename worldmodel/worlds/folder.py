@@ -28,9 +28,12 @@ from worldmodel.config import (
     UserError,
     build_config,
     read_toml,
+    require_played,
     to_toml,
 )
-from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.files import FileWriteError, check_file, check_inside, is_file, write_atomically
+from worldmodel.limits import CACHE_PER_WEIGHT, LARGEST_PART, LONGEST_TITLE, SPARE_CACHE
+from worldmodel.printable import shown
 from worldmodel.state_spec import StateSpec
 
 FORMAT = 2
@@ -78,13 +81,12 @@ class WorldFile:
     def __post_init__(self) -> None:
         if not self.starts:
             raise ConfigError("starts is empty: a world needs at least one first clip")
-        if not 0.01 <= self.frames_per_second <= 1000:
-            raise ConfigError(
-                f"frames_per_second = {self.frames_per_second}: must be above 0.01, at most 1000"
-            )
+        require_played(self.frames_per_second, self.sampler)
         for text in (self.title, self.licence, *self.starts.values(), *self.actions.names):
-            if len(text) > 1000 or not text.isprintable():  # it goes to a terminal
-                raise ConfigError(f"the text {text[:80]!r} may hold 1000 printable characters")
+            if len(text) > LONGEST_TITLE or not text.isprintable():  # it goes to a terminal
+                raise ConfigError(
+                    f"the text {text[:80]!r} may hold {LONGEST_TITLE} printable characters"
+                )
         inner = [part for path in self.sha256 for part in path.split("/")]
         for name in (self.name, *self.starts, *inner):
             if not re.fullmatch(r"\w[\w.-]{0,199}", name):
@@ -126,18 +128,18 @@ class WorldFile:
 
 def read_world_file(folder: Path) -> WorldFile:
     """Read and check `world.toml`; the weights are checked by `check_weights`."""
-    if not (folder / WORLD_FILE).is_file():
+    if not is_file(folder / WORLD_FILE):
         raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
     path = folder / WORLD_FILE
     table = read_toml(path)
     if table.get("backend", "native") != "native":
         raise WorldError(
-            f"{path}: a world of the backend {table['backend']!r}; it can be played and benched, "
-            "but this needs a native one"
+            f"{path}: a world of the backend {shown(table['backend'])}; it can be played and "
+            "benched, but this needs a native one"
         )
     if table.get("format") != FORMAT:  # first of all: another format has other keys
         raise ConfigError(
-            f"{path}: format = {table.get('format')!r}: this version reads format {FORMAT}; "
+            f"{path}: format = {shown(table.get('format'))}: this version reads format {FORMAT}; "
             "get the world for this version, or the version for this world"
         )
     return build_config(WorldFile, table, str(path))
@@ -169,15 +171,25 @@ def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
 def check_part(folder: Path, world: Hashed, name: str) -> None:
     """Compare the sha256 of one file with what `world.toml` says."""
     path = folder / name
-    if not path.is_file():
+    if not is_file(path):
         raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise WorldError(f"{path}: a link that leads out of the world's folder; copy the file")
+    check_inside(path, folder)
+    check_file(path, LARGEST_PART)
     found, expected = sha256_of(path), world.sha256.get(name)
     if found != expected:
         raise WorldError(
             f"{path}: its sha256 is {found[:12]}…, {WORLD_FILE} says {str(expected)[:12]}…; "
             "the file is truncated or belongs to another world, copy it again"
+        )
+
+
+def check_cache(cache: int, *weights: Path) -> None:
+    """Refuse a world that asks for far more memory than it brings weights."""
+    brought = sum(path.stat().st_size for path in weights)
+    if cache > SPARE_CACHE + CACHE_PER_WEIGHT * brought:
+        raise WorldError(
+            f"{weights[0].parent / WORLD_FILE}: asks for {cache / 2**30:.1f} GB of keys and values "
+            f"beside {brought / 2**20:.1f} MB of weights; a world of that size sees fewer frames"
         )
 
 

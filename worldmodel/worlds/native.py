@@ -29,6 +29,7 @@ from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode
+from worldmodel.files import check_inside
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
@@ -42,9 +43,11 @@ from worldmodel.worlds.folder import (
     MOTION,
     TRANSFORMER,
     WorldFile,
+    check_cache,
     check_weights,
     read_world_file,
 )
+from worldmodel.worlds.forks import refuse_fork
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
 from worldmodel.worlds.starts import load_starts, origin_of
@@ -90,8 +93,10 @@ class NativeWorld:
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "NativeWorld":
         """Read a world's folder; errors name the file, what was found and what was expected."""
+        refuse_fork()  # even looking at the weights would wait for ever
         file = read_world_file(folder)
-        check_weights(folder, file)
+        for name in (TRANSFORMER, AUTOENCODER, *((MOTION,) if file.motion else ())):
+            check_inside(folder / name, folder)
         # Shapes first, without memory: what world.toml asks for is taken only if the file has it.
         with torch.device("meta"):
             check_fit(WorldTransformer(file.transformer), folder / TRANSFORMER)
@@ -99,6 +104,8 @@ class NativeWorld:
             motion = Motion(file.motion, file.state) if file.motion and file.state else None
             if motion is not None:
                 check_fit(motion, folder / MOTION)
+        check_cache(file.transformer.cache_bytes, folder / TRANSFORMER, folder / AUTOENCODER)
+        check_weights(folder, file)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
@@ -124,6 +131,7 @@ class NativeWorld:
         motion: Motion | None = None,
     ) -> "NativeWorld":
         """A world from its parts, on the engine that suits this machine."""
+        refuse_fork()
         torch.set_num_threads(settings.threads or available_cores())
         device = choose_device(settings.device)
         for model in (transformer, autoencoder, motion):

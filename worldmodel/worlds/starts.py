@@ -71,7 +71,8 @@ def _find_way(path: Path, clip: Episode) -> Way | UserError:
 
 def _load_clip(path: Path, file: WorldFile) -> Episode:
     """An episode or a recording, in the world's own frame size."""
-    clip, wanted = load_episode(path), file.autoencoder
+    model = file.transformer
+    clip, wanted = load_episode(path, model.context_frames + model.sink_frames), file.autoencoder
     if clip.frames.shape[1:3] != (wanted.frame_height, wanted.frame_width):
         raise UserError(
             f"{path}: frames are {clip.frames.shape[2]} x {clip.frames.shape[1]}, "

@@ -22,6 +22,7 @@ from worldmodel.wan.recipes import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
 from worldmodel.world import Frame, Split, State
+from worldmodel.worlds.forks import refuse_fork
 from worldmodel.worlds.native import choose_device, choose_dtype
 from worldmodel.worlds.same import check_same_world
 from worldmodel.worlds.settings import Settings, available_cores
@@ -56,6 +57,7 @@ class WanWorld:
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> "WanWorld":
         """Read a world's folder, or a released file; errors name the file and what to do."""
+        refuse_fork()
         torch.set_num_threads(settings.threads or available_cores())
         device = choose_device(settings.device)
         dtype = getattr(torch, choose_dtype(settings.dtype, device))
@@ -171,7 +173,7 @@ def own_start(
             f"--start {path}: {file.name} has no encoder for pictures; import Wan2.1_VAE.pth"
         )
     window, scale = file.window, encoder.config.frames_per_latent
-    frames = read_frames(path, 1 + scale * (window.slots - 1))
+    frames = read_frames(path, 1 + scale * (window.slots - 1), file.frame_size)
     latents = encode_start(encoder, frames, file.frame_size, window.block_frames, window.slots)
     return Start(path.name, opening, latents)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError, to_toml
+from worldmodel.printable import shown
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.files import load_strict, read_tensors
 from worldmodel.wan.float8 import FLOAT8, packed, refuse_float8
@@ -331,6 +332,15 @@ def _link_all(folder: Path, fresh: Path) -> None:
                 shutil.copy2(path, fresh / path.name)
 
 
+def sources_of(world: WanWorldFile) -> list[str]:
+    """The files that a world was made of, a line each, as its file has them."""
+    lines = []
+    for kind, told in world.source.items():
+        table = told if isinstance(told, Mapping) else {"file": shown(told)}
+        lines.append(", ".join((f"{kind}: {table.get('file')}", str(table.get("tensors", "")))))
+    return lines
+
+
 def card(world: WanWorldFile) -> str:
     """What the world is, for people."""
     window, config = world.window, world.transformer
@@ -347,7 +357,7 @@ def card(world: WanWorldFile) -> str:
         f"{', '.join(f'{s:.4g}' for s in world.first_sampler.sigmas)}.",
         "",
         "Imported from:",
-        *(f"- {kind}: {told['file']}, {told['tensors']}" for kind, told in world.source.items()),
+        *(f"- {line}" for line in sources_of(world)),
         "",
     ]
     return "\n".join(lines)

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError
+from worldmodel.files import is_file
+from worldmodel.limits import LARGEST_DECODER
 from worldmodel.wan.files import load_strict, read_tensors
 from worldmodel.wan.float8 import FLOAT8, Float8Linear, holds_float8, use_float8
 from worldmodel.wan.recognise import recognise
 from worldmodel.wan.taehv import Taehv, load_taehv
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.vae import WanVAE, load_vae
-from worldmodel.worlds.folder import WorldError
+from worldmodel.worlds.folder import WorldError, check_cache
 from worldmodel.worlds.wan_file import (
     PROMPTS,
     TAEHV,
@@ -34,7 +36,6 @@ from worldmodel.worlds.wan_import import ImportPlan, new_world, released_transfo
 from worldmodel.worlds.wan_text import Words
 
 WEIGHTS = (".pt", ".pth", ".safetensors")
-LARGEST_DECODER = 2**30  # bytes; what lies beside a released file and is larger is no decoder
 ASSUMED = "framewise-4step"
 
 
@@ -60,15 +61,17 @@ def parts_of(
     if path.is_file():
         return _parts_beside(path, device, dtype)
     file = read_wan_world(path)
-    if not any((path / name).is_file() for name in (TAEHV, VAE)):
+    if not any(is_file(path / name) for name in (TAEHV, VAE)):
         raise _no_decoder(str(path))
+    check_files(path, file)
     words = Words(file, path / PROMPTS, device)
     opening = next(iter(file.prompts.opening), "") if prompt is None else prompt
     if not words.can_say(opening):
         words.embedding(opening)  # raises and says what is missing
-    check_files(path, file)
     weights = path / TRANSFORMER
-    transformer = load_transformer(read_tensors(weights), file, str(weights), device, dtype)
+    tensors = read_tensors(weights)
+    check_cache(file.window.cache_bytes(file.transformer), weights)
+    transformer = load_transformer(tensors, file, str(weights), device, dtype)
     tiny = load_taehv(path / TAEHV, file.taehv) if (path / TAEHV).is_file() else None
     vae = load_vae(path / VAE, file.vae) if (path / VAE).is_file() else None
     is_small = any(isinstance(module, Float8Linear) for module in transformer.modules())

@@ -5,6 +5,7 @@ that are too long. Nothing is stretched.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from worldmodel.config import UserError
 from worldmodel.episodes import load_episode
+from worldmodel.pictures import read_picture
 from worldmodel.video import read_video
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
@@ -45,23 +47,21 @@ def fit(frame: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
     return np.asarray(covered[top : top + rows, left : left + columns], np.uint8)
 
 
-def read_frames(path: Path, most: int) -> NDArray[np.uint8]:
-    """Frames t h w 3 of a picture (one); the last, `most` of them, of a video or an episode."""
+def read_frames(path: Path, most: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Frames t h w 3 of a picture (one); the last, `most` of them, of a video or an episode.
+
+    They are fitted to rows and columns one by one: of a large video only small frames are kept.
+    """
     if path.suffix in EPISODES:
-        return load_episode(path).frames[-most:]
-    if path.suffix.lower() in VIDEOS:
-        frames = deque(read_video(path), maxlen=most)
-        if not frames:
-            raise UserError(f"{path}: holds no frames")
-        return np.stack(frames)
-    try:
-        content = np.frombuffer(path.read_bytes() or b"\0", np.uint8)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    picture = cv2.imdecode(content, cv2.IMREAD_COLOR)
-    if picture is None:
-        raise UserError(f"{path}: not an image that can be read (PNG, JPEG, WebP, …)")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)[None]
+        found: Iterable[NDArray[np.uint8]] = load_episode(path, most).frames
+    elif path.suffix.lower() in VIDEOS:
+        found = read_video(path)
+    else:
+        found = (read_picture(path),)
+    frames = deque((fit(frame, *size) for frame in found), maxlen=most)
+    if not frames:
+        raise UserError(f"{path}: holds no frames")
+    return np.stack(frames)
 
 
 def encode_start(
@@ -77,7 +77,7 @@ def encode_start(
     needed = 1 + step * (latents - 1)
     frames = frames[-needed:]
     still = np.repeat(frames[:1], needed - len(frames), axis=0)
-    fitted = np.stack([fit(frame, *size) for frame in (*still, *frames)])
+    fitted = np.stack([fit(frame, *size) for frame in (*still, *frames)])  # what is not yet
     video = rearrange(torch.from_numpy(fitted), "t h w c -> 1 c t h w").float() / 127.5 - 1
     if isinstance(encoder, Taehv):  # which makes a latent of every 4 frames
         video = torch.cat((video[:, :, :1].expand(-1, -1, step - 1, -1, -1), video), dim=2)

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Prompt
+from worldmodel.limits import LARGEST_SESSION, LATEST_FRAME
 from worldmodel.wan.context import KeptSlot
 from worldmodel.world import Later, LazyArrays, StateError
 from worldmodel.worlds.wan_session import WanSession
 
 Arrays = Mapping[str, NDArray[Any]]
 Open = Callable[[int], WanSession]  # a fresh session at a start
-BROKEN = (KeyError, TypeError, ValueError, IndexError, OverflowError, RuntimeError)
+BROKEN = (LookupError, TypeError, ValueError, OverflowError, RuntimeError)  # deep nests too
 
 
 def save_session(session: WanSession, start: int) -> LazyArrays:
@@ -70,6 +71,8 @@ def load_session(open_start: Open, arrays: Arrays) -> WanSession:
     It may be opened on the cache of the session that is played: that is written to last of all.
     """
     try:
+        if arrays["session"].nbytes > LARGEST_SESSION:
+            raise ValueError(f"a table of {arrays['session'].nbytes >> 20} MB")
         table = json.loads(arrays["session"].tobytes())
         session = open_start(int(table["start"]))
         with torch.inference_mode():
@@ -85,6 +88,8 @@ def load_session(open_start: Open, arrays: Arrays) -> WanSession:
 def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     rollout, drive = session.rollout, session.drive
     now, dtype = int(table["now"]), rollout.cache.k.dtype
+    if not 0 <= now < LATEST_FRAME:
+        raise ValueError(f"frame {now}")
     if table["dtype"] != str(dtype):
         raise ValueError(f"kept as {table['dtype']}, played in {dtype}; choose the same --dtype")
     session.said, session.held = str(table["said"]), frozenset(map(str, table["held"]))
@@ -93,7 +98,8 @@ def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     right, down = map(float, table["mouse"])
     drive.held, drive.mouse = set(map(str, table["driven"])), (right, down)
     drive.path.pose = _to_tensor(arrays["pose"], (4, 4), torch.float64)
-    session.generator.set_state(_to_tensor(arrays["noise"], None, torch.uint8))
+    noise = session.generator.get_state()
+    session.generator.set_state(_to_tensor(arrays["noise"], tuple(noise.shape), torch.uint8))
     words = session.read(session.said)
     rollout.drawn = int(table["drawn"])
     _fill_history(session, table, arrays)
@@ -108,6 +114,8 @@ def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
 def _fill_history(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     rollout = session.rollout
     sinks, recent = map(int, table["history"])
+    if not (0 <= sinks <= rollout.window.slots and 0 <= recent <= rollout.window.slots):
+        raise ValueError(f"a history of {sinks} and {recent} blocks")
     shape, device = rollout.latent_shape, session.parts.transformer.device
     blocks = [
         (
@@ -140,13 +148,20 @@ def _fill_frames(session: WanSession, arrays: Arrays) -> None:
     dtype = next(session.parts.decoder.parameters()).dtype
     before = "decoder."
     names = [name for name in arrays if name.startswith(before)]
+    decoder, window = session.parts.decoder, session.file.window
+    kept = {
+        f"{before}past.{number:02}": shape
+        for number, shape in enumerate(decoder.past_shapes(1, window.rows, window.columns))
+    }
     session.stream.load_state(
-        {name.removeprefix(before): _to_tensor(arrays[name], None, dtype) for name in names}
+        {n.removeprefix(before): _to_tensor(arrays[n], kept.get(n, ()), dtype) for n in names}
     )
 
 
 def _to_tensor(array: NDArray[Any], shape: tuple[int, ...] | None, dtype: torch.dtype) -> Tensor:
-    """An array as the numbers it means."""
+    """An array as the numbers it means; its shape is looked at before it is read."""
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{array.dtype} {list(array.shape)}, expected {dtype} {list(shape)}")
     tensor = torch.from_numpy(np.array(array))
     if dtype is torch.bfloat16 and tensor.dtype is torch.int16:
         tensor = tensor.view(torch.bfloat16)

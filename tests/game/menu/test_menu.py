@@ -10,6 +10,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 from tests.game.drawn_world import SPEC, DrawnWorld
+from worldmodel.game.beside import Beside
 from worldmodel.game.camera import Camera, Place
 from worldmodel.game.controls import Command
 from worldmodel.game.generator import InLine
@@ -211,6 +212,44 @@ def test_a_key_is_put_on_another_place_by_pressing_it_and_the_two_swap(
     assert game.window.overlay.action.buttons == {"KeyW"}
     kept = Preferences.read(folder=tmp_path / "config").controls
     assert (kept.buttons["KeyW"], kept.buttons["KeyS"]) == (("KeyS",), ("KeyW",))
+
+
+def test_the_keys_page_shows_devices_apart_and_says_who_lost_a_key(game: Game) -> None:
+    menu = open_menu(game)
+    menu.show_keys()
+    rows = {one.item.key: one.item for one in menu._lay_out(menu._page()).placed}
+    row = rows["button KeyW"]
+    assert (row.value, row.second) == ("W", "stick up or d-pad up")
+    assert (rows["restart"].value, rows["restart"].second) == ("F4", "–")
+    key("Enter", "KeyS")
+    turn(game)
+    told = menu._foot(menu._lay_out(menu._page()))
+    assert told == "S was taken from “back”, which is on W now"
+    menu.focus = "button KeyA"
+    key("Enter", "F4")
+    turn(game)
+    assert "F4 was taken from “restart”, which is on A now" in menu._foot(
+        menu._lay_out(menu._page())
+    )
+
+
+def test_the_start_screen_says_that_the_world_loads_until_it_is_there(game: Game) -> None:
+    assert game.menu
+    game.menu.is_loading = True
+    game.open_menu(is_start=True)
+    assert game.menu._page().status == "drawn is loading…"
+    turn(game)
+    assert game.menu._page().status == ""
+
+
+def test_f7_on_the_start_screen_plays_with_the_real_game(game: Game) -> None:
+    game.beside = Beside(None, lambda _: None)
+    game.open_menu(is_start=True)
+    key("F7")
+    turn(game)
+    assert game.menu
+    assert not game.menu.is_open
+    assert game.window.overlay.note == "with the real game beside it"
 
 
 def test_a_gamepads_button_can_be_given_a_command_but_start_and_escape_lead_out(

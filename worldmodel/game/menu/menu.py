@@ -55,9 +55,9 @@ LISTENS = 6.0  # seconds for a key to be pressed; who has only a mouse gets out 
 FIRST_REPEAT, REPEAT = 0.4, 0.09  # seconds that a direction is held
 MESSAGE = 6.0  # seconds
 HELP = {
-    "keys": "arrows and Enter, Esc back",
-    "pad": "stick or d-pad, A chooses, B back",
-    "mouse": "click, wheel",
+    "keys": "Arrows and Enter, Esc back",
+    "pad": "Stick or d-pad, A chooses, B back",
+    "mouse": "Click, wheel",
 }
 
 
@@ -69,6 +69,7 @@ class Menu:
     ) -> None:
         self.preferences, self.shelf, self.changed = preferences, shelf, changed
         self.is_open = self.is_start = False
+        self.is_loading = False  # the world is not there yet
         self.can_branch = True  # whether other starts and moments can be gone to
         self.spec: ActionSpec | None = None  # of the world that is played
         self.page, self.focus, self.scroll = HOME, "", 0
@@ -239,10 +240,10 @@ class Menu:
         if not code:
             self.say("that key has no name here")
             return
-        controls, why_not = assign(self.preferences.controls, self.spec or NOTHING, target, code)
-        if why_not:
-            self.say(why_not)
-        else:
+        controls, told = assign(self.preferences.controls, self.spec or NOTHING, target, code)
+        if told:
+            self.say(told)
+        if controls != self.preferences.controls:
             self._change_controls(controls)
 
     def _listen(self, target: Target) -> None:
@@ -274,7 +275,13 @@ class Menu:
             return settings(self.preferences, self._hands)
         if self.page == KEYS_PAGE:
             return keys(self.preferences.controls, self.spec, self._hands, self._waits)
-        return home(self.shelf, self._hands, is_start=self.is_start, can_branch=self.can_branch)
+        return home(
+            self.shelf,
+            self._hands,
+            is_start=self.is_start,
+            can_branch=self.can_branch,
+            is_loading=self.is_loading,
+        )
 
     def _lay_out(self, page: Page) -> Layout:
         return lay_out(page, (self._size[0], self._size[1] - 6 * self._unit), self._unit)
@@ -296,7 +303,7 @@ class Menu:
             return self._message
         one = layout.find(self.focus)
         hint = HELP[self._by]
-        return f"{hint}. {one.item.help}" if one and one.item.help else hint
+        return f"{one.item.help}. {hint}" if one and one.item.help else hint
 
     @property
     def _unit(self) -> int:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import pygame
 
+from worldmodel.letters import width
 from worldmodel.world import Frame
 
 Way = tuple[int, int]  # right and down positive
@@ -24,6 +25,7 @@ class Item:
     text: str
     details: Sequence[str] = ()  # of a tile, line by line
     value: str = ""  # of a row
+    second: str | None = None  # value in a column of its own: the gamepad's
     help: str = ""  # at the foot of the page while it is in focus
     picture: Frame | None = None
     press: Callable[[], None] | None = None
@@ -37,6 +39,7 @@ class Section:
     title: str
     kind: Kind
     items: Sequence[Item]
+    heads: tuple[str, str] | None = None  # above the values of rows, where there are two
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Page:
     title: str
     sections: Sequence[Section]
     first: str = ""  # key of the item that is in focus at the beginning
+    status: str = ""  # at the right of the title: what is going on
 
 
 class Placed(NamedTuple):
@@ -60,7 +64,7 @@ class Layout(NamedTuple):
     """A page in pixels."""
 
     placed: Sequence[Placed]
-    headlines: Sequence[tuple[str, int]]  # and where they begin
+    headlines: Sequence[tuple[Section, int]]  # and where they begin
     height: int
 
     def find(self, key: str) -> Placed | None:
@@ -78,11 +82,11 @@ def lay_out(page: Page, room: tuple[int, int], unit: int) -> Layout:
     A tile is never higher than what is seen at once.
     """
     placed: list[Placed] = []
-    headlines: list[tuple[str, int]] = []
+    headlines: list[tuple[Section, int]] = []
     y, gap = unit // 2, max(4, unit // 2)
     for section in page.sections:
         if section.title:
-            headlines.append((section.title, y))
+            headlines.append((section, y))
             y += unit * 7 // 4
         if not section.items:
             continue
@@ -90,6 +94,11 @@ def lay_out(page: Page, room: tuple[int, int], unit: int) -> Layout:
             placed.append(Placed(item, section.kind, box.move(0, y)))
         y = placed[-1].box.bottom + unit
     return Layout(placed, headlines, y)
+
+
+def is_narrow(wide: int, unit: int) -> bool:
+    """Whether a row has no room for a name and two values side by side."""
+    return wide < 30 * unit
 
 
 def next_one(layout: Layout, key: str, way: Way) -> str:
@@ -133,6 +142,8 @@ def _boxes(section: Section, room: tuple[int, int], unit: int, gap: int) -> list
     inner, left = room[0] - 2 * unit, unit
     if section.kind == "rows":
         wide, high = min(inner, 40 * unit), unit * 2
+        if section.heads and is_narrow(wide, unit):  # the values get a line of their own
+            high *= 2
         return [
             pygame.Rect(left, i * (high + gap // 3), wide, high) for i in range(len(section.items))
         ]
@@ -152,7 +163,7 @@ def _boxes(section: Section, room: tuple[int, int], unit: int, gap: int) -> list
     boxes: list[pygame.Rect] = []
     x = y = 0
     for item in section.items:
-        wide = min(inner, round(unit * (2 + 0.55 * len(item.text))))
+        wide = min(inner, width(item.text, unit) + 2 * unit)
         if x and x + wide > inner:
             x, y = 0, y + unit * 2 + gap
         boxes.append(pygame.Rect(left + x, y, wide, unit * 2))

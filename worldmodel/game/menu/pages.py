@@ -17,6 +17,7 @@ from worldmodel.moments import Kept
 HOME, SETTINGS, KEYS = "home", "settings", "keys"
 SENSITIVITIES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)  # degrees a pixel
 TURNS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 14.0, 20.0)  # degrees a frame
+DEVICES = ("Keyboard, mouse", "Gamepad")
 ZONES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 FONTS = (SMALLEST_FONT, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, LARGEST_FONT)
 
@@ -44,7 +45,9 @@ class Hands:
     reset_keys: Callable[[], None]
 
 
-def home(shelf: Shelf, hands: Hands, *, is_start: bool, can_branch: bool) -> Page:
+def home(
+    shelf: Shelf, hands: Hands, *, is_start: bool, can_branch: bool, is_loading: bool = False
+) -> Page:
     """Where to play."""
     here = shelf.current
     worlds = [_world(world, shelf, hands) for world in shelf.worlds if can_branch or world is here]
@@ -58,7 +61,9 @@ def home(shelf: Shelf, hands: Hands, *, is_start: bool, can_branch: bool) -> Pag
         moments = [_moment(one, shelf, hands, "moment") for one in shelf.moments]
         title = "Saved moments" if moments else _nothing_saved(shelf)
         sections.append(Section(title, "tiles", moments))
-    return Page("worldmodel" if is_start else "worldmodel: rests", sections, first="play")
+    title = "worldmodel" if is_start else "worldmodel: paused"
+    status = f"{here.name if here else 'the world'} is loading…" if is_loading else ""
+    return Page(title, sections, first="play", status=status)
 
 
 def settings(preferences: Preferences, hands: Hands) -> Page:
@@ -116,10 +121,10 @@ def settings(preferences: Preferences, hands: Hands) -> Page:
     )
     hand = (
         _row("mouse", "Mouse", f"{controls.degrees_per_pixel:g}° a pixel", mouse),
-        _row("turn", "Arrow keys turn", f"{controls.turn_degrees:g}° a frame", turn),
-        invert("invert_left_right", "Look left and right inverted"),
-        invert("invert_up_down", "Look up and down inverted"),
-        _row("look", "Gamepad looks", f"{pad.look_degrees:g}° a frame", look),
+        _row("turn", "Turn with arrow keys", f"{controls.turn_degrees:g}° a frame", turn),
+        invert("invert_left_right", "Invert left and right"),
+        invert("invert_up_down", "Invert up and down"),
+        _row("look", "Look with gamepad", f"{pad.look_degrees:g}° a frame", look),
         _row("zone", "Gamepad's dead zone", f"{pad.dead_zone:.0%}", zone),
     )
     back = Item(key="back", text="Back", press=lambda: hands.open(HOME))
@@ -142,28 +147,37 @@ def keys(controls: Controls, spec: ActionSpec | None, hands: Hands, waits: Targe
         codes = held.keys_of(target)
         own = labels([code for code in codes if not is_pad(code)])
         pads = [code for code in codes if is_pad(code)]
-        value = "press a key…" if target == waits else own + (f", {labels(pads)}" if pads else "")
+        value, second = own, labels(pads)
+        if target == waits:
+            value, second = "press a key…", "or a button…"
         key = target.key if isinstance(target, Command) else f"button {target}"
         tip = f"{name}: {own}" + (f"; gamepad: {labels(pads)}" if pads else "")
-        return Item(key=key, text=name, value=value, help=tip, press=lambda: hands.listen(target))
+        return Item(
+            key=key,
+            text=name.partition(";")[0],
+            value=value,
+            second=second,
+            help=tip,
+            press=lambda: hands.listen(target),
+        )
 
     buttons = [row(b, name) for b, name in zip(spec.buttons, spec.names, strict=True)]
     commands = [row(c, c.value) for c in Command if c not in (Command.GO_ON, Command.MENU)]
     doors = (
         Item(key="back", text="Back", press=lambda: hands.open(HOME)),
-        Item(key="usual", text="All keys as usual", press=hands.reset_keys),
+        Item(key="usual", text="Reset all keys", press=hands.reset_keys),
     )
     sections = (
         Section("", "buttons", doors),
-        Section("In this world", "rows", buttons),
-        Section("Everywhere", "rows", commands),
+        Section("In this world", "rows", buttons, DEVICES),
+        Section("Everywhere", "rows", commands, DEVICES),
     )
     return Page("Keys and gamepad", sections, first=buttons[0].key if buttons else "controls")
 
 
 def _doors(hands: Hands, *, is_start: bool) -> Section:
     doors = [
-        Item(key="go on", text="Go on", press=lambda: hands.answer(GoOn())),
+        Item(key="go on", text="Continue", press=lambda: hands.answer(GoOn())),
         Item(key="settings", text="Settings", press=lambda: hands.open(SETTINGS)),
         Item(key="keys", text="Keys and gamepad", press=lambda: hands.open(KEYS)),
         Item(key="quit", text="Quit", press=lambda: hands.answer(Quit())),
@@ -210,7 +224,7 @@ def _moment(kept: Kept, shelf: Shelf, hands: Hands, kind: str) -> Item:
     is_here = here is not None and header.world == here.name
     answer = ToMoment(kept.path) if is_here else Elsewhere(None, kept.path)
     minutes, seconds = divmod(round(header.seconds), 60)
-    what = "broke off" if kept.is_autosave else "last session"
+    what = "interrupted" if kept.is_autosave else "last session"
     text = what.capitalize() if kind == "session" else header.caption
     place = f"{minutes}:{seconds:02} in {header.caption if kind == 'session' else header.world}"
     return Item(

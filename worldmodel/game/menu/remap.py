@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from worldmodel.action import ActionSpec
 from worldmodel.game.controls import Command, Controls, KeyMap
-from worldmodel.game.keys import is_pad, label
+from worldmodel.game.keys import is_pad, label, labels
 
 RESERVED = {"Escape": "leads out", "PadStart": "opens the menu"}
 NOTHING = ActionSpec(
@@ -17,7 +17,7 @@ Target = str | Command  # a world's button, or a runtime command
 def assign(controls: Controls, spec: ActionSpec, target: Target, code: str) -> tuple[Controls, str]:
     """`code` does `target` from now on; what it did before gets the key that this leaves free.
 
-    Also why not, if it cannot be.
+    Also what there is to tell: why not, or which other use lost the key and what it has now.
     """
     if code in RESERVED:
         return controls, f"{label(code)} {RESERVED[code]} and stays as it is"
@@ -30,15 +30,24 @@ def assign(controls: Controls, spec: ActionSpec, target: Target, code: str) -> t
     others: list[Target] = [one for one in keys.buttons.get(code, ()) if one != target]
     if (command := keys.commands.get(code)) not in (None, target):
         others.append(command)
-    changed = _put(controls, target, [code], pad=pad)
+    changed, told = _put(controls, target, [code], pad=pad), []
     for other in others:
         left = [key for key in keys.keys_of(other) if is_pad(key) == pad and key != code]
         given = left or [key for key in free if key != code][:1]
+        name = _name(spec, other)
         if not given and isinstance(other, str):
-            name = spec.names[spec.buttons.index(other)]
-            return controls, f"{label(code)} is {name}: give that another key first"
+            return controls, f"{label(code)} is “{name}”: give that another key first"
         changed = _put(changed, other, given, pad=pad)
-    return changed, ""
+        now = f"is on {labels(given)} now" if given else "has no key now"
+        told.append(f"{label(code)} was taken from “{name}”, which {now}")
+    return changed, "; ".join(told)
+
+
+def _name(spec: ActionSpec, target: Target) -> str:
+    """What people call it."""
+    if isinstance(target, Command):
+        return target.value.partition(";")[0]
+    return spec.names[spec.buttons.index(target)]
 
 
 def usual(controls: Controls) -> Controls:

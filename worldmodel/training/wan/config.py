@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.config import ConfigError, SamplerConfig, load_config, require_positive
+from worldmodel.config import (
+    ConfigError,
+    SamplerConfig,
+    load_config,
+    require_no_less,
+    require_positive,
+)
 from worldmodel.training.loop import LoopConfig
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.lora import LoraConfig
@@ -162,6 +168,7 @@ class WanDmdTraining(WanTraining):
     def __post_init__(self) -> None:
         super(WanDmdTraining, self).__post_init__()  # slots make a new class
         require_positive(self, "critic_updates")
+        require_no_less(self, 0, "critic_learning_rate")
         if not 0 < self.least_level < 0.5 or self.level_shift <= 0:
             raise ConfigError(
                 f"least_level ({self.least_level}) must be between 0 and 0.5, level_shift "

@@ -6,7 +6,7 @@ No more of them is in memory than the batch that is trained on.
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from torch import Tensor
 from worldmodel.checkpoint import CheckpointError, load_tensors
 from worldmodel.config import ConfigError
 from worldmodel.files import read_text
+from worldmodel.limits import LARGEST_INDEX, LONGEST_SHOWN, MOST_CLIPS
 from worldmodel.model.context import Device
+from worldmodel.printable import shown
 from worldmodel.training.loop import UnfinishedError
 from worldmodel.training.store import Reading
 from worldmodel.training.streams import host_stream
@@ -30,6 +32,15 @@ OPEN = 64  # files that are kept open
 INDEX = "index.json"
 NOTHING = "unprompted.safetensors"  # the embedding that stands for no words
 FORMAT = 1
+BROKEN = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +61,27 @@ class Index:
                 f"{folder}: no finished latents; run the stage `latents` with `worldmodel train`"
             )
         try:
-            table = json.loads(read_text(path))
+            table = json.loads(read_text(path, LARGEST_INDEX))
             if table["format"] != FORMAT:
-                raise ValueError(f"format {table['format']}")
+                raise ValueError(f"format {shown(table['format'])}")
             frames, channels, rows, columns = map(int, table["shape"])
             files = {str(name): int(count) for name, count in table["files"].items()}
             shape = frames, channels, rows, columns
+            _check_index(files, shape)
             return cls(files, shape, int(table["text_width"]), bool(table["cameras"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except BROKEN as error:
             raise CheckpointError(
-                f"{path}: not an index of latents ({error}); run the stage `latents` again"
+                f"{path}: not an index of latents ({str(error)[:LONGEST_SHOWN]}); run the stage "
+                "`latents` again"
             ) from error
+
+
+def _check_index(files: Mapping[str, int], shape: tuple[int, ...]) -> None:
+    """Refuse files outside the folder, and more clips than any data set has."""
+    if any(Path(name).name != name or not name.isprintable() for name in files):
+        raise ValueError("a file outside its own folder")
+    if min(shape) < 1 or min(files.values(), default=0) < 0 or sum(files.values()) > MOST_CLIPS:
+        raise ValueError(f"{sum(files.values())} clips of {shape}; at most {MOST_CLIPS}")
 
 
 class LatentClips:
@@ -119,13 +140,20 @@ class LatentClips:
             latents = file.get_slice("latents")[row, :frames]
             cameras = file.get_slice("cameras")[row, :frames]
             prompt = int(file.get_slice("prompts")[row])
-            text = self.nothing if prompt < 0 else file.get_tensor(f"prompt.{prompt:05}")
-        except (OSError, SafetensorError) as error:
+            text = self.nothing if prompt < 0 else self._prompt(file, f"prompt.{prompt:05}")
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{self.folder / name}: clip {row} cannot be read ({error}); remove the file and "
                 "run the stage `latents` again"
             ) from error
         return latents.float(), cameras, padded(text.float(), self.size.text_tokens)
+
+    def _prompt(self, file: Any, name: str) -> Tensor:
+        """An embedding; its shape is looked at before it is read."""
+        shape = file.get_slice(name).get_shape()
+        if len(shape) != 2 or shape[0] > self.size.text_tokens or shape[1] != self.size.text_width:
+            raise ValueError(f"{name} is {shape}")
+        return file.get_tensor(name)
 
     def _file(self, name: str) -> Any:
         if name not in self._open:

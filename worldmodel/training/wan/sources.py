@@ -21,12 +21,12 @@ from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.episodes import EpisodeError, load_episode
 from worldmodel.files import FileReadError, read_text
+from worldmodel.limits import LARGEST_CAPTION
 from worldmodel.video import read_rate, read_video
 from worldmodel.worlds.wan_drive import Drive
 from worldmodel.worlds.wan_file import CameraConfig
 from worldmodel.worlds.wan_start import fit
 
-LONGEST_CAPTION = 1 << 16  # bytes
 Moment = tuple[NDArray[np.uint8], tuple[Action, ...]]  # a frame h w 3, and what led to it
 
 
@@ -72,7 +72,7 @@ def caption_of(source: Path, otherwise: str) -> str:
     if not path.is_file():
         return otherwise
     try:
-        return read_text(path, LONGEST_CAPTION).strip()
+        return read_text(path, LARGEST_CAPTION).strip()
     except FileReadError as error:
         raise UserError(f"{error}; it should hold the words of {source.name}") from error
 

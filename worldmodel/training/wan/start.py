@@ -8,12 +8,15 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from worldmodel.checkpoint import CheckpointError, refuse_broken
-from worldmodel.config import ConfigError, build_config, read_toml
+from worldmodel.config import ConfigError, UserError, build_config, read_toml
+from worldmodel.limits import LARGEST_WEIGHTS
 from worldmodel.model.context import Device
+from worldmodel.printable import shown
+from worldmodel.tensor_files import open_tensors
 from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
 from worldmodel.training.streams import seed_default
 from worldmodel.training.wan.config import WanModel
@@ -93,14 +96,23 @@ def run_weights(run: Path) -> dict[str, Tensor]:
     """The averaged weights of a finished run, frozen and trained ones together."""
     table = read_toml(run / CONFIG)
     stage = str(table.get("stage"))
-    if stage not in BEGINNINGS or table.get("model", {}).get("kind") != "wan":
-        raise ConfigError(f"{run}: a run of the stage {stage!r}, which trains no Wan transformer")
-    tensors = averaged(run, int(table["loop"]["steps"]))
+    try:
+        if stage not in BEGINNINGS or table["model"]["kind"] != "wan":
+            raise KeyError(stage)
+        steps, begun = int(table["loop"]["steps"]), Path(table[BEGINNINGS[stage]])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{run}: a run of the stage {shown(stage)}, which trains no Wan transformer"
+        ) from error
+    tensors = averaged(run, steps)
     if "lora" not in table:
         return tensors
     lora = build_config(LoraConfig, table["lora"], f"{run / CONFIG}: lora")
     model = build_config(WanModel, table["model"], f"{run / CONFIG}: model")
-    before = whole_weights(Path(table[BEGINNINGS[stage]]), model.load_size())
+    try:
+        before = whole_weights(begun, model.load_size())
+    except RecursionError as error:
+        raise ConfigError(f"{run}: a run that begins with itself") from error
     return merged({**before, **tensors}, lora)
 
 
@@ -110,11 +122,13 @@ def averaged(run: Path, steps: int) -> dict[str, Tensor]:
     if not path.is_file():
         raise UnfinishedError(f"{run}: has no {STATE} yet; finish it with `worldmodel train`")
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path, LARGEST_WEIGHTS, "pt") as file:
             step = int(json.loads((file.metadata() or {}).get("step", "0")))
             names = [name for name in list(file.keys()) if name.startswith(prefix)]
             tensors = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError, ValueError) as error:
+    except UserError:
+        raise
+    except (OSError, SafetensorError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a whole state of a run ({error})") from error
     if step < steps:
         raise UnfinishedError(

@@ -1,0 +1,33 @@
+"""What other programs did while something was measured."""
+
+import subprocess
+import sys
+
+import pytest
+
+from worldmodel.evaluation.others import STAT, Others, busy_in, busy_seconds, disturbance
+
+BURN = "import time\nwhile time.process_time() < 0.4: pass"
+
+
+@pytest.mark.skipif(not STAT.exists(), reason="only Linux tells")
+def test_the_work_of_another_program_is_seen() -> None:
+    before, others = busy_seconds(), Others()
+    subprocess.run([sys.executable, "-c", BURN], check=True)
+    after, cores = busy_seconds(), others.cores()
+    assert before is not None
+    assert after is not None
+    assert after - before > 0.3
+    assert cores is not None
+    assert cores > 0
+
+
+def test_waiting_is_no_work() -> None:
+    assert busy_in("cpu  10 20 30 4000 500 1 2 3 0 0") == 66
+
+
+def test_figures_beside_another_program_say_so_and_quiet_ones_nothing() -> None:
+    assert "other programs used 1.1 of 2 cores meanwhile" in disturbance(1.1, 2)
+    assert disturbance(0.15, 1) == "", "the system itself"
+    assert disturbance(1.1, 32) == "", "there were others free"
+    assert disturbance(None, 2) == ""

@@ -1,0 +1,158 @@
+"""A run keeps two states: what breaks one costs the minutes since the other, not the run."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.tiny_data import AUTOENCODER, write_episodes
+from tests.training.tiny_recipe import LOOP
+from worldmodel.checkpoint import load_tensors, save_tensors
+from worldmodel.config import ConfigError
+from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
+from worldmodel.training.keeping import BrokenStateError, before, keep_before
+from worldmodel.training.loop import STATE, resume, train
+
+Header = dict[str, Any]
+Tensors = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[AutoencoderTraining, bytes, bytes]:
+    """A config, and the states of steps 6 and 3 that its run left."""
+    root = tmp_path_factory.mktemp("keeping")
+    data = write_episodes(root / "data", count=2)
+    config = AutoencoderTraining(
+        stage="autoencoder",
+        data=data,
+        heldout=data,
+        model=AUTOENCODER,
+        loop=replace(LOOP, steps=6, save_every=3, sample_every=100),
+        batch=4,
+    )
+    train(AutoencoderStage(config, root / "run"), config.loop, root / "run")
+    path = root / "run" / STATE
+    return config, path.read_bytes(), before(path).read_bytes()
+
+
+@pytest.fixture
+def run(trained: tuple[AutoencoderTraining, bytes, bytes], tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / STATE
+    path.write_bytes(trained[1])
+    before(path).write_bytes(trained[2])
+    return path
+
+
+def resumed(trained: tuple[AutoencoderTraining, bytes, bytes], path: Path) -> int:
+    config = trained[0]
+    stage = AutoencoderStage(config, path.parent)
+    state = resume(stage, config.loop, path.parent)
+    assert all(bool(p.isfinite().all()) for p in stage.student.parameters())
+    return state.step
+
+
+def test_the_last_two_are_there_and_the_newest_counts(
+    trained: tuple[AutoencoderTraining, bytes, bytes], run: Path
+) -> None:
+    steps = [load_tensors(path)[1]["step"] for path in (run, before(run))]
+    assert steps == [6, 3], "the end writes step 6 twice, and pushes out none for it"
+    assert resumed(trained, run) == 6
+
+
+def rename(tensors: Tensors, old: str, new: str) -> None:
+    for name in [name for name in tensors if name.startswith(old)]:
+        tensor = tensors.pop(name)
+        if new:
+            tensors[new + name.removeprefix(old)] = tensor
+
+
+def spoil(tensors: Tensors, prefix: str) -> None:
+    name = next(n for n, t in tensors.items() if n.startswith(prefix) and t.ndim > 1)
+    tensors[name].view(-1)[0] = torch.nan
+
+
+BROKEN: dict[str, Callable[[Tensors, Header], object]] = {
+    "a negative step": lambda _, header: header.update(step=-5),
+    "a step that no run comes to": lambda _, header: header.update(step=10**12),
+    "a step that is a word": lambda _, header: header.update(step="x"),
+    "half a step": lambda _, header: header.update(step=2.5),
+    "no step": lambda _, header: header.pop("step"),
+    "a time that is none": lambda _, header: header.update(seconds=float("nan")),
+    "steps that are a word": lambda _, header: header.update(steps="many"),
+    "no optimizer": lambda tensors, _: rename(tensors, "optimizer.", ""),
+    "an optimizer of no weight": lambda tensors, _: rename(
+        tensors, "optimizer.0.", "optimizer.0.9"
+    ),
+    "an average of no numbers": lambda tensors, _: spoil(tensors, "ema."),
+    "weights of no numbers": lambda tensors, _: spoil(tensors, "student."),
+    "an optimizer of no numbers": lambda tensors, _: spoil(tensors, "optimizer."),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_state_that_no_training_leaves_is_told_and_the_one_before_goes_on(
+    what: str,
+    trained: tuple[AutoencoderTraining, bytes, bytes],
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tensors, header = load_tensors(run)
+    BROKEN[what](tensors, header)
+    save_tensors(run, tensors, header)
+    assert resumed(trained, run) == 3
+    assert "going on from step 3" in capsys.readouterr().err
+    before(run).unlink()
+    with pytest.raises(BrokenStateError, match="no other state is whole: remove"):
+        resumed(trained, run)
+
+
+@pytest.mark.parametrize("left", [0, 100, 5000])
+def test_a_state_that_was_cut_off_is_none(
+    left: int, trained: tuple[AutoencoderTraining, bytes, bytes], run: Path
+) -> None:
+    os.truncate(run, left)
+    assert resumed(trained, run) == 3
+    run.unlink()
+    assert resumed(trained, run) == 3
+
+
+def test_a_state_of_another_model_is_not_taken_for_a_broken_one(
+    trained: tuple[AutoencoderTraining, bytes, bytes], run: Path
+) -> None:
+    config = replace(trained[0], model=replace(AUTOENCODER, blocks=2))
+    with pytest.raises(ConfigError, match="another model"):
+        resume(AutoencoderStage(config, run.parent), config.loop, run.parent)
+
+
+def test_half_a_line_of_the_log_breaks_no_later_start(
+    trained: tuple[AutoencoderTraining, bytes, bytes], run: Path
+) -> None:
+    """What a disk that fills up leaves: half a line, in the middle of a letter."""
+    config = trained[0]
+    log = run.parent / "metrics.jsonl"
+    log.write_bytes(b'{"step": 3, "loss": 1.5}\n{"step": 6, "lo\xc3')
+    loop = replace(config.loop, steps=9)
+    assert train(AutoencoderStage(config, run.parent), loop, run.parent).step == 9
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '{"step": 3, "loss": 1.5}'
+    assert all(line.endswith("}") for line in lines)
+
+
+def test_where_no_links_are_the_old_state_is_renamed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    path = tmp_path / STATE
+    keep_before(path)
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "link", refuse)
+    keep_before(path)
+    assert before(path).read_bytes() == b"old"
