@@ -197,16 +197,3 @@ def step(world: World, action: Action) -> Frame:
     frame = world.generate(action)
     world.remember()
     return frame
-
-
-@runtime_checkable
-class Placed(Protocol):
-    """A world that knows its own state: where the player is, and what else it was taught to say."""
-
-    @property
-    def state_spec(self) -> StateSpec | None:
-        """What the numbers mean; none in a world without state."""
-
-    @property
-    def state(self) -> NDArray[np.float32] | None:
-        """The numbers of the frame that is shown: n."""

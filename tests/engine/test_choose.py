@@ -12,6 +12,7 @@ from tests.conftest import TINY
 from worldmodel.engine import EngineError, choose
 from worldmodel.engine.choose import choose_engine
 from worldmodel.model.context import KVCache
+from worldmodel.model.plan import Sight
 from worldmodel.world import Frame
 
 
@@ -36,19 +37,22 @@ class Sleeper:
         self.begun.extend(seeds)
         return self
 
-    def prime(self, latents: Tensor, actions: Tensor) -> None:
-        del latents, actions
+    def prime(self, latents: Tensor, conditions: Tensor) -> None:
+        del latents, conditions
 
-    def denoise(self, action: Tensor) -> Tensor:
-        del action
+    def denoise(self, condition: Tensor) -> Tensor:
+        del condition
         time.sleep(self.seconds)
         return torch.zeros(1, 1, *TINY.latent_shape)
 
     def remember(self) -> None:
         pass
 
-    def decode(self, latent: Tensor) -> Frame:
-        del latent
+    def look(self, views: Tensor) -> Sight:
+        raise AssertionError(f"a world without a plan looks at {views}")
+
+    def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
+        del latents, sight
         return np.zeros((1, 8, 8, 3), np.uint8)
 
 

@@ -57,8 +57,10 @@ def test_what_is_opaque_is_seen_and_hides_what_is_behind(plan: Plan) -> None:
         for layer in (plan.reader.enter, plan.reader.along, plan.reader.leave):
             for parameter in layer.parameters():
                 parameter.zero_()
-        plan.reader.leave.bias[0] = 100.0  # the first depth: opaque wherever it looks
-        plan.reader.leave.bias[PLAN.depth_features + 1] = -100.0  # the second: nowhere
+        bias = plan.reader.leave.bias
+        assert bias is not None
+        bias[0] = 100.0  # the first depth: opaque wherever it looks
+        bias[PLAN.depth_features + 1] = -100.0  # the second: nowhere
     last = PLAN.depth_features  # each depth: its features, then how deep it is
     depths = plan.look(VIEWS, ALL).rays[0, 0, [last, 2 * last + 1]]
     assert depths[0] * 200 == pytest.approx(PLAN.nearest, abs=0.1)

@@ -62,7 +62,7 @@ def write_placed(folder: Path, count: int, length: int = 80, first: int = 0) -> 
                 aim = place + velocity
                 place = np.clip(aim, -HALF + 2, HALF - 2)
                 velocity = 0.6 * np.where(aim == place, velocity, 0.0)
-            frames.append(draw(*place, heading))
+            frames.append(draw(float(place[0]), float(place[1]), heading))
             actions.append(Action(held if f else frozenset(), (turn if f else 0.0, 0.0)))
             states.append([*place, 8.0, heading, *velocity])
         values = np.asarray(states, np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from worldmodel.config import ConfigError, UserError
 from worldmodel.env.controls import Kind, WorldControls
-from worldmodel.world import Frame, Placed, World, step
+from worldmodel.world import Frame, Knows, World, step
 
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
@@ -129,7 +129,7 @@ def load_world(world: "str | World | None", settings: dict[str, Any]) -> World:
 
 def state_info(world: World) -> dict[str, Any]:
     """What a world knows of itself, by name, as an `info` holds it; empty if it knows nothing."""
-    if not isinstance(world, Placed) or world.state_spec is None or world.state is None:
+    if not isinstance(world, Knows) or world.state_spec is None or world.state is None:
         return {}
     return {"state": dict(zip(world.state_spec.names, world.state.tolist(), strict=True))}
 
