@@ -28,7 +28,6 @@ from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode
-from worldmodel.files import check_inside
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.real import Origin, Way
@@ -84,14 +83,12 @@ class NativeWorld:
     def load(cls, folder: Path, settings: Settings) -> "NativeWorld":
         """Read a world's folder; errors name the file, what was found and what was expected."""
         file = read_world_file(folder)
-        for name in (TRANSFORMER, AUTOENCODER):
-            check_inside(folder / name, folder)
+        check_weights(folder, file)
         # Shapes first, without memory: what world.toml asks for is taken only if the file has it.
         with torch.device("meta"):
             check_fit(WorldTransformer(file.transformer), folder / TRANSFORMER)
             check_fit(Autoencoder(file.autoencoder), folder / AUTOENCODER)
         check_cache(file.transformer.cache_bytes, folder / TRANSFORMER, folder / AUTOENCODER)
-        check_weights(folder, file)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)
