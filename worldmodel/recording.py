@@ -37,8 +37,10 @@ from worldmodel.episodes import Episode, EpisodeError
 from worldmodel.limits import LARGEST_FRAMES
 from worldmodel.moments import Moment, save_moment
 from worldmodel.recording_lines import BAD_LINE as BAD_LINE
-from worldmodel.recording_lines import FORMAT, Header, Row
+from worldmodel.recording_lines import FORMAT as FORMAT
+from worldmodel.recording_lines import Header as Header
 from worldmodel.recording_lines import RecordingError as RecordingError
+from worldmodel.recording_lines import Row as Row
 from worldmodel.recording_lines import read_recording as read_recording
 from worldmodel.video import VideoWriter, read_video, shrink
 from worldmodel.world import Frame
