@@ -71,6 +71,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except UserError as error:
+        missing = error.__cause__
+        if isinstance(missing, FileNotFoundError):
+            raise CheckpointError(f"{missing.filename}: no such file") from error
         raise CheckpointError(str(error)) from error
 
 
