@@ -9,35 +9,42 @@ PACKAGE = Path(__file__).parents[1] / "worldmodel"
 
 BASE = {
     "config", "action", "schedule", "files", "metrics",
-    "folders", "history", "versions", "keycodes", "text",
+    "folders", "history", "versions", "keycodes", "text", "paths",
+    "strangers",
 }  # fmt: skip
 STORE = {
     *BASE, "episodes", "recording", "players", "video", "moments", "autosave", "pictures",
+    "footage",
     "real", "ways", "beside",
 }  # fmt: skip
 MODEL = {*BASE, "model", "rollout", "checkpoint"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
 ALLOWED: dict[str, set[str]] = {
     "text": set(),
-    "config": {"text"},
+    "strangers": set(),
+    "paths": set(),
+    "config": {"text", "paths", "strangers"},
     "action": {"config"},
-    "files": {"config", "text"},
+    "files": {"config", "text", "strangers"},
     "keycodes": set(),
     "schedule": set(),
     "metrics": set(),
-    "folders": {"config"},
+    "folders": {"config", "paths"},
     "versions": set(),
     "history": {"config", "action"},
     "moments": {*BASE, "world", "autosave"},
     "autosave": {"config"},
-    "episodes": {"config", "action", "files", "recording"},
+    "episodes": {"config", "action", "files", "paths", "recording"},
     "recording": {"config", "action", "files", "episodes", "video", "world", "moments", "text"},
-    "video": {"config", "files", "world"},
+    "containers": set(),
+    "video": {"config", "containers", "files", "world"},
+    "footage": {"action", "config", "episodes", "paths", "video"},
     "real": {"action", "config", "world"},
     "ways": {"config", "episodes", "files", "real"},
     "beside": {"config", "real", "video", "world"},
     "players": {"config", "action", "files", "recording"},
-    "pictures": {"config", "files"},
+    "exif": set(),
+    "pictures": {"config", "files", "exif"},
     "pages": {"config", "files"},
     "model": {"config", "schedule"},
     "rollout": {*BASE, "model"},
@@ -66,6 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {*MODEL, *STORE, "pages", "worlds", "games", "training", "evaluation", "datacheck"},
     "jobs": {
         "config",
+        "paths",
         "games",
         "training",
         "recipe",

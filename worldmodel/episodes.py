@@ -22,9 +22,11 @@ from safetensors.numpy import save
 from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.files import check_file, write_atomically
+from worldmodel.paths import list_files
 
 FORMAT = "worldmodel episode 1"
 LARGEST = 16 << 30  # bytes of a file
+ENDINGS = (".safetensors", ".jsonl")
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -122,10 +124,10 @@ def find_episodes(folder: Path) -> list[Path]:
     """All episodes under `folder`, in the order of their names."""
     if not folder.is_dir():
         raise EpisodeError(f"{folder}: no such folder; `worldmodel record` makes one")
-    paths = [*folder.rglob("*.safetensors"), *folder.rglob("*.jsonl")]
+    paths = [path for path in list_files(folder) if path.suffix.lower() in ENDINGS]
     if not paths:
         raise EpisodeError(f"{folder}: no episodes (*.safetensors) and no recordings (*.jsonl)")
-    return sorted(paths)
+    return paths
 
 
 def _check_shapes(

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
-from worldmodel.episodes import FORMAT, EpisodeError, to_actions
+from worldmodel.episodes import FORMAT, LARGEST, EpisodeError, to_actions
+from worldmodel.files import check_file
 from worldmodel.recording import read_frames, read_recording
 
 Frames = NDArray[np.uint8]  # n h w 3
@@ -61,6 +62,7 @@ def _open_recording(path: Path) -> Source:
 
 def _open_episode(path: Path) -> Source:
     try:
+        check_file(path, LARGEST)
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:

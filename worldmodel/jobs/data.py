@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from worldmodel.jobs.numbers import positive
+from worldmodel.paths import to_path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -12,8 +12,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     style = argparse.ArgumentDefaultsHelpFormatter
     kinds = parser.add_subparsers(required=True, metavar="WHAT")
     check = kinds.add_parser("check", help="what is wrong with a data set", formatter_class=style)
-    check.add_argument("folder", type=Path, help="of episodes and recordings")
-    check.add_argument("heldout", type=Path, nargs="?", help="of those to measure on, if any")
+    check.add_argument("folder", type=to_path, help="of episodes and recordings")
+    check.add_argument("heldout", type=to_path, nargs="?", help="of those to measure on, if any")
     check.add_argument("--clip", type=positive, default=13, help="frames of a clip in training")
     check.add_argument("--json", action="store_true", help="one line for programs, no table")
     check.set_defaults(run=run)

@@ -24,13 +24,22 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from worldmodel.checkpoint import LARGEST, CheckpointError
-from worldmodel.files import check_file, read_text
+from worldmodel.files import FileReadError, check_file, read_text
 from worldmodel.text import decode_text
 
 # A training checkpoint holds several networks; the first of these that is there is played.
 NETWORKS = ("generator_ema", "generator", "ema", "model", "state_dict", "module")
 WITHIN = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
-BEFORE = ("module.", "generator_ema.", "generator.", "model.diffusion_model.", "model.")
+BEFORE = (
+    "module.", "generator_ema.", "generator.", "model.diffusion_model.", "diffusion_model.",
+    "transformer.", "dit.", "net.", "first_stage_model.", "vae.", "model.",
+)  # fmt: skip
+# Files that hold a whole pipeline name its parts; of these only the network is a world's.
+NETWORK = ("model.diffusion_model.", "diffusion_model.")
+PIPELINE = (
+    "first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "vae.",
+    "model_ema.",
+)  # fmt: skip
 PICKLE_LIMIT = 64 * 2**20  # bytes; the pickle of 1 000 tensors takes 0.2 MB
 OLD_PICKLES = 5  # in a file of the time before archives; tensors follow
 LONGEST_NAME = 1000  # letters
@@ -41,6 +50,7 @@ SHOWN_LETTERS = 200  # of what a library says
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file by name, mapped from disk, wrappers taken off."""
     try:
+        check_file(path, LARGEST)
         with path.open("rb") as file:
             beginning = file.read(9)
         if beginning[8:] == b"{":
@@ -48,8 +58,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if decode_text(beginning[:8], is_cut=True).lstrip()[:1] == "{":
             return unwrap(_read_shards(path), str(path))
         return unwrap(_read_pickle(path, mapped=beginning[:2] == b"PK"), str(path))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{error.filename}: no such file") from error
+    except FileReadError as error:
+        raise CheckpointError(str(error)) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -187,10 +197,17 @@ def _plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]
         if bare in plain:
             raise CheckpointError(f"{where}: two tensors are called {bare} without their wrappers")
         plain[bare] = tensor
-    for prefix in BEFORE:
-        if plain and all(name.startswith(prefix) for name in plain):
-            plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    plain = _network_of(plain)
+    while prefix := next((p for p in BEFORE if plain and all(n.startswith(p) for n in plain)), ""):
+        plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
     return plain
+
+
+def _network_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network alone, out of a file whose other tensors are all of a pipeline's known parts."""
+    inside = {name: x for name, x in tensors.items() if name.startswith(NETWORK)}
+    others = [name for name in tensors if name not in inside]
+    return inside if inside and all(name.startswith(PIPELINE) for name in others) else tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from worldmodel.config import (
     read_toml,
     to_toml,
 )
-from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.files import FileWriteError, refuse_stranger, write_atomically
 
 FORMAT = 2
 TRANSFORMER = "transformer.safetensors"
@@ -143,6 +143,7 @@ def check_part(folder: Path, world: Hashed, name: str) -> None:
     path = folder / name
     if not path.is_file():
         raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
+    refuse_stranger(path)
     if not path.resolve().is_relative_to(folder.resolve()):
         raise WorldError(f"{path}: a link that leads out of the world's folder; copy the file")
     found, expected = sha256_of(path), world.sha256.get(name)
