@@ -235,6 +235,16 @@ def describe_pad(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
     return lines + [(label(key), command.value) for key, command in rest if is_pad(key)]
 
 
+def describe_pause(spec: ActionSpec, controls: Controls) -> str:
+    """What leads on while the world rests."""
+    keys = KeyMap.of(spec, controls)
+    on, step = (
+        labels([key for key in keys.keys_of(command) if not is_pad(key)])
+        for command in (Command.PAUSE, Command.STEP)
+    )
+    return f"{on} to go on      {step}  one frame"
+
+
 def _describe_buttons(spec: ActionSpec, keys: KeyMap, *, pad: bool) -> list[tuple[str, str]]:
     return [
         (labels([key for key in keys.keys_of(button) if is_pad(key) == pad]), name)

@@ -54,6 +54,7 @@ class Overlay:
     slow: str = ""  # what there is to say while the machine is too slow
     graph: Graph = field(default_factory=Graph)
     line: str | None = None  # words being typed
+    paused: str = ""  # which keys lead on
     is_recording: bool = False
     is_paused: bool = False
     is_beside: bool = False  # the real game and a graph are in the picture
@@ -85,7 +86,7 @@ class Hud:
         if overlay.is_recording:
             self._draw_recording(surface, unit)
         if overlay.is_paused:
-            self._draw_caption(surface, "paused", "P to go on      .  one frame", unit, top)
+            self._draw_caption(surface, "paused", overlay.paused, unit, top)
         if overlay.caption:
             self._draw_caption(surface, overlay.caption, "", unit, top)
         if overlay.shows_controls:
