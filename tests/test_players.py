@@ -72,7 +72,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
 
 def test_a_missing_or_binary_script_is_an_error_and_no_traceback(tmp_path: Path) -> None:
     binary = tmp_path / "x.bin"
-    binary.write_bytes(b"\xff\xfe\x00\x81")
+    binary.write_bytes(b"\xff\x81\xfe\x00")
     for path in (tmp_path / "no", binary):
         with pytest.raises(ScriptError, match="not a player"):
             load_script(path)

@@ -115,13 +115,13 @@ def draw_beside(view: View, size: tuple[int, int], font: float = 1.0) -> Drawn:
     if min(rows, columns) < SMALLEST:
         return drawn
     unit = round(max(10, rows // 36) * min(font, LARGEST_FONT))
-    size, lines = _why_lines(view.why, columns - 2 * unit, unit)
-    below = 6 * unit + len(lines) * _line(size)
+    small, lines = _why_lines(view.why, columns - 2 * unit, unit)
+    below = 6 * unit + len(lines) * _line(small)
     top = _draw_frames(drawn, view, unit, below if below < rows // 2 else 6 * unit)
     if rows - top >= below:
         for line in lines:
-            top += _line(size)
-            drawn.write(line, (unit, top), size)
+            top += _line(small)
+            drawn.write(line, (unit, top), small)
     if rows - top > 4 * unit:
         _draw_graph(drawn, view, top, unit)
     return drawn

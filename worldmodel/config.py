@@ -8,6 +8,7 @@ an unknown key is an error, and a message always names the file, the key and the
 import json
 import math
 import operator
+import os
 import re
 import stat
 import sys
@@ -32,7 +33,9 @@ from worldmodel.limits import (
     MOST_STEPS,
     SLOWEST,
 )
+from worldmodel.paths import to_path
 from worldmodel.printable import printable, shown
+from worldmodel.strangers import HEAD, what_instead
 from worldmodel.text import decode_text
 
 if sys.version_info >= (3, 11):
@@ -448,6 +451,8 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(LARGEST_TOML + 1)
         if len(content) > LARGEST_TOML:
             raise ConfigError(f"{path}: cannot be read as TOML: over {LARGEST_TOML >> 20} MB")
+        if stranger := what_instead(content[:HEAD]):
+            raise ConfigError(f"{path}: {stranger}")
         text = decode_text(content)
         if _LONG_KEY.search(_TEXTS.sub('""', text)):
             raise ConfigError(
@@ -531,8 +536,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return value
         choices = ", ".join(map(repr, arguments))
         raise ConfigError(f"{where} = {shown(value)}: choose from {choices}")
-    if hint is Path and isinstance(value, str):
-        return Path(value)
+    if hint is Path and isinstance(value, str | os.PathLike):
+        return to_path(value)
     if hint is float and type(value) in (int, float):
         if not abs(value) <= sys.float_info.max:  # nor a whole number beyond it
             raise ConfigError(f"{where} = {shown(value)}: expected a finite number")

@@ -33,11 +33,13 @@ from worldmodel.limits import (
     MOST_HELD,
     SLOWEST,
 )
+from worldmodel.paths import list_files
 from worldmodel.printable import shown
 from worldmodel.state_spec import StateTrack, read_spec
 from worldmodel.tensor_files import DTYPES, is_large, mapped, open_tensors
 
 FORMAT = "worldmodel episode 1"
+ENDINGS = (".safetensors", ".jsonl")
 HALVED = 8  # pixels: an autoencoder halves a frame's sides three times or more
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -125,7 +127,7 @@ def load_episode(path: Path, last: int | None = None) -> Episode:
 
     Of an episode that becomes the past of a world only the `last` frames are read.
     """
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         from worldmodel.recording import load_recording  # PyAV only where a video is read
 
         return load_recording(path, last)
@@ -147,9 +149,18 @@ def load_episode(path: Path, last: int | None = None) -> Episode:
 
 def load_actions(path: Path) -> Sequence[Action]:
     """What was done in an episode or a recording; the frames of an episode file are not read."""
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         return load_episode(path).actions
     return load_facts(path).actions
+
+
+def load_rate(path: Path) -> float:
+    """Frames a second of an episode or a recording; its frames are not read."""
+    if path.suffix.lower() == ".jsonl":
+        from worldmodel.recording import read_recording
+
+        return read_recording(path)[0].frames_per_second
+    return load_facts(path).frames_per_second
 
 
 def load_facts(path: Path) -> Facts:
@@ -227,7 +238,7 @@ def _read_state(path: Path, file: Any, frames: int) -> StateTrack | None:
 
 def load_state(path: Path) -> StateTrack | None:
     """The state in an episode or a recording; the frames of an episode file are not read."""
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         return load_episode(path).state
     return load_facts(path).state
 
@@ -242,10 +253,10 @@ def find_episodes(folder: Path) -> list[Path]:
     """All episodes under `folder`, in the order of their names."""
     if not folder.is_dir():
         raise EpisodeError(f"{folder}: no such folder; `worldmodel record` makes one")
-    paths = [*folder.rglob("*.safetensors"), *folder.rglob("*.jsonl")]
+    paths = [path for path in list_files(folder) if path.suffix.lower() in ENDINGS]
     if not paths:
         raise EpisodeError(f"{folder}: no episodes (*.safetensors) and no recordings (*.jsonl)")
-    return sorted(paths)
+    return paths
 
 
 def _check_shapes(path: Path, file: Any, names: tuple[str, ...]) -> tuple[int, ...]:

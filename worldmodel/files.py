@@ -15,6 +15,7 @@ from pathlib import Path
 
 from worldmodel.config import UserError
 from worldmodel.limits import LARGEST_TEXT
+from worldmodel.strangers import HEAD, what_instead
 from worldmodel.text import TextError, decode_text
 
 LONGEST_NAME = 120  # bytes of UTF-8; half of what a file system takes: endings follow
@@ -32,7 +33,7 @@ class FileReadError(UserError):
 
 
 def check_file(path: Path, largest: int) -> None:
-    """Refuse what is missing, no plain file (a pipe would block for ever) or too large."""
+    """Refuse what is missing, no plain file (a pipe would block for ever), too large, no data."""
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
@@ -44,6 +45,14 @@ def check_file(path: Path, largest: int) -> None:
         raise FileReadError(
             f"{path}: {found.st_size / 2**20:.1f} MB, at most {largest / 2**20:.1f} MB are read"
         )
+    refuse_stranger(path)
+
+
+def refuse_stranger(path: Path) -> None:
+    """Say so where a file was never downloaded and something else has its name."""
+    with contextlib.suppress(OSError), path.open("rb") as file:  # who reads it says why not
+        if told := what_instead(file.read(HEAD)):
+            raise FileReadError(f"{path}: {told}")
 
 
 def is_file(path: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from platformdirs import PlatformDirs
 
 from worldmodel.config import UserError
+from worldmodel.paths import to_path
 
 # Roaming: on Windows, settings follow a person from machine to machine; what is kept does not.
 _SETTINGS = PlatformDirs("worldmodel", appauthor=False, roaming=True)
@@ -32,7 +33,7 @@ def cache_folder() -> Path | None:
 
 def _folder(own: str, system: PlatformDirs, kind: str) -> Path:
     if chosen := os.environ.get(own):
-        return Path(chosen)
+        return to_path(chosen)
     told = f"no home folder is known here: set HOME, or {own} to a folder"
     try:
         folder = Path(getattr(system, kind))

@@ -29,6 +29,7 @@ from worldmodel.files import write_atomically
 from worldmodel.folders import data_folder
 from worldmodel.history import History
 from worldmodel.limits import LARGEST_MOMENT, LARGEST_PICTURE, LATEST_FRAME
+from worldmodel.paths import list_files
 from worldmodel.printable import shown
 from worldmodel.tensor_files import DTYPES, is_large, mapped, open_tensors
 from worldmodel.world import Frame, State
@@ -163,9 +164,9 @@ def list_moments(world: str | None = None, folder: Path | None = None) -> list[K
     A file that cannot be read is left out: it says why when it is loaded by name.
     """
     kept = []
-    for path in sorted((folder or moments_folder()).glob(f"*/*{ENDING}")):
+    for path in list_files(folder or moments_folder(), f"*/*{ENDING}"):
         is_autosave = is_own_kind(path)
-        if path.name.startswith(".") or (is_autosave and not is_orphan(path)):
+        if is_autosave and not is_orphan(path):
             continue
         with contextlib.suppress(UserError):
             header, frame = peek(path)

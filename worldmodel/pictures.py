@@ -1,6 +1,10 @@
 """Pictures of a user's own: their size is read from the header before anything is decoded.
 
-A PNG of some kilobytes can promise gigabytes of pixels. PNG, JPEG, WebP and BMP are read.
+A PNG of some kilobytes can promise gigabytes of pixels. PNG, JPEG, WebP and BMP are read, turned as
+the camera was held, and what is transparent is black: colours that nobody sees stay unseen.
+
+Into a frame of another shape they come by one rule, `fit`: cut off evenly at the sides that are too
+long, then scaled, every pixel the mean of its area. Nothing is stretched.
 """
 
 import struct
@@ -11,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import UserError
+from worldmodel.exif import orientation_of, turned
 from worldmodel.files import read_file
 from worldmodel.limits import LARGEST_PICTURE_FILE, MOST_PICTURE_PIXELS
 
@@ -37,12 +42,52 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             "read"
         )
     try:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        picture = _decode(content)
     except cv2.error:
         picture = None
     if picture is None:
         raise PictureError(f"{path}: not a whole image; copy or download it again")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    return turned(picture, orientation_of(content))
+
+
+def centre(frame: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    """The largest part of a frame h w 3, around its middle, in the shape of rows x columns."""
+    height, width = frame.shape[:2]
+    share = min(height / rows, width / columns)
+    high, wide = max(1, round(rows * share)), max(1, round(columns * share))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return frame[top : top + high, left : left + wide]
+
+
+def fit(frame: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    """A frame h w 3 as rows x columns; what is too small is enlarged smoothly."""
+    part = centre(frame, rows, columns)
+    if part.shape[:2] == (rows, columns):
+        return np.ascontiguousarray(part)
+    way = cv2.INTER_AREA if part.shape[0] >= rows and part.shape[1] >= columns else cv2.INTER_CUBIC
+    return np.asarray(
+        cv2.resize(np.ascontiguousarray(part), (columns, rows), interpolation=way), np.uint8
+    )
+
+
+def _decode(content: bytes) -> NDArray[np.uint8] | None:
+    """RGB h w 3, not turned yet."""
+    # A BMP's fourth channel is no alpha: most programs leave noughts in it.
+    kind = cv2.IMREAD_COLOR if content.startswith(b"BM") else cv2.IMREAD_UNCHANGED
+    if kind == cv2.IMREAD_COLOR:
+        kind |= cv2.IMREAD_IGNORE_ORIENTATION
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), kind)
+    if picture is None:
+        return None
+    if picture.dtype == np.uint16:
+        picture = (np.asarray(picture, np.uint16) >> 8).astype(np.uint8)
+    if picture.ndim == 2:
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), np.uint8)
+    colours = np.asarray(cv2.cvtColor(picture[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
+    if picture.shape[2] == 4:
+        for row, alpha in zip(colours, picture[..., 3], strict=True):  # memory for one row
+            row[:] = (row.astype(np.uint16) * alpha[:, None] + 127) // 255
+    return colours
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
@@ -58,11 +103,17 @@ def picture_size(content: bytes) -> tuple[int, int]:
 
 
 def _has_whole_chunks(content: bytes) -> bool:
-    """Whether a PNG's parts are as long as they say: decoders take memory for what is promised."""
+    """Whether a PNG's parts are as long as they say: decoders take memory for what is promised.
+
+    What other programs left behind its end (another picture, a maker's notes) is not looked at.
+    """
     at = 8
     while at + 12 <= len(content):
+        is_last = content[at + 4 : at + 8] == b"IEND"
         at += 12 + int(struct.unpack(">I", content[at : at + 4])[0])
-    return at == len(content)
+        if is_last:
+            return at <= len(content)
+    return False
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:

@@ -129,7 +129,7 @@ class RandomPlayer:
 
 def load_script(path: Path) -> list[Action]:
     """The actions in a recording (`.jsonl`) or in a script."""
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         rows = read_recording(path)[1]
         return [rows[i].action for i in last_path(rows)[1:]]
     try:

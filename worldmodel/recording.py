@@ -40,8 +40,10 @@ from worldmodel.limits import LARGEST_FRAMES
 from worldmodel.moments import Moment, save_moment
 from worldmodel.recording_lines import BAD_LINE as BAD_LINE
 from worldmodel.recording_lines import FORMAT as FORMAT
-from worldmodel.recording_lines import Header, Row, check_width
+from worldmodel.recording_lines import Header as Header
 from worldmodel.recording_lines import RecordingError as RecordingError
+from worldmodel.recording_lines import Row as Row
+from worldmodel.recording_lines import check_width
 from worldmodel.recording_lines import read_recording as read_recording
 from worldmodel.state_spec import track_of
 from worldmodel.video import VideoWriter, read_video, shrink

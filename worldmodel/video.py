@@ -1,4 +1,6 @@
-"""H.264 videos: written frame by frame at their real times, read back as RGB.
+"""Videos: H.264 is written frame by frame at its real times; what cameras write is read too.
+
+Frames are read as they are meant to be seen: turned as the camera was held, pixels square.
 
 While it grows, the file is a fragmented MP4, playable at whatever point the process is killed or,
 up to the last `sync`, the power fails; `close` rewrites it as a plain MP4, which more players can
@@ -17,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import UserError
+from worldmodel.containers import ENDINGS as ENDINGS
+from worldmodel.containers import HEAD, container_of, seen, square_size
 from worldmodel.files import check_file, sync
 from worldmodel.limits import (
     FASTEST,
@@ -135,31 +139,55 @@ def shrink(frame: NDArray[np.uint8], frame_size: tuple[int, int]) -> NDArray[np.
 
 def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     """RGB frames h w 3, up to where a killed process or a lost power stopped the writing."""
+    return (frame for _, frame in watch(path))
+
+
+def watch(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """The same frames, each with the second at which it is shown; the first is at 0."""
     av = _import_av()
     _check_file(path)
     began = False
     try:
-        for picture in _decode(path, path):
+        for shown in _decode(path, path):
             began = True
-            yield picture
+            yield shown
     except (FileNotFoundError, PermissionError) as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
-    except av.error.FFmpegError:  # a whole file never gets here
+    except (av.error.FFmpegError, ArithmeticError):  # a whole file never gets here
         if began:
             return  # the unfinished end
+        if _kind(path) != "mp4":
+            raise VideoError(f"{path}: not a whole video; copy or download it again") from None
         # Half of a fragment's head, and what a disk gives for the rest: nothing opens that.
-        with contextlib.suppress(av.error.FFmpegError, OSError), path.open("rb") as file:
+        broken = av.error.FFmpegError, ArithmeticError, OSError
+        with contextlib.suppress(*broken), path.open("rb") as file:
             yield from _decode(path, _Beginning(file, _whole_fragments(file)))
 
 
-def _decode(path: Path, source: "Path | _Beginning") -> Iterator[NDArray[np.uint8]]:
+def _decode(path: Path, source: "Path | _Beginning") -> Iterator[tuple[float, NDArray[np.uint8]]]:
     file = str(source) if isinstance(source, Path) else source
-    with _import_av().open(file, format="mp4", metadata_errors="replace") as container:
-        if not container.streams.video:
+    with _import_av().open(file, format=_kind(path), metadata_errors="replace") as container:
+        stream = container.streams.best("video")
+        if stream is None:
             return  # killed before anything was written
-        _check_size(path, container.streams.video[0])
-        for picture in container.decode(video=0):
-            yield picture.to_ndarray(format="rgb24")
+        if stream.codec_context is None:
+            raise VideoError(f"{path}: a video in a format that PyAV does not know")
+        _check_size(path, stream.width, stream.height)
+        begin = last = None
+        lasts = float(1 / (stream.average_rate or 30))
+        for picture in container.decode(stream):
+            size = square_size(picture.width, picture.height, stream.sample_aspect_ratio)
+            _check_size(path, *size)
+            time = picture.time
+            begin = time if begin is None else begin
+            known = 0.0 if time is None or begin is None else float(time - begin)
+            last = known if last is None or known > last else last + lasts  # times rise
+            yield last, seen(picture, size)
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as file:
+        return container_of(file.read(HEAD))
 
 
 def _whole_fragments(file: BinaryIO) -> int:
@@ -197,13 +225,10 @@ class _Beginning:
         return self.file.tell()
 
 
-def _check_size(path: Path, stream: Any) -> None:
-    if stream.codec_context is None:
-        raise VideoError(f"{path}: a video in a format that PyAV does not know")
-    largest = max(stream.width, stream.height)
-    if largest > LONGEST_SIDE or stream.width * stream.height > MOST_VIDEO_PIXELS:
+def _check_size(path: Path, width: int, height: int) -> None:
+    if max(width, height) > LONGEST_SIDE or width * height > MOST_VIDEO_PIXELS:
         raise VideoError(
-            f"{path}: frames of {stream.width} x {stream.height}, at most {LONGEST_SIDE} a side "
+            f"{path}: frames of {width} x {height}, at most {LONGEST_SIDE} a side "
             f"and {MOST_VIDEO_PIXELS >> 20} million pixels are read"
         )
 
@@ -221,7 +246,7 @@ def read_rate(path: Path) -> float:
     av = _import_av()
     _check_file(path)
     try:
-        with av.open(str(path), format="mp4", metadata_errors="replace") as container:
+        with av.open(str(path), format=_kind(path), metadata_errors="replace") as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
     except (OSError, av.error.FFmpegError, ArithmeticError) as error:  # a timescale of nought
         raise VideoError(f"{path}: cannot be read: {error}") from error

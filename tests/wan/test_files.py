@@ -69,6 +69,30 @@ def test_a_training_checkpoint_gives_its_averaged_weights_without_wrappers(tmp_p
     assert same(read_tensors(path), WEIGHTS)
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "model.diffusion_model.", "diffusion_model.", "module.", "_orig_mod.", "model.",
+        "module._orig_mod.", "_orig_mod.module.", "model.module.diffusion_model.",
+        "generator.model.", "vae.", "first_stage_model.",
+    ],
+)  # fmt: skip
+def test_prefixes_of_other_programs_come_off(tmp_path: Path, prefix: str) -> None:
+    for name in ("x.safetensors", "x.pt"):
+        named = {f"{prefix}{name}": value for name, value in WEIGHTS.items()}
+        save_file(named, tmp_path / name) if name != "x.pt" else torch.save(named, tmp_path / name)
+        assert same(read_tensors(tmp_path / name), WEIGHTS)
+
+
+def test_of_a_whole_pipeline_the_network_is_taken() -> None:
+    """What ComfyUI saves in one file; with anything unknown among it, nothing is left out."""
+    other = torch.zeros(3)
+    named = {f"model.diffusion_model.{name}": value for name, value in WEIGHTS.items()}
+    beside = {"vae.conv1.weight": other, "text_encoders.umt5xxl.shared.weight": other}
+    assert same(unwrap({**named, **beside}, "x"), WEIGHTS)
+    assert unwrap({**named, **beside, "alien": other}, "x").keys() >= {"alien", *beside}
+
+
 def test_a_prefix_that_only_some_names_have_is_part_of_the_names() -> None:
     tensors = {"model.a": torch.zeros(1), "b": torch.zeros(1)}
     assert unwrap(tensors, "x").keys() == tensors.keys()

@@ -19,6 +19,7 @@ from tests.worlds.wan_tiny import (
 )
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import UserError, to_toml
+from worldmodel.pictures import fit
 from worldmodel.wan.rollout import WanRollout
 from worldmodel.wan.streaming import StreamingDecoder
 from worldmodel.world import Frame, step
@@ -29,7 +30,6 @@ from worldmodel.worlds.wan import WanWorld
 from worldmodel.worlds.wan_drive import Drive
 from worldmodel.worlds.wan_file import read_wan_world
 from worldmodel.worlds.wan_import import MINWM_CAMERA, import_files
-from worldmodel.worlds.wan_start import fit
 
 SETTINGS = Settings(device="cpu", dtype="float32", threads=1)
 FORWARD = Action(frozenset({"KeyW"}))

@@ -100,12 +100,12 @@ def test_sources_of_any_kind_are_listed(folder: Path) -> None:
 def test_a_start_of_many_pixels_is_refused_and_others_are_fitted_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes())
-    assert read_frames(path, 5, (8, 16)).shape == (1, 8, 16, 3)
+    assert read_frames(path, 5, (8, 16), 16.0).shape == (1, 8, 16, 3)
     content = bytearray(path.read_bytes())
     content[16:24] = (60_000).to_bytes(4, "big") * 2
     path.write_bytes(content)
     with pytest.raises(UserError, match="60000 x 60000 pixels"):
-        read_frames(path, 5, (8, 16))
+        read_frames(path, 5, (8, 16), 16.0)
 
 
 def test_a_state_that_counts_beyond_all_bounds_is_refused(folder: Path) -> None:

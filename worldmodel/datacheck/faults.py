@@ -10,7 +10,8 @@ from pathlib import Path
 from worldmodel.datacheck.dataset import DataSet, action_shares, overlap, scan_folder, share_of
 from worldmodel.datacheck.scan import Scan
 from worldmodel.datacheck.state import StateFacts, Turning
-from worldmodel.episodes import HALVED, told_sizes
+from worldmodel.episodes import HALVED, find_episodes, told_sizes
+from worldmodel.footage import left_out
 
 LEAST_IDLE = 0.03  # share; worlds that never saw anybody rest decay when the player does
 MOST_FLAT = 0.02  # share of frames of one colour
@@ -30,6 +31,8 @@ def check_folder(folder: Path, clip: int, most: int = 0) -> DataSet:
     _find_errors(found)
     if found.scans:
         _find_warnings(found)
+    if told := left_out(folder, find_episodes(folder)):
+        found.warnings.append(told)
     return found
 
 

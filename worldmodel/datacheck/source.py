@@ -35,12 +35,12 @@ class Source:
 
 def open_source(path: Path) -> Source:
     """Read everything but the frames; a `UserError` names a file that cannot be read."""
-    return _open_recording(path) if path.suffix == ".jsonl" else _open_episode(path)
+    return _open_recording(path) if path.suffix.lower() == ".jsonl" else _open_episode(path)
 
 
 def read_blocks(source: Source) -> Iterator[Frames]:
     """The frames, in blocks; a `UserError` when they break off in the middle of an episode file."""
-    if source.path.suffix != ".jsonl":
+    if source.path.suffix.lower() != ".jsonl":
         yield from _read_episode(source.path)
         return
     small = read_frames(source.path.with_suffix(".mp4"), source.size)

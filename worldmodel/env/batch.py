@@ -17,6 +17,7 @@ from worldmodel.config import ConfigError, UserError
 from worldmodel.engine import Playing
 from worldmodel.env.controls import Kind, WorldControls
 from worldmodel.env.single import check_frames, draw_start, frame_space, load_world
+from worldmodel.paths import Pathlike
 from worldmodel.world import Frame, World
 from worldmodel.worlds.forks import refuse_fork
 from worldmodel.worlds.native import NativeWorld
@@ -41,7 +42,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
     def __init__(
         self,
         num_envs: int = 1,
-        world: str | World | None = None,
+        world: Pathlike | World | None = None,
         *,
         max_frames: int | None = 1000,
         actions: Kind = "keys",

@@ -1,5 +1,6 @@
 """`WorldEnv`: one learned world as a `gymnasium.Env`."""
 
+import os
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from worldmodel.config import ConfigError, UserError
 from worldmodel.env.controls import Kind, WorldControls
+from worldmodel.paths import Pathlike
 from worldmodel.world import Frame, Knows, World, step
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
 
     def __init__(
         self,
-        world: str | World | None = None,
+        world: Pathlike | World | None = None,
         *,
         max_frames: int | None = 1000,
         actions: Kind = "keys",
@@ -110,9 +112,9 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         self._window.show(self._frame)
 
 
-def load_world(world: "str | World | None", settings: dict[str, Any]) -> World:
+def load_world(world: "Pathlike | World | None", settings: dict[str, Any]) -> World:
     """The world that a constructor was given, loaded."""
-    if world is not None and not isinstance(world, str):
+    if world is not None and not isinstance(world, str | os.PathLike):
         if settings:
             raise ConfigError(f"{', '.join(settings)}: the world is loaded already")
         return world

@@ -23,6 +23,7 @@ from worldmodel.config import SamplerConfig, UserError, load_config
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.evaluation.machine import product_rate
 from worldmodel.evaluation.wan_memory import PlayMemory, kind_of, layers_of, play_memory
+from worldmodel.paths import list_files
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.costs import flops as decoder_flops
 from worldmodel.wan.files import read_tensors
@@ -109,7 +110,7 @@ def load_size(name: str, layers: int) -> WanConfig:
     """A known size by name, cut down to some layers if asked for."""
     path = sizes_folder() / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(other.stem for other in sizes_folder().glob("*.toml")))
+        known = ", ".join(other.stem for other in list_files(sizes_folder(), "*.toml"))
         raise UserError(f"--world {name}: --random-weights knows the sizes {known or 'none'}")
     config = load_config(WanConfig, path)
     return replace(config, layers=layers) if layers else config

@@ -21,7 +21,7 @@ from worldmodel.moments import load_moment
 from worldmodel.real import OpenReal, Origin, is_same_place, psnr
 from worldmodel.recording import Header, Row, free_name, read_frames, read_recording
 from worldmodel.world import Frame
-from worldmodel.worlds.find import find_world
+from worldmodel.worlds.find import find_recorded, find_world
 from worldmodel.worlds.folder import read_world_file
 from worldmodel.worlds.starts import read_origin
 
@@ -66,9 +66,9 @@ def keep_beside(
 
 def origin_of_recording(recording: Path) -> Origin:
     """The real game behind the world that a recording was made in; its weights are not read."""
-    settings = read_recording(recording.with_suffix(".jsonl"))[0].settings
-    world, own = settings.get("world"), settings.get("start")
-    folder = find_world(None if world is None else str(world))
+    header = read_recording(recording.with_suffix(".jsonl"))[0]
+    own = header.settings.get("start")
+    folder = find_world(find_recorded(header, recording))
     return read_origin(folder, read_world_file(folder), None if own is None else str(own))
 
 

@@ -13,6 +13,7 @@ from worldmodel.config import UserError
 from worldmodel.files import plain
 from worldmodel.game.session import Session
 from worldmodel.game.step import Step
+from worldmodel.paths import to_path
 from worldmodel.recording import ENDINGS, Header, Recorder, RecordingError, Row, begin_recording
 from worldmodel.versions import installed_versions
 from worldmodel.world import Knows
@@ -32,7 +33,7 @@ class Place:
         """What `--record` says: a file's name, or a folder; nothing is the usual folder."""
         if not text:
             return cls()
-        path = Path(text)
+        path = to_path(text)
         try:
             is_folder = text.endswith(("/", "\\")) or path.name in ("", "..") or path.is_dir()
         except OSError as error:

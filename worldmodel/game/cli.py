@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from worldmodel import console
 from worldmodel.config import ConfigError, UserError
 from worldmodel.limits import MOST_STEPS
+from worldmodel.paths import to_path
 from worldmodel.real import OpenReal
 from worldmodel.signals import describe
 from worldmodel.world import World, WorldFaultError
@@ -77,11 +77,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--world", metavar="NAME", help="name or folder of a world (default: the one shipped)")
-    what = "number of a start, a clip, an image, or real: a fresh episode of the real game (0)"
+    what = "number of a start, a clip, video or image, or real: a fresh real episode (0)"
     add("--start", metavar="N", default="0", help=what)
     seed, steps = count(0, LARGEST_SEED), count(0, MOST_STEPS)
     add("--prompt", metavar="TEXT", help="what a world with text is told first")
-    add("--prompts", metavar="FILE", type=Path, help="what it is told when: '12.5 It rains.'")
+    add("--prompts", metavar="FILE", type=to_path, help="what it is told when: '12.5 It rains.'")
     add("--seed", metavar="N", type=seed, default=0, help="seed of the noise and player (0)")
     add("--steps", metavar="N", type=steps, default=0, help="denoising steps (0: the world's)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(auto)")
@@ -102,7 +102,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--show-keys", action="store_true", help="make another clip of it, with the pressed keys")
     add("--beside", action="store_true", help="begin with the real game beside the dream (F7)")
-    add("--replay", metavar="FILE", type=Path, help="play a recording's .jsonl again and compare")
+    add(
+        "--replay", metavar="FILE", type=to_path, help="play a recording's .jsonl again and compare"
+    )
     who = "human, idle, random, a script or a policy as MODULE:CALLABLE (human)"
     add("--player", metavar="WHO", default="human", help=who)
     add("--allow-code", action="store_true", help="let --player run code of your own")
@@ -111,7 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--fps", metavar="N", type=_rate, help="frame rate, 0 for no limit (the world's own)")
     add("--scale", metavar="N", type=count(1, 64), help="window pixels per pixel (960 wide)")
     add("--fullscreen", action="store_true", help="begin in fullscreen")
-    add("--controls", metavar="FILE", type=Path, help="keys and mouse speed, TOML (WASD, mouse)")
+    add("--controls", metavar="FILE", type=to_path, help="keys and mouse speed, TOML (WASD, mouse)")
     add(
         "--rewind-megabytes",
         metavar="N",

@@ -247,6 +247,16 @@ def hint(spec: ActionSpec, keys: KeyMap, *, has_pad: bool) -> str:
     return ", ".join(told)
 
 
+def describe_pause(spec: ActionSpec, controls: Controls) -> str:
+    """What leads on while the world rests."""
+    keys = KeyMap.of(spec, controls)
+    on, step = (
+        labels([key for key in keys.keys_of(command) if not is_pad(key)])
+        for command in (Command.PAUSE, Command.STEP)
+    )
+    return f"{on} to go on      {step}  one frame"
+
+
 def _describe_buttons(spec: ActionSpec, keys: KeyMap, *, pad: bool) -> list[tuple[str, str]]:
     return [
         (labels([key for key in keys.keys_of(button) if is_pad(key) == pad]), name)

@@ -46,6 +46,7 @@ class Overlay:
     slow: str = ""  # what there is to say while the machine is too slow
     graph: Graph = field(default_factory=Graph)
     line: str | None = None  # words being typed
+    paused: str = ""  # which keys lead on
     is_recording: bool = False
     is_paused: bool = False
     taken: Sequence[pygame.Rect] = ()  # what is written in the picture itself
@@ -68,7 +69,7 @@ class Hud:
         if overlay.line is not None:
             _draw_line(surface, room, overlay.line, unit)
         if overlay.is_paused:
-            _draw_caption(surface, room, "paused", "P continues      .  one frame", unit)
+            _draw_caption(surface, room, "paused", overlay.paused, unit)
         if overlay.caption:
             _draw_caption(surface, room, overlay.caption, "", unit)
         if overlay.is_recording:

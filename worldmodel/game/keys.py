@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import pygame
 
+from worldmodel.game.layout import written_on
+
 _NAMED = {
     "Enter": pygame.KSCAN_RETURN,
     "Escape": pygame.KSCAN_ESCAPE,
@@ -57,6 +59,14 @@ _SCANCODES = {
     **{f"Numpad{c}": pygame.KSCAN_KP_1 + i for i, c in enumerate("1234567890")},
     **_NAMED,
 }
+
+_WRITING = frozenset(  # keys whose names depend on the layout
+    (
+        *(f"Key{c}" for c in string.ascii_uppercase),
+        "Minus", "Equal", "BracketLeft", "BracketRight", "Backslash", "Semicolon", "Quote",
+        "Backquote", "Comma", "Period", "Slash", "IntlBackslash",
+    )
+)  # fmt: skip
 
 KEYS = {scancode: code for code, scancode in _SCANCODES.items()}  # scancode -> W3C code
 
@@ -111,7 +121,9 @@ _LABELS = {
 
 
 def label(code: str) -> str:
-    """What people call a key: "W" for "KeyW", "left click" for "Mouse0"."""
+    """What people call a key: "W" for "KeyW" ("Z" in France), "left click" for "Mouse0"."""
+    if code in _WRITING and (letter := written_on(_SCANCODES[code])):
+        return letter
     return _LABELS.get(code) or code.removeprefix("Key").removeprefix("Digit").removeprefix("Pad")
 
 

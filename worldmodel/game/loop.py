@@ -8,11 +8,12 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
 from worldmodel.game.beside import Beside
 from worldmodel.game.camera import Camera
-from worldmodel.game.controls import Command, describe, describe_pad, hint
+from worldmodel.game.controls import Command, describe, describe_pad, describe_pause, hint
 from worldmodel.game.generator import FrameSource
 from worldmodel.game.input import Input
 from worldmodel.game.keeper import Keeper
 from worldmodel.game.keys import KEYS
+from worldmodel.game.layout import forget_layout
 from worldmodel.game.load import Load
 from worldmodel.game.menu.menu import BACK, PRESS, WAYS, Menu
 from worldmodel.game.menu.pages import HOME, Answer, GoOn, Quit
@@ -199,6 +200,9 @@ class Game:
             self._show_controls()
             is_new = event.type == pygame.CONTROLLERDEVICEADDED
             self.window.note("gamepad plugged in" if is_new else "gamepad unplugged")
+        if event.type == pygame.KEYMAPCHANGED:
+            forget_layout()
+            self._show_controls()
         menu = self.menu
         if menu is None or not menu.is_open or event.type == pygame.QUIT:
             self.obey(self.devices.feed(event))
@@ -302,6 +306,7 @@ class Game:
         if overlay.spec:
             has_pad = bool(self.devices.pads.names)
             overlay.controls = describe(overlay.spec, controls)
+            overlay.paused = describe_pause(overlay.spec, controls)
             overlay.pad_controls = describe_pad(overlay.spec, controls) if has_pad else ()
 
     def _measure(self, now: float, latency_ms: float | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from worldmodel.config import UserError
 from worldmodel.moments import Kept, Moment, list_moments, load_moment, new_name
+from worldmodel.paths import to_path
 
 Say = Callable[[str], None]
 
@@ -27,7 +28,7 @@ def offer_broken_sessions(say: Say) -> None:
 def choose_moment(wanted: str, world: str | None, say: Say) -> Moment:
     """The moment in a file, or the newest one there is (of a world, if one is named)."""
     if wanted:
-        return load_moment(Path(wanted))
+        return load_moment(to_path(wanted))
     name = Path(world).name if world else None
     kept = list_moments(name)
     if not kept:

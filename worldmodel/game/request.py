@@ -21,6 +21,7 @@ from worldmodel.game.replay import Replay
 from worldmodel.game.terminal import say
 from worldmodel.limits import MOST_FOREIGN_STEPS
 from worldmodel.moments import Moment
+from worldmodel.paths import to_path
 from worldmodel.players import (
     Player,
     RandomPlayer,
@@ -31,6 +32,7 @@ from worldmodel.players import (
 )
 from worldmodel.real import OpenReal
 from worldmodel.world import World
+from worldmodel.worlds.find import Recorded, find_recorded, is_world
 
 
 class Request:
@@ -118,7 +120,7 @@ class Request:
             return None
         if not _is_file(who):
             raise UserError(f"--player {who}: no such file; choose human, idle, random or a file")
-        return load_script(Path(who))
+        return load_script(to_path(who))
 
     def _read_moment(self) -> Moment | None:
         """The moment to begin with; where none was asked for, a broken session is offered."""
@@ -142,7 +144,7 @@ class Request:
         if start is not None and not _is_file(start):
             raise UserError(f"--start {start}: neither a number nor a file")
         asked = Choice(
-            world=options.world,
+            world=_whole(options.world),
             steps=options.steps,
             device=options.device,
             dtype=options.dtype,
@@ -153,14 +155,24 @@ class Request:
             prompt=options.prompt,
         )
         if self.replay:
-            where = f"{self.replay.path}: settings"
-            return _fill(asked, self.replay.header.settings, where)
+            return self._as_recorded(asked, self.replay.header, self.replay.path)
         if self.moment:
-            settings = dict(self.moment.header.settings)
-            if not _is_file(str(settings.get("start"))):
-                settings.pop("start", None)  # an image that has gone; the moment does not need it
-            return _fill(asked, settings, "the moment's settings")
+            near = to_path(options.load or ".")
+            chosen = self._as_recorded(asked, self.moment.header, near)
+            is_gone = chosen.start is not None and not _is_file(chosen.start)
+            return replace(chosen, start=None) if is_gone else chosen  # which it does not need
         return asked
+
+    def _as_recorded(self, asked: Choice, header: Recorded, near: Path) -> Choice:
+        """What was not asked for is as it was then; files are looked for where they may be now."""
+        chosen = _fill(asked, header.settings, f"{near}: settings")
+        if asked.world is None:
+            chosen = replace(chosen, world=find_recorded(header, near))
+        if asked.start is None and chosen.start and not _is_file(chosen.start):
+            beside = [folder / to_path(chosen.start) for folder in near.resolve().parents]
+            start = next((str(path) for path in beside if _is_file(str(path))), chosen.start)
+            chosen = replace(chosen, start=start)
+        return chosen
 
     def _begin_real_episode(self) -> Path:
         """A start of its own: the first seconds of a fresh episode of the real game."""
@@ -187,5 +199,10 @@ def _fill(asked: Choice, settings: Mapping[str, Any], where: str) -> Choice:
     return replace(asked, **{k: v for k, v in recorded.items() if known[k] == default[k]})
 
 
+def _whole(world: str | None) -> str | None:
+    """A world's name, or its folder from the root on: a recording is replayed from elsewhere."""
+    return world if world is None or not is_world(to_path(world)) else str(to_path(world).resolve())
+
+
 def _is_file(text: str) -> bool:
-    return is_file(Path(text))
+    return is_file(to_path(text))

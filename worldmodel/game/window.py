@@ -16,6 +16,7 @@ from worldmodel.beside import View, draw_beside
 from worldmodel.config import UserError
 from worldmodel.game.gamepad import start_gamepads, stop_gamepads
 from worldmodel.game.hud import Hud, Overlay
+from worldmodel.game.layout import forget_layout
 from worldmodel.game.settings import Settings
 from worldmodel.letters import start_fonts
 from worldmodel.recording import free_name
@@ -89,6 +90,7 @@ class Window:
             pygame.display.set_caption(title)
             self._size = fitting(FIRST_SIZE, room_on_screen())
             self._open(is_fullscreen=is_fullscreen)
+            forget_layout()
         except pygame.error as error:
             raise NoDisplayError(f"no window can be opened: {error}") from error
         start_gamepads()

@@ -25,6 +25,7 @@ from worldmodel.games.actions import make_hands
 from worldmodel.games.gym_state import StateReader, parse_paths, spec_of
 from worldmodel.games.hands import Hands
 from worldmodel.games.looks import Looks
+from worldmodel.pictures import centre
 from worldmodel.players import find_here
 from worldmodel.state_spec import StateSpec
 from worldmodel.world import Frame, Split, State, StateError
@@ -194,10 +195,7 @@ def fit_frame(picture: Frame, size: tuple[int, int], fit: Fit) -> Frame:
     """A picture h w 3 as a frame of `size` (rows, columns), every pixel the mean of its area."""
     rows, columns = picture.shape[:2]
     if fit == "crop":
-        share = min(rows / size[0], columns / size[1])
-        high, wide = max(1, round(size[0] * share)), max(1, round(size[1] * share))
-        top, left = (rows - high) // 2, (columns - wide) // 2
-        picture = picture[top : top + high, left : left + wide]
+        picture = centre(picture, *size)
     if fit == "pad":
         share = min(size[0] / rows, size[1] / columns)
         inner = max(1, round(rows * share)), max(1, round(columns * share))

@@ -15,6 +15,7 @@ from worldmodel.config import UserError, require_positive, to_toml
 from worldmodel.episodes import Episode, save_episode
 from worldmodel.games.gym import GymGame
 from worldmodel.games.policies import MakePolicy
+from worldmodel.paths import list_files
 from worldmodel.state_spec import track_of
 
 
@@ -77,7 +78,8 @@ def _path(folder: Path, name: str, seed: int) -> Path:
 
 def _check_free(plan: RecordPlan, name: str) -> None:
     """Refuse to begin among the files of an earlier recording."""
-    numbers = [path.stem.rpartition("_")[2] for path in plan.folder.glob(f"{name}_*.safetensors")]
+    there = list_files(plan.folder, f"{name}_*.safetensors")
+    numbers = [path.stem.rpartition("_")[2] for path in there]
     taken = [int(number) for number in numbers if number.isdecimal()]
     if taken and max(taken) >= plan.seed:
         raise UserError(

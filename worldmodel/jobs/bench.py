@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldmodel.game.cli import ENGINES
 from worldmodel.jobs.bench_wan import bench_wan, is_wan
 from worldmodel.jobs.numbers import count, positive
+from worldmodel.paths import to_path
 
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live", action="store_true", help="the real game loop, with made-up key presses"
     )
-    parser.add_argument("--growth", type=Path, metavar="PNG", help="plot time against size")
+    parser.add_argument("--growth", type=to_path, metavar="PNG", help="plot time against size")
     parser.add_argument("--frames", type=positive, default=600, help="frames to time")
     parser.add_argument("--steps", type=count, default=0, help="denoising steps; 0: the world's")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])

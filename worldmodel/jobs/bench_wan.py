@@ -1,7 +1,8 @@
 """Measure the speed of the released Wan models, which no weights decide."""
 
 import argparse
-from pathlib import Path
+
+from worldmodel.paths import to_path
 
 
 def bench_wan(options: argparse.Namespace) -> None:
@@ -30,7 +31,7 @@ def bench_wan(options: argparse.Namespace) -> None:
         dtype="bfloat16" if options.dtype == "auto" else options.dtype,
         decoders=("taehv", "vae") if options.decoder == "both" else (options.decoder,),
     )
-    print_wan_bench(wan_bench(name, plan_of(Path(name), plan) if is_world else plan))
+    print_wan_bench(wan_bench(name, plan_of(to_path(name), plan) if is_world else plan))
 
 
 def is_wan(world: str | None) -> bool:
@@ -38,5 +39,5 @@ def is_wan(world: str | None) -> bool:
     from worldmodel.config import read_toml
     from worldmodel.worlds.folder import WORLD_FILE
 
-    path = Path(world or "") / WORLD_FILE
+    path = to_path(world or "") / WORLD_FILE
     return bool(world) and path.is_file() and read_toml(path).get("backend") == "wan"

@@ -2,14 +2,15 @@
 
 import argparse
 import os
-from pathlib import Path
+
+from worldmodel.paths import to_path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
-    parser.add_argument("recording", type=Path, help="the .jsonl or .mp4 of a recording")
+    parser.add_argument("recording", type=to_path, help="the .jsonl or .mp4 of a recording")
     parser.add_argument("--beside", action="store_true", help="the real game beside it, no keys")
-    parser.add_argument("--out", type=Path, help="the clip (NAME_keys.mp4 or NAME_beside.mp4)")
+    parser.add_argument("--out", type=to_path, help="the clip (NAME_keys.mp4 or NAME_beside.mp4)")
     parser.set_defaults(run=run)
 
 

@@ -3,10 +3,10 @@
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldmodel.jobs.numbers import positive
+from worldmodel.paths import to_path
 from worldmodel.printable import printable
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     style = argparse.ArgumentDefaultsHelpFormatter
     kinds = parser.add_subparsers(required=True, metavar="WHAT")
     check = kinds.add_parser("check", help="what is wrong with a data set", formatter_class=style)
-    check.add_argument("folder", type=Path, help="of episodes and recordings")
-    check.add_argument("heldout", type=Path, nargs="?", help="of those to measure on, if any")
+    check.add_argument("folder", type=to_path, help="of episodes and recordings")
+    check.add_argument("heldout", type=to_path, nargs="?", help="of those to measure on, if any")
     check.add_argument("--clip", type=positive, default=13, help="frames of a clip in training")
     check.add_argument("--json", action="store_true", help="one line for programs, no table")
     check.set_defaults(run=run)

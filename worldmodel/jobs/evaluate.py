@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from worldmodel.jobs.numbers import count, positive
+from worldmodel.paths import to_path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge-steps", type=positive, default=1200, help="of its training")
     parser.add_argument("--write", action="store_true", help="put the figures into world.toml")
     parser.add_argument(
-        "--out", type=Path, default=Path("outputs/evaluate"), help="pictures and figures"
+        "--out", type=to_path, default=Path("outputs/evaluate"), help="pictures and figures"
     )
     places = parser.add_argument_group("does the world stay itself: a minute of walks, and returns")
     places.add_argument("--places", action="store_true", help="measure this and nothing else")
@@ -37,7 +38,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _add_compare(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--compare", type=Path, metavar="FILE", help="rows to measure: configs/doom/compare.toml")
+    add(
+        "--compare", type=to_path, metavar="FILE", help="rows to measure: configs/doom/compare.toml"
+    )
     add("--rows", nargs="+", default=[], metavar="NAME", help="measure these only")
     add("--teacher-drift-frames", type=count, default=400, help="of long play, over 8 steps")
     add("--streams", type=positive, default=2, help="of each kind of long play")

@@ -1,15 +1,15 @@
 """What ideas give per operation: runs that differ in one thing, and their table."""
 
 import argparse
-from pathlib import Path
 
 from worldmodel.jobs.numbers import count
+from worldmodel.paths import to_path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     add = parser.add_argument
-    add("file", type=Path, help="a TOML file, for instance configs/doom/ideas/teacher.toml")
+    add("file", type=to_path, help="a TOML file, for instance configs/doom/ideas/teacher.toml")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     add("--threads", type=count, default=0, help="of torch; 0: one per core")
     parser.set_defaults(run=run)

@@ -2,17 +2,17 @@
 
 import argparse
 import signal
-from pathlib import Path
 
 from worldmodel.config import UserError
+from worldmodel.paths import to_path
 from worldmodel.printable import printable
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     add = parser.add_argument
-    add("files", type=Path, nargs="+", metavar="FILE", help="weights: .pt, .pth, .safetensors")
-    add("--to", type=Path, required=True, metavar="WORLD", help="folder to make or to add to")
+    add("files", type=to_path, nargs="+", metavar="FILE", help="weights: .pt, .pth, .safetensors")
+    add("--to", type=to_path, required=True, metavar="WORLD", help="folder to make or to add to")
     add("--recipe", help="how a student is sampled, where its tensors do not say")
     add("--title", default="", help="one line about the world")
     add("--prompt", action="append", default=[], metavar="TEXT", help="opening words, one a start")
@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="CODE=TEXT",
         help="words on a key, Digit1='+ It rains.'; + adds them to the opening words",
     )
-    add("--text-encoder", default="", metavar="FILE", help="UMT5-XXL's weights, for any words")
+    add("--text-encoder", type=to_path, metavar="FILE", help="UMT5-XXL's weights, for any words")
     kinds = ["bfloat16", "float32", "float8", "file"]
     add("--dtype", default="bfloat16", choices=kinds, help="of weights; float8: its large matrices")
     parser.set_defaults(run=run)
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         title=options.title,
         openings=tuple(options.prompt),
         keys={code: text for code, _, text in pairs},
-        text_encoder=str(Path(options.text_encoder).resolve()) if options.text_encoder else "",
+        text_encoder=str(options.text_encoder.resolve()) if options.text_encoder else "",
         dtype=kinds[options.dtype],
     )
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing half made stays

@@ -2,19 +2,19 @@
 
 import argparse
 import os
-from pathlib import Path
 
 from worldmodel.config import UserError
 from worldmodel.jobs.numbers import count
+from worldmodel.paths import to_path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     add = parser.add_argument
-    add("recipe", type=Path, help="a TOML file, for instance configs/siege/recipe.toml")
+    add("recipe", type=to_path, help="a TOML file, for instance configs/siege/recipe.toml")
     add("--minutes", type=float, default=0.0, help="for all of it; 0: what the recipe says")
-    add("--out", type=Path, help="folder of the world (default: assets/worlds/NAME)")
-    add("--run", dest="root", type=Path, help="folder of all the rest (default: runs/NAME)")
+    add("--out", type=to_path, help="folder of the world (default: assets/worlds/NAME)")
+    add("--run", dest="root", type=to_path, help="folder of all the rest (default: runs/NAME)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     add("--threads", type=count, default=0, help="of torch; 0: one per core")
     add("--processes", type=count, default=0, help="that record; 0: one per core")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from worldmodel.config import UserError
 from worldmodel.jobs.numbers import count, positive
+from worldmodel.paths import to_path
 
 if TYPE_CHECKING:
     from worldmodel.games.gym import GymConfig
@@ -19,7 +20,7 @@ NEEDS_SCREEN = "--player human needs a screen"
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
-    parser.add_argument("--out", type=Path, help="folder of episodes (data/doom, or data/ENV)")
+    parser.add_argument("--out", type=to_path, help="folder of episodes (data/doom, or data/ENV)")
     parser.add_argument("--level", default="my_way_home", help="a ViZDoom scenario")
     parser.add_argument("--frames", type=positive, default=20_000, help="frames to collect, about")
     _add_gym(parser.add_argument_group("any other game: a Gymnasium environment"))

@@ -5,14 +5,17 @@ import json
 from pathlib import Path
 
 from worldmodel.jobs.numbers import count
+from worldmodel.paths import to_path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
-    parser.add_argument("config", type=Path, help="a TOML file, for instance configs/doom/*.toml")
+    parser.add_argument(
+        "config", type=to_path, help="a TOML file, for instance configs/doom/*.toml"
+    )
     # Two names: `torchrun` takes `--run` for an option of its own.
     parser.add_argument(
-        "--run", "--folder", dest="folder", type=Path, help="folder (default: runs/GAME/STAGE)"
+        "--run", "--folder", dest="folder", type=to_path, help="folder (default: runs/GAME/STAGE)"
     )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     parser.add_argument("--threads", type=count, default=0, help="of torch; 0: one per core")

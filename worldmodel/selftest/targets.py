@@ -121,12 +121,12 @@ def _load_shards(path: Path) -> object:
 
 
 def _load_wan_start(path: Path) -> object:
-    return read_frames(path, 5, (8, 16))
+    return read_frames(path, 5, (8, 16), 16.0)
 
 
 def _load_wan_video(path: Path) -> object:
     read_rate(path)
-    return read_frames(path, 5, (8, 16))
+    return read_frames(path, 5, (8, 16), 16.0)
 
 
 def _prompts() -> bytes:

@@ -13,6 +13,7 @@ from torch import nn
 from worldmodel.config import ConfigError, SamplerConfig, read_toml
 from worldmodel.episodes import Episode, episode_bytes, load_episode
 from worldmodel.files import FileReadError, read_text
+from worldmodel.paths import to_path
 from worldmodel.real import Way
 from worldmodel.training.loop import CONFIG
 from worldmodel.training.runs import (
@@ -129,7 +130,7 @@ def _weights(model: nn.Module) -> bytes:
 def _cut(place: str, frames: int) -> Episode:
     """The stretch that "path@first" names."""
     path, _, first = place.partition("@")
-    episode = load_episode(Path(path))
+    episode = load_episode(to_path(path))
     if not first.isdecimal() or int(first) + frames > len(episode):
         raise ConfigError(
             f"start {place!r}: expected 'episode@first frame' with {frames} frames after it; "
@@ -144,6 +145,6 @@ def _way(place: str, frames: int) -> Way | None:
     seed = Path(path).stem.rpartition("_")[2]
     if not seed.isdecimal():
         return None  # a recording by hand: nobody knows its seed
-    episode, last = load_episode(Path(path)), int(first) + frames
+    episode, last = load_episode(to_path(path)), int(first) + frames
     actions = episode.actions[1:last]
     return Way(seed=int(seed), actions=actions, frame=episode.frames[last - 1])

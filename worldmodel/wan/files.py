@@ -47,7 +47,16 @@ from worldmodel.text import decode_text
 # A training checkpoint holds several networks; the first of these that is there is played.
 NETWORKS = ("generator_ema", "generator", "ema", "model", "state_dict", "module")
 WITHIN = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
-BEFORE = ("module.", "generator_ema.", "generator.", "model.diffusion_model.", "model.")
+BEFORE = (
+    "module.", "generator_ema.", "generator.", "model.diffusion_model.", "diffusion_model.",
+    "transformer.", "dit.", "net.", "first_stage_model.", "vae.", "model.",
+)  # fmt: skip
+# Files that hold a whole pipeline name its parts; of these only the network is a world's.
+NETWORK = ("model.diffusion_model.", "diffusion_model.")
+PIPELINE = (
+    "first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "vae.",
+    "model_ema.",
+)  # fmt: skip
 OLD_PICKLES = 5  # in a file of the time before archives; tensors follow
 SHOWN = 6  # names listed of each kind of difference
 # What torch calls a thing of a pickle that it would have to run; the rest of what it says is
@@ -71,6 +80,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except UserError as error:
+        missing = error.__cause__
+        if isinstance(missing, FileNotFoundError):
+            raise CheckpointError(f"{missing.filename}: no such file") from error
         raise CheckpointError(str(error)) from error
 
 
@@ -258,10 +270,17 @@ def _plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]
         if bare in plain:
             raise CheckpointError(f"{where}: two tensors are called {bare} without their wrappers")
         plain[bare] = tensor
-    for prefix in BEFORE:
-        if plain and all(name.startswith(prefix) for name in plain):
-            plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    plain = _network_of(plain)
+    while prefix := next((p for p in BEFORE if plain and all(n.startswith(p) for n in plain)), ""):
+        plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
     return plain
+
+
+def _network_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network alone, out of a file whose other tensors are all of a pipeline's known parts."""
+    inside = {name: x for name, x in tensors.items() if name.startswith(NETWORK)}
+    others = [name for name in tensors if name not in inside]
+    return inside if inside and all(name.startswith(PIPELINE) for name in others) else tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 import contextlib
 import importlib
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, Protocol, cast
 
 from worldmodel.config import UserError, read_toml
 from worldmodel.files import is_file
+from worldmodel.paths import Pathlike, list_files, to_path
 from worldmodel.printable import shown
 from worldmodel.world import World
 from worldmodel.worlds.folder import (
@@ -23,12 +25,25 @@ from worldmodel.worlds.wan_file import BACKEND as WAN
 from worldmodel.worlds.wan_file import WanWorldFile, read_wan_world
 
 DEFAULT = "doom-rooms"
+MOST_ABOVE = 3  # folders above a recording whose folders are looked at
 # Backend named in world.toml -> its class. Looked up when needed: a backend's own dependencies
 # hurt nobody else.
 BACKENDS = {
     "native": "worldmodel.worlds.native:NativeWorld",
     "wan": "worldmodel.worlds.wan:WanWorld",
 }
+
+
+class Recorded(Protocol):
+    """A header that says in which world something was made."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the world was run; `world` is what the player called it."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """`sha256` of its weights, among others."""
 
 
 def shipped_worlds() -> Path:
@@ -40,7 +55,7 @@ def shipped_worlds() -> Path:
 def list_worlds() -> list[tuple[Path, WorldFile]]:
     """All shipped worlds that can be read; a broken one says so when it is opened."""
     worlds = []
-    for path in sorted(shipped_worlds().glob(f"*/{WORLD_FILE}")):
+    for path in list_files(shipped_worlds(), f"*/{WORLD_FILE}"):
         with contextlib.suppress(UserError):
             worlds.append((path.parent, read_world_file(path.parent)))
     return worlds
@@ -56,7 +71,7 @@ def read_any_world(folder: Path) -> WorldFile | WanWorldFile:
 def list_all_worlds() -> list[tuple[Path, WorldFile | WanWorldFile]]:
     """The shipped worlds and those that were imported beside them, of every backend."""
     worlds = []
-    for path in sorted(shipped_worlds().glob(f"*/{WORLD_FILE}")):
+    for path in list_files(shipped_worlds(), f"*/{WORLD_FILE}"):
         with contextlib.suppress(UserError):
             worlds.append((path.parent, read_any_world(path.parent)))
     return worlds
@@ -74,11 +89,16 @@ def check_world(folder: Path) -> int:
     return len(hashes)
 
 
-def find_world(name: str | None) -> Path:
+def is_world(path: Path) -> bool:
+    """Whether there is a world's folder, or a file that may be a released one."""
+    return is_file(path / WORLD_FILE) or is_file(path)
+
+
+def find_world(name: Pathlike | None) -> Path:
     """A world's folder, a released file as it is, a name among the shipped ones, or the default."""
-    wanted = name or DEFAULT
-    path = Path(wanted)
-    if is_file(path / WORLD_FILE) or is_file(path):
+    wanted = str(name or DEFAULT)
+    path = to_path(wanted)
+    if is_world(path):
         return path
     shipped = shipped_worlds() / wanted
     if is_file(shipped / WORLD_FILE):
@@ -89,7 +109,48 @@ def find_world(name: str | None) -> Path:
     raise WorldError(f"unknown world {shown(wanted)}; there are: {known}, or give a world's folder")
 
 
-def open_world(name: str | None = None, settings: Settings | None = None) -> World:
+def find_recorded(recorded: Recorded, near: Path) -> str | None:
+    """The world that a recording or a moment at `near` was made in, wherever it lies now.
+
+    The one of that name, if it has the weights that were recorded; else whichever has them, of
+    those beside `near`, above it or above here, and of those that are shipped. Where none has them
+    it is the one of that name: what differs is told when it is opened.
+    """
+    wanted = recorded.identity.get("sha256")
+    name = recorded.settings.get("world")
+    name = None if name is None else str(name)
+    if not isinstance(wanted, Mapping) or not wanted:
+        return name
+    with contextlib.suppress(UserError):
+        if _has_weights(find_world(name), wanted):
+            return name
+    for folder in _likely_places(name, near):
+        if _has_weights(folder, wanted):
+            return str(folder)
+    return name
+
+
+def _likely_places(name: str | None, near: Path) -> Iterator[Path]:
+    """Folders that may be the world, the likelier ones first; each once."""
+    here = Path.cwd()
+    above = list(dict.fromkeys((*near.resolve().parents, here, *here.parents)))
+    tails = [] if name is None else [to_path(name), Path(to_path(name).name)]
+    yield from (folder / tail for tail in tails for folder in above)
+    for folder in (*near.resolve().parents[:MOST_ABOVE], here, here.parent, shipped_worlds()):
+        with contextlib.suppress(OSError):  # a folder that may not be looked into
+            for depth in ("*", "*/*"):
+                yield from (path.parent for path in list_files(folder, f"{depth}/{WORLD_FILE}"))
+
+
+def _has_weights(folder: Path, wanted: Mapping[str, str]) -> bool:
+    """Whether a `world.toml` names every file that is wanted with the same sha256."""
+    with contextlib.suppress(UserError):
+        found = read_toml(folder / WORLD_FILE).get("sha256")
+        return isinstance(found, Mapping) and wanted.items() <= found.items()
+    return False
+
+
+def open_world(name: Pathlike | None = None, settings: Settings | None = None) -> World:
     """Load a world, ready to `reset`."""
     folder = find_world(name)
     chosen = WAN if is_file(folder) else read_toml(folder / WORLD_FILE).get("backend")

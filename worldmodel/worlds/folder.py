@@ -32,7 +32,13 @@ from worldmodel.config import (
     to_toml,
 )
 from worldmodel.files import FileWriteError, check_file, check_inside, is_file, write_atomically
-from worldmodel.limits import CACHE_PER_WEIGHT, LARGEST_PART, LONGEST_TITLE, SPARE_CACHE
+from worldmodel.limits import (
+    CACHE_PER_WEIGHT,
+    LARGEST_EPISODE,
+    LARGEST_PART,
+    LONGEST_TITLE,
+    SPARE_CACHE,
+)
 from worldmodel.printable import shown
 from worldmodel.state_spec import StateSpec
 
@@ -165,16 +171,16 @@ def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
     placed = (MOTION,) if world.motion else ()
     needed = (TRANSFORMER, AUTOENCODER, *placed, *(f"starts/{name}" for name in world.starts))
     for name in (*needed, *others):
-        check_part(folder, world, name)
+        check_part(folder, world, name, LARGEST_EPISODE)
 
 
-def check_part(folder: Path, world: Hashed, name: str) -> None:
-    """Compare the sha256 of one file with what `world.toml` says."""
+def check_part(folder: Path, world: Hashed, name: str, largest: int = LARGEST_PART) -> None:
+    """Compare the sha256 of one file of at most `largest` bytes with what `world.toml` says."""
     path = folder / name
     if not is_file(path):
         raise WorldError(f"{path}: missing; the world is incomplete, copy it again")
     check_inside(path, folder)
-    check_file(path, LARGEST_PART)
+    check_file(path, largest)
     found, expected = sha256_of(path), world.sha256.get(name)
     if found != expected:
         raise WorldError(

@@ -29,7 +29,6 @@ from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode
-from worldmodel.files import check_inside
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
@@ -95,8 +94,7 @@ class NativeWorld:
         """Read a world's folder; errors name the file, what was found and what was expected."""
         refuse_fork()  # even looking at the weights would wait for ever
         file = read_world_file(folder)
-        for name in (TRANSFORMER, AUTOENCODER, *((MOTION,) if file.motion else ())):
-            check_inside(folder / name, folder)
+        check_weights(folder, file)
         # Shapes first, without memory: what world.toml asks for is taken only if the file has it.
         with torch.device("meta"):
             check_fit(WorldTransformer(file.transformer), folder / TRANSFORMER)
@@ -105,7 +103,6 @@ class NativeWorld:
             if motion is not None:
                 check_fit(motion, folder / MOTION)
         check_cache(file.transformer.cache_bytes, folder / TRANSFORMER, folder / AUTOENCODER)
-        check_weights(folder, file)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
         load_weights(transformer, folder / TRANSFORMER)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from worldmodel.config import ConfigError
+from worldmodel.paths import Pathlike
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16"]
@@ -22,7 +23,7 @@ class Settings:
     engine: EngineName = "auto"  # what computes; on a CPU the fastest here, measured once
     compile: bool = False  # torch on fixed shapes, fused by its compiler; takes minutes to begin
     threads: int = 0  # 0: one per core, or fewer if that is faster
-    start: str | None = None  # a clip or image of the user's own as one more start
+    start: Pathlike | None = None  # a clip, a video or an image of the user's own as one more start
     prompt: str | None = None  # what a world with text is told first
 
     def __post_init__(self) -> None:

@@ -1,21 +1,21 @@
 """The starts of a world: clips that become the past, and the ways of the real game to them."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
 from worldmodel.episodes import Episode, load_episode
-from worldmodel.pictures import read_picture
+from worldmodel.footage import is_episode, is_video, nearest, open_footage
+from worldmodel.paths import Pathlike, to_path
+from worldmodel.pictures import fit, read_picture
 from worldmodel.real import Origin, Way
 from worldmodel.ways import ENDING, WayError, load_way
 from worldmodel.worlds.folder import WorldFile, check_part, source_of
-
-CLIP_ENDINGS = (".safetensors", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Start:
     way: Way | UserError  # of the real game; or why there is none
 
 
-def load_starts(folder: Path, file: WorldFile, own: str | None) -> list[Start]:
+def load_starts(folder: Path, file: WorldFile, own: Pathlike | None) -> list[Start]:
     """The world's starts; a clip or an image of the user's own comes first."""
     starts = []
     if own is not None:
-        path = Path(own)
+        path = to_path(own)
         clip = _load_own(path, file)
         starts.append(Start(path.name, clip, _find_way(path, clip)))
     for name, caption in file.starts.items():
@@ -40,7 +40,7 @@ def load_starts(folder: Path, file: WorldFile, own: str | None) -> list[Start]:
     return starts
 
 
-def read_origin(folder: Path, file: WorldFile, own: str | None) -> Origin:
+def read_origin(folder: Path, file: WorldFile, own: Pathlike | None) -> Origin:
     """The real game behind a world that is not loaded otherwise."""
     return origin_of(file, [start.way for start in load_starts(folder, file, own)])
 
@@ -82,15 +82,22 @@ def _load_clip(path: Path, file: WorldFile) -> Episode:
 
 
 def _load_own(path: Path, file: WorldFile) -> Episode:
-    """A start of the user's own: an episode, a recording, or an image, which stands still."""
-    if path.suffix in CLIP_ENDINGS:
+    """A start of the user's own: an episode, a recording, a video, or an image, which stands."""
+    if is_episode(path):
         return _load_clip(path, file)
-    height, width = file.autoencoder.frame_height, file.autoencoder.frame_width
-    frame = cv2.resize(read_picture(path), (width, height), interpolation=cv2.INTER_AREA)
-    count = file.transformer.context_frames
+    size = file.autoencoder.frame_height, file.autoencoder.frame_width
+    model = file.transformer
+    if is_video(path):  # its end: play goes on from there
+        most = model.context_frames + model.sink_frames
+        found = nearest(open_footage(path), file.frames_per_second)
+        frames = list(deque((fit(frame, *size) for frame, _ in found), maxlen=most))
+    else:
+        frames = [fit(read_picture(path), *size)] * model.context_frames
+    if not frames:
+        raise UserError(f"{path}: holds no frames")
     return Episode(
-        frames=np.repeat(np.asarray(frame, np.uint8)[None], count, axis=0),
-        actions=[IDLE] * count,
+        frames=np.stack(frames),
+        actions=[IDLE] * len(frames),
         frames_per_second=file.frames_per_second,
         buttons=file.actions.buttons,
     )

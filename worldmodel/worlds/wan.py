@@ -17,6 +17,7 @@ import torch
 
 from worldmodel.action import IDLE, Action
 from worldmodel.config import SamplerConfig, UserError
+from worldmodel.paths import to_path
 from worldmodel.wan.context import RollingCache
 from worldmodel.wan.recipes import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
@@ -159,7 +160,7 @@ class WanWorld:
             words.embedding(openings[0])  # raises and says what is missing
         starts = [Start(caption(text), text) for text in openings if words.can_say(text)]
         if settings.start is not None:
-            own = Path(settings.start)
+            own = to_path(settings.start)
             starts.insert(0, own_start(self.file, own, openings[0], self.parts.encoder))
         return starts
 
@@ -173,7 +174,8 @@ def own_start(
             f"--start {path}: {file.name} has no encoder for pictures; import Wan2.1_VAE.pth"
         )
     window, scale = file.window, encoder.config.frames_per_latent
-    frames = read_frames(path, 1 + scale * (window.slots - 1), file.frame_size)
+    most, rate = 1 + scale * (window.slots - 1), file.frames_per_second
+    frames = read_frames(path, most, file.frame_size, rate)
     latents = encode_start(encoder, frames, file.frame_size, window.block_frames, window.slots)
     return Start(path.name, opening, latents)
 

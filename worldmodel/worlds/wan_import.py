@@ -17,6 +17,7 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError, to_toml
+from worldmodel.paths import list_files, to_path
 from worldmodel.printable import shown
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.files import load_strict, read_tensors
@@ -114,7 +115,7 @@ class Parts:
 
 def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWorldFile:
     """Write a world from released files, or add their parts to the one that is there."""
-    if plan.text_encoder and not Path(plan.text_encoder).is_file():
+    if plan.text_encoder and not to_path(plan.text_encoder).is_file():
         raise UserError(f"--text-encoder {plan.text_encoder}: no such file")
     parts = read_parts(files, plan)
     there = read_wan_world(folder) if (folder / WORLD_FILE).is_file() else None
@@ -297,7 +298,7 @@ def _encode_prompts(parts: Parts, world: WanWorldFile, folder: Path) -> None:
     texts = [text for text in world.prompts.all_texts() if text not in known]
     if weights and texts:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        embeddings = encode(texts, Path(weights), device)
+        embeddings = encode(texts, to_path(weights), device)
         parts.prompts |= dict(zip(texts, embeddings, strict=True))
 
 
@@ -324,12 +325,15 @@ def _write_parts(fresh: Path, parts: Parts, plan: ImportPlan) -> dict[str, str]:
 
 def _link_all(folder: Path, fresh: Path) -> None:
     """The old files in the new folder, without copying where the disk allows it."""
-    for path in folder.iterdir():
-        if path.is_file():
-            try:
-                os.link(path, fresh / path.name)
-            except OSError:
-                shutil.copy2(path, fresh / path.name)
+    for path in list_files(folder, "*"):
+        _link(path, fresh / path.name)
+
+
+def _link(path: Path, fresh: Path) -> None:
+    try:
+        os.link(path, fresh)
+    except OSError:
+        shutil.copy2(path, fresh)
 
 
 def sources_of(world: WanWorldFile) -> list[str]:

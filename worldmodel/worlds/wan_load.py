@@ -16,6 +16,7 @@ from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError
 from worldmodel.files import is_file
 from worldmodel.limits import LARGEST_DECODER
+from worldmodel.paths import list_files
 from worldmodel.wan.files import load_strict, read_tensors
 from worldmodel.wan.float8 import FLOAT8, Float8Linear, holds_float8, use_float8
 from worldmodel.wan.recognise import recognise
@@ -80,16 +81,22 @@ def parts_of(
 
 
 def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
-    tensors, config = released_transformer(read_tensors(path), str(path))
+    found = read_tensors(path)
+    if (kind := recognise(found, str(path))) != "transformer":
+        raise WorldError(
+            f"{path}: a file of the kind {kind!r}, and a world is played from a transformer; name "
+            "that one, or add this file to a world: worldmodel import FILE --to WORLD"
+        )
+    tensors, config = released_transformer(found, str(path))
     recipe = None if config.cameras else ASSUMED
     name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in path.stem).lstrip(".-") or "wan"
     file = new_world(config, name, ImportPlan(recipe=recipe))
-    found = find_beside(path)
-    tiny = load_taehv(found["taehv"], file.taehv) if "taehv" in found else None
-    vae = load_vae(found["vae"], file.vae) if "vae" in found else None
+    beside = find_beside(path)
+    tiny = load_taehv(beside["taehv"], file.taehv) if "taehv" in beside else None
+    vae = load_vae(beside["vae"], file.vae) if "vae" in beside else None
     transformer = load_transformer(tensors, file, str(path), device, dtype)
     notes = (f"taken for {ASSUMED} (import it with --recipe to say otherwise)",) if recipe else ()
-    words = Words(file, found.get("prompts"), device)
+    words = Words(file, beside.get("prompts"), device)
     parts = _together(file, transformer, (tiny, vae), words, str(path))
     return replace(parts, notes=notes)
 
@@ -97,9 +104,9 @@ def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanPa
 def find_beside(path: Path) -> dict[str, Path]:
     """Decoders and prompts in the folder of a released file, recognised by their contents."""
     found: dict[str, Path] = {}
-    for other in sorted(path.parent.iterdir()):
-        small = other.is_file() and other.stat().st_size <= LARGEST_DECODER
-        if other != path and small and other.suffix in WEIGHTS:
+    for other in list_files(path.parent, "*"):
+        is_small = other.stat().st_size <= LARGEST_DECODER
+        if other != path and is_small and other.suffix.lower() in WEIGHTS:
             with contextlib.suppress(UserError):
                 found.setdefault(recognise(read_tensors(other), str(other)), other)
     return found

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import UserError
+from worldmodel.paths import to_path
 from worldmodel.wan.encoder import PlayEncoder
 from worldmodel.wan.prompts import load_prompts, padded
 from worldmodel.wan.text import beside, encode_prompts
@@ -56,7 +57,7 @@ class Words:
                 f"world.toml, or import a {PROMPTS} that has the prompt"
             )
         if self._encoder is None:
-            self._encoder = PlayEncoder(Path(weights), self.device)
+            self._encoder = PlayEncoder(to_path(weights), self.device)
         return self._encoder.ask(text)
 
 

@@ -15,12 +15,13 @@ from worldmodel.action import IDLE, Action
 from worldmodel.checkpoint import CheckpointError, load_tensors
 from worldmodel.config import ConfigError, UserError
 from worldmodel.episodes import EpisodeError, load_episode
+from worldmodel.footage import Timed, nearest
 from worldmodel.training.loop import UnfinishedError
 from worldmodel.training.samples import save_clip
 from worldmodel.training.wan import latents as stage
 from worldmodel.training.wan.data import Index, LatentClips
 from worldmodel.training.wan.latents import write_latents
-from worldmodel.training.wan.sources import Clip, at_rate, read_clips
+from worldmodel.training.wan.sources import Clip, read_clips
 from worldmodel.training.wan.start import load_autoencoder
 from worldmodel.wan.camera import CameraPath, Motion
 from worldmodel.wan.prompts import load_prompts
@@ -164,9 +165,10 @@ def test_a_video_is_a_source_whatever_its_rate(root: Root, tmp_path: Path) -> No
 def test_frames_that_are_left_out_leave_what_was_done_in_them() -> None:
     frame = np.zeros((1, 1, 3), np.uint8)
     keys = [Action(frozenset({f"Digit{n}"})) for n in range(7)]
-    found = list(at_rate(iter([(frame, (key,)) for key in keys]), 30.0, 10.0))
+    found = list(nearest((Timed(i / 30, frame, (key,)) for i, key in enumerate(keys)), 10.0))
     assert [len(done) for _, done in found] == [1, 3, 3]
-    slower = list(at_rate(iter([(frame, (key,)) for key in keys[:3]]), 10.0, 20.0))
+    few = (Timed(i / 10, frame, (key,)) for i, key in enumerate(keys[:3]))
+    slower = list(nearest(few, 20.0))
     assert len(slower) >= 5
     assert sum(len(done) for _, done in slower) == 3
 
@@ -198,7 +200,7 @@ def test_what_cannot_become_latents_is_told(root: Root, tmp_path: Path) -> None:
     with pytest.raises(EpisodeError, match="no such folder"):
         root.run(root.latents(data=tmp_path / "nowhere"))
     (root.folder / "walks" / "walk1.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"walk1\.txt: cannot be read as text"):
+    with pytest.raises(UserError, match=r"walk1\.txt: byte 2 is no text"):
         root.run(root.latents())
     (root.folder / "walks" / "walk1.txt").unlink()
     root.run(root.latents())

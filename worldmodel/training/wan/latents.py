@@ -11,6 +11,7 @@ Letters: n clips, f frames, c h w latents, u tokens and d channels of a prompt.
 
 import hashlib
 import json
+import sys
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from tqdm import tqdm
 from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, UserError, require_positive, to_toml
 from worldmodel.files import write_atomically
+from worldmodel.footage import left_out
 from worldmodel.model.context import Device
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.trajectories import load_header
@@ -46,7 +48,7 @@ class WanLatents:
     """Everything that the stage `latents` reads from its TOML file."""
 
     stage: Literal["latents"]
-    data: Path  # a folder of episodes, recordings (*.jsonl) and videos (*.mp4), with words in *.txt
+    data: Path  # a folder of episodes, recordings and videos, with words in *.txt
     vae: Path  # Wan2.1_VAE.pth, or a world that has it
     frames: int  # latent frames of a clip
     rows: int  # of latents; 8 pixels each
@@ -74,6 +76,8 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
     """Write the files that are not there yet, then the index. SIGTERM ends between two sources."""
     vae = load_autoencoder(config.vae).to(device, getattr(torch, config.dtype))
     words, sources = Words(config, torch.device(device)), find_sources(config.data)
+    if told := left_out(config.data, sources):
+        tqdm.write(told, file=sys.stderr)
     write_atomically(folder / CONFIG, to_toml(config).encode())
     if config.unprompted:
         path = folder / NOTHING

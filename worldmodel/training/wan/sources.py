@@ -1,8 +1,7 @@
 """Clips of pixels for the Wan autoencoder, out of recordings, episodes and videos.
 
-Whatever the rate of a source, clips come at one rate: of every moment the nearest frame is taken,
-and what was done in frames that are left out counts as done by then. The words of NAME.mp4 (or
-.jsonl, .safetensors) are in NAME.txt beside it.
+Whatever the rate of a source, clips come at one rate (`footage`). The words of NAME.mp4 (or .mov,
+.jsonl, .safetensors, …) are in NAME.txt beside it.
 
 Letters: t pixel frames, h w rows, columns, f latent frames.
 """
@@ -17,17 +16,16 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.action import IDLE, Action
+from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.episodes import EpisodeError, load_episode
+from worldmodel.episodes import EpisodeError
 from worldmodel.files import FileReadError, read_text
+from worldmodel.footage import find_footage, nearest, open_footage
 from worldmodel.limits import LARGEST_CAPTION
-from worldmodel.video import read_rate, read_video
+from worldmodel.pictures import fit
+from worldmodel.video import ENDINGS as VIDEOS
 from worldmodel.worlds.wan_drive import Drive
 from worldmodel.worlds.wan_file import CameraConfig
-from worldmodel.worlds.wan_start import fit
-
-Moment = tuple[NDArray[np.uint8], tuple[Action, ...]]  # a frame h w 3, and what led to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,12 @@ def find_sources(folder: Path) -> list[Path]:
     """All episodes, recordings and videos under a folder; a recording's own video is not twice."""
     if not folder.is_dir():
         raise EpisodeError(f"{folder}: no such folder; expected episodes, recordings or videos")
-    kinds = (".safetensors", ".jsonl", ".mp4")
-    paths = [path for path in folder.rglob("*") if path.suffix in kinds and path.is_file()]
-    paths = [p for p in paths if p.suffix != ".mp4" or not p.with_suffix(".jsonl").exists()]
+    paths = find_footage(folder)
     if not paths:
-        raise EpisodeError(f"{folder}: no episodes, no recordings (*.jsonl), no videos (*.mp4)")
-    return sorted(paths)
+        raise EpisodeError(
+            f"{folder}: no episodes, no recordings (*.jsonl), no videos ({', '.join(VIDEOS)})"
+        )
+    return paths
 
 
 def caption_of(source: Path, otherwise: str) -> str:
@@ -82,8 +80,7 @@ def read_clips(source: Path, rate: float, length: int, every: int) -> Iterator[C
     frames: list[NDArray[np.uint8]] = []
     actions: list[tuple[Action, ...]] = []
     skip = 0
-    own_rate, moments = open_source(source)
-    for frame, done in at_rate(moments, own_rate, rate):
+    for frame, done in nearest(open_footage(source), rate):
         if skip:
             skip -= 1
             continue
@@ -93,24 +90,3 @@ def read_clips(source: Path, rate: float, length: int, every: int) -> Iterator[C
             yield Clip(np.stack(frames), tuple(actions))
             skip = max(0, every - length)
             frames, actions = frames[every:], actions[every:]
-
-
-def at_rate(moments: Iterator[Moment], rate: float, wanted: float) -> Iterator[Moment]:
-    """The frame nearest to each moment of the wanted rate, with all that was done since."""
-    done: list[Action] = []
-    number = 0  # of the frame that is wanted next
-    for index, (frame, actions) in enumerate(moments):
-        done.extend(actions)
-        while round(number * rate / wanted) == index:
-            yield frame, tuple(done)
-            done = []
-            number += 1
-
-
-def open_source(source: Path) -> tuple[float, Iterator[Moment]]:
-    """Frames a second of a source, and its frames with what led to each."""
-    if source.suffix == ".mp4":
-        return read_rate(source), ((picture, (IDLE,)) for picture in read_video(source))
-    episode = load_episode(source)
-    pairs = zip(episode.frames, episode.actions, strict=True)
-    return episode.frames_per_second, ((picture, (action,)) for picture, action in pairs)

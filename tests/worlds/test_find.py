@@ -1,0 +1,97 @@
+"""The world that a recording was made in is found again, wherever both lie now."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from play import open_world
+from tests.worlds.make_world import make_world
+from worldmodel.game.beside_clip import origin_of_recording
+from worldmodel.game.cli import main
+from worldmodel.recording import read_recording
+
+RUN = ("--headless", "--frames", "2", "--dtype", "float32", "--threads", "1", "--engine", "torch")
+
+
+def play(*arguments: str) -> int:
+    return main([*RUN, *arguments], open_world)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a world, and a recording that calls it by a relative path."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project" / "worlds").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    make_world(Path("worlds/bar"))
+    assert play("--world", "worlds/bar", "--record", "clips/walk") == 0
+    path = Path("clips/walk.jsonl")
+    text = path.read_text(encoding="utf-8")
+    absolute = str(Path("worlds/bar").resolve()).replace("\\", "\\\\")
+    assert text.count(absolute) == 1  # what is recorded now can be replayed from anywhere
+    path.write_text(text.replace(absolute, "worlds/bar"), encoding="utf-8")  # as it was before
+    return tmp_path / "project"
+
+
+def replays(path: Path, capsys: pytest.CaptureFixture[str]) -> bool:
+    code = play("--replay", str(path))
+    return code == 0 and "3 of 3 frames identical" in capsys.readouterr().out
+
+
+def test_a_recording_is_replayed_from_another_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = project.parent / "elsewhere"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    assert replays(project / "clips" / "walk.jsonl", capsys)
+    shutil.move(project, other / "moved")
+    assert replays(other / "moved" / "clips" / "walk.jsonl", capsys)
+    shutil.move(other / "moved" / "worlds" / "bar", other / "renamed")
+    assert replays(other / "moved" / "clips" / "walk.jsonl", capsys)
+
+
+def test_of_two_worlds_of_a_name_the_one_with_the_weights_is_played(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = project.parent / "elsewhere"
+    (other / "worlds").mkdir(parents=True)
+    impostor = make_world(other / "worlds" / "bar", is_doom=True)
+    monkeypatch.chdir(other)
+    assert replays(project / "clips" / "walk.jsonl", capsys)
+    shutil.rmtree(project / "worlds")
+    assert play("--replay", str(project / "clips" / "walk.jsonl")) != 0
+    assert impostor.is_dir()
+    shutil.rmtree(other / "worlds")
+    assert play("--replay", str(project / "clips" / "walk.jsonl")) == 2
+    assert "unknown world 'worlds/bar'" in capsys.readouterr().err
+
+
+def test_a_world_that_was_asked_for_is_the_one_that_is_played(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_world(project / "doom", is_doom=True)
+    assert play("--world", str(other), "--replay", "clips/walk.jsonl") == 1
+    assert "world (bar then, doom now)" in capsys.readouterr().out
+
+
+def test_a_start_of_ones_own_is_found_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy("worlds/bar/starts/1.safetensors", "own.safetensors")
+    assert play("--world", "worlds/bar", "--start", "own.safetensors", "--record", "own/a") == 0
+    assert read_recording(Path("own/a.jsonl"))[0].settings["start"] == "own.safetensors"
+    monkeypatch.chdir(project.parent)
+    assert replays(project / "own" / "a.jsonl", capsys)
+
+
+def test_the_real_game_behind_it_is_found_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    make_world(Path("in/doom"), is_doom=True)
+    assert play("--world", "in/doom", "--record", "walk") == 0
+    shutil.move("in", "moved")
+    assert origin_of_recording(Path("walk.mp4")).world == "doom"
