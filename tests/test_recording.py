@@ -393,3 +393,12 @@ def test_without_pyav_the_message_says_what_to_install(
     with pytest.raises(ValueError, match="pip install av"):
         Recorder(tmp_path / "walk", HEADER)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_is_removed_while_it_grows_is_not_said_to_be_recorded(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "walk", HEADER)
+    recorder.write(frames(1)[0], Row(index=0, time=0.0))
+    (tmp_path / "walk.mp4").unlink()
+    recorder.finish()
+    with pytest.raises(RecordingError, match=r"walk\.mp4: was removed while it was recorded"):
+        recorder.wait()

@@ -23,6 +23,7 @@ from worldmodel.training.run import SUMMARY, read_stage, run_stage
 from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.teacher_forcing import TeacherTraining
 from worldmodel.training.verdict import FailedError, judge
+from worldmodel.worlds.folder import read_world_file
 
 
 def change_weights(run: Path, to: Path, value: float) -> Path:
@@ -78,6 +79,9 @@ def test_every_run_ends_with_a_verdict_three_numbers_and_a_picture(recipe: Path)
         assert summary["verdict"].startswith("good: "), stage
         assert len(summary["figures"]) == 3, stage
         assert Path(summary["picture"]).is_file(), stage
+    costs = read_world_file(recipe / "world").training
+    assert costs["autoencoder"].keys() >= {"steps", "minutes"}
+    assert not any("picture" in cost for cost in costs.values() if isinstance(cost, dict))
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ from worldmodel.worlds.folder import (
     sha256_of_bytes,
 )
 
+JUDGED = ("verdict", "figures", "picture")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorldExport:
@@ -108,6 +110,8 @@ def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
         with contextlib.suppress(FileReadError):  # a run that is not finished has no summary yet
             summary = json.loads(read_text(run / "summary.json"))
             stage = str(summary.pop("stage"))
+            for judged in JUDGED:  # of the run, not of the world; and a picture's place is nobody's
+                summary.pop(judged, None)
             costs[run.name if stage in costs else stage] = summary  # a stage may come twice
     return costs
 
