@@ -83,6 +83,7 @@ def test_dots_in_texts_and_comments_are_no_key(tmp_path: Path) -> None:
 def test_a_message_is_one_line_that_commands_no_terminal() -> None:
     error = UserError("a\x1b[2J\x07\u202eb\nc\ud800" + "x" * 10_000)
     assert str(error).startswith("a?[2J??b c?xx")
+    assert str(UserError("x" * 10_000 + ": the reason")).endswith("x: the reason")
     assert str(error).isprintable()
     assert len(str(error)) == LONGEST_MESSAGE + 1
     assert printable("größe 夜") == "größe 夜"

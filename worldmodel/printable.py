@@ -8,9 +8,10 @@ from worldmodel.limits import LONGEST_MESSAGE, LONGEST_SHOWN
 
 
 def printable(text: str, most: int = LONGEST_MESSAGE) -> str:
-    """The text with "?" for what has no letter of its own, cut off after `most` letters."""
-    flat = "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text[:most])
-    return flat if len(text) <= most else f"{flat}…"
+    """The text with "?" for what has no letter of its own; `most` letters, its middle left out."""
+    if len(text) > most:
+        text = f"{text[: most - most // 4]}…{text[len(text) - most // 4 :]}"
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
 
 
 def shown(value: object) -> str:
