@@ -31,7 +31,7 @@ def forget_layout() -> None:
 def _letters() -> Mapping[int, str]:
     """Scancode -> letter, of all keys that write one."""
     numbers = tuple(range(SCANCODES))
-
+    places = pygame.key.ScancodeWrapper(numbers)  # type: ignore[arg-type]  # a key code's scancode
     found: dict[int, str] = {}
     for number in LETTERS:
         letter = chr(number)
