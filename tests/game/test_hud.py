@@ -20,7 +20,7 @@ from worldmodel.game.meter import Meter, Speed
 from worldmodel.game.paint import COVERS, DARK, GREY, SHADE
 from worldmodel.letters import start_fonts
 
-SIZES = [(960, 720), (704, 528), (640, 480), (1920, 1080)]
+SIZES = [(960, 720), (704, 528), (640, 480)]
 FONTS = [0.75, 1.0, 2.0, 3.0]
 
 

@@ -109,7 +109,7 @@ def test_the_screen_says_how_many_frames_are_drawn_at_a_time(
     (settings / "settings.toml").write_text("numbers = true\n", encoding="utf-8")
     monkeypatch.setenv("WORLDMODEL_CONFIG", str(settings))
     assert play(folder, "--sync", "--fps", "0", "--frames", "3") == 0
-    assert "fps, 12 frames at a time" in drawn
+    assert "measuring, 12 frames at a time" in drawn
 
 
 def test_memory_for_going_back_can_be_chosen(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

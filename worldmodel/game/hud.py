@@ -106,7 +106,7 @@ def _numbers(spec: ActionSpec, speed: Speed, unit: int) -> pygame.Surface:
     together = f", {spec.frames} frames at a time" if spec.frames > 1 else ""
     number = "" if speed.frames_per_second is None else f"{speed.frames_per_second:.1f}"
     fps = words(number, round(unit * 1.5), WHITE)
-    name = words(f"fps{together}" if number else "measuring", unit, GREY)
+    name = words(f"{'fps' if number else 'measuring'}{together}", unit, GREY)
     latency, rest = (words(text, size, colour) for text, size, colour in _latency(speed, unit))
     half, gaps = unit // 2, [unit // 3 if number else 0, unit // 2 if latency.get_width() else 0]
     first = fps.get_width() + gaps[0] + name.get_width()

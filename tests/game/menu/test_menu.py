@@ -243,13 +243,14 @@ def test_the_start_screen_says_that_the_world_loads_until_it_is_there(game: Game
 
 
 def test_f7_on_the_start_screen_plays_with_the_real_game(game: Game) -> None:
-    game.beside = Beside(None, lambda _: None)
+    told: list[str] = []
+    game.beside = Beside(None, told.append)
     game.open_menu(is_start=True)
     key("F7")
     turn(game)
     assert game.menu
     assert not game.menu.is_open
-    assert game.window.overlay.note == "with the real game beside it"
+    assert told == ["the real game is not shown: no real game can be started here"]
 
 
 def test_a_gamepads_button_can_be_given_a_command_but_start_and_escape_lead_out(
