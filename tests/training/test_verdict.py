@@ -138,3 +138,19 @@ def test_a_model_no_better_than_a_copy_is_called_weak_and_one_of_no_numbers_fail
         verdict = judge(Probed(), {"next_1": score})  # type: ignore[arg-type]
         assert verdict.sentence.startswith(word), verdict.sentence
     assert Marks(copy=30.0, limit=30.0).gap_gained(35.0) is None
+
+
+def test_of_clips_that_nothing_stands_beside_only_life_is_judged() -> None:
+    class Draws:
+        student = ema = Autoencoder(AUTOENCODER)
+
+    def word(**figures: float | None) -> str:
+        return judge(Draws(), figures).sentence.split(":")[0]  # type: ignore[arg-type]
+
+    assert word(loss=0.3, spread=0.9, motion=1.1) == "done"
+    assert word(loss=0.3, spread=0.1, motion=1.1) == "weak"
+    assert word(loss=0.3, spread=0.9, motion=None) == "FAILED"
+    assert word(critic_loss=0.3) == "done", "what was not measured has not failed"
+    with torch.no_grad():
+        next(Draws.ema.parameters()).view(-1)[0] = torch.nan
+    assert word(loss=0.3) == "FAILED"

@@ -31,6 +31,7 @@ from worldmodel.training.states import views_of
 PAIRS = 256  # of a frame and the one before it
 PAIRS_OF_EPISODE = 8
 SHOWN = 12  # frames of a picture
+UNMEASURED = "done: nothing was measured"
 DEAD, WILD = 0.25, 4.0  # spread or motion of drawn clips, as a share of true ones'
 
 
@@ -120,7 +121,10 @@ def where_to_look(folder: Path) -> str:
 
 
 def judge(stage: Stage, figures: Mapping[str, float | None]) -> Verdict:
-    """The verdict on a finished stage, from the figures that it measured last."""
+    """The verdict on a finished stage, from the figures that it measured last.
+
+    What was not measured (a log that was removed, another process's part) is not called failed.
+    """
     if broken := _broken(stage):
         return Verdict(f"FAILED: {broken} holds values that are not numbers", {}, failed=True)
     if isinstance(stage, ShowingStage):
@@ -177,6 +181,8 @@ def read_moving_pairs(folder: Path, *, seen: bool = False) -> tuple[Tensor, Tens
 def _judge_pictures(marks: Marks, figures: Mapping[str, float | None]) -> Verdict:
     every = _number(figures, "heldout_psnr")
     numbers = {"copy": marks.copy, "limit": marks.limit, "heldout_psnr": every}
+    if "heldout_psnr" not in figures:
+        return Verdict(UNMEASURED, numbers)
     if not math.isfinite(every):
         return Verdict("FAILED: what it shows of unseen frames is no picture", numbers, failed=True)
     if not marks.is_known:
@@ -203,6 +209,8 @@ def _judge_next_frame(marks: Marks, figures: Mapping[str, float | None]) -> Verd
     best = max(drawn, key=lambda name: (math.isfinite(drawn[name]), drawn[name]), default="next")
     score = drawn.get(best, math.nan)
     numbers = {"copy": marks.copy, best: score, "limit": marks.limit}
+    if not drawn:
+        return Verdict(UNMEASURED, numbers)
     if not marks.is_known:
         return Verdict("nothing moves in the unseen frames: it cannot be told", numbers)
     if not math.isfinite(score):
@@ -220,8 +228,8 @@ def _judge_next_frame(marks: Marks, figures: Mapping[str, float | None]) -> Verd
 
 def _judge_life(figures: Mapping[str, float | None]) -> Verdict:
     """Of clips that nothing stands beside: spread and motion as shares of true clips' own."""
-    numbers = {name: _number(figures, name) for name in ("spread", "motion") if name in figures}
-    numbers["loss"] = _number(figures, "loss")
+    known = [name for name in ("spread", "motion", "loss") if name in figures]
+    numbers = {name: _number(figures, name) for name in known}
     if not all(map(math.isfinite, numbers.values())):
         return Verdict("FAILED: what it draws is no picture", numbers, failed=True)
     told = ", ".join(f"{k} {v:.2f} of true clips" for k, v in numbers.items() if k != "loss")
