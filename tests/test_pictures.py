@@ -112,7 +112,8 @@ def test_hidden_colours_stay_hidden(tmp_path: Path, ending: str) -> None:
 
 def test_grey_deep_and_indexed_pictures_are_colours(tmp_path: Path) -> None:
     grey = drawing()[..., 0]
-    for number, picture in enumerate((grey, grey.astype(np.uint16) * 257)):
+    deep: tuple[NDArray[np.uint8] | NDArray[np.uint16], ...] = grey, grey.astype(np.uint16) * 257
+    for number, picture in enumerate(deep):
         path = tmp_path / f"{number}.png"
         path.write_bytes(bytes(cv2.imencode(".png", picture)[1]))
         assert np.array_equal(read_picture(path), grey[..., None].repeat(3, axis=2))

@@ -30,8 +30,8 @@ def forget_layout() -> None:
 @lru_cache(maxsize=1)
 def _letters() -> Mapping[int, str]:
     """Scancode -> letter, of all keys that write one."""
-    numbers = tuple(range(SCANCODES))
-    places = pygame.key.ScancodeWrapper(numbers)  # type: ignore[arg-type]  # a key code's scancode
+    # By key code: its scancode. The class is meant for whether keys are held.
+    places = pygame.key.ScancodeWrapper(tuple(range(SCANCODES)))  # type: ignore[arg-type]
     found: dict[int, str] = {}
     for number in LETTERS:
         letter = chr(number)
