@@ -86,7 +86,7 @@ def test_other_encodings_are_told(tmp_path: Path) -> None:
     path.write_bytes("0 Ein Wäldchen.\n".encode("latin-1"))
     for read in (read_text, load_timeline, load_script, read_toml):
         with pytest.raises(UserError, match=r"said\.txt.*byte 7 is no text in UTF-8; save the"):
-            read(path)  # type: ignore[operator]  # each takes a path
+            read(path)
     with pytest.raises(FileReadError, match="o such file"):
         read_text(tmp_path / "none")
     with pytest.raises(TextError):

@@ -16,14 +16,15 @@ from tests.training.tiny_data import SPEC
 from worldmodel.action import IDLE
 from worldmodel.game import layout
 from worldmodel.game.camera import Camera, Place
+from worldmodel.game.caps import draw_keys
 from worldmodel.game.controls import Controls, describe, describe_pause
 from worldmodel.game.generator import InLine
-from worldmodel.game.hud import Hud
 from worldmodel.game.input import Input
 from worldmodel.game.keys import label
 from worldmodel.game.loop import Game
 from worldmodel.game.menu.pages import keys
 from worldmodel.game.menu.remap import assign
+from worldmodel.game.room import Room
 from worldmodel.game.session import Session
 from worldmodel.game.window import Window
 
@@ -58,7 +59,7 @@ def french(patch: pytest.MonkeyPatch) -> None:
     class Places(dict[int, int]):
         def __init__(self, table: tuple[int, ...]) -> None:
             super().__init__()
-            self.usual = usual(table)
+            self.usual = usual(table)  # type: ignore[arg-type]  # as pygame's stubs have it
 
         def __missing__(self, key: int) -> int:
             return places.get(key, self.usual[key])
@@ -110,7 +111,7 @@ def test_the_screen_changes_with_the_layout(
     def caps() -> bytes:
         surface = pygame.Surface((320, 240))
         assert window.overlay.spec
-        Hud().draw_keys(surface, window.overlay.spec, IDLE)
+        draw_keys(surface, Room(surface.get_size()), window.overlay.spec, IDLE, 12)
         return pygame.image.tobytes(surface, "RGB")
 
     game.play()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from worldmodel.paths import Pathlike
 from worldmodel.world import Frame, World
 from worldmodel.worlds.find import find_world, read_any_world
 from worldmodel.worlds.forks import ForkedError
@@ -34,6 +35,6 @@ class ForkedWorld:
         raise self._error
 
 
-def forked_world(name: str | None, error: ForkedError) -> World:
+def forked_world(name: Pathlike | None, error: ForkedError) -> World:
     """In place of a world that cannot be loaded here; nothing but `reset` is ever called."""
     return cast(World, ForkedWorld(find_world(name), error))
