@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pygame
 import pytest
@@ -95,7 +96,8 @@ def test_help_pause_and_menu_name_keys_as_the_layout_does(
     controls = Controls(buttons={SPEC.buttons[0]: ("KeyW",)})
     assert describe(SPEC, controls)[0][0] == "Z"
     assert describe_pause(SPEC, controls) == "P to go on      :  one frame"
-    page = keys(controls, SPEC, None, None)  # type: ignore[arg-type]  # no hands press anything
+    hands = SimpleNamespace(reset_keys=None)  # nobody presses anything
+    page = keys(controls, SPEC, hands, None)  # type: ignore[arg-type]  # these are no real hands
     assert page.sections[1].items[0].value.startswith("Z")
     assert assign(controls, SPEC, SPEC.buttons[0], "Escape")[1].startswith("Esc ")
 
