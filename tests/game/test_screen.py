@@ -64,7 +64,7 @@ def test_nobody_can_play_a_real_game_there(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
 def test_a_terminal_that_goes_away_ends_a_game_in_a_window_as_its_cross_does(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: Play, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     show, shown = Game.show, list[Step]()
 
@@ -75,5 +75,7 @@ def test_a_terminal_that_goes_away_ends_a_game_in_a_window_as_its_cross_does(
             signal.raise_signal(signal.SIGHUP)
 
     monkeypatch.setattr(Game, "show", hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     assert play("--player", "random", "--frames", 2000, "--record", "walk") == 0
     assert 5 <= len(load_recording(Path("walk.jsonl"))) < 100

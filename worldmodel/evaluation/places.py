@@ -8,7 +8,8 @@ at least 10, 30, 60 s apart. How alike are they?
 *Mirror*: some frames of a walk, then the same keys reversed. Is frame N + i like frame N − i?
 
 Each stands beside what the game itself gives, what the autoencoder can show (*limit*), and what any
-other frame of the rollout gives (*other*): a picture that never moves would be alike everywhere.
+other frame gives (*other*: later, or of another walk): a picture that never moves would be alike
+everywhere.
 All in dB of frames averaged down to 64 x 48, so that worlds of every size compare.
 
 Letters: b batch (walks), f frames, h w rows, columns.
@@ -278,11 +279,10 @@ def _alike(
     def seen(walk: int, index: int) -> Tensor:
         return real[walk, 0] if index == 0 else dream.frame(walk, index - 1)
 
-    half = max(j for _, j in pairs) // 2
     return Alike(
         _mean_psnr([(seen(w, i), seen(w, j)) for w, i, j in spots]),
         _mean_psnr([(real[w, i], real[w, j]) for w, i, j in spots]),
-        _mean_psnr([(seen(w, i), seen(w, abs(j - half))) for w, i, j in spots]),
+        _mean_psnr([(seen(w, i), seen((w + 1) % walks, j)) for w, i, j in spots]),
     )
 
 
