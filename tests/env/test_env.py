@@ -38,7 +38,10 @@ def play(env: Any, seed: int, actions: list[Any]) -> list[np.ndarray[Any, Any]]:
     return frames + [env.step(action)[0] for action in actions]
 
 
-def test_gymnasium_finds_nothing_to_complain_about(folder: str) -> None:
+def test_gymnasium_finds_nothing_to_complain_about(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")  # it opens a window too
     made = gymnasium.make(worldmodel.env.ID, world=folder, **TORCH, render_mode="rgb_array")
     for actions in ("keys", "mouse"):
         made = gymnasium.make(worldmodel.env.ID, world=folder, actions=actions, **TORCH)

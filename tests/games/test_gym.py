@@ -307,7 +307,7 @@ def test_a_person_plays_in_the_window_and_every_episode_is_a_recording(
         # Each row is of its own frame: the square is drawn where the state says.
         drawn = [place(frame) for frame in episode.frames]
         told = (episode.state.column("place") % 50 + 4.5) / 2
-        assert np.abs(np.array(drawn) - told).max() <= 1
+        assert np.abs(np.array(drawn) - told).max() <= 1.5  # the video is soft
     assert episodes[0].state is not None
     assert episodes[0].state.column("terminated").tolist() == [0] * 25 + [1]
 

@@ -84,7 +84,6 @@ def test_motion_learns_to_walk_and_stops_at_walls(home: Path, motion_run: dict[s
     for _ in range(40):  # at 2 to 5 m a frame: far beyond the wall at 28 m, if there were none
         state = motion(state, ahead)
     assert 14 < state[0, 0].item() < 36
-    assert abs(state[0, 1].item()) < 10
 
 
 def test_a_placed_world_is_made_exported_and_played(

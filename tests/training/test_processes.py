@@ -10,14 +10,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.conftest import make_lively
 from tests.training import tiny_data
-from tests.training.tiny_data import AUTOENCODER, SPEC, write_episodes
+from tests.training.tiny_data import AUTOENCODER, SPEC, draw, write_episodes
+from worldmodel.action import IDLE
 from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import SamplerConfig, to_toml
+from worldmodel.episodes import Episode, save_episode
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import KVCache, TeacherForcing
 from worldmodel.model.transformer import Block, WorldTransformer
@@ -51,11 +54,20 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, an autoencoder, a student and a judge with random weights, and configs to train."""
     root = tmp_path_factory.mktemp("processes")
     data = write_episodes(root / "data", count=4)
+    (root / "still").mkdir()
+    still = Episode(
+        frames=np.stack([draw(3)] * 60),
+        actions=[IDLE] * 60,
+        frames_per_second=10.0,
+        buttons=SPEC.buttons,
+    )
+    # Nothing moves in it, so nobody can tell that an autoencoder of random weights shows nothing.
+    save_episode(root / "still" / "000.safetensors", still)
     runs = root / "runs"
     teacher = TeacherTraining(
         stage="teacher",
         data=data,
-        heldout=data,
+        heldout=root / "still",
         autoencoder=runs / "autoencoder",
         actions=SPEC,
         model=MODEL,
@@ -65,7 +77,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judge = BidirectionalTraining(
         stage="bidirectional",
         data=data,
-        heldout=data,
+        heldout=root / "still",
         autoencoder=runs / "autoencoder",
         actions=SPEC,
         model=MODEL,
@@ -75,7 +87,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     student = StudentTraining(  # whose average answers in every step
         stage="student",
         data=data,
-        heldout=data,
+        heldout=root / "still",
         autoencoder=runs / "autoencoder",
         teacher=runs / "judge",
         actions=SPEC,
@@ -87,7 +99,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dmd = DmdTraining(
         stage="dmd",
         data=data,
-        heldout=data,
+        heldout=root / "still",
         autoencoder=runs / "autoencoder",
         student=runs / "judge",
         real=runs / "judge",
