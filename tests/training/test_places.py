@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from tests.training.placed_data import STATE, write_placed
 from tests.training.tiny_data import MODEL, SPEC, write_episodes
 from tests.worlds.make_world import PLAN
 from worldmodel.action import Action
-from worldmodel.config import ConfigError, to_table, to_toml
-from worldmodel.episodes import EpisodeError
+from worldmodel.config import ConfigError, build_config, to_table, to_toml
+from worldmodel.episodes import EpisodeError, load_episode, save_episode
+from worldmodel.state_spec import StateTrack
+from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.run import run_stage
 from worldmodel.training.runs import load_autoencoder, load_motion, load_plan
-from worldmodel.training.states import StateEpisodes
+from worldmodel.training.states import StateEpisodes, views_of
 from worldmodel.world import step
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings
@@ -86,16 +89,31 @@ def test_motion_learns_to_walk_and_stops_at_walls(home: Path, motion_run: dict[s
     assert 14 < state[0, 0].item() < 36
 
 
+SHAPE = {
+    "widths": [8, 16],
+    "strides": [2, 2],
+    "blocks": 1,
+    "latent_channels": 4,
+    "frame_height": 8,
+    "frame_width": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def autoencoder_run(home: Path, plan_run: dict[str, Any]) -> dict[str, Any]:
+    del plan_run
+    plan = str(home / "runs" / "plan")
+    return run(
+        home, "autoencoder", 40, {"batch": 8, "frame_stride": 2, "plan": plan, "model": SHAPE}
+    )
+
+
 def test_a_placed_world_is_made_exported_and_played(
-    home: Path, plan_run: dict[str, Any], motion_run: dict[str, Any]
+    home: Path, autoencoder_run: dict[str, Any], motion_run: dict[str, Any]
 ) -> None:
-    del plan_run, motion_run
-    shape = {"widths": [8, 16], "strides": [2, 2], "blocks": 1, "latent_channels": 4}
-    shape |= {"frame_height": 8, "frame_width": 16}
-    runs = {name: str(home / "runs" / name) for name in ("plan", "autoencoder", "teacher")}
-    table = {"batch": 8, "frame_stride": 2, "plan": runs["plan"], "model": shape}
-    told = run(home, "autoencoder", 40, table)
-    assert "copy" in told["figures"]
+    del motion_run
+    assert "copy" in autoencoder_run["figures"]
+    runs = {name: str(home / "runs" / name) for name in ("autoencoder", "teacher")}
     model = to_table(MODEL) | {"rays": PLAN.rays, "ray_features": PLAN.ray_features}
     autoencoder = load_autoencoder(home / "runs" / "autoencoder")
     data = LatentEpisodes.encode(home / "data", autoencoder, SPEC, home / "runs" / "l.safetensors")
@@ -138,9 +156,9 @@ def test_a_placed_world_is_made_exported_and_played(
     assert all(torch.equal(saved[k], v) for k, v in autoencoder.plan.state_dict().items())
 
 
-def test_clips_carry_what_their_views_show(home: Path, plan_run: dict[str, Any]) -> None:
+def test_clips_carry_what_their_views_show(home: Path, autoencoder_run: dict[str, Any]) -> None:
     """Conditions are rays, then actions, and the rays are those of the frame's own place."""
-    del plan_run
+    del autoencoder_run
     autoencoder = load_autoencoder(home / "runs" / "autoencoder")
     cache = home / "runs" / "l.safetensors"
     data = LatentEpisodes.encode(home / "data", autoencoder, SPEC, cache)
@@ -187,3 +205,36 @@ def test_figures_of_the_runs_are_kept(home: Path, motion_run: dict[str, Any]) ->
     del motion_run
     summary = json.loads((home / "runs" / "motion" / "summary.json").read_text(encoding="utf-8"))
     assert summary["figures"]["place_16"] > summary["figures"]["place_1"] > 0
+
+
+def test_a_frame_that_does_not_know_its_place_is_named_or_left_out(
+    home: Path, plan_run: dict[str, Any], tmp_path: Path
+) -> None:
+    del plan_run
+    write_placed(tmp_path / "data", 2, length=20)
+    write_placed(tmp_path / "heldout", 1, length=40, first=9)
+    path = tmp_path / "data" / "000.safetensors"
+    episode = load_episode(path)
+    assert episode.state is not None
+    values = episode.state.values.copy()
+    values[3, 0] = math.nan
+    save_episode(path, replace(episode, state=StateTrack(episode.state.spec, values)))
+    with pytest.raises(EpisodeError, match=r"000\.safetensors: frame 3 does not say where"):
+        views_of(load_episode(path), path)
+    table = {"batch": 8, "frame_stride": 1, "plan": str(home / "runs" / "plan"), "model": SHAPE}
+    whole = {"stage": "autoencoder", "data": str(tmp_path / "data"), **table}
+    whole |= {"heldout": str(tmp_path / "heldout"), "loop": {"steps": 4, "learning_rate": 1e-3}}
+    config = build_config(AutoencoderTraining, whole, "test")
+    stage = AutoencoderStage(config, tmp_path / "runs" / "a")
+    assert len(stage.frames) == 39  # of 40
+    assert stage.views is not None
+    assert bool(torch.isfinite(stage.views).all())
+
+
+def test_the_stage_decoder_refuses_an_autoencoder_with_a_plan(
+    home: Path, autoencoder_run: dict[str, Any]
+) -> None:
+    del autoencoder_run
+    table = {"autoencoder": str(home / "runs" / "autoencoder"), "batch": 4}
+    with pytest.raises(ConfigError, match="the stage 'decoder' cannot tell it"):
+        run(home, "decoder", 1, table)

@@ -71,7 +71,7 @@ def record_long_play(
         before, after = play_on(game, spec, seed + stream, past + 40, actions)
         pasts.append(before.cut(before.frames.shape[1] - past, before.frames.shape[1]))
         reals.append(after)
-    return LongPlay(play, _beside(pasts), _beside(reals))
+    return LongPlay(play, Clips.together(pasts), Clips.together(reals))
 
 
 def measure_drift(
@@ -103,15 +103,6 @@ def judge_drift(made: Tensor, real: Tensor, judge: InverseDynamics, reference: G
         last_psnr=float(psnr(*(x[:, -WINDOW:].flatten(0, 1) for x in (made, real))).mean()),
         frames=made,
         real_frames=real,
-    )
-
-
-def _beside(clips: list[Clips]) -> Clips:
-    states = [clip.states for clip in clips if clip.states is not None]
-    return Clips(
-        torch.cat([c.frames for c in clips]),
-        torch.cat([c.actions for c in clips]),
-        torch.cat(states) if states else None,
     )
 
 

@@ -26,12 +26,14 @@ from torch import Tensor
 
 from worldmodel.action import IDLE, Action
 from worldmodel.evaluation.guide import Guide, guide
-from worldmodel.evaluation.real import Clips
+from worldmodel.evaluation.real import Clips, check_state
 from worldmodel.evaluation.subject import Subjects
 from worldmodel.games.doom import Doom
+from worldmodel.games.doom_state import SPEC
 from worldmodel.games.record import make_player
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.model.motion import Roles
 from worldmodel.rollout import roll_out
 
 HORIZONS = (16, 64, 256, 1050)
@@ -103,17 +105,18 @@ class Dream:
 
 def measure_places(subjects: Subjects, game: Doom, seed: int, walks: int, frames: int) -> Places:
     """Walks of `frames` frames on seeds from `seed` on; `frames` holds the longest horizon."""
+    check_state(subjects.file, game)
     shape = subjects.file.transformer
     known = shape.context_frames + shape.sink_frames
     clips, seed = record_walks(game, subjects, seed, walks, known + frames)
     dream = Dream(subjects, clips, known, "lockstep")
     real = clips.cut(known, known + frames)
-    wide = subjects.file.frames_per_second
+    rate = subjects.file.frames_per_second
     lockstep = {h: _horizon(subjects, dream, real, h) for h in HORIZONS if h + AROUND < frames}
     returns = {
         seconds: alike
         for seconds in RETURNS
-        if (alike := _returns(subjects, dream, real, round(seconds * wide))) is not None
+        if (alike := _returns(subjects, dream, real, round(seconds * rate))) is not None
     }
     turning = [Action(frozenset(), (TURN_DEGREES, 0.0))] * TURN_FRAMES
     turn = _alike(subjects, game, seed, walks, turning, [(0, TURN_FRAMES)])
@@ -136,7 +139,7 @@ def record_walks(
         seed += 1
         if not game.over:
             kept.append(_clip(subjects, shown, done, states))
-    return _together(kept), seed
+    return Clips.together(kept), seed
 
 
 def _clip(
@@ -150,12 +153,6 @@ def _clip(
         torch.from_numpy(subjects.file.actions.encode(done))[None],
         torch.from_numpy(np.stack(states))[None],
     )
-
-
-def _together(clips: Sequence[Clips]) -> Clips:
-    states = [clip.states for clip in clips if clip.states is not None]
-    frames, actions = torch.cat([c.frames for c in clips]), torch.cat([c.actions for c in clips])
-    return Clips(frames, actions, torch.cat(states) if states else None)
 
 
 def _horizon(subjects: Subjects, dream: Dream, real: Clips, horizon: int) -> Horizon:
@@ -215,9 +212,6 @@ def _returns(subjects: Subjects, dream: Dream, real: Clips, apart: int) -> Alike
 
 def _view_numbers(subjects: Subjects) -> list[int]:
     """Where x, y, the eye's height and the heading stand in the game's state."""
-    from worldmodel.games.doom_state import SPEC
-    from worldmodel.model.motion import Roles
-
     return list(Roles.of(subjects.file.state or SPEC).view)
 
 
@@ -271,7 +265,7 @@ def _alike(
         if not game.over:
             last = len(plan) + known
             kept.append(_clip(subjects, shown[-last:], done[-last:], states[-last:]))
-    clips = _together(kept)
+    clips = Clips.together(kept)
     dream = Dream(subjects, clips, known, "there and back")
     real = clips.frames[:, known - 1 :]
     spots = [(w, *pair) for w in range(walks) for pair in pairs]

@@ -3,6 +3,7 @@
 Letters: b batch (clips), f frames, h w rows, columns, k buttons.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.action import IDLE, Action, ActionSpec
+from worldmodel.config import UserError
 from worldmodel.games.doom import Doom, DoomConfig, config_of
 from worldmodel.games.record import make_player, record_episode
 from worldmodel.players import RandomPlayer
@@ -26,6 +28,16 @@ class Clips:
     frames: Tensor  # uint8 b f h w 3
     actions: Tensor  # b f (k+2)
     states: Tensor | None = None  # b f n, what the game said of itself
+
+    @classmethod
+    def together(cls, clips: Sequence["Clips"]) -> "Clips":
+        """Clips of one length side by side."""
+        states = [clip.states for clip in clips if clip.states is not None]
+        return cls(
+            torch.cat([clip.frames for clip in clips]),
+            torch.cat([clip.actions for clip in clips]),
+            torch.cat(states) if states else None,
+        )
 
     def cut(self, first: int, end: int) -> "Clips":
         """Frames from `first` until before `end`."""
@@ -53,6 +65,15 @@ class Clips:
 def game_of(world: WorldFile) -> DoomConfig:
     """The real game that a world was learned from."""
     return config_of(source_of(world))
+
+
+def check_state(world: WorldFile, game: Doom) -> None:
+    """Refuse to hold a world's places against a game that counts its state in another way."""
+    if world.state is not None and world.state.names != game.state_spec.names:
+        raise UserError(
+            f"{world.name} knows {', '.join(world.state.names)} of itself, this version of the "
+            f"game tells {', '.join(game.state_spec.names)}; record and train it anew"
+        )
 
 
 def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: int) -> Clips:

@@ -43,7 +43,7 @@ from worldmodel.evaluation.quality import (
     measure_next_frame,
     measure_rollout,
 )
-from worldmodel.evaluation.real import Clips, game_of, record_clips
+from worldmodel.evaluation.real import Clips, check_state, game_of, record_clips
 from worldmodel.evaluation.starts import FRAMES as START_FRAMES
 from worldmodel.evaluation.starts import FromStart, play_starts, save_starts
 from worldmodel.evaluation.subject import Subjects, load_subjects
@@ -115,6 +115,7 @@ class _Measuring:
         out: Path | None,
         say: Callable[[str], None],
     ) -> None:
+        check_state(subjects.file, game)
         self.subjects, self.plan, self.game, self.folder, self.out = (
             subjects,
             plan,

@@ -31,9 +31,7 @@ from worldmodel.config import PlanConfig
 
 MARGIN = 16.0  # map units that wall textures reach below the floor and above the ceiling
 FAR = 2000.0  # map units: the farthest that a floor or ceiling is looked up
-GAIN = (
-    8.0  # of everything read from grids and textures: an optimizer's step moves it so much faster
-)
+GAIN = 8.0  # of what is read from grids and textures: an optimizer's step moves it so much faster
 EDGE = 3.0  # pixels around the lower and upper edge of a wall that tell a pixel where it is
 
 

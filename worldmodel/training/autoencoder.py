@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worldmodel.config import AutoencoderConfig
+from worldmodel.config import AutoencoderConfig, ConfigError
 from worldmodel.metrics import psnr
 from worldmodel.model.autoencoder import (
     Autoencoder,
@@ -73,9 +73,12 @@ class AutoencoderStage:
         if config.plan:
             plan = load_plan(config.plan)
             model = replace(model, plan=plan.config)
-            self.views = load_views(config.data, config.frame_stride)
-            views = load_views(config.heldout, HELD_OUT_STRIDE)
-            self.heldout_views = views[:: max(1, len(views) // most)][:most].to(device)
+            self.frames, self.views = _known(
+                self.frames, load_views(config.data, config.frame_stride)
+            )
+            seen = _known(heldout, load_views(config.heldout, HELD_OUT_STRIDE))
+            spread = slice(None, None, max(1, len(seen[0]) // most))
+            self.heldout, self.heldout_views = (x[spread][:most].to(device) for x in seen)
         self.student = channels_last(Autoencoder(model))
         if config.plan:
             self.student.plan = plan
@@ -126,6 +129,14 @@ def compile_convolutions(model: Autoencoder) -> None:
     if next(model.parameters()).is_cuda:
         for half in (model.encoder, model.decoder):
             half.compile()
+
+
+def _known(frames: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames that say where they are seen from, and where; all of them, without a copy."""
+    known = torch.isfinite(views).all(dim=1)
+    if not known.any():
+        raise ConfigError("no frame of the data says where it is seen from, which a plan needs")
+    return (frames, views) if known.all() else (frames[known], views[known])
 
 
 def draw_frames(frames: Tensor, count: int, generator: torch.Generator, reading: Reading) -> Tensor:

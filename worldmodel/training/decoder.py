@@ -194,6 +194,11 @@ class DecoderStage:
     def __init__(self, config: DecoderTraining, folder: Path, device: Device = "cpu") -> None:
         self.config, self.reading = config, Reading()
         autoencoder = load_autoencoder(config.autoencoder).to(device)
+        if autoencoder.plan is not None:
+            raise ConfigError(
+                f"{config.autoencoder} shows what its plan knows of a place, which the stage "
+                "'decoder' cannot tell it; the decoder of the stage 'autoencoder' is the last one"
+            )
         autoencoder.decoder.requires_grad_(requires_grad=True)
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
         frames = load_frames(config.data, config.frame_stride, *size, folder.parent)

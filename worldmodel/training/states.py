@@ -81,12 +81,26 @@ class StateEpisodes:
 
 
 def views_of(episode: Episode, path: Path) -> Tensor:
-    """Where an episode's frames are seen from: f 4 (x, y, the eye's height, heading)."""
-    return view_columns(episode.state, path)
+    """Where an episode's frames are seen from: f 4 (x, y, the eye's height, heading).
+
+    Every one must be known: clips are cut from anywhere. An `EpisodeError` names the first that is
+    not.
+    """
+    views = view_columns(episode.state, path)
+    unknown = torch.nonzero(~torch.isfinite(views).all(dim=1))
+    if len(unknown):
+        raise EpisodeError(
+            f"{path}: frame {int(unknown[0])} does not say where it is seen from "
+            f"({len(unknown)} of {len(views)} do not); record the episode again, or leave it out"
+        )
+    return views
 
 
 def view_columns(track: StateTrack | None, path: Path) -> Tensor:
-    """The numbers of a track that a view is made of: f 4; an `EpisodeError` if there are none."""
+    """The numbers of a track that a view is made of: f 4, NaN in frames that do not know them.
+
+    An `EpisodeError` if there are none.
+    """
     if track is None:
         raise EpisodeError(
             f"{path}: holds no state, so nobody knows where its frames are seen from"

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from worldmodel.checkpoint import load_tensors, load_weights, save_tensors
-from worldmodel.config import ConfigError, require_positive
+from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.evaluation.drift import WINDOW, LongPlay, Play, record_long_play
 from worldmodel.evaluation.inverse_dynamics import (
@@ -155,6 +155,11 @@ def make_yardstick(world_folder: Path, world: WorldFile, judge: Judge, plan: Pla
 
 def load_decoder(world_folder: Path, world: WorldFile) -> Autoencoder:
     """The world's autoencoder, frozen, in fp32."""
+    if world.autoencoder.plan is not None:
+        raise UserError(
+            f"{world_folder}: a world that knows its place cannot be the yardstick of a comparison "
+            "yet; `worldmodel evaluate --world` measures it"
+        )
     autoencoder = Autoencoder(world.autoencoder)
     load_weights(autoencoder, world_folder / AUTOENCODER)
     autoencoder.requires_grad_(requires_grad=False).eval()
