@@ -1,5 +1,6 @@
 """The one font: even at any size, and never wider than its room."""
 
+import pygame
 import pytest
 
 from worldmodel.letters import fitted, shortened, width, words, wrapped
@@ -32,3 +33,11 @@ def test_lines_are_no_wider_than_asked() -> None:
         lines = wrapped(text, wide, 14)
         assert all(width(line, 14) <= wide for line in lines)
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_letters_are_written_after_somebody_has_quit_pygame() -> None:
+    before = words("again", 14, WHITE).get_size()
+    width("not kept", 14)
+    pygame.quit()
+    assert width("after all", 14) > 0  # a font from before would be refused by pygame
+    assert words("again", 14, WHITE).get_size() == before

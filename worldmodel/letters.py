@@ -18,7 +18,7 @@ EM = 1.25  # size of the font for a line of height 1
 
 
 def start_fonts() -> None:
-    """Be ready to write; a font from before somebody's `pygame.quit` is of no use after it."""
+    """Be ready to write, with no font from before somebody's `pygame.font.quit`."""
     pygame.font.init()
     _font.cache_clear()
 
@@ -83,9 +83,9 @@ def fitted(text: str, wide: int, size: int, colour: Colour) -> pygame.Surface:
 def _font(size: int) -> pygame.font.Font:
     if not pygame.font.get_init():
         pygame.font.init()
-    return pygame.font.Font(
-        None, round(_fine(size) * size * EM)
-    )  # pygame's own, the same everywhere
+    pygame.register_quit(_font.cache_clear)  # a font is of no use after somebody's `pygame.quit`
+    points = round(_fine(size) * size * EM)
+    return pygame.font.Font(None, points)  # pygame's own, the same everywhere
 
 
 def _fine(size: int) -> int:

@@ -110,7 +110,7 @@ def load_size(name: str, layers: int) -> WanConfig:
     """A known size by name, cut down to some layers if asked for."""
     path = sizes_folder() / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(other.stem for other in list_files(sizes_folder(), "*.toml"))
+        known = ", ".join(sorted(other.stem for other in list_files(sizes_folder(), "*.toml")))
         raise UserError(f"--world {name}: --random-weights knows the sizes {known or 'none'}")
     config = load_config(WanConfig, path)
     return replace(config, layers=layers) if layers else config
