@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,6 @@ import pygame
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.__main__ import main as run_job
 from worldmodel.game.cli import main
-from worldmodel.game.loop import Game
-from worldmodel.game.step import Step
 from worldmodel.recording import load_recording
 
 Play = Callable[..., int]
@@ -62,20 +61,40 @@ def test_nobody_can_play_a_real_game_there(
     assert not (tmp_path / "out").exists(), "and no random player was recorded as a person"
 
 
+HUNG_UP = """
+import signal, sys
+from tests.game.drawn_world import DrawnWorld
+from worldmodel.game.cli import main
+from worldmodel.game.loop import Game
+
+show, shown = Game.show, []
+
+def hang_up(game, step):
+    show(game, step)
+    shown.append(step)
+    if len(shown) == 5:
+        signal.raise_signal(signal.SIGHUP)
+
+Game.show = hang_up
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
+sys.exit(main(sys.argv[1:], lambda _: DrawnWorld()))
+"""
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
 def test_a_terminal_that_goes_away_ends_a_game_in_a_window_as_its_cross_does(
-    play: Play, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    tmp_path: Path,
 ) -> None:
-    show, shown = Game.show, list[Step]()
-
-    def hang_up(game: Game, step: Step) -> None:
-        show(game, step)
-        shown.append(step)
-        if len(shown) == 5:
-            signal.raise_signal(signal.SIGHUP)
-
-    monkeypatch.setattr(Game, "show", hang_up)
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
-    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
-    assert play("--player", "random", "--frames", 2000, "--record", "walk") == 0
-    assert 5 <= len(load_recording(Path("walk.jsonl"))) < 100
+    command = [sys.executable, "-c", HUNG_UP, "--player", "random", "--frames", "2000"]
+    machine = {"SDL_VIDEODRIVER": "dummy", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [*command, "--record", "walk"],
+        cwd=tmp_path,
+        env=os.environ | machine,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 5 <= len(load_recording(tmp_path / "walk.jsonl")) < 100
