@@ -84,3 +84,29 @@ def test_a_signal_is_heard_once_and_what_ignores_one_goes_on_ignoring_it() -> No
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["all is on disk", "SIGTERM", "went on"]
+
+
+GONE = """
+import gc, signal, sys
+from pathlib import Path
+from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.settings import Settings
+
+worlds = [NativeWorld.load(Path(sys.argv[1]), Settings(engine="openvino")) for _ in range(2)]
+for world in worlds:
+    world.reset(0, 0)
+del world
+while worlds:  # in the order in which they came
+    del worlds[0]
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signal stacks of Linux")
+def test_signals_are_heard_after_openvino_worlds_are_gone(world: Path) -> None:
+    """A compiled model takes the thread's signal stack, and with it went the whole program."""
+    command = [sys.executable, "-c", GONE, str(world)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr

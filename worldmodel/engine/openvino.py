@@ -33,6 +33,7 @@ from worldmodel.engine.graphs import (
     example_inputs,
     example_views,
 )
+from worldmodel.engine.signal_stack import kept_signal_stack
 from worldmodel.engine.static import Pool, StaticRollout
 from worldmodel.folders import cache_folder
 from worldmodel.model.autoencoder import Autoencoder
@@ -233,7 +234,7 @@ def compile_graph(
     if folder and path and path.exists():
         try:
             kept = settings | {"CACHE_DIR": str(folder / "compiled")}
-            compiled = ov.Core().compile_model(str(path), "CPU", kept)
+            compiled = _compile(str(path), kept)
             if _error(module, compiled, example) < TOLERANCE[dtype]:
                 path.touch()
                 return compiled
@@ -245,9 +246,9 @@ def compile_graph(
         _prune(folder)
         _save(graph, path)
         settings["CACHE_DIR"] = str(folder / "compiled")
-        compiled = ov.Core().compile_model(str(path), "CPU", settings)
+        compiled = _compile(str(path), settings)
     else:
-        compiled = ov.Core().compile_model(graph, "CPU", settings)
+        compiled = _compile(graph, settings)
     error = _error(module, compiled, example)
     if not error < TOLERANCE[dtype]:
         raise EngineError(
@@ -255,6 +256,13 @@ def compile_graph(
             f"(allowed {TOLERANCE[dtype]}); use --engine torch"
         )
     return compiled
+
+
+def _compile(graph: "openvino.Model | str", settings: dict[str, Any]) -> "openvino.CompiledModel":
+    import openvino as ov
+
+    with kept_signal_stack():
+        return ov.Core().compile_model(graph, "CPU", settings)
 
 
 def _graphs_folder() -> Path | None:
