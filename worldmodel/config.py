@@ -265,24 +265,28 @@ class MotionConfig:
     mouse_degrees: float  # of the heading, for 1.0 in the action vector
     phase_step: float = 0.0  # by which the state's phase goes on in a frame
     tics: int = 1  # steps of the game's own physics in a frame
-    cells: tuple[int, ...] = (16, 64, 256)  # rows of each grid
-    features: int = 8  # of a grid's cell
-    body: float = 16.0  # how far the player's box reaches: the grids are read at its edges
-    around: tuple[float, ...] = (24.0,)  # and at these distances
-    width: int = 256
+    turn_step: float = 0.0  # degrees, of which the game turns whole numbers in a tic; 0: any turn
+    cell: float = 1.0  # units of the map of where one can walk: what walls are drawn in
+    body: float = 16.0  # how far the player's box reaches to each side
+    graze: float = 0.0125  # units into a wall that do not slow the player down
+    samples: int = 24  # points of a tic's way: it is at most so many cells long
 
     def __post_init__(self) -> None:
-        require_positive(self, "features", "width", "tics")
-        require_at_most(self, 4096, "features", "width", "buttons")
+        require_positive(self, "tics", "samples")
+        for name in ("cell", "body"):
+            if not 0 < getattr(self, name) < 1e6:
+                raise ConfigError(f"{name} must be above 0, found {getattr(self, name)}")
+        require_no_less(self, 0, "turn_step", "graze")
+        require_at_most(self, 4096, "buttons", "samples")
         require_at_most(self, 64, "tics")
         if not all(a < b and b - a < 1e6 for a, b in zip(self.low, self.high, strict=True)):
             raise ConfigError(f"low {list(self.low)} must lie below high {list(self.high)}")
-        if not 1 <= len(self.cells) <= 8 or not 2 <= min(self.cells) <= max(self.cells) <= 2048:
-            raise ConfigError(f"cells {shown(list(self.cells))} must hold 1 to 8 from 2 to 2048")
-        distances = (self.body, *self.around)
-        if len(distances) > 16 or not all(0 < far < 1e6 for far in distances):
+        if not all(
+            2 <= (b - a) / self.cell <= 8192 for a, b in zip(self.low, self.high, strict=True)
+        ):
             raise ConfigError(
-                f"body and around {shown(list(distances))} must be at most 16 distances above 0"
+                f"cell {self.cell}: the map between low {list(self.low)} and high "
+                f"{list(self.high)} must have 2 to 8192 cells each way"
             )
 
 

@@ -1,12 +1,14 @@
 """Where the player is next: exact where it can be, learned where it must be."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.worlds.make_world import MOTION, STATE, make_motion
 from worldmodel.config import ConfigError
+from worldmodel.model.ground import walked_ground
 from worldmodel.model.motion import Motion, Roles
 from worldmodel.state_spec import StateSpec
 
@@ -30,44 +32,99 @@ def test_a_phase_wraps_and_numbers_of_other_kinds_stay() -> None:
     assert after[0, STATE.index("health")].item() == 77.0
 
 
-def reaching(far: float) -> Motion:
-    """A motion in which one may go so many usual ways in every direction; nothing else learned."""
-    motion = Motion(MOTION, STATE).eval()
-    leave = motion.walls[-1]
-    assert isinstance(leave, torch.nn.Linear)
-    assert leave.bias is not None
+def in_a_room(turn_step: float = 0.0) -> Motion:
+    """A motion in a room from 20, -20 to 80, 20, with a pillar from 60, 0 to 64, 4."""
+    motion = Motion(replace(MOTION, tics=1, turn_step=turn_step), STATE).eval()
     with torch.no_grad():
         motion.push.copy_(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))  # the second button: ahead
         motion.travel.fill_(3.0)
-        leave.bias[4:8] = far  # of a large number, softplus is that number
+        motion.short.fill_(1 / 32)
+        motion.ground.free[20:80, 20:60] = 1
+        motion.ground.free[60:64, 40:44] = 0
     return motion
+
+
+def going(x: float, y: float, u: float, v: float) -> torch.Tensor:
+    state = START.clone()
+    for name, value in (("x", x), ("y", y), ("u", u), ("v", v), ("heading", 0.0)):
+        state[0, STATE.index(name)] = value
+    return state
+
+
+def told(state: torch.Tensor) -> list[float]:
+    return [state[0, STATE.index(name)].item() for name in ("x", "y", "u", "v")]
 
 
 def test_where_nothing_is_in_the_way_motion_is_free() -> None:
     """Each tic the buttons push along the player's own axes, and part of the velocity is kept."""
-    motion = reaching(1000.0)
-    after = motion(START, act(right=1.0))
+    motion = in_a_room()
+    state = going(50.0, 10.0, 1.0, -0.5)
+    state[0, STATE.index("heading")] = 30.0
+    after = motion(state, act(right=1.0))
     push = 2.0 * math.cos(math.radians(30)), 2.0 * math.sin(math.radians(30))
-    keep, tics = motion.keep.item(), MOTION.tics
-    for axis, (number, speed) in enumerate((("x", "u"), ("y", "v"))):
-        place, velocity = START[0, axis].item(), START[0, 4 + axis].item()
-        for _ in range(tics):
-            velocity += push[axis]
-            place += 3.0 * velocity
-            velocity *= keep
-        assert after[0, STATE.index(number)].item() == pytest.approx(place, abs=1e-3)
-        assert after[0, STATE.index(speed)].item() == pytest.approx(velocity, abs=1e-4)
+    u, v = 1.0 + push[0], -0.5 + push[1]
+    keep = motion.keep.item()
+    assert told(after) == pytest.approx([50 + 3 * u, 10 + 3 * v, keep * u, keep * v], abs=1e-4)
 
 
-def test_what_is_in_the_way_is_slid_along() -> None:
-    """A reach of 2 in each tic: what goes further stops there, and keeps no speed that way."""
-    still = START.clone()
-    still[0, STATE.index("heading")] = 0.0
-    still[0, STATE.index("u")], still[0, STATE.index("v")] = 5.0, 0.1
-    after = reaching(math.log(math.expm1(2.0)))(still, act())
-    assert after[0, STATE.index("x")].item() == pytest.approx(50.0 + 2.0, abs=0.01)
-    assert after[0, STATE.index("u")].item() == 0.0
-    assert after[0, STATE.index("y")].item() > 10.0 + 2 * 0.1 * 3 * 0.8
+def test_a_wall_is_slid_along_by_the_share_of_the_tic_that_is_left() -> None:
+    motion = in_a_room()
+    x, y, u, v = told(motion(going(79.0, 0.0, 1.0, 0.5), act()))  # 3 to the right, 1 is free
+    short = 3 / 32
+    assert x == pytest.approx(80.0 - short, abs=1e-4)
+    assert y == pytest.approx((1 / 3 - 1 / 32) * 1.5 + 2 / 3 * 1.5, abs=1e-4)
+    assert u == 0.0
+    assert v == pytest.approx(motion.keep.item() * 2 / 3 * 0.5, abs=1e-5)
+
+
+def test_a_corner_holds_and_speed_is_not_kept_into_it() -> None:
+    motion = in_a_room()
+    state = going(79.0, 19.0, 1.5, 1.5)
+    for _ in range(4):
+        state = motion(state, act())
+    x, y, u, v = told(state)
+    assert 79 < x < 80
+    assert 19 < y < 20
+    assert abs(u) + abs(v) < 1
+
+
+def test_what_only_grazes_a_wall_is_not_slowed() -> None:
+    motion = in_a_room()
+    x, y, u, _ = told(motion(going(50.0, 19.999, 1.0, 0.002), act()))
+    assert (x, y) == pytest.approx((53.0, 19.999), abs=1e-5)
+    assert u == pytest.approx(motion.keep.item(), abs=1e-6)
+
+
+def test_a_pillar_is_met_at_its_first_face_and_passed_beside() -> None:
+    motion = in_a_room()
+    x, y, u, v = told(motion(going(59.0, -1.5, 1.0, 1.0), act()))  # at x = 60 y is -0.5: below it
+    assert (x, v) == pytest.approx((59 + (0.5 - 1 / 32) * 3 + 1.5, 0.0), abs=1e-4)
+    assert (y, u) == pytest.approx((0 - 3 / 32, 0.5 * motion.keep.item()), abs=1e-4)
+    assert told(motion(going(59.0, -3.5, 1.0, 1.0), act()))[:2] == pytest.approx([62, -0.5])
+
+
+def test_whoever_stands_where_no_ground_is_known_can_walk_out() -> None:
+    assert told(in_a_room()(going(10.0, 0.0, 1.0, 0.0), act()))[0] == pytest.approx(13.0)
+
+
+def test_a_game_that_turns_in_whole_steps_turns_the_next_one_to_the_left() -> None:
+    """As ViZDoom does: 1.2 steps to the right are 1, 1.2 to the left are 2."""
+    motion, heading = in_a_room(turn_step=0.5), STATE.index("heading")
+    right = motion(START, act(mouse=0.6 / 8))
+    left = motion(START, act(mouse=-0.6 / 8))
+    assert right[0, heading].item() == 29.5
+    assert left[0, heading].item() == 31.0
+    assert motion(START, act(mouse=1.0))[0, heading].item() == 22.0, "whole steps are exact"
+
+
+def test_ground_is_where_somebody_stood_and_what_lies_between() -> None:
+    config = replace(MOTION, body=4.0)
+    corners = [(x + 0.5, y + 0.5) for x in range(20, 60, 4) for y in range(-20, 20, 3)]
+    free = walked_ground(torch.tensor(corners), config)
+    assert free.sum().item() == 37 * 40
+    assert free[20:57, 20:60].all()
+    apart = walked_ground(torch.tensor([(10.5, 0.5), (16.5, 0.5), (30.0, 0.5)]), config)
+    assert apart.sum().item() == 2, "a gap of five, and a place on an edge, say nothing"
 
 
 def test_players_of_a_batch_do_not_meet() -> None:

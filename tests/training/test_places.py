@@ -66,8 +66,7 @@ def plan_run(home: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def motion_run(home: Path) -> dict[str, Any]:
-    model = {**REACH, "buttons": 2, "mouse_degrees": 8.0, "cells": [4, 16], "body": 2.0}
-    model |= {"around": [6.0], "width": 32}
+    model = {**REACH, "buttons": 2, "mouse_degrees": 8.0, "body": 16.0, "cell": 4.0}
     table = {"batch": 64, "unroll": 3, "actions": to_table(SPEC), "model": model}
     return run(home, "motion", 250, table, dtype="float32", ema_decay=0.9)
 

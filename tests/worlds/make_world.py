@@ -74,12 +74,8 @@ MOTION = MotionConfig(
     buttons=len(SPEC.buttons),
     mouse_degrees=SPEC.mouse_degrees,
     phase_step=2.0,
-    cells=(4,),
-    features=2,
-    around=(5.0,),
     body=4.0,
     tics=2,
-    width=8,
 )
 
 
@@ -89,9 +85,9 @@ def make_motion() -> Motion:
     motion = Motion(MOTION, STATE)
     with torch.no_grad():
         motion.push.copy_(torch.tensor([[0.5, 0.2], [-0.5, 0.1]]))
-        for last in (motion.walls[-1], motion.lift):
-            for parameter in last.parameters():
-                parameter.normal_(std=0.02)
+        motion.ground.free[5:-5, 5:-5] = 1  # a room
+        for parameter in motion.lift.parameters():
+            parameter.normal_(std=0.02)
     return motion.eval().requires_grad_(requires_grad=False)
 
 

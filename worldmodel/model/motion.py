@@ -2,33 +2,37 @@
 
     state of a frame + what is done in the next one  ->  state of that frame
 
-All in fp32 and in the units of the map. The heading follows the mouse exactly. A frame is a few
-`tics` of the game's own physics. Without walls, a tic follows from a few numbers: what each button
-adds to the velocity along the player's own axes, and how much of it is kept:
+All in fp32 and in the units of the map. A frame is a few `tics` of the game's own physics. The
+heading follows the mouse, in whole steps of the game where it has such. Without walls, a tic
+follows from a few numbers that are learned: what each button adds to the velocity along the
+player's own axes, and how much of it is kept:
 
     v ← v + push,   d = travel v,   place ← place + d,   v ← keep v
 
-What is in the way is learned: grids over the level are read around where the tic would end, and a
-network says how far one may go in four directions, about along the axes of the map. What goes
-further slides along:  d ← d − max(0, n·d − c) n  for each direction n and reach c, and the velocity
-loses its part along n. A gate lets through what that does not explain: corners, steps. The height
-of the eye follows from the velocity and the clock (a walk bobs). Numbers of other kinds stay.
+Where that would end in a wall (`model.ground`), the player goes on along it, as in Doom (the public
+source of its engine, `P_SlideMove`; found again here from a frame a tic):
 
-Letters: b batch, n numbers of a state, k buttons, o points around a place.
+    t: share of d that is free     place ← place + (t − short) d
+    d ← (1 − t) d                  place ← place + d along the wall,  v ← that way
+
+Twice, if the second way ends in a wall too; then what is left is tried along y, or along x. What
+only grazes a wall is not slowed. The height of the eye follows from the velocity and the clock (a
+walk bobs). Numbers of other kinds stay.
+
+Letters: b batch, n numbers of a state, k buttons.
 """
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.config import ConfigError, MotionConfig
+from worldmodel.model.ground import Ground
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
-DIRECTIONS = 4  # in which something can be in the way
-BEND = 0.6  # radians that a direction may turn from the axes of the map
-GAIN = 5.0  # of what is read from the grids: an optimizer's step moves it so much faster
+SLIDES = 2  # along walls in a tic
+HAIR = 1e-4  # of a turn's step: rounding, and not a reason for one more
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,52 +78,28 @@ class Motion(nn.Module):
     stride: Tensor  # usual way in a tic, in units of the map
     speed: Tensor  # usual velocity
     eye: Tensor  # its height: mean and deviation
-    low: Tensor
-    span: Tensor
-    around: Tensor  # o 2, points around where a tic would end
 
     def __init__(self, config: MotionConfig, spec: StateSpec) -> None:
         super().__init__()
         self.config, self.roles = config, Roles.of(spec)
-        features = config.features * len(config.cells)
-        proportion = (config.high[0] - config.low[0]) / (config.high[1] - config.low[1])
-        self.grids = nn.ParameterList(
-            (0.1 / GAIN) * torch.randn(1, config.features, cells, round(cells * proportion))
-            for cells in config.cells
-        )
-        around = _points(config)
-        width, answers = config.width, 2 * DIRECTIONS + 5
-        leave = nn.Linear(width, answers)
-        self.walls = nn.Sequential(
-            nn.Linear(features * len(around) + 4, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            leave,
-        )
+        self.ground = Ground(config)
         self.rise = nn.Sequential(nn.Linear(5, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
         self.lift = nn.Linear(64, 1)
-        for last in (leave, self.lift):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        nn.init.zeros_(self.lift.weight)
+        nn.init.zeros_(self.lift.bias)
         self.push = nn.Parameter(torch.zeros(config.buttons, 2))  # forward, left; of a tic
         self.keep = nn.Parameter(torch.tensor(0.9))  # of the velocity, a tic
         self.travel = nn.Parameter(torch.tensor(1.0))  # way of a tic for a velocity of 1
+        self.short = nn.Parameter(torch.tensor(0.03))  # of the way, left before a wall
         self.register_buffer("stride", torch.tensor(1.0))
         self.register_buffer("speed", torch.tensor(1.0))
         self.register_buffer("eye", torch.tensor([0.0, 1.0]))
-        low, high = torch.tensor(config.low), torch.tensor(config.high)
-        self.register_buffer("low", low, persistent=False)
-        self.register_buffer("span", high - low, persistent=False)
-        self.register_buffer("around", around, persistent=False)
 
     def forward(self, state: Tensor, actions: Tensor) -> Tensor:
         """States b n, fp32, and the action vectors b (k+2) of the next frame -> states b n."""
         roles, tics = self.roles, self.config.tics
         place, velocity = state[:, list(roles.place)], state[:, list(roles.velocity)]
-        before, turned = state[:, roles.heading], self.config.mouse_degrees * actions[:, -2]
+        before, turned = state[:, roles.heading], self._turned(actions[:, -2])
         ahead, left = (actions[:, :-2] @ self.push).unbind(-1)
         for tic in range(1, tics + 1):
             angle = (before - turned * (tic / tics)) * (torch.pi / 180)
@@ -143,24 +123,50 @@ class Motion(nn.Module):
         """What a plan is looked at from: ... n -> x, y, eye's height, heading: ... 4."""
         return state[..., list(self.roles.view)]
 
+    def _turned(self, mouse: Tensor) -> Tensor:
+        """How many degrees to the right a frame turns, of the action's number b."""
+        turned, step = self.config.mouse_degrees * mouse, self.config.turn_step
+        if not step:
+            return turned
+        left = -turned.double() / (self.config.tics * step)  # whole steps of every tic, to the left
+        return (-torch.ceil(left - HAIR) * (self.config.tics * step)).to(turned.dtype)
+
     def _tic(self, place: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
         """Place and velocity b 2 after one tic, the push of the buttons being in the velocity."""
         way = self.travel * velocity
-        near = self._read((place + way)[:, None] + self.around).flatten(1)
-        moving = torch.cat((way / self.stride, velocity / self.speed), dim=-1)
-        told = self.walls(torch.cat((near, moving), dim=-1))
-        bends, reaches, rest = told.split((DIRECTIONS, DIRECTIONS, 5), dim=-1)
-        turns = torch.arange(DIRECTIONS, device=told.device) / DIRECTIONS
-        angles = 2 * torch.pi * turns + BEND * torch.tanh(bends)
-        for angle, reach in zip(angles.unbind(-1), F.softplus(reaches).unbind(-1), strict=True):
-            normal = torch.stack((angle.cos(), angle.sin()), dim=-1)
-            over = F.relu((normal * way).sum(dim=-1) - self.stride * reach)
-            way = way - over[:, None] * normal
-            into = F.relu((normal * velocity).sum(dim=-1)) * (over > 0)
-            velocity = velocity - into[:, None] * normal
-        gate = torch.sigmoid(rest[:, :1] - 2)
-        place = place + way + gate * self.stride * rest[:, 1:3]
-        return place, self.keep * (velocity + gate * self.speed * rest[:, 3:])
+        aim = place + way
+        # Whoever is where the map knows no ground walks on, and out.
+        arrived = self.ground(aim) | ~self.ground(place)
+        if not bool(arrived.all()):
+            aim, slid = self._slide(place, way, arrived)
+            velocity = torch.where(arrived[:, None], velocity, slid / self.travel)
+        return aim, self.keep * velocity
+
+    def _slide(self, place: Tensor, way: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:
+        """Places b 2 and what is left of the ways b 2, of all who have not arrived."""
+        here = torch.where(arrived[:, None], place + way, place)
+        left, after, slides = way, way, ~arrived
+        for _ in range(SLIDES):
+            # Where a wall is met jumps with the way: its slope would drown what is to be learned.
+            share, stops_x = self.ground.meet(here.detach(), left.detach())
+            stopped = torch.where(stops_x, left[:, 0], left[:, 1]).abs()
+            slides = slides & ((1 - share) * stopped > self.config.graze)
+            near = (share - self.short).clamp(min=0)
+            aim = here + near[:, None] * left
+            slides = slides & (self.ground(aim) | (near == 0))
+            here = torch.where(slides[:, None], aim, here)
+            left = torch.where(slides[:, None], (1 - share)[:, None] * left, left)
+            along = left * torch.stack((~stops_x, stops_x), dim=-1)
+            after = torch.where(slides[:, None], along, after)
+            ends = slides & self.ground(here + along)
+            here = torch.where(ends[:, None], here + along, here)
+            arrived, slides = arrived | ends, slides & ~ends
+        zero = torch.zeros_like(left[:, 0])
+        for rest in (torch.stack((zero, left[:, 1]), -1), torch.stack((left[:, 0], zero), -1)):
+            ends = ~arrived & self.ground(here + rest)
+            here = torch.where(ends[:, None], here + rest, here)
+            arrived = arrived | ends
+        return here, after
 
     def _eye(self, velocity: Tensor, phase: Tensor | None) -> Tensor:
         """The eye's height b after a frame, from velocity b 2 and phase b."""
@@ -170,20 +176,3 @@ class Motion(nn.Module):
         fast = moving.square().sum(dim=-1, keepdim=True)
         known = torch.cat((moving, fast, angle.cos()[:, None], angle.sin()[:, None]), dim=-1)
         return self.eye[0] + self.eye[1] * self.lift(self.rise(known))[:, 0]
-
-    def _read(self, points: Tensor) -> Tensor:
-        """The grids at points b o 2 in units of the map: b o a."""
-        at = ((points - self.low) / self.span * 2 - 1)[None]
-        read = [
-            F.grid_sample(g, at, padding_mode="border", align_corners=True)[0] for g in self.grids
-        ]
-        return GAIN * torch.cat(read).permute(1, 2, 0)
-
-
-def _points(config: MotionConfig) -> Tensor:
-    """The middle, sides and corners of the player's box, and each distance along both axes."""
-    points = [(0.0, 0.0)]
-    for far in (config.body, *config.around):
-        points += [(far, 0.0), (-far, 0.0), (0.0, far), (0.0, -far)]
-    points += [(a * config.body, b * config.body) for a in (-1, 1) for b in (-1, 1)]
-    return torch.tensor(points)

@@ -24,6 +24,7 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, MotionConfig, require_positive, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
+from worldmodel.model.ground import walked_ground
 from worldmodel.model.motion import Motion
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.runs import STATE_SPEC
@@ -83,6 +84,9 @@ class MotionStage:
         model.stride.fill_(stride / config.model.tics)
         model.speed.fill_(speed)
         model.eye.copy_(eye)
+        places = data.states[:, list(roles.place)]
+        places = places[torch.isfinite(places).all(dim=1)]
+        model.ground.free.copy_(walked_ground(places, config.model))
         with torch.no_grad():
             model.travel.fill_(stride / config.model.tics / speed)
         self.student = model.to(device)

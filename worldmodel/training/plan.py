@@ -25,6 +25,7 @@ from worldmodel.model.plan import Plan
 from worldmodel.training.autoencoder import gradient_loss
 from worldmodel.training.data import load_frames, load_views
 from worldmodel.training.loop import LoopConfig
+from worldmodel.training.runs import begin_plan
 from worldmodel.training.samples import save_grid
 from worldmodel.training.store import Reading
 from worldmodel.training.streams import host_stream, seed_default
@@ -47,6 +48,7 @@ class PlanTraining:
     columns: int = 20  # of a strip
     frame_stride: int = 3  # neighbouring frames teach almost the same
     gradient_weight: float = 0.5
+    begin: Path | None = None  # a run of this stage, or a world: its plan is where this one begins
 
     def __post_init__(self) -> None:
         require_positive(self, "batch", "columns", "frame_stride")
@@ -71,7 +73,10 @@ class PlanStage:
         self.known = torch.nonzero(torch.isfinite(self.views).all(dim=1))[:, 0]
         _check_reach(self.views[self.known], config.model)
         seed_default(config.loop.seed, config.stage, "weights")
-        self.student = Plan(config.model).to(device)
+        student = Plan(config.model)
+        if config.begin:
+            begin_plan(student, config.begin)
+        self.student = student.to(device)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
 
     def compile(self) -> None:

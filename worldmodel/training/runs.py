@@ -24,6 +24,7 @@ from worldmodel.model.plan import Plan
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateSpec
 from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
+from worldmodel.worlds.folder import AUTOENCODER, WORLD_FILE, read_world_file
 
 STATE_SPEC = "state.toml"  # what the numbers of a motion's state are
 # Keys that name runs of transformers. The first says where the weights began.
@@ -94,6 +95,22 @@ def load_plan(run: Path) -> Plan:
     model = Plan(read_plan(run))
     _load_average(model, run, "ema.")
     return model
+
+
+def begin_plan(plan: Plan, folder: Path) -> None:
+    """Give a plan the weights of a run of the stage `plan`, or of a world's own plan."""
+    if not (folder / WORLD_FILE).is_file():
+        found, weights = read_plan(folder), load_plan(folder).state_dict()
+    else:
+        world = read_world_file(folder).autoencoder.plan
+        if world is None:
+            raise ConfigError(f"begin: {folder} is a world without a plan")
+        found, prefix = world, "plan."
+        tensors, _ = load_tensors(folder / AUTOENCODER)
+        weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    if found != plan.config:
+        raise ConfigError(f"begin: the plan of {folder} has another shape than [model] says")
+    plan.load_state_dict(weights)
 
 
 def load_motion(run: Path) -> tuple[Motion, StateSpec]:
