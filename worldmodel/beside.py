@@ -46,6 +46,7 @@ class View:
     frames_per_second: float
     told: str = ""  # over the game: what it waits for, why it does not go on
     why: str = ""  # below both: why a difference begins
+    apart: float | None = None  # map units between the two players, where both places are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,8 @@ def _write_figures(
     if newest and view.index - newest[0] <= RECENT:
         lines.append(("PSNR to the game", 0.8, -2.0, GREY))
         lines.append((f"{newest[1]:.1f} dB", 1.6, 0.0, WHITE))
+        if view.apart is not None:
+            lines.append((f"places {view.apart:.1f} units apart", 0.8, -3.5, GREY))
     for text, share, down, colour in lines:
         size = unit * share
         size = min(size, size * room / max(1, width(text, round(size))))

@@ -115,6 +115,15 @@ class StateSpec:
             for name, number in self.numbers.items()
         )
 
+    @property
+    def place(self) -> tuple[int, int, int] | None:
+        """Where x, y and the heading stand; None in a state without a place."""
+        kinds = [number.kind for number in self.numbers.values()]
+        positions = [i for i, kind in enumerate(kinds) if kind == "position"]
+        if len(positions) < 2 or "heading" not in kinds:
+            return None
+        return positions[0], positions[1], kinds.index("heading")
+
     def index(self, name: str) -> int:
         """Where a number stands; a `ConfigError` lists those that there are."""
         if name not in self.numbers:

@@ -159,6 +159,54 @@ class Knows(Protocol):
         """Of the last frame, NaN: not known; never written to again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place to stand at: map units, and degrees that grow to the left."""
+
+    x: float
+    y: float
+    heading: float
+
+    def __str__(self) -> str:
+        return f"{self.x:.0f}, {self.y:.0f}, {self.heading % 360:.0f}°"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Where one can walk."""
+
+    free: NDArray[np.uint8]  # x y, 1: the player's middle can be there
+    low: tuple[float, float]  # x, y of the map's first cell
+    cell: float  # map units that a cell is wide
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether one can stand there."""
+        i, j = (int((v - low) // self.cell) for v, low in zip((x, y), self.low, strict=True))
+        wide, high = self.free.shape
+        return 0 <= i < wide and 0 <= j < high and bool(self.free[i, j])
+
+    def nearest(self, x: float, y: float) -> tuple[float, float]:
+        """The middle of the nearest cell in which one can stand; of the map, if there is none."""
+        cells = np.argwhere(self.free > 0)
+        if not len(cells):
+            cells = np.array([self.free.shape]) // 2
+        middles = (cells + 0.5) * self.cell + np.array(self.low)
+        x, y = middles[np.square(middles - (x, y)).sum(axis=1).argmin()]
+        return float(x), float(y)
+
+
+@runtime_checkable
+class Walkable(Protocol):
+    """A world that may know where one can walk, and in which one can then begin anywhere."""
+
+    @property
+    def level(self) -> Level | None:
+        """Its map; None: it knows none."""
+
+    def stand(self, spot: Spot, seed: int) -> Frame:
+        """Begin at a spot, standing still; a `UserError` says why one cannot."""
+
+
 @runtime_checkable
 class Tells(Protocol):
     """A world that has something to tell its player at times: words it did not understand."""

@@ -38,7 +38,6 @@ def in_a_room(turn_step: float = 0.0) -> Motion:
     with torch.no_grad():
         motion.push.copy_(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))  # the second button: ahead
         motion.travel.fill_(3.0)
-        motion.short.fill_(1 / 32)
         motion.ground.free[20:80, 20:60] = 1
         motion.ground.free[60:64, 40:44] = 0
     return motion

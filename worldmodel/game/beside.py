@@ -12,11 +12,13 @@ answers come in whenever the loop turns, and a game that lags behind is caught u
     beside.close()
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldmodel.action import Action
 from worldmodel.beside import Point, View
@@ -25,7 +27,8 @@ from worldmodel.game.real_process import CHUNK, MOST_WAITING, Answer, RealProces
 from worldmodel.game.session import Session
 from worldmodel.game.step import Step
 from worldmodel.real import Learned, OpenReal, Origin, Way, is_same_place, psnr
-from worldmodel.world import Frame, World
+from worldmodel.state_spec import StateSpec
+from worldmodel.world import Frame, Knows, World
 
 MOST_POINTS = 100_000  # of the difference over time; the oldest go first
 MOST_BEHIND = 256  # frames that a slow game may lag behind before some are not compared
@@ -46,6 +49,7 @@ class _Request:
     index: int | None = None  # of the frame that it stands beside; None: on the way
     dream: Frame | None = None
     way: Way | None = None  # that ends here: the place is compared
+    place: tuple[float, float] | None = None  # of the dream's player, x and y
 
 
 class Beside:
@@ -102,6 +106,7 @@ class Beside:
             frames_per_second=session.world.frames_per_second,
             told="" if step.is_past else told,
             why=self._why,
+            apart=None if step.is_past or self.view is None else self.view.apart,
         )
         if step.is_past:
             return
@@ -164,7 +169,8 @@ class Beside:
             return
         self._index = step.index
         if not self._rests:
-            request = _Request(self._route, step.index, step.frame)
+            place = place_in(spec_of(session), step.state)
+            request = _Request(self._route, step.index, step.frame, place=place)
             self._wanted.append((None, [step.action], request))
 
     def _begin(self, session: Session, step: Step) -> None:
@@ -236,6 +242,7 @@ class Beside:
             return True
         if request.dream is not None:
             self._points.append((request.index, psnr(request.dream, answer.frame)))
+            self.view = replace(self.view, apart=_apart(request.place, answer))
         self._keep(request.index, answer.frame)
         self._look(answer.frame)
         self._tell("")
@@ -271,6 +278,26 @@ class Beside:
     def _tell(self, text: str) -> None:
         if self.view:
             self.view = replace(self.view, told=text)
+
+
+def spec_of(session: Session) -> StateSpec | None:
+    """What the numbers of the dream's state are."""
+    return session.world.state_spec if isinstance(session.world, Knows) else None
+
+
+def place_in(
+    spec: StateSpec | None, state: "Sequence[float] | NDArray[np.float32] | None"
+) -> tuple[float, float] | None:
+    """x and y of a state; None where they are not known."""
+    if spec is None or state is None or spec.place is None:
+        return None
+    x, y = float(state[spec.place[0]]), float(state[spec.place[1]])
+    return (x, y) if math.isfinite(x) and math.isfinite(y) else None
+
+
+def _apart(place: tuple[float, float] | None, answer: Answer) -> float | None:
+    real = place_in(answer.spec, answer.state)
+    return math.dist(place, real) if place and real else None
 
 
 def ending(answer: Answer) -> str:

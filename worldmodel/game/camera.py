@@ -125,7 +125,8 @@ class Camera:
     def _begin(self, session: Session, step: Step) -> None:
         """A recording that begins with what the step found; in the middle of play, as a moment."""
         past = step.past
-        moment = session.moment(past) if past.index else None
+        is_at_start = not past.index and session.spot is None
+        moment = None if is_at_start else session.moment(past)
         header = self._header(session, step)
         self._recorder = begin_recording(self.name(session), header, moment)
         self._segment, self._first = step.segment, past.index

@@ -1,6 +1,7 @@
 """The command line of `play.py`. Nothing heavy is imported before the arguments are understood."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from worldmodel.limits import MOST_STEPS
 from worldmodel.paths import to_path
 from worldmodel.real import OpenReal
 from worldmodel.signals import describe
-from worldmodel.world import World, WorldFaultError
+from worldmodel.world import Spot, World, WorldFaultError
 
 ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
 MOST_THREADS = 1024
@@ -79,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--world", metavar="NAME", help="name or folder of a world (default: the one shipped)")
     what = "number of a start, a clip, video or image, or real: a fresh real episode (0)"
     add("--start", metavar="N", default="0", help=what)
+    add("--at", metavar="X,Y,HEADING", type=_spot, help="begin at a place of the level's map (M)")
     seed, steps = count(0, LARGEST_SEED), count(0, MOST_STEPS)
     add("--prompt", metavar="TEXT", help="what a world with text is told first")
     add("--prompts", metavar="FILE", type=to_path, help="what it is told when: '12.5 It rains.'")
@@ -140,6 +142,18 @@ def count(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _spot(text: str) -> Spot:
+    try:
+        x, y, heading = (float(number) for number in text.split(","))
+    except ValueError:
+        x = y = heading = math.nan
+    if not all(abs(number) < 1e6 for number in (x, y, heading)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no place: expected X,Y,HEADING, three numbers like 460,-90,180"
+        )
+    return Spot(x, y, heading)
 
 
 def _rate(text: str) -> float:

@@ -38,6 +38,7 @@ class Command(enum.Enum):
     RESTART = "restart"
     RECORD = "record on and off"
     BESIDE = "the real game beside the dream"
+    MAP = "map of the level: small, large, none"
     FULLSCREEN = "fullscreen"
     SCREENSHOT = "screenshot"
     PAUSE = "pause"
@@ -68,6 +69,7 @@ RUNTIME_KEYS = {
     "F10": Command.MENU,
     "F11": Command.FULLSCREEN,
     "F12": Command.SCREENSHOT,
+    "KeyM": Command.MAP,  # in worlds that know their place
     "KeyP": Command.PAUSE,
     "Period": Command.STEP,
     "Tab": Command.NEXT_START,

@@ -12,6 +12,7 @@ import pygame
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.game.caps import draw_keys
 from worldmodel.game.graph import Graph
+from worldmodel.game.level_map import LevelMap
 from worldmodel.game.meter import Speed
 from worldmodel.game.paint import (
     ACCENT,
@@ -45,6 +46,8 @@ class Overlay:
     waiting: str = ""  # what the world gets ready for, as long as that takes
     slow: str = ""  # what there is to say while the machine is too slow
     graph: Graph = field(default_factory=Graph)
+    chart: LevelMap | None = None  # of the level, in a world that knows its place
+    known: str = ""  # the state's numbers that a player cares for
     line: str | None = None  # words being typed
     paused: str = ""  # which keys lead on
     is_recording: bool = False
@@ -77,6 +80,8 @@ class Hud:
         spec = overlay.spec if overlay.shows_numbers and not overlay.caption else None
         if spec:
             _draw_numbers(surface, room, spec, overlay.speed, unit)
+        if spec and overlay.known:
+            _draw_known(surface, room, overlay.known, unit)
         if overlay.slow:
             _draw_slow(surface, room, overlay.slow, unit)
         for text in (overlay.waiting, overlay.note, overlay.hint):
@@ -86,6 +91,8 @@ class Hud:
             draw_keys(surface, room, spec, overlay.action, unit)
         if overlay.shows_graph:
             overlay.graph.draw(surface, room, unit)
+        if overlay.chart and not overlay.caption:
+            overlay.chart.draw(surface, room, unit)
         return room
 
 
@@ -135,6 +142,15 @@ def _latency(speed: Speed, unit: int) -> tuple[tuple[str, int, Colour], tuple[st
     else:
         rest = f"p50, {p95:.0f} ms p95, input to frame"
     return (f"{p50:.0f} ms", unit, WHITE), (rest, small, GREY)
+
+
+def _draw_known(surface: pygame.Surface, room: Room, known: str, unit: int) -> None:
+    """What the world knows of the player, under the numbers."""
+    text = words(shortened(known, surface.get_width() - 2 * unit, unit), unit, WHITE)
+    box = pygame.Rect(unit // 2, unit // 2, text.get_width() + unit, round(unit * 1.8))
+    if room.drop(box, unit // 3):
+        draw_panel(surface, box, unit)
+        surface.blit(text, text.get_rect(center=box.center))
 
 
 def _draw_slow(surface: pygame.Surface, room: Room, slow: str, unit: int) -> None:

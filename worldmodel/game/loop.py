@@ -1,5 +1,6 @@
 """The main loop: devices in, frames out."""
 
+import math
 from dataclasses import dataclass, field
 
 import pygame
@@ -14,17 +15,19 @@ from worldmodel.game.input import Input
 from worldmodel.game.keeper import Keeper
 from worldmodel.game.keys import KEYS
 from worldmodel.game.layout import forget_layout
+from worldmodel.game.level_map import LARGE, SMALL, LevelMap
 from worldmodel.game.load import Load
 from worldmodel.game.menu.menu import BACK, PRESS, WAYS, Menu
 from worldmodel.game.menu.pages import HOME, Answer, GoOn, Quit
 from worldmodel.game.meter import Meter
-from worldmodel.game.orders import Elsewhere, Order, ToMoment, ToStart
+from worldmodel.game.orders import Elsewhere, Order, ToMoment, ToSpot, ToStart
 from worldmodel.game.pace import Pace, what_would_help
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Session
 from worldmodel.game.settings import Preferences
 from worldmodel.game.step import Step
 from worldmodel.game.window import Window
+from worldmodel.world import Knows, Walkable
 
 NUMBERS_SECONDS = 0.25  # how often the numbers on the screen change
 LARGEST_OVERLAY_FONT = 1.25
@@ -100,11 +103,14 @@ class Game:
         if self.beside:
             self.beside.show(session, step)
             self.window.view = self.beside.view
+        self.window.overlay.known = told_state(session, step)
+        if self.window.overlay.chart:
+            self.window.overlay.chart.follow(step)
         if step.is_past:
             self._show_past(session, step)
             return
         if step.count == 0:
-            start = session.world.starts[step.start]
+            start = str(session.spot or session.world.starts[step.start])
             self.window.note(f"{start}, frame {step.index}" if step.index else start)
             self._interrupt()
         if step.notice:
@@ -146,6 +152,8 @@ class Game:
             overlay.shows_numbers = not overlay.shows_numbers
         elif command is Command.GRAPH:
             overlay.shows_graph = not overlay.shows_graph
+        elif command is Command.MAP:
+            self._toggle_map()
         elif command is Command.FULLSCREEN:
             self.window.toggle_fullscreen()
         elif command is Command.RECORD:
@@ -205,6 +213,8 @@ class Game:
             self._show_controls()
         menu = self.menu
         if menu is None or not menu.is_open or event.type == pygame.QUIT:
+            if self._point(event):
+                return
             self.obey(self.devices.feed(event))
         elif menu.is_start and menu.page == HOME and self._is_of_world(event):
             self._close_menu(None)
@@ -251,6 +261,26 @@ class Game:
             self._interrupt()
         self.source.send(command)
 
+    def _toggle_map(self) -> None:
+        chart = self.window.overlay.chart
+        if chart is None:
+            self.window.note("this world does not know its places: it has no map")
+            return
+        chart.toggle()
+        if chart.size == LARGE:
+            self.devices.captured = False  # the mouse points at the map
+            self.window.note("a click on the map begins there")
+
+    def _point(self, event: pygame.event.Event) -> bool:
+        """A click on the large map; whether it was one."""
+        chart = self.window.overlay.chart
+        if event.type != pygame.MOUSEBUTTONDOWN or chart is None or chart.size != LARGE:
+            return False
+        if self.is_human and event.button == 1 and (spot := chart.spot_at(event.pos)):
+            chart.size = SMALL
+            self._command_world(ToSpot(spot))
+        return True
+
     def _toggle_beside(self) -> None:
         if self.beside is None:
             self.window.note("no real game can be started here")
@@ -291,6 +321,9 @@ class Game:
         world, overlay = session.world, self.window.overlay
         self.devices.learn(world.actions)
         self.window.fit(world.frame_size, self.scale)
+        level = world.level if isinstance(world, Walkable) else None
+        spec = world.state_spec if isinstance(world, Knows) else None
+        overlay.chart = LevelMap(level, spec) if level and spec else None
         pygame.display.set_caption(world.name)
         overlay.caption, overlay.spec = "", world.actions
         if self.menu:
@@ -330,3 +363,18 @@ class Game:
     def _session(self) -> Session:
         assert self.source.session is not None  # a step came out of it
         return self.source.session
+
+
+def told_state(session: Session, step: Step) -> str:
+    """The numbers that a player cares for: health 100, ammo 24; not where one is."""
+    world = session.world
+    spec = world.state_spec if isinstance(world, Knows) else None
+    if spec is None or step.state is None:
+        return ""
+    told = zip(spec.numbers.items(), step.state, strict=True)
+    cared = ("number", "count", "flag")
+    return "   ".join(
+        f"{name} {value:.0f}"
+        for (name, number), value in told
+        if number.kind in cared and number.low < number.high and math.isfinite(value)
+    )

@@ -38,6 +38,7 @@ def open_session(
             megabytes=request.options.rewind_megabytes,
         ),
         moment=request.moment,
+        spot=request.spot,
     )
     if request.policy:
         session.take = PolicyPlayer(request.policy, session).take

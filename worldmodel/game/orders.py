@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worldmodel.game.controls import Command
+from worldmodel.world import Spot
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +12,13 @@ class ToStart:
     """Begin at a start of the world that is played."""
 
     start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToSpot:
+    """Begin at a place of the world that is played."""
+
+    spot: Spot
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +36,4 @@ class Elsewhere:
     load: Path | None = None
 
 
-Order = Command | ToStart | ToMoment  # what a session obeys between two frames
+Order = Command | ToStart | ToSpot | ToMoment  # what a session obeys between two frames

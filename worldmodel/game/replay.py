@@ -95,9 +95,9 @@ class Replay:
 
 
 def _first_moment(path: Path, header: Header) -> Moment | None:
-    if not header.first_frame:
-        return None
     beside = path.with_suffix(".moment")
+    if not header.first_frame and not is_file(beside):
+        return None
     if not is_file(beside):
         raise RecordingError(
             f"{path}: this recording was begun in the middle of play, at frame "

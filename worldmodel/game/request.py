@@ -31,7 +31,7 @@ from worldmodel.players import (
     load_timeline,
 )
 from worldmodel.real import OpenReal
-from worldmodel.world import World
+from worldmodel.world import Spot, World
 from worldmodel.worlds.find import Recorded, find_recorded, is_world
 
 
@@ -59,7 +59,7 @@ class Request:
             "start": "0",
             "player": "human",
         }
-        own |= {"beside": False, "prompt": None, "prompts": None}
+        own |= {"beside": False, "prompt": None, "prompts": None, "at": None}
         load = str(place.load) if place.load else None
         return argparse.Namespace(
             **{**vars(self.options), **own, "world": place.world, "load": load}
@@ -74,7 +74,8 @@ class Request:
     def is_silent(self) -> bool:
         """Whether a person plays and nothing was said about what."""
         options = self.options
-        said = (options.world, options.load, options.replay, options.record, options.frames)
+        said = [options.world, options.load, options.replay, options.record]
+        said += [options.frames, options.at]
         return self.is_human and all(one is None for one in said) and options.start == "0"
 
     @property
@@ -99,6 +100,15 @@ class Request:
             starts = "; ".join(f"{i} {caption}" for i, caption in enumerate(world.starts))
             raise UserError(f"--start {wanted}: {world.name} has the starts {starts}")
         return wanted
+
+    @property
+    def spot(self) -> Spot | None:
+        """The place to begin at."""
+        spot: Spot | None = self.options.at
+        taken = [name for name in ("load", "replay") if getattr(self.options, name) is not None]
+        if spot and taken:
+            raise UserError(f"--at and --{taken[0]}: each says where play begins; give one")
+        return spot
 
     def player(self, world: World) -> Callable[[int], Taken]:
         """Who plays where no person does."""

@@ -21,13 +21,23 @@ from worldmodel.game.clock import PlayClock
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.keeper import Keeper
-from worldmodel.game.orders import Order, ToMoment, ToStart
+from worldmodel.game.orders import Order, ToMoment, ToSpot, ToStart
 from worldmodel.game.step import Step
 from worldmodel.game.timeline import MEGABYTES, Past, Timeline, first_past
 from worldmodel.history import History
 from worldmodel.moments import Moment, MomentHeader, load_moment
 from worldmodel.versions import installed_versions
-from worldmodel.world import Ending, Frame, Knows, Prepares, StateError, Tells, World
+from worldmodel.world import (
+    Ending,
+    Frame,
+    Knows,
+    Prepares,
+    Spot,
+    StateError,
+    Tells,
+    Walkable,
+    World,
+)
 
 Take = Callable[[int], Taken]  # what the player does to make frame i
 
@@ -60,6 +70,7 @@ class Session:
         rate: float = 0.0,
         keeping: Keeping | None = None,
         moment: Moment | None = None,
+        spot: Spot | None = None,
     ) -> None:
         keeping = keeping or Keeping()
         self.world, self.take, self.start, self.seed = world, take, start, seed
@@ -67,6 +78,7 @@ class Session:
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
         self.settings = resolved(keeping.settings, self.identity)
         self.running_on, self.rate = world.running_on, rate
+        self.spot = spot  # where play begins, in place of a start
         self.knows_start = True  # whether play began at `start`; a moment may be from elsewhere
         self.paused = False
         self.segment = self.index = 0
@@ -87,8 +99,13 @@ class Session:
         moment, self._moment = self._moment, None
         if moment:
             return self.load(moment)
-        sampled, self.knows_start = time.perf_counter(), True
-        frame = self.world.reset(self.start, self.seed)
+        sampled, self.knows_start = time.perf_counter(), self.spot is None
+        if self.spot is None:
+            frame = self.world.reset(self.start, self.seed)
+        elif isinstance(self.world, Walkable):
+            frame = self.world.stand(self.spot, self.seed)
+        else:
+            raise UserError(f"{self.world.name} does not know places: it begins at its starts")
         first = first_past(0, IDLE, frame, self.world.save_state())
         return self._begin_with(first, History(), sampled)
 
@@ -101,7 +118,7 @@ class Session:
                 f"{list(self.world.frame_size)}"
             )
         self.world.load_state(moment.state)
-        self.seed = header.seed
+        self.seed, self.spot = header.seed, None
         self.start = header.start if header.start < len(self.world.starts) else 0
         self.knows_start = self.world.starts[self.start] == header.caption
         first = first_past(header.index, IDLE, moment.frame, moment.state)
@@ -119,11 +136,13 @@ class Session:
             case Command.RESTART:
                 return self.begin()
             case Command.NEXT_START:
-                self.start = (self.start + 1) % len(self.world.starts)
+                self.start, self.spot = (self.start + 1) % len(self.world.starts), None
                 return self.begin()
             case ToStart(start):
-                self.start = start % len(self.world.starts)
+                self.start, self.spot = start % len(self.world.starts), None
                 return self.begin()
+            case ToSpot(spot):
+                return self._stand(spot)
             case ToMoment(path) if self.keeper:
                 self._let_go()
                 return self._load_from(self.keeper, lambda: load_moment(path))
@@ -206,6 +225,17 @@ class Session:
         self._back_to = self._cursor = None
         ready = self._clock.begin()
         return self._step(Taken(IDLE, None), first.frame, sampled, ready)
+
+    def _stand(self, spot: Spot) -> Step | None:
+        before, self.spot = self.spot, spot
+        try:
+            return self.begin()
+        except UserError as error:
+            self.spot = before
+            if self.keeper is None:
+                raise
+            self.keeper.tell(str(error))
+            return None
 
     def _advance(self) -> Step | None:
         sampled = self._clock.tick()

@@ -90,7 +90,6 @@ class Motion(nn.Module):
         self.push = nn.Parameter(torch.zeros(config.buttons, 2))  # forward, left; of a tic
         self.keep = nn.Parameter(torch.tensor(0.9))  # of the velocity, a tic
         self.travel = nn.Parameter(torch.tensor(1.0))  # way of a tic for a velocity of 1
-        self.short = nn.Parameter(torch.tensor(0.03))  # of the way, left before a wall
         self.register_buffer("stride", torch.tensor(1.0))
         self.register_buffer("speed", torch.tensor(1.0))
         self.register_buffer("eye", torch.tensor([0.0, 1.0]))
@@ -151,7 +150,7 @@ class Motion(nn.Module):
             share, stops_x = self.ground.meet(here.detach(), left.detach())
             stopped = torch.where(stops_x, left[:, 0], left[:, 1]).abs()
             slides = slides & ((1 - share) * stopped > self.config.graze)
-            near = (share - self.short).clamp(min=0)
+            near = (share - self.config.short).clamp(min=0)
             aim = here + near[:, None] * left
             slides = slides & (self.ground(aim) | (near == 0))
             here = torch.where(slides[:, None], aim, here)

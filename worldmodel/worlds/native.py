@@ -34,9 +34,9 @@ from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.real import Origin, Way
 from worldmodel.schedule import sigma_grid
-from worldmodel.state_spec import StateSpec
+from worldmodel.state_spec import FULL_TURN, StateSpec
 from worldmodel.ways import ENDING as WAY_ENDING
-from worldmodel.world import Frame, Split, State, WorldFaultError
+from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
 from worldmodel.worlds.folder import (
     AUTOENCODER,
     MOTION,
@@ -155,6 +155,40 @@ class NativeWorld:
         self._rollout.prime(past.latents, past.conditions)
         self.where.begin(past.state)
         return self.engine.decode(past.latents[:, -1:], self.where.look())[0]
+
+    def stand(self, spot: Spot, seed: int) -> Frame:
+        """Begin anywhere: all of the past is spent there, standing still."""
+        level = self.level
+        if level is None or self.motion is None:
+            raise UserError(f"{self.name} does not know places: it begins at its starts")
+        if not level.holds(spot.x, spot.y):
+            near = Spot(*level.nearest(spot.x, spot.y), spot.heading)
+            raise UserError(f"nobody can stand at {spot}; the nearest place is {near}")
+        past, roles = self._primes[0], self.motion.roles
+        assert past.state is not None
+        state = past.state.clone()
+        state[:, list(roles.place)] = torch.tensor([spot.x, spot.y])
+        state[:, list(roles.velocity)] = 0.0
+        state[:, roles.heading] = spot.heading % FULL_TURN
+        state[:, roles.eye] = self.motion.eye[0]
+        frames = past.latents.shape[1]
+        idle = torch.from_numpy(self.actions.encode([IDLE] * frames))[None].to(self.device)
+        views = self.motion.views(state)[:, None].expand(-1, frames, -1).to(self.device)
+        with torch.inference_mode():
+            conditions = self.autoencoder.conditions(idle, views)
+        self._rollout = self.engine.begin([seed])
+        self._rollout.prime(past.latents, conditions)
+        self.where.begin(state)
+        return self.engine.decode(past.latents[:, -1:], self.where.look())[0]
+
+    @property
+    def level(self) -> Level | None:
+        """Where one can walk, in a world that knows its place."""
+        if self.motion is None:
+            return None
+        ground = self.motion.ground
+        low = ground.low.tolist()
+        return Level(ground.free.numpy(), (low[0], low[1]), ground.cell)
 
     def generate(self, action: Action) -> Frame:
         """Action tokens, denoising steps, decoder: the frame that `action` leads to."""
