@@ -168,7 +168,7 @@ class Spot:
     heading: float
 
     def __str__(self) -> str:
-        return f"{self.x:.0f}, {self.y:.0f}, {self.heading % 360:.0f}°"
+        return f"{round(self.x)}, {round(self.y)}, {round(self.heading) % 360}°"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,20 @@ def test_the_first_frames_of_dream_and_game_agree_headless(
     assert len(list(read_video(Path("idle_beside.mp4")))) == 41
 
 
+def test_a_world_that_knows_its_place_walks_beside_the_game(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = "--headless --beside --world doom-places --player random --frames 60 --engine torch"
+    assert main([*flags.split(), "--record", "walk"], open_world, open_real) == 0
+    lines = Path("walk_beside.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "frame,psnr,apart"
+    apart = [float(line.split(",")[2]) for line in lines[1:]]
+    assert len(apart) == 61
+    assert apart[0] < 0.01
+    assert max(apart[:40]) < 1.0, "map units; it walked four hundred, along walls too"
+
+
 def test_a_fresh_episode_of_the_game_is_a_start_with_a_way(
     game: Doom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,7 +190,7 @@ class Beside:
         except UserError as error:
             self._rest(str(error))
             return
-        self._rests, self._why = False, why_apart(way)
+        self._rests, self._why = False, why_apart(way, spec_of(session))
         if self.view:
             self.view = replace(self.view, why=self._why)
         kept = [p for p in self._points if p[0] < step.index] if step.back_to is not None else []
@@ -242,7 +242,7 @@ class Beside:
             return True
         if request.dream is not None:
             self._points.append((request.index, psnr(request.dream, answer.frame)))
-            self.view = replace(self.view, apart=_apart(request.place, answer))
+            self.view = replace(self.view, apart=apart_in(request.place, answer))
         self._keep(request.index, answer.frame)
         self._look(answer.frame)
         self._tell("")
@@ -295,7 +295,8 @@ def place_in(
     return (x, y) if math.isfinite(x) and math.isfinite(y) else None
 
 
-def _apart(place: tuple[float, float] | None, answer: Answer) -> float | None:
+def apart_in(place: tuple[float, float] | None, answer: Answer) -> float | None:
+    """Map units between the dream's player and the game's."""
     real = place_in(answer.spec, answer.state)
     return math.dist(place, real) if place and real else None
 
@@ -305,9 +306,10 @@ def ending(answer: Answer) -> str:
     return DIED if answer.died else OVER
 
 
-def why_apart(way: Way) -> str:
+def why_apart(way: Way, spec: StateSpec | None) -> str:
     """What is known of why the game and the dream part after a start; nothing if nothing is."""
-    return MOVING if way.arrives_moving else ""
+    knows_speed = spec and any(one.kind == "velocity" for one in spec.numbers.values())
+    return MOVING if way.arrives_moving and not knows_speed else ""
 
 
 def origin_of(world: World) -> Origin:

@@ -15,7 +15,7 @@ from worldmodel.action import Action
 from worldmodel.beside import Point, View, save_beside
 from worldmodel.config import UserError
 from worldmodel.files import write_atomically
-from worldmodel.game.beside import FRESH, ending, why_apart
+from worldmodel.game.beside import FRESH, apart_in, ending, place_in, why_apart
 from worldmodel.game.real_process import Answer, RealProcess
 from worldmodel.moments import load_moment
 from worldmodel.real import OpenReal, Origin, is_same_place, psnr
@@ -79,7 +79,7 @@ class _Film:
         self, header: Header, origin: Origin, game: RealProcess, past: list[Action]
     ) -> None:
         self.points: list[Point] = []  # of the branch that is played
-        self.all_points: list[Point] = []
+        self.all_points: list[tuple[int, float, float | None]] = []
         self.ending = ""
         self._header, self._game, self._done = header, game, past
         self._way = origin.way_to(header.start)
@@ -93,9 +93,11 @@ class _Film:
             if number:
                 answer = self._go_on(row)
             self.ending = ending(answer) if answer.over else ""
+            apart = None
             if not answer.over:
+                apart = apart_in(place_in(self._header.state, row.state), answer)
                 self.points.append((row.index, psnr(dream, answer.frame)))
-                self.all_points.append(self.points[-1])
+                self.all_points.append((*self.points[-1], apart))
             view = View(
                 dream=dream,
                 real=answer.frame,
@@ -103,7 +105,8 @@ class _Film:
                 points=self.points,
                 frames_per_second=self._header.frames_per_second,
                 told=self.ending,
-                why=why_apart(self._way),
+                why=why_apart(self._way, self._header.state),
+                apart=apart,
             )
             yield row.time, view
 
@@ -116,11 +119,17 @@ class _Film:
         return self._game.bring(self._way, self._done)
 
     def to_csv(self) -> str:
-        """A line for every frame, in the order of play: its number, its PSNR to the game's."""
+        """A line for every frame, in the order of play.
+
+        Its number, its PSNR to the game's in dB, map units between the places if they are known.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["frame", "psnr"])
-        writer.writerows((index, f"{db:.3f}") for index, db in self.all_points)
+        writer.writerow(["frame", "psnr", "apart"])
+        writer.writerows(
+            (index, f"{db:.3f}", "" if apart is None else f"{apart:.2f}")
+            for index, db, apart in self.all_points
+        )
         return text.getvalue()
 
 

@@ -78,7 +78,7 @@ class LevelMap:
         y = self._level.low[1] + cell * (self._first[1] + (self._box.bottom - place[1]) / scale)
         if not self._level.holds(x, y):
             return None
-        return Spot(x, y, self._here.heading if self._here else 0.0)
+        return Spot(float(x), float(y), self._here.heading if self._here else 0.0)
 
     def draw(self, surface: pygame.Surface, room: Room, unit: int) -> None:
         """The map, if it is shown and there is room for it."""

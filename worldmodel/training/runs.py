@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
 
 from worldmodel.action import ActionSpec
@@ -98,7 +99,10 @@ def load_plan(run: Path) -> Plan:
 
 
 def begin_plan(plan: Plan, folder: Path) -> None:
-    """Give a plan the weights of a run of the stage `plan`, or of a world's own plan."""
+    """Give a plan the weights of a run of the stage `plan`, or of a world's own plan.
+
+    Grids and textures may be finer here than there: they are read in between.
+    """
     if not (folder / WORLD_FILE).is_file():
         found, weights = read_plan(folder), load_plan(folder).state_dict()
     else:
@@ -108,8 +112,17 @@ def begin_plan(plan: Plan, folder: Path) -> None:
         found, prefix = world, "plan."
         tensors, _ = load_tensors(folder / AUTOENCODER)
         weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    if found != plan.config:
-        raise ConfigError(f"begin: the plan of {folder} has another shape than [model] says")
+    here = plan.config
+    cells = {name: getattr(here, name) for name in ("cells", "texture_cell", "wall_cell")}
+    if replace(found, **cells) != here or len(found.cells) != len(here.cells):
+        raise ConfigError(
+            f"begin: the plan of {folder} differs from [model] in more than how fine its cells are"
+        )
+    for name, expected in plan.state_dict().items():
+        if weights[name].shape != expected.shape:
+            size = (expected.shape[-2], expected.shape[-1])
+            grid = weights[name].float()
+            weights[name] = F.interpolate(grid, size, mode="bilinear", align_corners=True)
     plan.load_state_dict(weights)
 
 

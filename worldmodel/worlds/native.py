@@ -167,7 +167,7 @@ class NativeWorld:
         past, roles = self._primes[0], self.motion.roles
         assert past.state is not None
         state = past.state.clone()
-        state[:, list(roles.place)] = torch.tensor([spot.x, spot.y])
+        state[:, list(roles.place)] = torch.tensor([spot.x, spot.y], dtype=state.dtype)
         state[:, list(roles.velocity)] = 0.0
         state[:, roles.heading] = spot.heading % FULL_TURN
         state[:, roles.eye] = self.motion.eye[0]
