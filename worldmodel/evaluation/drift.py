@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import trange
 
 from worldmodel.action import IDLE, ActionSpec
+from worldmodel.evaluation.chance import noise_seeds
 from worldmodel.evaluation.guide import guide
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of
 from worldmodel.evaluation.real import Clips, play_on, random_actions
@@ -87,7 +88,8 @@ def measure_drift(
     told = guide(measured, past.joined(long_play.real), known)
     primed = encode_frames(autoencoder, past.frames), told.conditions[:, :known]
     ahead, label = told.after(known), f"{long_play.play} play"
-    latents = roll_out(subject.model, subject.sampler, primed, ahead.conditions, label)
+    seeds = noise_seeds(len(past.frames), label)
+    latents = roll_out(subject.model, subject.sampler, primed, ahead.conditions, label, seeds)
     made = decode_latents(autoencoder, latents, ahead.views)
     return judge_drift(made, long_play.real.frames, judge, reference)
 

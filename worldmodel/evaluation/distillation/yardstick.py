@@ -31,7 +31,7 @@ from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.worlds.folder import AUTOENCODER, WorldFile, sha256_of
 from worldmodel.worlds.native import choose_device, choose_dtype
 
-FORMAT = 1  # of the figures: a change of what they mean changes every stamp
+FORMAT = 2  # of the figures: a change of what they mean, or of what is drawn, changes every stamp
 FILE = "yardstick.safetensors"
 STRIDE = 12  # frames between two next frames of a clip; whole chunks of 1, 2, 3, 4, 6 or 12
 PAST = 2 * STRIDE  # true frames before the first drawn one, for windows of any row
@@ -173,6 +173,7 @@ def _facts(world: WorldFile, plan: Plan) -> dict[str, object]:
         "judge_clips": plan.judge_clips,
         "judge_steps": plan.judge_steps,
         "seed": plan.seed,
+        "streams": FORMAT,  # how clips, weights and batches are drawn from it
         "frame": [shape.frame_height, shape.frame_width],
         "game": json.dumps(world.game, sort_keys=True),
         "actions": json.dumps(asdict(world.actions), sort_keys=True),
