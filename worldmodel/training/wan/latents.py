@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,7 +27,9 @@ from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, UserError, require_positive, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.footage import left_out
+from worldmodel.limits import LARGEST_PROMPTS
 from worldmodel.model.context import Device
+from worldmodel.tensor_files import open_tensors
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.trajectories import load_header
 from worldmodel.training.wan.data import FORMAT, INDEX, NOTHING, Index
@@ -171,7 +172,7 @@ class Words:
 
     def _embedding(self, text: str) -> Tensor:
         if text in self._places and self.config.prompts is not None:
-            with safe_open(self.config.prompts, framework="pt") as file:
+            with open_tensors(self.config.prompts, LARGEST_PROMPTS, "pt") as file:
                 found: Tensor = file.get_tensor(self._places[text])
                 return found
         if self.config.text_encoder is None:
