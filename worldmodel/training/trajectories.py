@@ -31,7 +31,7 @@ from tqdm import tqdm
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import CheckpointError, parse_header, save_tensors
 from worldmodel.config import ConfigError, ModelConfig, require_positive, to_toml
-from worldmodel.files import read_text, write_atomically
+from worldmodel.files import read_record, write_atomically
 from worldmodel.limits import LARGEST_WEIGHTS, LONGEST_SHOWN
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
@@ -221,13 +221,16 @@ def add_to_summary(
     A run that found every shard there, `made` none, leaves what was measured as it was.
     """
     path = folder / "summary.json"
-    before: dict[str, Any] = {}
-    if path.exists():
-        before = json.loads(read_text(path))
-    told = {name: round(x + (before.get(name, 0) if made else 0), 4) for name, x in work.items()}
+    before = read_record(path) if path.exists() else {}
+    told = {name: round(x + (_number(before, name) if made else 0), 4) for name, x in work.items()}
     summary = before if before and not made else {**facts, **told, **more}
     write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def _number(table: Mapping[str, Any], name: str) -> float:
+    value = table.get(name)
+    return value if isinstance(value, int | float) else 0
 
 
 def load_header(path: Path) -> dict[str, Any]:
