@@ -97,7 +97,7 @@ def _opened(path: Path, largest: int, framework: Literal["np", "pt"]) -> Any:
         raise FileReadError(
             f"{path}: a header of {length >> 20} MB, at most {LARGEST_HEADER >> 20} MB are read"
         )
-    file = safe_open(path, framework=framework)
+    file: Any = safe_open(path, framework=framework)
     count = len(file.keys())
     if count > MOST_TENSORS:
         raise FileReadError(f"{path}: {count} tensors, at most {MOST_TENSORS} are read")

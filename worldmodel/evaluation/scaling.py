@@ -10,6 +10,7 @@ from tqdm import tqdm
 from worldmodel.config import UserError
 from worldmodel.evaluation.bench import Screen, bench, bench_world
 from worldmodel.evaluation.random_world import SIZES, Size, random_world
+from worldmodel.printable import tell
 from worldmodel.worlds.settings import Settings
 
 BASE = SIZES["16m"]
@@ -79,12 +80,12 @@ def print_sizes(results: Sequence[dict[str, Any]]) -> None:
     header = (
         "parameters  tokens   pixels     frames/s  latency p50/p95   GFLOP   efficiency  memory"
     )
-    print(f"{'world':<12}{header}")  # noqa: T201  # this is the command's output
+    tell(f"{'world':<12}{header}")
     for r in results:
         height, width = r["frame_size"]
         memory = f"{r.get('gpu_mb', r['rss_mb']):.0f} MB"
         latency = f"{r['latency_ms']['p50']:.1f}/{r['latency_ms']['p95']:.1f} ms"
-        print(  # noqa: T201
+        tell(
             f"{r['world']:<14}{r['parameters'] / 1e6:8.1f} M {r['tokens']:7} "
             f"{width:5}x{height:<5} {r['fps']:8.1f}  {latency:>15}  {r['gflop_per_frame']:8.2f} "
             f"{100 * r['efficiency']:8.1f} %  {memory:>9}"
