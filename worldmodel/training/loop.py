@@ -27,10 +27,10 @@ from tqdm import tqdm
 from worldmodel.config import ConfigError, UserError, require_no_less, require_positive
 from worldmodel.files import FileWriteError
 from worldmodel.training.budget import Pace, clock, steps_that_fit
-from worldmodel.training.keeping import load_newest
+from worldmodel.training.keeping import BrokenStateError, load_newest
 from worldmodel.training.metrics import MetricsLog, readable
 from worldmodel.training.processes import Processes, whole, whole_copy
-from worldmodel.training.sharded import load_sharded, save_sharded, sharded_step
+from worldmodel.training.sharded import load_sharded, save_sharded
 from worldmodel.training.state import CRITIC, STUDENT, TrainState, update_ema
 from worldmodel.training.store import Reading
 from worldmodel.training.streams import seed_default, torch_stream
@@ -188,7 +188,7 @@ def train(
     but of another `name` draw other numbers.
     """
     began = time.perf_counter() if began is None else began
-    state = resume(stage, config, folder)
+    state = resume(stage, config, folder, processes)
     run = Run(stage, config, folder, state, processes or Processes(state.device), name)
     pace = Pace(state.device, run.period)
     with (
@@ -224,14 +224,33 @@ def train(
     return state
 
 
-def resume(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
-    """The newest state in `folder`, or a fresh one; a state of another model is an error."""
+def resume(
+    stage: Stage, config: LoopConfig, folder: Path, processes: Processes | None = None
+) -> TrainState:
+    """The newest state in `folder`, or a fresh one; a state of another model is an error.
+
+    A `BrokenStateError` where there are states and none is whole. Of several processes all must
+    call it.
+    """
     state = TrainState(stage, config)
-    if told := load_newest(state, folder / STATE):
-        tqdm.write(told, file=sys.stderr)
-    step = sharded_step(folder)
-    if step is not None and step > state.step:
-        load_sharded(state, folder)
+    processes = processes or Processes(state.device)
+    problem: BrokenStateError | None = None
+    told: list[str] = []
+    try:
+        told.append(load_newest(state, folder / STATE))
+    except BrokenStateError as error:
+        problem = error
+    try:
+        told.append(load_sharded(state, folder, processes))
+    except BrokenStateError as error:
+        if not state.step:
+            raise
+        load_newest(state, folder / STATE)  # what was there is overwritten in part
+        told.append(f"{error}; the older {folder / STATE} is: going on from step {state.step}")
+    if problem and not state.step:
+        raise problem
+    for line in filter(None, told) if processes.leads else ():
+        tqdm.write(line, file=sys.stderr)
     return state
 
 
