@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
-from tests.training.test_keeping import LOOP
 from tests.training.tiny_data import AUTOENCODER, write_episodes
+from tests.training.tiny_recipe import LOOP
 from worldmodel.files import FileWriteError
 from worldmodel.training import sharded
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
@@ -138,7 +139,7 @@ def test_a_disk_that_is_full_is_told_as_such(
     stage: AutoencoderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = written(stage, tmp_path, 3)
-    full = sharded.CheckpointException("save", {0: (OSError(28, "No space left"), None)})  # type: ignore[dict-item]  # no stack
+    full = CheckpointException("save", {0: (OSError(28, "No space left"), None)})  # type: ignore[dict-item]  # no stack
 
     def refuse(*_: object, **__: object) -> None:
         raise full

@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import trange
 
 from worldmodel.action import IDLE, ActionSpec
 from worldmodel.evaluation.chance import noise_seeds
@@ -22,6 +21,7 @@ from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import Gaussian, brightness, frechet_distance, psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.progress import through
 from worldmodel.rollout import roll_out
 
 WINDOW = 200  # frames
@@ -65,7 +65,7 @@ def record_long_play(
 ) -> LongPlay:
     """`streams` streams of `frames` frames, each after exploring; `past` of those are kept."""
     pasts, reals = [], []
-    for stream in trange(streams, desc=f"real play, {play}", unit="stream", leave=False):
+    for stream in through(range(streams), desc=f"real play, {play}", unit="stream"):
         actions = [IDLE] * frames
         if play == "random":
             actions = random_actions(spec, seed + stream, frames)

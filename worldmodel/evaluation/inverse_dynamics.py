@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import trange
 
 from worldmodel.model.autoencoder import to_tensor
+from worldmodel.progress import through
 from worldmodel.training.streams import seed_default, torch_stream
 
 WINDOW = 4  # frames; the action in question led to the third of them
@@ -110,7 +110,7 @@ def train_inverse_dynamics(
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     generator = torch_stream("cpu", "judge", "batches")
-    for _ in trange(steps, desc="inverse dynamics", leave=False):
+    for _ in through(range(steps), desc="inverse dynamics"):
         index = torch.randint(len(windows), (batch,), generator=generator)
         logits, turn = model(torch.stack([windows[i] for i in index]))
         held = (actions[index, :-2] > HELD).float()

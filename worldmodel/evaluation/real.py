@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.config import UserError
@@ -17,6 +16,7 @@ from worldmodel.evaluation.chance import player_of
 from worldmodel.games.doom import Doom, DoomConfig, config_of
 from worldmodel.games.record import record_episode
 from worldmodel.players import RandomPlayer
+from worldmodel.progress import Progress
 from worldmodel.streams import arrays, seed_of
 from worldmodel.worlds.folder import WorldFile, source_of
 
@@ -83,7 +83,7 @@ def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: in
     frames: list[Tensor] = []
     actions: list[Tensor] = []
     states: list[Tensor] = []
-    with tqdm(total=count, desc=f"real play, seeds {seed}…", leave=False) as progress:
+    with Progress(total=count, desc=f"real play, seeds {seed}…") as progress:
         while len(frames) < count:
             episode = record_episode(game, player_of(game, seed), seed, EPISODE_FRAMES)
             cut = arrays(seed, "cut")

@@ -5,12 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from worldmodel.config import UserError
 from worldmodel.evaluation.bench import Screen, bench, bench_world
 from worldmodel.evaluation.random_world import SIZES, Size, random_world
 from worldmodel.printable import tell
+from worldmodel.progress import through
 from worldmodel.worlds.settings import Settings
 
 BASE = SIZES["16m"]
@@ -28,9 +27,7 @@ def measure_sizes(
     sizes: Sequence[str | None], settings: Settings, frames: int, screen: Screen
 ) -> list[dict[str, Any]]:
     """`bench` of several worlds, one after the other."""
-    return [
-        bench(name, settings, frames, screen) for name in tqdm(sizes, desc="worlds", leave=False)
-    ]
+    return [bench(name, settings, frames, screen) for name in through(sizes, desc="worlds")]
 
 
 def measure_growth(settings: Settings, frames: int, screen: Screen) -> dict[str, list[Any]]:
@@ -38,7 +35,7 @@ def measure_growth(settings: Settings, frames: int, screen: Screen) -> dict[str,
     rows: dict[str, list[Any]] = {}
     for what, sizes in GROWTH.items():
         rows[what] = []
-        for size in tqdm(sizes, desc=what, leave=False):
+        for size in through(sizes, desc=what):
             result = bench_world(random_world(size, settings), frames, screen)
             amount = {
                 "context frames": size.context,

@@ -104,16 +104,15 @@ def run(options: argparse.Namespace) -> None:
 
 def _bench_live(options: argparse.Namespace, settings: "Settings", window: "Window") -> None:
     """Five sessions of the real game loop."""
-    from tqdm import tqdm
-
     from worldmodel.evaluation.bench import open_to_measure
     from worldmodel.evaluation.others import Others, disturbance
     from worldmodel.game.rehearse import print_rehearsals, rehearse
+    from worldmodel.progress import Progress
 
     world = open_to_measure(options.world, settings)
     plans = [(None, True), (0.0, False), (0.0, True), (0.0, False), (0.0, True)]
     others, rows = Others(), []
-    with tqdm(total=len(plans) * options.frames, unit="frame", leave=False) as progress:
+    with Progress(total=len(plans) * options.frames, unit="frame") as progress:
         for number, (fps, records) in enumerate(plans):
             before = number * options.frames
 

@@ -10,7 +10,6 @@ state before it (`keeping`), `metrics.jsonl`, TensorBoard events and `samples/`.
 """
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from worldmodel.config import ConfigError, UserError, require_no_less, require_positive
 from worldmodel.files import FileWriteError
+from worldmodel.progress import Progress, note
 from worldmodel.training.budget import Pace, clock, steps_that_fit
 from worldmodel.training.keeping import BrokenStateError, load_newest
 from worldmodel.training.metrics import MetricsLog, readable
@@ -193,10 +192,11 @@ def train(
     pace = Pace(state.device, run.period)
     with (
         MetricsLog(folder, state.step, writes=run.processes.leads) as log,
-        tqdm(
+        Progress(
             total=run.config.steps or None,
             initial=state.step,
             unit="step",
+            leave=True,
             smoothing=0.05,
             disable=not run.processes.leads,
         ) as progress,
@@ -209,12 +209,11 @@ def train(
                 if seconds := pace.after_step():
                     log.write(state.step, run.settle(seconds, began))
                     progress.total = run.config.steps
-                    progress.refresh()
                 continue
             last = run.is_over
             if state.step % config.log_every == 0 or last:
                 values = run.figures()
-                progress.set_postfix({k: readable(values[k]) for k in run.losses if k in values})
+                progress.add(**{k: readable(values[k]) for k in run.losses if k in values})
                 log.write(state.step, values)
             if run.is_due:
                 run.save()
@@ -250,7 +249,7 @@ def resume(
     if problem and not state.step:
         raise problem
     for line in filter(None, told) if processes.leads else ():
-        tqdm.write(line, file=sys.stderr)
+        note(line)
     return state
 
 

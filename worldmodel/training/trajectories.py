@@ -26,7 +26,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import CheckpointError, parse_header, save_tensors
@@ -36,6 +35,7 @@ from worldmodel.limits import LARGEST_WEIGHTS, LONGEST_SHOWN
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.printable import printable
+from worldmodel.progress import through
 from worldmodel.schedule import euler_step, sigma_grid
 from worldmodel.streams import SCHEME
 from worldmodel.tensor_files import OpenFiles, open_tensors, rows_of
@@ -150,7 +150,7 @@ def write_trajectories(
     write_atomically(folder / CONFIG, to_toml(config).encode())
     began, flops, made = time.perf_counter(), 0, 0
     with stop_on_sigterm() as stopping:
-        for number in tqdm(range(config.shards), desc="trajectories", unit="shard"):
+        for number in through(range(config.shards), desc="trajectories", unit="shard", leave=True):
             path = folder / f"{number:05d}.safetensors"
             if path.exists() and load_header(path).get("stamp") == stamp:
                 continue

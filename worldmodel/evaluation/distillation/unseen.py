@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
@@ -30,6 +29,7 @@ from worldmodel.evaluation.real import Clips, game_of, play_on
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import in_motion, psnr
 from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.progress import through
 from worldmodel.rollout import roll_out
 
 AFTER = 8  # frames that an action is held for
@@ -71,7 +71,7 @@ def combination_of(action: Action) -> Combination:
 def count_combinations(folder: Path) -> Counter[Combination]:
     """How often each combination of keys and turning occurs in the recordings in a folder."""
     counts: Counter[Combination] = Counter()
-    for path in tqdm(find_episodes(folder), desc="actions of the training data", leave=False):
+    for path in through(find_episodes(folder), desc="actions of the training data"):
         counts.update(map(combination_of, load_actions(path)))
     return counts
 

@@ -16,13 +16,13 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, load_config, require_positive, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.limits import LARGEST_WEIGHTS
 from worldmodel.model.context import Device
+from worldmodel.progress import through
 from worldmodel.schedule import to_clean
 from worldmodel.streams import SCHEME
 from worldmodel.tensor_files import open_tensors, rows_of
@@ -98,7 +98,7 @@ def write_wan_trajectories(
     write_atomically(folder / CONFIG, to_toml(config).encode())
     began, made = time.perf_counter(), 0
     with stop_on_sigterm() as stopping:
-        for number in tqdm(range(config.shards), desc="trajectories", unit="shard"):
+        for number in through(range(config.shards), desc="trajectories", unit="shard", leave=True):
             path = folder / f"{number:05d}.safetensors"
             if load_header(path).get("stamp") == stamp:
                 continue
