@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "worldmodel"
 BASE = {
     "config", "action", "schedule", "files", "metrics",
     "folders", "history", "versions", "keycodes", "streams", "console", "signals", "text",
-    "limits", "printable", "tensor_files", "state_spec", "paths", "strangers",
+    "limits", "printable", "progress", "tensor_files", "state_spec", "paths", "strangers",
 }  # fmt: skip
 STORE = {
     *BASE, "episodes", "recording", "recording_lines", "players", "video", "moments",
@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "strangers": set(),
     "paths": set(),
     "printable": {"limits"},
+    "progress": {"printable"},
     "config": {"limits", "paths", "printable", "strangers", "text"},
     "action": {"config", "limits"},
     "files": {"config", "limits", "strangers", "text"},
@@ -82,6 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     "jobs": {
         "config",
         "printable",
+        "progress",
         "paths",
         "games",
         "training",

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import glob
+import json
 import os
 import re
 import secrets
@@ -12,9 +13,10 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from worldmodel.config import UserError
-from worldmodel.limits import LARGEST_TEXT
+from worldmodel.limits import LARGEST_RECORD, LARGEST_TEXT, LONGEST_SHOWN
 from worldmodel.strangers import HEAD, what_instead
 from worldmodel.text import TextError, decode_text
 
@@ -85,6 +87,18 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
         return decode_text(read_file(path, largest))
     except TextError as error:
         raise FileReadError(f"{path}: {error}") from error
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON table of what a program says of itself; a `FileReadError` if it is anything else."""
+    text = read_text(path, LARGEST_RECORD)
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, a number of 5000 digits
+        raise FileReadError(f"{path}: not JSON: {str(error)[:LONGEST_SHOWN]}") from error
+    if not isinstance(table, dict):
+        raise FileReadError(f"{path}: a {type(table).__name__}, expected a table")
+    return table
 
 
 def plain(name: str) -> str:

@@ -20,6 +20,8 @@ LARGEST_TOML = MB
 MOST_KEY_PARTS = 32  # of a dotted key; reading it takes the square of them, for every key
 LARGEST_INTEGER = 2**63  # what TOML knows, and torch and numpy take
 LARGEST_INDEX = 16 * MB  # a JSON that names files: shards of weights, latents of a data set
+LARGEST_RECORD = MB  # what a run or a recipe says of itself, in JSON
+LARGEST_LOG = 256 * MB  # of figures: a line every second for two weeks
 MOST_SHARDS = 1000
 MOST_CLIPS = 1 << 24  # of a data set of latents
 

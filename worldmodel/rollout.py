@@ -20,12 +20,12 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.config import SamplerConfig
 from worldmodel.model.action_encoder import untold
 from worldmodel.model.context import Context, KVCache, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.progress import Progress, through
 from worldmodel.schedule import add_noise, euler_step, to_clean
 
 C = TypeVar("C")  # the context that a model takes
@@ -201,9 +201,7 @@ def roll_out(
     rollout.prime(*past)
     missing = -actions.shape[1] % chunk  # of the last chunk, which is drawn whole all the same
     whole = torch.cat((actions, actions[:, -1:].expand(-1, missing, -1)), dim=1)
-    chunks = tqdm(
-        whole.split(chunk, dim=1), desc=label, unit="frame", leave=False, disable=label is None
-    )
+    chunks = through(whole.split(chunk, dim=1), desc=label, unit="frame", disable=label is None)
     return torch.cat([rollout.step(acts) for acts in chunks], dim=1)[:, : actions.shape[1]]
 
 
@@ -238,5 +236,5 @@ def next_frames(
 
     context = TeacherForcing(model.config, frames, device=latents.device)
     quiet, total = label is None, sampler.steps
-    with tqdm(total=total, desc=label, unit="step", leave=False, disable=quiet) as progress:
+    with Progress(total=total, desc=label, unit="step", disable=quiet) as progress:
         return denoise(velocity, noise, sampler, actions, context)

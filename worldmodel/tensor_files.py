@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import struct
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -35,18 +36,33 @@ def open_tensors(path: Path, largest: int, framework: Literal["np", "pt"]) -> It
 
     A `FileReadError` if it asks for too much; `OSError` or `SafetensorError` if it is broken.
     """
-    check_file(path, largest)
-    with path.open("rb") as file:
-        length = _header_length(file.read(8))
-    if LARGEST_HEADER < length < path.stat().st_size:  # else it is broken, which is seen next
-        raise FileReadError(
-            f"{path}: a header of {length >> 20} MB, at most {LARGEST_HEADER >> 20} MB are read"
-        )
-    with safe_open(path, framework=framework) as file:
-        count = len(file.keys())
-        if count > MOST_TENSORS:
-            raise FileReadError(f"{path}: {count} tensors, at most {MOST_TENSORS} are read")
+    with _opened(path, largest, framework) as file:
         yield file
+
+
+class OpenFiles:
+    """Files of a data set that are kept open, those that were asked for last."""
+
+    def __init__(self, most: int, largest: int) -> None:
+        self.most, self.largest = most, largest  # how many, and bytes of each
+        self._open: OrderedDict[Path, Any] = OrderedDict()
+
+    def get(self, path: Path) -> Any:
+        """An open file of torch's tensors; it raises what `open_tensors` does."""
+        if path not in self._open:
+            self._open[path] = _opened(path, self.largest, "pt")
+            if len(self._open) > self.most:
+                self._open.popitem(last=False)
+        self._open.move_to_end(path)
+        return self._open[path]
+
+
+def rows_of(file: Any, name: str, shape: tuple[int, ...]) -> Any:
+    """A slice of an open file, each of whose rows is of that shape; else a `FileReadError`."""
+    rows = file.get_slice(name)
+    if tuple(rows.get_shape()[1:]) != shape:
+        raise FileReadError(f"{name} is {rows.get_shape()}, each row should be {list(shape)}")
+    return rows
 
 
 def shapes_of(file: Any) -> dict[str, tuple[int, ...]]:
@@ -71,6 +87,21 @@ def mapped(path: Path, name: str) -> NDArray[Any]:
         return np.zeros(shape, DTYPES[entry["dtype"]])
     offset = 8 + length + entry["data_offsets"][0]
     return np.memmap(path, DTYPES[entry["dtype"]], mode="c", offset=offset, shape=shape)
+
+
+def _opened(path: Path, largest: int, framework: Literal["np", "pt"]) -> Any:
+    check_file(path, largest)
+    with path.open("rb") as beginning:
+        length = _header_length(beginning.read(8))
+    if LARGEST_HEADER < length < path.stat().st_size:  # else it is broken, which is seen next
+        raise FileReadError(
+            f"{path}: a header of {length >> 20} MB, at most {LARGEST_HEADER >> 20} MB are read"
+        )
+    file: Any = safe_open(path, framework=framework)
+    count = len(file.keys())
+    if count > MOST_TENSORS:
+        raise FileReadError(f"{path}: {count} tensors, at most {MOST_TENSORS} are read")
+    return file
 
 
 def _header_length(beginning: bytes) -> int:

@@ -1,5 +1,6 @@
 """Stored trajectories: exact levels, play's own path, the same shards after a kill."""
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from tests.conftest import make_lively
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
-from worldmodel.checkpoint import load_tensors, save_tensors
+from worldmodel.checkpoint import CheckpointError, load_tensors, save_tensors
 from worldmodel.config import ConfigError, SamplerConfig, to_toml
+from worldmodel.limits import MOST_TENSORS
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames
@@ -139,3 +141,24 @@ def test_rows_are_read_from_disk_as_they_were_written(root: Path) -> None:
         assert torch.equal(end[row], tensors["states"][clip % 4, -1].float())
         assert torch.equal(clean[row], tensors["clean"][clip % 4].float())
         assert torch.equal(actions[row], tensors["actions"][clip % 4])
+
+
+@pytest.mark.parametrize("harm", ["header", "tensors", "shape", "rows", "cut"])
+def test_a_shard_that_claims_too_much_is_refused_by_name(root: Path, harm: str) -> None:
+    config, folder = make_config(root), root / "runs" / "ode_trajectories"
+    write_trajectories(config, folder)
+    shards, whole = TrajectoryShards(folder, config), load_tensors(folder / "00000.safetensors")[0]
+    for path in shards.paths:
+        if harm == "header":  # 64 MB of nothing
+            path.write_bytes(struct.pack("<Q", 64 << 20) + b"{}" + b" " * (65 << 20))
+        elif harm == "cut":
+            path.write_bytes(path.read_bytes()[:-9])
+        elif harm == "tensors":
+            more = {str(i): torch.zeros(0) for i in range(MOST_TENSORS)}
+            save_tensors(path, {**whole, **more}, {})
+        elif harm == "shape":
+            save_tensors(path, {**whole, "states": torch.zeros(4, 4, 9, 9)}, {})
+        else:
+            save_tensors(path, {name: tensor[:0] for name, tensor in whole.items()}, {})
+    with pytest.raises(CheckpointError, match=r"0000\d\.safetensors: clip .*run the stage"):
+        shards.draw(2, [0, 1], torch.Generator().manual_seed(0))

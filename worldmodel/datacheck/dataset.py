@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from worldmodel.config import UserError
 from worldmodel.datacheck.scan import STILL_DEGREES, Scan, scan_file
 from worldmodel.datacheck.state import StateFacts, state_facts
 from worldmodel.datacheck.timing import MOST_FRAMES, Timing, estimate_timing
 from worldmodel.episodes import find_episodes
+from worldmodel.progress import through
 
 STRETCH = 8  # frames in a row that, if equal, were recorded once and copied
 
@@ -68,7 +68,7 @@ def scan_folder(folder: Path, clip: int, most: int = 0) -> DataSet:
     scans, unreadable, motions = [], [], 0
     paths = find_episodes(folder)
     paths = paths[:: -(-len(paths) // most)] if most else paths
-    for path in tqdm(paths, desc=folder.name, unit="file", leave=False):
+    for path in through(paths, desc=folder.name, unit="file"):
         try:
             scan = scan_file(path, keeps_motion=motions < MOST_FRAMES)
         except UserError as error:

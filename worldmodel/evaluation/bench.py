@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm, trange
 
 from worldmodel.action import Action
 from worldmodel.config import ConfigError
@@ -33,6 +32,7 @@ from worldmodel.evaluation.machine import measure_machine
 from worldmodel.evaluation.others import Others
 from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
 from worldmodel.players import RandomPlayer
+from worldmodel.progress import Progress, through
 from worldmodel.rollout import Rollout
 from worldmodel.world import Frame
 from worldmodel.worlds.find import find_world
@@ -168,7 +168,7 @@ def compare(
         _play(world, player, 1, WARM_UP, screen)
     rows: list[list[float]] = []
     others = Others()
-    for turn in trange(max(3, frames // BLOCK), desc="turns", leave=False):
+    for turn in through(range(max(3, frames // BLOCK)), desc="turns"):
         row = []
         for world, player in zip(worlds, players, strict=True):
             torch.set_num_threads(world.threads)  # one number for all of torch: each its own
@@ -209,7 +209,7 @@ def throughput(
     """Several players in one process, as one batch: what all of them get together."""
     world = open_to_measure(name, settings)
     rows, others = [], Others()
-    for count in tqdm(sessions, desc="sessions", leave=False):
+    for count in through(sessions, desc="sessions"):
         playing = world.engine.begin(range(count))
         latents, conditions = world.first_past
         playing.prime(latents.repeat(count, 1, 1, 1, 1), conditions.repeat(count, 1, 1))
@@ -245,7 +245,7 @@ def throughput(
 @contextmanager
 def _saying(what: str) -> Iterator[None]:
     """A line at the terminal while something takes seconds."""
-    with tqdm(desc=what, bar_format="{desc} …", leave=False):
+    with Progress(desc=what, bar_format="{desc} …"):
         yield
 
 
@@ -283,7 +283,7 @@ def _play_watched(
 ) -> Times:
     """The same with a bar, which moves between frames and costs none of them anything."""
     parts = []
-    with tqdm(total=frames, desc="playing", unit="frame", leave=False) as progress:
+    with Progress(total=frames, desc="playing", unit="frame") as progress:
         for done in range(0, frames, BLOCK):
             count = min(BLOCK, frames - done)
             parts.append(_play(world, player, first + done, count, screen))
@@ -298,7 +298,7 @@ def _soak(
     """Frame time and memory around some frames of one session."""
     world.reset(0, seed=0)
     rows, played = [], 0
-    with tqdm(total=max(targets), desc="soak", unit="frame", leave=False) as progress:
+    with Progress(total=max(targets), desc="soak", unit="frame") as progress:
         for target in sorted(set(targets)):
             while played < target - GROWTH_WINDOW:
                 count = min(100, target - GROWTH_WINDOW - played)

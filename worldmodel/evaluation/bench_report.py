@@ -4,18 +4,19 @@ import json
 from typing import Any
 
 from worldmodel.evaluation.others import disturbance
+from worldmodel.printable import tell
 
 
 def print_throughput(result: dict[str, Any]) -> None:
     """A row for each number of sessions, then one line of JSON."""
-    print(f"{result['world']} on {result['on']}, no window")  # noqa: T201
+    tell(f"{result['world']} on {result['on']}, no window")
     for row in result["sessions"]:
-        print(  # noqa: T201
+        tell(
             f"{row['sessions']:4} sessions   {row['frame_ms']:8.2f} ms a frame   "
             f"{row['fps_each']:7.1f} frames/s each   {row['fps_together']:7.1f} together"
         )
     _say_disturbance(result)
-    print(json.dumps(result))  # noqa: T201
+    tell(json.dumps(result))
 
 
 def print_bench(result: dict[str, Any]) -> None:
@@ -43,9 +44,9 @@ def print_bench(result: dict[str, Any]) -> None:
         f"at frame {row['frame']:6}  {row['frame_ms']} ms a frame, {row['rss_mb']} MB resident"
         for row in result.get("soak", [])
     )
-    print("\n".join(lines))  # noqa: T201  # this is the command's output
+    tell(*lines)
     _say_disturbance(result)
-    print(json.dumps(result))  # noqa: T201
+    tell(json.dumps(result))
 
 
 def print_comparison(result: dict[str, Any]) -> None:
@@ -53,15 +54,15 @@ def print_comparison(result: dict[str, Any]) -> None:
     low, high = result["ratio_range"]
     for key in ("a", "b"):
         row = result[key]
-        print(f"{key}  {row['frame_ms']:8.2f} ms a frame   {row['settings']}: {row['on']}")  # noqa: T201
-    print(  # noqa: T201
+        tell(f"{key}  {row['frame_ms']:8.2f} ms a frame   {row['settings']}: {row['on']}")
+    tell(
         f"a is {result['ratio']:.2f} times as fast as b (median of {result['turns']} turns, "
         f"{low:.2f} to {high:.2f})"
     )
     _say_disturbance(result)
-    print(json.dumps(result))  # noqa: T201
+    tell(json.dumps(result))
 
 
 def _say_disturbance(result: dict[str, Any]) -> None:
     if told := disturbance(result["other_cores"]):
-        print(told)  # noqa: T201  # this is the command's output
+        tell(told)

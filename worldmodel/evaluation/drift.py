@@ -11,9 +11,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import trange
 
 from worldmodel.action import IDLE, ActionSpec
+from worldmodel.evaluation.chance import noise_seeds
 from worldmodel.evaluation.guide import guide
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of
 from worldmodel.evaluation.real import Clips, play_on, random_actions
@@ -21,6 +21,7 @@ from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import Gaussian, brightness, frechet_distance, psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.progress import through
 from worldmodel.rollout import roll_out
 
 WINDOW = 200  # frames
@@ -64,7 +65,7 @@ def record_long_play(
 ) -> LongPlay:
     """`streams` streams of `frames` frames, each after exploring; `past` of those are kept."""
     pasts, reals = [], []
-    for stream in trange(streams, desc=f"real play, {play}", unit="stream", leave=False):
+    for stream in through(range(streams), desc=f"real play, {play}", unit="stream"):
         actions = [IDLE] * frames
         if play == "random":
             actions = random_actions(spec, seed + stream, frames)
@@ -87,7 +88,8 @@ def measure_drift(
     told = guide(measured, past.joined(long_play.real), known)
     primed = encode_frames(autoencoder, past.frames), told.conditions[:, :known]
     ahead, label = told.after(known), f"{long_play.play} play"
-    latents = roll_out(subject.model, subject.sampler, primed, ahead.conditions, label)
+    seeds = noise_seeds(len(past.frames), label)
+    latents = roll_out(subject.model, subject.sampler, primed, ahead.conditions, label, seeds)
     made = decode_latents(autoencoder, latents, ahead.views)
     return judge_drift(made, long_play.real.frames, judge, reference)
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import trange
 
 from worldmodel.model.autoencoder import to_tensor
+from worldmodel.progress import through
+from worldmodel.training.streams import seed_default, torch_stream
 
 WINDOW = 4  # frames; the action in question led to the third of them
 ABLE = 0.5  # r with the real game's turning, from which a judge is one
@@ -104,12 +105,12 @@ def train_inverse_dynamics(
 ) -> InverseDynamics:
     """Fit on real clips of frames f h w 3 and action vectors f (k+2)."""
     windows, actions = windows_of(clips)
-    torch.manual_seed(0)
+    seed_default("judge", "weights")
     model = InverseDynamics(actions.shape[1] - 2, *windows[0].shape[1:3])
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    generator = torch.Generator().manual_seed(0)
-    for _ in trange(steps, desc="inverse dynamics", leave=False):
+    generator = torch_stream("cpu", "judge", "batches")
+    for _ in through(range(steps), desc="inverse dynamics"):
         index = torch.randint(len(windows), (batch,), generator=generator)
         logits, turn = model(torch.stack([windows[i] for i in index]))
         held = (actions[index, :-2] > HELD).float()

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action
+from worldmodel.evaluation.chance import noise_seeds, player_of
 from worldmodel.evaluation.guide import Guide, guide
 from worldmodel.evaluation.real import Clips, check_state
 from worldmodel.evaluation.subject import Subjects
 from worldmodel.games.doom import Doom
 from worldmodel.games.doom_state import SPEC
-from worldmodel.games.record import make_player
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.model.motion import Roles
@@ -89,7 +89,10 @@ class Dream:
         self.guide: Guide = told.after(known)
         past = latents, told.conditions[:, :known]
         student = subjects.student
-        self.latents = roll_out(student.model, student.sampler, past, self.guide.conditions, label)
+        seeds = noise_seeds(len(latents), "places", label)
+        self.latents = roll_out(
+            student.model, student.sampler, past, self.guide.conditions, label, seeds
+        )
         self._frames: dict[tuple[int, int], Tensor] = {}
 
     def frame(self, walk: int, index: int) -> Tensor:
@@ -119,7 +122,7 @@ def measure_places(subjects: Subjects, game: Doom, seed: int, walks: int, frames
         if (alike := _returns(subjects, dream, real, round(seconds * rate))) is not None
     }
     turning = [Action(frozenset(), (TURN_DEGREES, 0.0))] * TURN_FRAMES
-    turn = _alike(subjects, game, seed, walks, turning, [(0, TURN_FRAMES)])
+    turn, seed = _alike(subjects, game, seed, walks, turning, [(0, TURN_FRAMES)])
     return Places(walks, lockstep, returns, turn, _mirror(subjects, game, seed, walks))
 
 
@@ -129,7 +132,7 @@ def record_walks(
     """Real walks of so many frames, one a seed, and the next seed; those that end are left out."""
     kept: list[Clips] = []
     while len(kept) < walks:
-        player = make_player(game.config, seed)
+        player = player_of(game, seed)
         shown, done, states = [game.reset(seed)], [IDLE], [game.state]
         while len(shown) < frames and not game.over:
             action = player.act(game)
@@ -233,7 +236,8 @@ def _pairs(views: Tensor, apart: int) -> list[tuple[int, int, int]]:
 def _mirror(subjects: Subjects, game: Doom, seed: int, walks: int) -> Alike:
     """A walk and its reverse: frame N + i beside frame N − i."""
     pairs = [(MIRROR_FRAMES - i, MIRROR_FRAMES + i) for i in range(4, MIRROR_FRAMES, 4)]
-    return _alike(subjects, game, seed + walks, walks, None, pairs)
+    alike, _ = _alike(subjects, game, seed, walks, None, pairs)
+    return alike
 
 
 def _alike(
@@ -243,13 +247,16 @@ def _alike(
     walks: int,
     actions: Sequence[Action] | None,
     pairs: Sequence[tuple[int, int]],
-) -> Alike:
-    """Do something in game and dream after a short walk; frames of each pair should be alike."""
+) -> tuple[Alike, int]:
+    """Do something in game and dream after a short walk; frames of each pair should be alike.
+
+    And the next seed.
+    """
     shape = subjects.file.transformer
     known = shape.context_frames + shape.sink_frames
     kept: list[Clips] = []
     while len(kept) < walks:
-        player = make_player(game.config, seed)
+        player = player_of(game, seed)
         shown, done, states = [game.reset(seed)], [IDLE], [game.state]
         seed += 1
         doing: list[Action] = []
@@ -266,18 +273,19 @@ def _alike(
             last = len(plan) + known
             kept.append(_clip(subjects, shown[-last:], done[-last:], states[-last:]))
     clips = Clips.together(kept)
-    dream = Dream(subjects, clips, known, "there and back")
+    dream = Dream(subjects, clips, known, "a whole turn" if actions else "there and back")
     real = clips.frames[:, known - 1 :]
     spots = [(w, *pair) for w in range(walks) for pair in pairs]
 
     def seen(walk: int, index: int) -> Tensor:
         return real[walk, 0] if index == 0 else dream.frame(walk, index - 1)
 
-    return Alike(
+    alike = Alike(
         _mean_psnr([(seen(w, i), seen(w, j)) for w, i, j in spots]),
         _mean_psnr([(real[w, i], real[w, j]) for w, i, j in spots]),
         _mean_psnr([(seen(w, i), seen((w + 1) % walks, j)) for w, i, j in spots]),
     )
+    return alike, seed
 
 
 def _do(

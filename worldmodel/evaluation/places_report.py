@@ -12,6 +12,7 @@ from worldmodel.evaluation.places import HORIZONS, Alike, Places, measure_places
 from worldmodel.evaluation.real import game_of
 from worldmodel.evaluation.subject import load_subjects
 from worldmodel.games.doom import Doom
+from worldmodel.printable import tell
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.settings import Settings, available_cores
 
@@ -71,8 +72,8 @@ def print_places(places: Places, name: str) -> None:
     rows |= {"once around": places.turn, "there and back": places.mirror}
     for label, alike in rows.items():
         lines.append(f"  {label:20} {alike.dream:9.2f} {alike.game:7.2f} {alike.other:12.2f}")
-    print("\n".join(lines))  # noqa: T201  # this is the command's output
-    print(json.dumps({"world": name, "places": facts(places)}))  # noqa: T201
+    tell(*lines)
+    tell(json.dumps({"world": name, "places": facts(places)}))
 
 
 def write_places(folder: Path, places: Places) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worldmodel.evaluation.chance import noise_seeds
 from worldmodel.evaluation.guide import guide
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
 from worldmodel.evaluation.real import Clips
@@ -101,6 +102,7 @@ def measure_rollout(
         (latents, told.conditions[:, :past]),
         ahead.conditions,
         f"rollout, {subject.name}",
+        noise_seeds(len(latents), "rollout"),
     )
     frames = decode_latents(autoencoder, played, ahead.views)
     real = clips.frames[:, past:]

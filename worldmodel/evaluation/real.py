@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.config import UserError
+from worldmodel.evaluation.chance import player_of
 from worldmodel.games.doom import Doom, DoomConfig, config_of
-from worldmodel.games.record import make_player, record_episode
+from worldmodel.games.record import record_episode
 from worldmodel.players import RandomPlayer
+from worldmodel.progress import Progress
+from worldmodel.streams import arrays, seed_of
 from worldmodel.worlds.folder import WorldFile, source_of
 
 EPISODE_FRAMES = 300
@@ -81,14 +83,14 @@ def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: in
     frames: list[Tensor] = []
     actions: list[Tensor] = []
     states: list[Tensor] = []
-    rng = np.random.default_rng(seed)
-    with tqdm(total=count, desc=f"real play, seeds {seed}…", leave=False) as progress:
+    with Progress(total=count, desc=f"real play, seeds {seed}…") as progress:
         while len(frames) < count:
-            episode = record_episode(game, make_player(game.config, seed), seed, EPISODE_FRAMES)
+            episode = record_episode(game, player_of(game, seed), seed, EPISODE_FRAMES)
+            cut = arrays(seed, "cut")
             seed += 1
             if len(episode) < length:
                 continue
-            first = int(rng.integers(0, len(episode) - length + 1))
+            first = int(cut.integers(0, len(episode) - length + 1))
             stretch = slice(first, first + length)
             frames.append(torch.from_numpy(episode.frames[stretch].copy()))
             actions.append(torch.from_numpy(spec.encode(episode.actions[stretch])))
@@ -107,7 +109,7 @@ def play_on(
     """
     frames, done = [game.reset(seed)], [IDLE]
     states = [game.state]
-    player = make_player(game.config, seed)
+    player = player_of(game, seed)
     plan = iter(actions)
     while len(frames) < past + len(actions):
         action = player.act(game) if len(frames) < past else next(plan)
@@ -127,6 +129,6 @@ def play_on(
 
 
 def random_actions(spec: ActionSpec, seed: int, frames: int) -> list[Action]:
-    """What the random player does."""
-    player = RandomPlayer(spec, seed)
+    """What the random player does in the stream of an episode of that seed."""
+    player = RandomPlayer(spec, seed_of(seed, "random actions"))
     return [player.act(index) for index in range(1, frames + 1)]

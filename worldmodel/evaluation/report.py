@@ -17,6 +17,7 @@ from worldmodel.evaluation.quality import HORIZONS, NextFrame
 from worldmodel.evaluation.starts import HORIZONS as START_HORIZONS
 from worldmodel.evaluation.starts import FromStart
 from worldmodel.evaluation.whole import Evaluation
+from worldmodel.printable import tell
 
 JUDGED = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # what a judge says
 
@@ -63,8 +64,8 @@ def print_report(evaluation: Evaluation) -> None:
     for play, drift in evaluation.drift.items():
         lines += [*_drift_lines(play, drift), ""]
     lines += [verdict(evaluation)]
-    print("\n".join(lines))  # noqa: T201  # this is the command's output
-    print(json.dumps(summarise(evaluation)))  # noqa: T201
+    tell(*lines)
+    tell(json.dumps(summarise(evaluation)))
 
 
 def _next_lines(near: NextFrame) -> list[str]:

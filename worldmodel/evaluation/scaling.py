@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from worldmodel.config import UserError
 from worldmodel.evaluation.bench import Screen, bench, bench_world
 from worldmodel.evaluation.random_world import SIZES, Size, random_world
+from worldmodel.printable import tell
+from worldmodel.progress import through
 from worldmodel.worlds.settings import Settings
 
 BASE = SIZES["16m"]
@@ -27,9 +27,7 @@ def measure_sizes(
     sizes: Sequence[str | None], settings: Settings, frames: int, screen: Screen
 ) -> list[dict[str, Any]]:
     """`bench` of several worlds, one after the other."""
-    return [
-        bench(name, settings, frames, screen) for name in tqdm(sizes, desc="worlds", leave=False)
-    ]
+    return [bench(name, settings, frames, screen) for name in through(sizes, desc="worlds")]
 
 
 def measure_growth(settings: Settings, frames: int, screen: Screen) -> dict[str, list[Any]]:
@@ -37,7 +35,7 @@ def measure_growth(settings: Settings, frames: int, screen: Screen) -> dict[str,
     rows: dict[str, list[Any]] = {}
     for what, sizes in GROWTH.items():
         rows[what] = []
-        for size in tqdm(sizes, desc=what, leave=False):
+        for size in through(sizes, desc=what):
             result = bench_world(random_world(size, settings), frames, screen)
             amount = {
                 "context frames": size.context,
@@ -79,12 +77,12 @@ def print_sizes(results: Sequence[dict[str, Any]]) -> None:
     header = (
         "parameters  tokens   pixels     frames/s  latency p50/p95   GFLOP   efficiency  memory"
     )
-    print(f"{'world':<12}{header}")  # noqa: T201  # this is the command's output
+    tell(f"{'world':<12}{header}")
     for r in results:
         height, width = r["frame_size"]
         memory = f"{r.get('gpu_mb', r['rss_mb']):.0f} MB"
         latency = f"{r['latency_ms']['p50']:.1f}/{r['latency_ms']['p95']:.1f} ms"
-        print(  # noqa: T201
+        tell(
             f"{r['world']:<14}{r['parameters'] / 1e6:8.1f} M {r['tokens']:7} "
             f"{width:5}x{height:<5} {r['fps']:8.1f}  {latency:>15}  {r['gflop_per_frame']:8.2f} "
             f"{100 * r['efficiency']:8.1f} %  {memory:>9}"

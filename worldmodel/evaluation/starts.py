@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from worldmodel.action import Action
 from worldmodel.beside import save_beside, views_of
 from worldmodel.config import UserError
+from worldmodel.evaluation.chance import noise_seeds, player_of
 from worldmodel.evaluation.guide import guide
 from worldmodel.evaluation.real import Clips
 from worldmodel.evaluation.subject import Subjects
 from worldmodel.games.doom import Doom
-from worldmodel.games.record import make_player
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.real import bring, is_same_place, psnr
 from worldmodel.rollout import roll_out
@@ -48,17 +48,20 @@ class FromStart:
 def play_starts(folder: Path, subjects: Subjects, game: Doom, frames: int) -> list[FromStart]:
     """Every start that the game has a way to."""
     starts = load_starts(folder, subjects.file, None)
-    played = (_play(start, subjects, game, frames) for start in starts)
+    played = (_play(n, start, subjects, game, frames) for n, start in enumerate(starts))
     return [one for one in played if one is not None]
 
 
-def _play(start: Start, subjects: Subjects, game: Doom, frames: int) -> FromStart | None:
+def _play(
+    number: int, start: Start, subjects: Subjects, game: Doom, frames: int
+) -> FromStart | None:
     if isinstance(start.way, UserError):
         return None
     real, states = [bring(game, start.way)], list[NDArray[np.float32]]()
     if not is_same_place(real[0], start.way.frame):
         return None
-    player, actions = make_player(game.config, start.way.seed), list[Action]()
+    # Whoever played up to here had a stream of the episode's seed; who goes on has another.
+    player, actions = player_of(game, start.way.seed, "start", number), list[Action]()
     while len(real) <= frames:
         action = player.act(game)
         picture = game.step(action)
@@ -85,7 +88,12 @@ def _play(start: Start, subjects: Subjects, game: Doom, frames: int) -> FromStar
     past = told.conditions[:, :known]
     ahead = told.after(known)
     made = roll_out(
-        student.model, student.sampler, (latents, past), ahead.conditions, start.caption
+        student.model,
+        student.sampler,
+        (latents, past),
+        ahead.conditions,
+        start.caption,
+        noise_seeds(1, "start", number),
     )
     shown = torch.cat([latents[:, -1:].to(made.dtype), made], dim=1)
     seen = told.after(known - 1).views

@@ -24,6 +24,7 @@ from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.evaluation.machine import product_rate
 from worldmodel.evaluation.wan_memory import PlayMemory, kind_of, layers_of, play_memory
 from worldmodel.paths import list_files
+from worldmodel.printable import tell
 from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.costs import flops as decoder_flops
 from worldmodel.wan.files import read_tensors
@@ -285,21 +286,21 @@ def _device_name(device: torch.device) -> str:
 
 def print_wan_bench(result: dict[str, Any]) -> None:
     """A table for a person, then one line of JSON."""
-    print(  # noqa: T201  # this is the command's output
+    tell(
         f"{result['model']}, {result['layers']} layers, random weights, {result['size']}, "
         f"{result['dtype']}, on {result['device']} ({result['matrix_tflops']} TFLOP/s in its "
         "layers' products)"
     )
     if result["not_measured"]:
-        print(f"not measured: {result['not_measured']}")  # noqa: T201
-    print(f"expected: on {result['expected_on']}")  # noqa: T201
-    print(  # noqa: T201
+        tell(f"not measured: {result['not_measured']}")
+    tell(f"expected: on {result['expected_on']}")
+    tell(
         "window steps decoder  TFLOP/block  GB read  keeps GB | expected fps, action to frame | "
         "measured fps, action to frame, denoise + decode + clean, efficiency"
     )
     for row in result["rows"]:
-        print(_line(row))  # noqa: T201
-    print(json.dumps(result))  # noqa: T201
+        tell(_line(row))
+    tell(json.dumps(result))
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -9,14 +9,13 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
-from tqdm import tqdm
-
 from worldmodel.game.camera import Camera
 from worldmodel.game.meter import Meter, Speed
 from worldmodel.game.replay import Replay
 from worldmodel.game.session import Session
 from worldmodel.game.step import Step
 from worldmodel.printable import printable
+from worldmodel.progress import through
 from worldmodel.world import Split
 
 
@@ -47,7 +46,7 @@ def play_headless(
     meter, splits = Meter(recent=None), []
     _keep(session, session.begin(), camera, replay)
     meter.add(time.perf_counter(), None)
-    for _ in tqdm(range(frames), unit="frame", file=sys.stderr, leave=False):
+    for _ in through(range(frames), unit="frame"):
         time.sleep(session.seconds_to_wait() or 0)
         step = session.turn(None)
         assert step is not None  # only commands can make no frame

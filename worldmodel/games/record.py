@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from worldmodel.action import IDLE, Action
 from worldmodel.episodes import Episode, save_episode
 from worldmodel.games.doom import Doom, DoomConfig
 from worldmodel.games.explorer import Explorer
 from worldmodel.games.gunner import Gunner
+from worldmodel.progress import Progress
 from worldmodel.state_spec import track_of
 
 
@@ -54,7 +54,10 @@ def record_doom(
     The same seeds give the same files again. Returns the number of frames recorded.
     """
     done, seed = 0, first_seed
-    with Doom(config) as game, tqdm(total=frames, unit="frame", unit_scale=True) as progress:
+    with (
+        Doom(config) as game,
+        Progress(total=frames, unit="frame", unit_scale=True, leave=True) as progress,
+    ):
         while done < frames:
             path = folder / f"{config.level}_{seed:06d}.safetensors"
             # The player's plan depends on the seed alone: any episode can be made again.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from worldmodel.action import IDLE, ActionSpec
 from worldmodel.config import UserError, require_positive, to_toml
@@ -16,6 +15,7 @@ from worldmodel.episodes import Episode, save_episode
 from worldmodel.games.gym import GymGame
 from worldmodel.games.policies import MakePolicy
 from worldmodel.paths import list_files
+from worldmodel.progress import Progress
 from worldmodel.state_spec import track_of
 
 
@@ -57,7 +57,7 @@ def record_gym(game: GymGame, make_policy: MakePolicy, plan: RecordPlan) -> int:
     """
     done, seed = 0, plan.seed
     _check_free(plan, game.name)
-    with tqdm(total=plan.frames, unit="frame", unit_scale=True) as progress:
+    with Progress(total=plan.frames, unit="frame", unit_scale=True, leave=True) as progress:
         while done < plan.frames:
             episode = record_episode(game, make_policy, seed, plan.episode_frames)
             save_episode(_path(plan.folder, game.name, seed), episode)

@@ -19,13 +19,12 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
 from worldmodel.episodes import Episode, load_episode, save_episode
 from worldmodel.games.doom import Doom, DoomConfig
 from worldmodel.games.record import make_player, record_episode
+from worldmodel.progress import Progress
 
 if TYPE_CHECKING:
     from worldmodel.games.gym import GymConfig
@@ -135,7 +134,9 @@ def record_together(
     context = multiprocessing.get_context("spawn")  # torch has threads, which no fork survives
     with (
         ProcessPoolExecutor(processes, context, _enter, (source,)) as pool,
-        tqdm(total=frames, desc=folder.name, unit="frame", unit_scale=True) as progress,
+        Progress(
+            total=frames, desc=folder.name, unit="frame", unit_scale=True, leave=True
+        ) as progress,
     ):
         waiting: deque[Future[int]] = deque()
         number = first

@@ -9,6 +9,7 @@ from worldmodel.game.cli import ENGINES
 from worldmodel.jobs.bench_wan import bench_wan, is_wan
 from worldmodel.jobs.numbers import count, positive
 from worldmodel.paths import to_path
+from worldmodel.printable import tell
 
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
             names = [None if name == "default" else name for name in options.sizes]
             results = measure_sizes(names, settings, options.frames, window)
             print_sizes(results)
-            print(json.dumps(results))
+            tell(json.dumps(results))
         elif options.live:
             _bench_live(options, settings, window)
         elif options.growth:
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
 
             growth = measure_growth(settings, options.frames, window)
             plot_growth(growth, options.growth)
-            print(json.dumps(growth))
+            tell(json.dumps(growth))
         elif options.compare:
             pair = (options.compare[0], options.compare[1])
             print_comparison(compare(options.world, settings, pair, options.frames, window))
@@ -103,16 +104,15 @@ def run(options: argparse.Namespace) -> None:
 
 def _bench_live(options: argparse.Namespace, settings: "Settings", window: "Window") -> None:
     """Five sessions of the real game loop."""
-    from tqdm import tqdm
-
     from worldmodel.evaluation.bench import open_to_measure
     from worldmodel.evaluation.others import Others, disturbance
     from worldmodel.game.rehearse import print_rehearsals, rehearse
+    from worldmodel.progress import Progress
 
     world = open_to_measure(options.world, settings)
     plans = [(None, True), (0.0, False), (0.0, True), (0.0, False), (0.0, True)]
     others, rows = Others(), []
-    with tqdm(total=len(plans) * options.frames, unit="frame", leave=False) as progress:
+    with Progress(total=len(plans) * options.frames, unit="frame") as progress:
         for number, (fps, records) in enumerate(plans):
             before = number * options.frames
 
@@ -124,5 +124,5 @@ def _bench_live(options: argparse.Namespace, settings: "Settings", window: "Wind
             )
     print_rehearsals(rows)
     if told := disturbance(others.cores()):
-        print(told)
-    print(json.dumps(rows))
+        tell(told)
+    tell(json.dumps(rows))

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from worldmodel.paths import to_path
+from worldmodel.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +23,8 @@ def run(options: argparse.Namespace) -> None:
         from worldmodel.games.doom import open_game
 
         origin = origin_of_recording(options.recording)
-        print(keep_beside(options.recording, origin, open_game, options.out))
+        tell(str(keep_beside(options.recording, origin, open_game, options.out)))
         return
     from worldmodel.game.clip import draw_keys
 
-    print(draw_keys(options.recording, options.out))
+    tell(str(draw_keys(options.recording, options.out)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worldmodel.jobs.numbers import positive
 from worldmodel.paths import to_path
-from worldmodel.printable import printable
+from worldmodel.printable import tell
 
 if TYPE_CHECKING:
     from worldmodel.datacheck.dataset import DataSet
@@ -36,10 +36,10 @@ def run(options: argparse.Namespace) -> int:
     is_broken = any(data.errors for data in sets)
     is_fit = False if is_broken else _is_known_to_fit(sets)
     if options.json:
-        print(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))
+        tell(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))
     else:
-        print("\n".join(printable(line) for data in sets for line in describe(data)))
-        print(printable(conclude(sets)))
+        tell(*(line for data in sets for line in describe(data)))
+        tell(conclude(sets))
     return 2 if is_broken else 0
 
 

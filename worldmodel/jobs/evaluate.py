@@ -6,6 +6,7 @@ from pathlib import Path
 
 from worldmodel.jobs.numbers import count, positive
 from worldmodel.paths import to_path
+from worldmodel.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +89,7 @@ def _places(options: argparse.Namespace) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    tell(line, to=sys.stderr)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -110,4 +111,4 @@ def _compare(options: argparse.Namespace) -> None:
     )
     results = compare_rows(options.compare, plan, options.rows, options.out)
     print_results(results)
-    print(f"page: {write_page(results)}", file=sys.stderr)
+    tell(f"page: {write_page(results)}", to=sys.stderr)

@@ -4,6 +4,7 @@ import argparse
 
 from worldmodel.jobs.numbers import count
 from worldmodel.paths import to_path
+from worldmodel.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,4 +25,4 @@ def run(options: argparse.Namespace) -> None:
     plan = read_ideas(options.file)
     for outcomes in try_ideas(plan, choose_device(options.device), options.threads):
         write_page(plan, outcomes)
-        print(f"{len(outcomes)} of {len(plan.variants)} runs in {plan.page}", flush=True)
+        tell(f"{len(outcomes)} of {len(plan.variants)} runs in {plan.page}")

@@ -5,7 +5,7 @@ import signal
 
 from worldmodel.config import UserError
 from worldmodel.paths import to_path
-from worldmodel.printable import printable
+from worldmodel.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -58,11 +58,11 @@ def run(options: argparse.Namespace) -> None:
         world = import_files(options.files, options.to, plan)
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set from Python
-    print(f"{options.to}: {printable(world.title)}")
+    tell(f"{options.to}: {world.title}")
     for line in sources_of(world):
-        print(f"  {printable(line)}")
+        tell(f"  {line}")
     for text in unsaid(options.to, world):
-        print(
+        tell(
             f"  {text!r} cannot be said yet: name --text-encoder, or import a file that has its "
             "embedding"
         )

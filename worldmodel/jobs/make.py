@@ -6,6 +6,7 @@ import os
 from worldmodel.config import UserError
 from worldmodel.jobs.numbers import count
 from worldmodel.paths import to_path
+from worldmodel.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -42,4 +43,4 @@ def run(options: argparse.Namespace) -> None:
         rehearse=options.rehearse,
         plans_only=options.plan,
     )
-    make(job, lambda line: print(line, flush=True))
+    make(job, tell)

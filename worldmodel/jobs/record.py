@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from worldmodel.config import UserError
 from worldmodel.jobs.numbers import count, positive
 from worldmodel.paths import to_path
+from worldmodel.printable import tell
 
 if TYPE_CHECKING:
     from worldmodel.games.gym import GymConfig
@@ -80,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         tics_per_frame=options.tics,
     )
     done = record_doom(config, options.out, options.frames, options.seed, options.episode_frames)
-    print(f"{done} frames in {options.out}")
+    tell(f"{done} frames in {options.out}")
     return 0
 
 
@@ -117,8 +118,9 @@ def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
     with open_game(config) as game:
         done = record_gym(game, policy, plan)
         rate = f"{game.frames_per_second:g} frames/s"
-        print(f"{done} frames in {plan.folder}, {size[1]} x {size[0]}, {rate}")
-        print(f"for the configs of its teacher and student:\n\n{actions_table(game.actions)}")
+        tell(f"{done} frames in {plan.folder}, {size[1]} x {size[0]}, {rate}")
+        tell("for the configs of its teacher and student:", "")
+        tell(*actions_table(game.actions).splitlines())
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from worldmodel.jobs.numbers import count
 from worldmodel.paths import to_path
+from worldmodel.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +34,8 @@ def run(options: argparse.Namespace) -> None:
         from worldmodel.training.run import read_stage
         from worldmodel.training.wan.estimate import describe
 
-        print("\n".join(describe(read_stage(config))))
+        tell(*describe(read_stage(config)))
         return
     folder = options.folder or Path("runs") / config.parent.name / config.stem
     device = choose_device(options.device)
-    print(json.dumps(run_stage(config, folder, options.threads, device)))
+    tell(json.dumps(run_stage(config, folder, options.threads, device)))

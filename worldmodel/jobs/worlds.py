@@ -2,7 +2,7 @@
 
 import argparse
 
-from worldmodel.printable import printable
+from worldmodel.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> None:
     if options.check is not None:
         folders = [find_world(name) for name in options.check]
         for folder in folders or [folder for folder, _ in list_all_worlds()]:
-            print(f"{folder}: {check_world(folder)} files are what {folder.name} says they are")
+            tell(f"{folder}: {check_world(folder)} files are what {folder.name} says they are")
         return
     for folder, world in list_all_worlds():
         if isinstance(world, WanWorldFile):
@@ -28,10 +28,10 @@ def run(options: argparse.Namespace) -> None:
         else:
             rows, columns = world.autoencoder.frame_height, world.autoencoder.frame_width
             captions = [*world.starts.values()]
-        print(f"{world.name:16} {printable(world.title)}")
-        print(
+        tell(f"{world.name:16} {world.title}")
+        tell(
             f"{'':16} {columns}x{rows}, {world.frames_per_second:g} frames/s, "
             f"{world.sampler.steps} denoising steps, licence {world.licence}; {folder}"
         )
         for number, caption in enumerate(captions):
-            print(f"{'':16} start {number}: {printable(caption)}")
+            tell(f"{'':16} start {number}: {caption}")

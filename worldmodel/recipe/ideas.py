@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
-from worldmodel.files import plain, read_text, write_atomically
+from worldmodel.files import plain, read_record, read_text, write_atomically
 from worldmodel.model.context import Device
 from worldmodel.training.loop import NEVER, count_flops
 from worldmodel.training.metrics import last_figures
@@ -211,8 +211,7 @@ def _train(
     summary = folder / "summary.json"
     if not summary.is_file():
         run_stage(path, folder, threads, device)
-    found: dict[str, Any] = json.loads(read_text(summary))
-    return found
+    return read_record(summary)
 
 
 def _full(table: Mapping[str, Any], steps: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.config import ConfigError, build_config
-from worldmodel.files import read_text, write_atomically
+from worldmodel.files import read_record, write_atomically
 
 FILE = "progress.json"
 
@@ -51,7 +51,7 @@ class Ledger:
         path, ledger = root / FILE, cls(root)
         if path.exists():
             try:
-                table = json.loads(read_text(path))
+                table = read_record(path)
                 found = {name: build_config(Entry, row, str(path)) for name, row in table.items()}
             except (OSError, ValueError, AttributeError) as error:
                 raise ConfigError(f"{path}: cannot be read: {error}; remove it") from error

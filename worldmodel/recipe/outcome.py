@@ -4,12 +4,11 @@ A world is as good as the run that draws it; the words are those of `training.ve
 run wrote into its summary.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldmodel.files import read_text
+from worldmodel.files import read_record
 from worldmodel.recipe.config import DRAWS, Recipe
 from worldmodel.training.run import SUMMARY
 
@@ -33,7 +32,7 @@ class Told:
 def read_verdict(run: Path) -> Told:
     """Of a finished run; one that says nothing is not called bad."""
     try:
-        summary = json.loads(read_text(run / SUMMARY))
+        summary = read_record(run / SUMMARY)
         figures = dict(summary.get("figures", {}))
         return Told(str(summary.get("verdict", UNKNOWN)), figures, str(summary.get("picture", "")))
     except (ValueError, AttributeError, TypeError):

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from worldmodel.progress import through
 from worldmodel.selftest import cuts, trials
 from worldmodel.selftest.fuzz import check, fuzz
 from worldmodel.selftest.soak import soak
@@ -77,7 +76,7 @@ def selftest(name: str | None, minutes: float) -> Report:
     }
     results = [
         _try(part, parts[part], 60 * minutes * SHARES[part])
-        for part in tqdm(parts, unit="part", leave=False, file=sys.stderr)
+        for part in through(parts, unit="part", file=sys.stderr)
     ]
     return Report(world.name, world.running_on, minutes, results)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import load_tensors, save_tensors
@@ -21,6 +20,7 @@ from worldmodel.config import ConfigError, to_toml
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode, load_state
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
+from worldmodel.progress import through
 from worldmodel.training.states import view_columns, views_of
 from worldmodel.training.store import Reading, forget_others, map_rows, nearby, write_rows
 from worldmodel.training.streams import host_stream
@@ -37,7 +37,7 @@ def load_frames(folder: Path, stride: int, height: int, width: int, cache: Path)
     rows = cache / f"{folder.name}-{stride}-{stamp[:12]}.frames"
 
     def parts() -> Iterator[Tensor]:
-        for path in tqdm(paths, desc="frames", unit="episode", leave=False):
+        for path in through(paths, desc="frames", unit="episode"):
             episode = load_episode(path)
             _check_size(path, episode, height, width)
             yield torch.from_numpy(episode.frames[::stride].copy())
@@ -96,7 +96,7 @@ class LatentEpisodes:
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
 
         def encoded() -> Iterator[Tensor]:
-            for path in tqdm(paths, desc="latents", unit="episode", leave=False):
+            for path in through(paths, desc="latents", unit="episode"):
                 episode = load_episode(path)
                 _check_size(path, episode, *size)
                 _check_buttons(path, episode, spec)

@@ -26,7 +26,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from tqdm import tqdm
 
 from worldmodel.config import ConfigError, SamplerConfig, require_positive
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
@@ -39,6 +38,7 @@ from worldmodel.model.autoencoder import (
     to_tensor,
 )
 from worldmodel.model.context import Device
+from worldmodel.progress import through
 from worldmodel.rollout import roll_out
 from worldmodel.streams import arrays, seed_of
 from worldmodel.training.autoencoder import (
@@ -151,7 +151,7 @@ class PlayedFrames:
             raise EpisodeError(f"{data}: no episode is as long as {past + config.frames} frames")
         stretches, latents, frames = stretches[: config.clips], [], []
         batches = range(0, len(stretches), PLAY_BATCH)
-        for first in tqdm(batches, desc="the student's play", unit="batch", leave=False):
+        for first in through(batches, desc="the student's play", unit="batch"):
             part = stretches[first : first + PLAY_BATCH]
             shown = torch.from_numpy(np.stack([stretch.frames for stretch in part]))
             acts = torch.from_numpy(

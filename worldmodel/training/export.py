@@ -1,7 +1,5 @@
 """The last stage: finished runs become a world folder that can be played and shipped."""
 
-import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +10,7 @@ from torch import nn
 
 from worldmodel.config import ConfigError, SamplerConfig, read_toml
 from worldmodel.episodes import Episode, episode_bytes, load_episode
-from worldmodel.files import FileReadError, read_text
+from worldmodel.files import read_record, read_text
 from worldmodel.paths import to_path
 from worldmodel.real import Way
 from worldmodel.training.loop import CONFIG
@@ -107,12 +105,14 @@ def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
     costs = {}
     placed = [run for run in (config.motion, _plan_of(student.autoencoder)) if run]
     for run in dict.fromkeys((*placed, student.autoencoder, config.decoder, *student.runs)):
-        with contextlib.suppress(FileReadError):  # a run that is not finished has no summary yet
-            summary = json.loads(read_text(run / "summary.json"))
-            stage = str(summary.pop("stage"))
-            for judged in JUDGED:  # of the run, not of the world; and a picture's place is nobody's
-                summary.pop(judged, None)
-            costs[run.name if stage in costs else stage] = summary  # a stage may come twice
+        path = run / "summary.json"
+        if not path.exists():  # a run that is not finished
+            continue
+        summary = read_record(path)
+        stage = str(summary.pop("stage", run.name))
+        for judged in JUDGED:  # of the run, not of the world; and a picture's place is nobody's
+            summary.pop(judged, None)
+        costs[run.name if stage in costs else stage] = summary  # a stage may come twice
     return costs
 
 

@@ -10,7 +10,6 @@ state before it (`keeping`), `metrics.jsonl`, TensorBoard events and `samples/`.
 """
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,15 +21,15 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from worldmodel.config import ConfigError, UserError, require_no_less, require_positive
 from worldmodel.files import FileWriteError
+from worldmodel.progress import Progress, note
 from worldmodel.training.budget import Pace, clock, steps_that_fit
-from worldmodel.training.keeping import load_newest
+from worldmodel.training.keeping import BrokenStateError, load_newest
 from worldmodel.training.metrics import MetricsLog, readable
 from worldmodel.training.processes import Processes, whole, whole_copy
-from worldmodel.training.sharded import load_sharded, save_sharded, sharded_step
+from worldmodel.training.sharded import load_sharded, save_sharded
 from worldmodel.training.state import CRITIC, STUDENT, TrainState, update_ema
 from worldmodel.training.store import Reading
 from worldmodel.training.streams import seed_default, torch_stream
@@ -188,15 +187,16 @@ def train(
     but of another `name` draw other numbers.
     """
     began = time.perf_counter() if began is None else began
-    state = resume(stage, config, folder)
+    state = resume(stage, config, folder, processes)
     run = Run(stage, config, folder, state, processes or Processes(state.device), name)
     pace = Pace(state.device, run.period)
     with (
         MetricsLog(folder, state.step, writes=run.processes.leads) as log,
-        tqdm(
+        Progress(
             total=run.config.steps or None,
             initial=state.step,
             unit="step",
+            leave=True,
             smoothing=0.05,
             disable=not run.processes.leads,
         ) as progress,
@@ -209,12 +209,11 @@ def train(
                 if seconds := pace.after_step():
                     log.write(state.step, run.settle(seconds, began))
                     progress.total = run.config.steps
-                    progress.refresh()
                 continue
             last = run.is_over
             if state.step % config.log_every == 0 or last:
                 values = run.figures()
-                progress.set_postfix({k: readable(values[k]) for k in run.losses if k in values})
+                progress.add(**{k: readable(values[k]) for k in run.losses if k in values})
                 log.write(state.step, values)
             if run.is_due:
                 run.save()
@@ -224,14 +223,33 @@ def train(
     return state
 
 
-def resume(stage: Stage, config: LoopConfig, folder: Path) -> TrainState:
-    """The newest state in `folder`, or a fresh one; a state of another model is an error."""
+def resume(
+    stage: Stage, config: LoopConfig, folder: Path, processes: Processes | None = None
+) -> TrainState:
+    """The newest state in `folder`, or a fresh one; a state of another model is an error.
+
+    A `BrokenStateError` where there are states and none is whole. Of several processes all must
+    call it.
+    """
     state = TrainState(stage, config)
-    if told := load_newest(state, folder / STATE):
-        tqdm.write(told, file=sys.stderr)
-    step = sharded_step(folder)
-    if step is not None and step > state.step:
-        load_sharded(state, folder)
+    processes = processes or Processes(state.device)
+    problem: BrokenStateError | None = None
+    told: list[str] = []
+    try:
+        told.append(load_newest(state, folder / STATE))
+    except BrokenStateError as error:
+        problem = error
+    try:
+        told.append(load_sharded(state, folder, processes))
+    except BrokenStateError as error:
+        if not state.step:
+            raise
+        load_newest(state, folder / STATE)  # what was there is overwritten in part
+        told.append(f"{error}; the older {folder / STATE} is: going on from step {state.step}")
+    if problem and not state.step:
+        raise problem
+    for line in filter(None, told) if processes.leads else ():
+        note(line)
     return state
 
 

@@ -1,25 +1,30 @@
 """Metrics of a run: JSON lines always, TensorBoard events where it is installed."""
 
 import contextlib
+import io
 import json
 import math
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from worldmodel.files import FileWriteError, write_atomically
+from worldmodel.files import FileWriteError, read_file, write_atomically
+from worldmodel.limits import LARGEST_LOG, LONGEST_LINE
 from worldmodel.text import decode_text
 
 LOG = "metrics.jsonl"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; what a full disk or a lost power left of a line is left out."""
+    """The lines of a log; what a full disk or a lost power left of a line is left out.
+
+    A `FileReadError` if the file is larger than any log, or none.
+    """
     rows = []
-    for line in path.read_bytes().splitlines():
+    for line in io.BytesIO(read_file(path, LARGEST_LOG)):
         try:
-            row = json.loads(decode_text(line))
-        except ValueError:
+            row = json.loads(decode_text(line)) if len(line) <= LONGEST_LINE else None
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and type(row.get("step")) is int:
             rows.append(row)

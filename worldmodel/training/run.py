@@ -3,17 +3,16 @@
 import json
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from worldmodel.config import ConfigError, build_config, read_toml, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
+from worldmodel.progress import note
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.bidirectional import BidirectionalStage, BidirectionalTraining
 from worldmodel.training.consistency import StudentStage, StudentTraining
@@ -163,7 +162,7 @@ def _train_compiled(
                 raise ConfigError(
                     f"{path}: torch cannot compile this stage ({told}); set compile = false"
                 ) from error
-            tqdm.write(f"{folder}: torch failed to compile ({told}); once more", file=sys.stderr)
+            note(f"{folder}: torch failed to compile ({told}); once more")
         torch.compiler.reset()
     raise AssertionError("the second attempt returns or raises")
 

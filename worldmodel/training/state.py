@@ -67,6 +67,7 @@ class TrainState:
         self.steps = config.steps  # at which the run ends; 0 until that is known (`budget`)
         self.seconds = 0.0  # of training so far, over all sessions
         self._on_disk = 0  # the step of the state that was read or written last
+        self.parts_step = 0  # the same of parts that several processes write (`sharded`)
         self.ema = stage.ema
         self.device = next(stage.student.parameters()).device
         self.players: dict[str, nn.Module] = {STUDENT: stage.student}

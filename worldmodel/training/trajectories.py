@@ -16,7 +16,6 @@ Letters: b batch (clips), s kept levels and the end, f frames, c h w latents, k 
 
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,19 +23,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import CheckpointError, parse_header, save_tensors
 from worldmodel.config import ConfigError, ModelConfig, require_positive, to_toml
-from worldmodel.files import read_text, write_atomically
+from worldmodel.files import read_record, write_atomically
+from worldmodel.limits import LARGEST_WEIGHTS, LONGEST_SHOWN
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.printable import printable
+from worldmodel.progress import through
 from worldmodel.schedule import euler_step, sigma_grid
 from worldmodel.streams import SCHEME
+from worldmodel.tensor_files import OpenFiles, open_tensors, rows_of
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.runs import load_autoencoder, load_transformer
@@ -148,7 +150,7 @@ def write_trajectories(
     write_atomically(folder / CONFIG, to_toml(config).encode())
     began, flops, made = time.perf_counter(), 0, 0
     with stop_on_sigterm() as stopping:
-        for number in tqdm(range(config.shards), desc="trajectories", unit="shard"):
+        for number in through(range(config.shards), desc="trajectories", unit="shard", leave=True):
             path = folder / f"{number:05d}.safetensors"
             if path.exists() and load_header(path).get("stamp") == stamp:
                 continue
@@ -219,19 +221,22 @@ def add_to_summary(
     A run that found every shard there, `made` none, leaves what was measured as it was.
     """
     path = folder / "summary.json"
-    before: dict[str, Any] = {}
-    if path.exists():
-        before = json.loads(read_text(path))
-    told = {name: round(x + (before.get(name, 0) if made else 0), 4) for name, x in work.items()}
+    before = read_record(path) if path.exists() else {}
+    told = {name: round(x + (_number(before, name) if made else 0), 4) for name, x in work.items()}
     summary = before if before and not made else {**facts, **told, **more}
     write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
     return summary
 
 
+def _number(table: Mapping[str, Any], name: str) -> float:
+    value = table.get(name)
+    return value if isinstance(value, int | float) else 0
+
+
 def load_header(path: Path) -> dict[str, Any]:
     """The header of a shard; an unreadable one has none."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path, LARGEST_WEIGHTS, "pt") as file:
             found = file.metadata() or {}
     except Exception:  # noqa: BLE001  # whatever is wrong with it, the shard is made again
         return {}
@@ -250,7 +255,7 @@ class TrajectoryShards:
                 "`worldmodel train`"
             )
         self.paths, self.reading = paths, Reading()
-        self._open: OrderedDict[Path, Any] = OrderedDict()
+        self._files = OpenFiles(OPEN, LARGEST_WEIGHTS)
 
     def draw(
         self, batch: int, levels: list[int], generator: torch.Generator
@@ -260,10 +265,7 @@ class TrajectoryShards:
         index = torch.randint(self.config.clips, (batch,), generator=host).tolist()
         rows, began = [], time.perf_counter()
         for clip, level in zip(index, levels, strict=True):
-            file, row = self._file(clip // self.config.shard), clip % self.config.shard
-            states = file.get_slice("states")
-            clean, actions = (file.get_slice(name)[row] for name in ("clean", "actions"))
-            rows.append((states[row, level], states[row, len(self.config.sigmas)], clean, actions))
+            rows.append(self._row(clip, level))
         # fp32 before they are stacked: autocast on CPUs stacks no float16.
         columns = [torch.stack([x.float() for x in column]) for column in zip(*rows, strict=True)]
         self.reading.frames += batch * self.config.frames
@@ -271,14 +273,25 @@ class TrajectoryShards:
         state, end, clean, actions = (column.to(generator.device) for column in columns)
         return state, end, clean, actions
 
-    def _file(self, number: int) -> Any:
-        path = self.paths[number]
-        if path not in self._open:
-            try:
-                self._open[path] = safe_open(path, framework="pt")
-            except OSError as error:
-                raise CheckpointError(f"{path}: cannot be read: {error}") from error
-            if len(self._open) > OPEN:
-                self._open.popitem(last=False)
-        self._open.move_to_end(path)
-        return self._open[path]
+    def _row(self, clip: int, level: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A clip's state at a kept level, its end, the true clip and the actions."""
+        config = self.config
+        number, row = divmod(clip, config.shard)
+        path, shape = self.paths[number], (config.frames, *config.model.latent_shape)
+        try:
+            file = self._files.get(path)
+            states = rows_of(file, "states", (len(config.sigmas) + 1, *shape))
+            clean = rows_of(file, "clean", shape)[row]
+            actions = rows_of(file, "actions", (config.frames, config.model.condition_width))[row]
+            return states[row, level], states[row, len(config.sigmas)], clean, actions
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise broken_clip(path, clip, error, "ode_trajectories") from error
+
+
+def broken_clip(path: Path, clip: int, error: Exception, stage: str) -> CheckpointError:
+    """What is wrong with a file of clips that a stage has written, and what to do."""
+    told = printable(str(error).removeprefix(f"{path}: "), LONGEST_SHOWN)
+    return CheckpointError(
+        f"{path}: clip {clip} cannot be read ({told}); remove the file and run the stage "
+        f"`{stage}` again"
+    )

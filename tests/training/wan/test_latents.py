@@ -1,6 +1,7 @@
 """Recordings, episodes and videos become latents, once, and whole or not at all."""
 
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.training.wan.tiny import CAMERA, FRAMES, SIZE, Root, write_walks
 from worldmodel.action import IDLE, Action
-from worldmodel.checkpoint import CheckpointError, load_tensors
+from worldmodel.checkpoint import CheckpointError, load_tensors, save_tensors
 from worldmodel.config import ConfigError, UserError
 from worldmodel.episodes import EpisodeError, load_episode
 from worldmodel.footage import Timed, nearest
@@ -222,7 +223,7 @@ def test_no_more_than_a_batch_is_in_memory(root: Root, monkeypatch: pytest.Monke
     whole = load_file(root.runs / "latents" / name)["latents"]
     assert len(whole) == 2
     asked: list[str] = []
-    real = data._file
+    real = data._files.get
 
     class Watched:
         def __init__(self, file: object) -> None:
@@ -235,6 +236,21 @@ def test_no_more_than_a_batch_is_in_memory(root: Root, monkeypatch: pytest.Monke
             asked.append(key)
             return self.file.get_tensor(key)  # type: ignore[attr-defined]  # safetensors' handle
 
-    monkeypatch.setattr(data, "_file", lambda name: Watched(real(name)))
+    monkeypatch.setattr(data._files, "get", lambda path: Watched(real(path)))
     data.draw(3, FRAMES, 0.0, torch.Generator().manual_seed(0))
     assert set(asked) == {"prompt.00000"}
+
+
+@pytest.mark.parametrize("harm", ["header", "latents", "cameras"])
+def test_a_file_of_latents_that_claims_too_much_is_refused_by_name(root: Root, harm: str) -> None:
+    root.run(root.latents())
+    data = LatentClips(root.runs / "latents", SIZE)
+    path = data.folder / data.places[0][0]
+    tensors, header = load_tensors(path)
+    if harm == "header":  # 64 MB of nothing
+        path.write_bytes(struct.pack("<Q", 64 << 20) + b"{}" + b" " * (65 << 20))
+    else:
+        rows = len(tensors[harm])
+        save_tensors(path, {**tensors, harm: torch.zeros(rows, FRAMES, 9, 99)}, header)
+    with pytest.raises(CheckpointError, match=r"clip 0 cannot be read \(.*run the stage `latents`"):
+        data.read([0], FRAMES)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from worldmodel.config import ConfigError
 from worldmodel.evaluation.distillation.costs import keep_records
@@ -46,6 +45,7 @@ from worldmodel.evaluation.distillation.yardstick import (
     stamp_of,
 )
 from worldmodel.evaluation.drift import WINDOW
+from worldmodel.progress import Progress, through
 from worldmodel.training.samples import save_grid
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.folder import WorldFile, check_weights, read_world_file
@@ -86,7 +86,7 @@ def compare_rows(path: Path, plan: Plan, only: Sequence[str], pictures: Path) ->
     check_weights(folder, world)
     found = {
         name: find_contender(name, row, world, plan.teacher_steps, play_dtype())
-        for name, row in tqdm(comparison.rows.items(), desc="runs", leave=False)
+        for name, row in through(comparison.rows.items(), desc="runs")
     }
     here = {name: one for name, one in found.items() if isinstance(one, Contender)}
     _measure_missing(comparison, folder, world, plan, here, only or tuple(here), pictures)
@@ -143,9 +143,9 @@ def _measure_rows(
     """Each row that has no figures of this stamp; every one is kept as soon as it is there."""
     todo = [one for one in chosen if _kept_stamp(out, one) != row_stamp(stamp, one, yardstick.plan)]
     total = sum(work_of(one, yardstick) for one in todo)
-    with tqdm(total=total, bar_format=BAR) as bar:
+    with Progress(total=total, bar_format=BAR, leave=True) as bar:
         for number, one in enumerate(todo, start=1):
-            bar.set_description(f"row {number} of {len(todo)}, {one.name}")
+            bar.describe(f"row {number} of {len(todo)}, {one.name}")
             stamps = stamp, row_stamp(stamp, one, yardstick.plan)
             measured = measure(one, yardstick, stamps, bar.update)
             save_figures(out / f"{one.name}.json", measured.figures)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import ConfigError
+from worldmodel.evaluation.chance import noise_seeds
 from worldmodel.evaluation.distillation.figures import (
     DriftFigures,
     Estimate,
@@ -82,7 +83,8 @@ def measure(
     advance(near)
     past = latents[:, :PAST], clips.actions[:, :PAST]
     actions = told(contender, clips.actions[:, PAST : PAST + LAST])
-    played = roll_out(contender.model, contender.sampler, past, actions, contender.row.title)
+    title, seeds = contender.row.title, noise_seeds(len(latents), "rollout")
+    played = roll_out(contender.model, contender.sampler, past, actions, title, seeds)
     frames, real = decode_latents(autoencoder, played), clips.frames[:, PAST : PAST + LAST]
     error = psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, real.shape[:2])
     reading = read_clips(yardstick.judge, frames, clips.actions[:, PAST : PAST + LAST])
@@ -236,7 +238,8 @@ def _long_play(contender: Contender, yardstick: Yardstick) -> dict[str, Drift]:
     primed = encode_frames(yardstick.autoencoder, past), torch.cat([p.past.actions for p in plays])
     actions = told(contender, torch.cat([p.real.actions[:, :frames] for p in plays]))
     label = f"{contender.row.title}, long play"
-    latents = roll_out(contender.model, contender.sampler, primed, actions, label)
+    seeds = noise_seeds(len(past), "long play")
+    latents = roll_out(contender.model, contender.sampler, primed, actions, label, seeds)
     made = decode_latents(yardstick.autoencoder, latents).split(yardstick.plan.streams)
     return {
         play.play: judge_drift(one, play.real.frames[:, :frames], judge.model, judge.reference)

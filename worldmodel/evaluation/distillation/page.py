@@ -20,6 +20,7 @@ from worldmodel.evaluation.distillation.tables import (
 )
 from worldmodel.evaluation.inverse_dynamics import ABLE
 from worldmodel.pages import write_between
+from worldmodel.printable import tell
 
 BEGIN = "<!-- measured: begin. `worldmodel evaluate --compare` writes this part; do not edit it -->"
 END = "<!-- measured: end -->"
@@ -154,7 +155,7 @@ def _missing_part(results: Results) -> list[str]:
 
 def print_results(results: Results) -> None:
     """The measured part, then one line of JSON."""
-    print("\n".join(measured_part(results)))  # noqa: T201  # this is the command's output
+    tell(*measured_part(results))
     rows = {
         name: {
             "psnr": {h: round(mean_of(values).value, 2) for h, values in one.psnr.items()},
@@ -163,4 +164,4 @@ def print_results(results: Results) -> None:
         }
         for name, one in results.rows.items()
     }
-    print(json.dumps({"rows": rows, "missing": results.missing}))  # noqa: T201
+    tell(json.dumps({"rows": rows, "missing": results.missing}))

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from worldmodel.config import UserError
 from worldmodel.episodes import load_episode
@@ -22,6 +21,7 @@ from worldmodel.evaluation.bench import flop_per_frame
 from worldmodel.evaluation.distillation.rows import Contender
 from worldmodel.evaluation.distillation.yardstick import digest, load_decoder
 from worldmodel.players import RandomPlayer
+from worldmodel.progress import through
 from worldmodel.training.runs import load_transformer
 from worldmodel.worlds.folder import TRANSFORMER, WorldFile
 from worldmodel.worlds.native import NativeWorld
@@ -70,10 +70,10 @@ def measure_speeds(
     engines: tuple[EngineName, ...] = ("auto", REFERENCE)
     clocks = {
         (engine, speed_key(one)): _Clock(_world_of(one, folder, world, engine))
-        for one in tqdm(contenders, desc="engines", leave=False)
+        for one in through(contenders, desc="engines")
         for engine in engines
     }
-    for _ in tqdm(range(max(2, -(-frames // TURN))), desc="speed, turns", leave=False):
+    for _ in through(range(max(2, -(-frames // TURN))), desc="speed, turns"):
         for clock in clocks.values():
             clock.play(TURN)
     fastest, reference = (

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
 from worldmodel.episodes import find_episodes, load_actions, load_episode
+from worldmodel.evaluation.chance import noise_seeds
 from worldmodel.evaluation.distillation.figures import Estimate, mean_of
 from worldmodel.evaluation.distillation.measure import told
 from worldmodel.evaluation.distillation.rows import Contender
@@ -29,6 +29,7 @@ from worldmodel.evaluation.real import Clips, game_of, play_on
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import in_motion, psnr
 from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.progress import through
 from worldmodel.rollout import roll_out
 
 AFTER = 8  # frames that an action is held for
@@ -70,7 +71,7 @@ def combination_of(action: Action) -> Combination:
 def count_combinations(folder: Path) -> Counter[Combination]:
     """How often each combination of keys and turning occurs in the recordings in a folder."""
     counts: Counter[Combination] = Counter()
-    for path in tqdm(find_episodes(folder), desc="actions of the training data", leave=False):
+    for path in through(find_episodes(folder), desc="actions of the training data"):
         counts.update(map(combination_of, load_actions(path)))
     return counts
 
@@ -119,7 +120,7 @@ def measure_unseen(
         training_frames=frames,
         never=tuple(in_words(one, spec) for one in never),
         possible=len(possible),
-        sets={name: _answers(contenders, yardstick, clips) for name, clips in sets.items()},
+        sets={name: _answers(contenders, yardstick, clips, name) for name, clips in sets.items()},
     )
 
 
@@ -159,7 +160,9 @@ def _seen_clips(data: Path, yardstick: Yardstick, count: int) -> Clips:
     return Clips(torch.stack(frames), torch.stack(actions))
 
 
-def _answers(contenders: Sequence[Contender], yardstick: Yardstick, clips: Clips) -> UnseenFigures:
+def _answers(
+    contenders: Sequence[Contender], yardstick: Yardstick, clips: Clips, name: str
+) -> UnseenFigures:
     """What the rows draw after each clip's past, against what the game showed."""
     decoder = yardstick.autoencoder
     latents, real = encode_frames(decoder, clips.frames), clips.frames
@@ -168,10 +171,11 @@ def _answers(contenders: Sequence[Contender], yardstick: Yardstick, clips: Clips
     moving = in_motion(first, before)
     if int(moving.sum()) < 2:
         raise UserError("hardly anything moves in these clips; give more with --unseen-clips")
-    rows = {}
+    rows, seeds = {}, noise_seeds(len(real), "unseen", name)
     for one in contenders:
         actions = told(one, clips.actions[:, PAST:])
-        frames = decode_latents(decoder, roll_out(one.model, one.sampler, past, actions))
+        played = roll_out(one.model, one.sampler, past, actions, seeds=seeds)
+        frames = decode_latents(decoder, played)
         rows[one.name] = (
             _mean(frames[moving, 0], first[moving]),
             _mean(frames[:, AFTER - 1], real[:, PAST + AFTER - 1]),

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from worldmodel.checkpoint import load_tensors, load_weights, save_tensors
 from worldmodel.config import ConfigError, UserError, require_positive
@@ -28,10 +27,11 @@ from worldmodel.evaluation.real import Clips, game_of, record_clips
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import Gaussian
 from worldmodel.model.autoencoder import Autoencoder, channels_last
+from worldmodel.progress import through
 from worldmodel.worlds.folder import AUTOENCODER, WorldFile, sha256_of
 from worldmodel.worlds.native import choose_device, choose_dtype
 
-FORMAT = 1  # of the figures: a change of what they mean changes every stamp
+FORMAT = 2  # of the figures: a change of what they mean, or of what is drawn, changes every stamp
 FILE = "yardstick.safetensors"
 STRIDE = 12  # frames between two next frames of a clip; whole chunks of 1, 2, 3, 4, 6 or 12
 PAST = 2 * STRIDE  # true frames before the first drawn one, for windows of any row
@@ -115,7 +115,7 @@ def find_judge(folder: Path, world: WorldFile, plan: Plan) -> Judge:
             game, world.actions, plan.seed + 3 * APART, plan.judge_clips, JUDGE_FRAMES
         )
     model = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
-    seen = tqdm(lessons.frames, desc="features of real play", leave=False)
+    seen = through(lessons.frames, desc="features of real play")
     reference = Gaussian.of(torch.cat([features_of(model, clip, stride=2) for clip in seen]))
     kept = {**model.state_dict(), **{k: v.float() for k, v in reference._asdict().items()}}
     save_tensors(path, kept, header)
@@ -147,7 +147,7 @@ def make_yardstick(world_folder: Path, world: WorldFile, judge: Judge, plan: Pla
             record_long_play(
                 game, world.actions, play, frames, plan.seed + 4 * APART, PAST, plan.streams
             )
-            for play in tqdm(plays, desc="long play", leave=False)
+            for play in through(plays, desc="long play")
         ]
     autoencoder = load_decoder(world_folder, world).to(dtype=play_dtype())
     return Yardstick(world, autoencoder, judge, clips, tuple(long_plays), plan)
@@ -173,6 +173,7 @@ def _facts(world: WorldFile, plan: Plan) -> dict[str, object]:
         "judge_clips": plan.judge_clips,
         "judge_steps": plan.judge_steps,
         "seed": plan.seed,
+        "streams": FORMAT,  # how clips, weights and batches are drawn from it
         "frame": [shape.frame_height, shape.frame_width],
         "game": json.dumps(world.game, sort_keys=True),
         "actions": json.dumps(asdict(world.actions), sort_keys=True),

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
 from worldmodel.game.speeds import speeds_here
+from worldmodel.limits import LARGEST_EPISODE
 from worldmodel.moments import Kept, last_sessions_folder, list_moments
+from worldmodel.tensor_files import open_tensors
 from worldmodel.world import Frame
 from worldmodel.worlds.find import list_all_worlds, read_any_world
 from worldmodel.worlds.folder import WorldFile
@@ -129,7 +131,7 @@ def describe_world(
 def last_frame(path: Path) -> Frame | None:
     """What is seen when play begins at a start; None if it cannot be read."""
     try:
-        with safe_open(path, framework="np") as file:
+        with open_tensors(path, LARGEST_EPISODE, "np") as file:
             frames = file.get_slice("frames")
             count, *shape = frames.get_shape()
             if len(shape) != 3 or shape[2] != 3 or not count or max(shape) > 8192:

@@ -5,25 +5,32 @@ No more of them is in memory than the batch that is trained on.
 
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from worldmodel.checkpoint import CheckpointError, load_tensors
 from worldmodel.config import ConfigError
 from worldmodel.files import read_text
-from worldmodel.limits import LARGEST_INDEX, LONGEST_SHOWN, MOST_CLIPS
+from worldmodel.limits import (
+    LARGEST_INDEX,
+    LARGEST_PROMPTS,
+    LARGEST_WEIGHTS,
+    LONGEST_SHOWN,
+    MOST_CLIPS,
+)
 from worldmodel.model.context import Device
 from worldmodel.printable import shown
+from worldmodel.tensor_files import OpenFiles, rows_of
 from worldmodel.training.loop import UnfinishedError
 from worldmodel.training.store import Reading
 from worldmodel.training.streams import host_stream
+from worldmodel.training.trajectories import broken_clip
 from worldmodel.training.wan.forward import Told, WanClip
 from worldmodel.wan.config import WanConfig
 from worldmodel.wan.prompts import padded
@@ -107,7 +114,7 @@ class LatentClips:
                 "are; run the stage `latents` again"
             )
         self.nothing = self._nothing()
-        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._files = OpenFiles(OPEN, LARGEST_WEIGHTS)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -136,16 +143,13 @@ class LatentClips:
 
     def _row(self, name: str, row: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         try:
-            file = self._file(name)
-            latents = file.get_slice("latents")[row, :frames]
-            cameras = file.get_slice("cameras")[row, :frames]
-            prompt = int(file.get_slice("prompts")[row])
+            file = self._files.get(self.folder / name)
+            latents = rows_of(file, "latents", self.index.shape)[row, :frames]
+            cameras = rows_of(file, "cameras", (self.index.shape[0], 4, 4))[row, :frames]
+            prompt = int(rows_of(file, "prompts", ())[row])
             text = self.nothing if prompt < 0 else self._prompt(file, f"prompt.{prompt:05}")
         except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.folder / name}: clip {row} cannot be read ({error}); remove the file and "
-                "run the stage `latents` again"
-            ) from error
+            raise broken_clip(self.folder / name, row, error, "latents") from error
         return latents.float(), cameras, padded(text.float(), self.size.text_tokens)
 
     def _prompt(self, file: Any, name: str) -> Tensor:
@@ -155,20 +159,14 @@ class LatentClips:
             raise ValueError(f"{name} is {shape}")
         return file.get_tensor(name)
 
-    def _file(self, name: str) -> Any:
-        if name not in self._open:
-            self._open[name] = safe_open(self.folder / name, framework="pt")
-            if len(self._open) > OPEN:
-                self._open.popitem(last=False)
-        self._open.move_to_end(name)
-        return self._open[name]
-
     def _nothing(self) -> Tensor:
         """What stands for no words: nought, as in play, or what the folder says."""
         path = self.folder / NOTHING
         if not path.is_file():
             return torch.zeros(self.size.text_tokens, self.size.text_width)
-        return padded(load_tensors(path)[0]["prompt.00000"].float(), self.size.text_tokens)
+        return padded(
+            load_tensors(path, LARGEST_PROMPTS)[0]["prompt.00000"].float(), self.size.text_tokens
+        )
 
 
 def check_clips(data: LatentClips, rows: int, columns: int, frames: int) -> None:

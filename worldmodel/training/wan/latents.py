@@ -11,7 +11,6 @@ Letters: n clips, f frames, c h w latents, u tokens and d channels of a prompt.
 
 import hashlib
 import json
-import sys
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -20,15 +19,16 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from safetensors import safe_open
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, UserError, require_positive, to_toml
 from worldmodel.files import write_atomically
 from worldmodel.footage import left_out
+from worldmodel.limits import LARGEST_PROMPTS
 from worldmodel.model.context import Device
+from worldmodel.progress import note, through
+from worldmodel.tensor_files import open_tensors
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.trajectories import load_header
 from worldmodel.training.wan.data import FORMAT, INDEX, NOTHING, Index
@@ -77,7 +77,7 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
     vae = load_autoencoder(config.vae).to(device, getattr(torch, config.dtype))
     words, sources = Words(config, torch.device(device)), find_sources(config.data)
     if told := left_out(config.data, sources):
-        tqdm.write(told, file=sys.stderr)
+        note(told)
     write_atomically(folder / CONFIG, to_toml(config).encode())
     if config.unprompted:
         path = folder / NOTHING
@@ -86,7 +86,9 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
         (folder / NOTHING).unlink(missing_ok=True)
     recipe, files, began = _recipe(config, vae), {}, time.perf_counter()
     with stop_on_sigterm() as stopping:
-        for number, source in enumerate(tqdm(sources, desc="latents", unit="source")):
+        for number, source in enumerate(
+            through(sources, desc="latents", unit="source", leave=True)
+        ):
             path = folder / _name(config.data, source)
             caption = caption_of(source, config.caption)
             stamp = _stamp(recipe, source, caption)
@@ -171,7 +173,7 @@ class Words:
 
     def _embedding(self, text: str) -> Tensor:
         if text in self._places and self.config.prompts is not None:
-            with safe_open(self.config.prompts, framework="pt") as file:
+            with open_tensors(self.config.prompts, LARGEST_PROMPTS, "pt") as file:
                 found: Tensor = file.get_tensor(self._places[text])
                 return found
         if self.config.text_encoder is None:

@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError
 from torch import Tensor
-from tqdm import tqdm
 
 from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, load_config, require_positive, to_toml
 from worldmodel.files import write_atomically
+from worldmodel.limits import LARGEST_WEIGHTS
 from worldmodel.model.context import Device
+from worldmodel.progress import through
 from worldmodel.schedule import to_clean
 from worldmodel.streams import SCHEME
+from worldmodel.tensor_files import open_tensors, rows_of
 from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.streams import host_choices, torch_stream
 from worldmodel.training.trajectories import (
     add_to_summary,
+    broken_clip,
     check_levels,
     follow_path,
     levels_through,
@@ -95,7 +98,7 @@ def write_wan_trajectories(
     write_atomically(folder / CONFIG, to_toml(config).encode())
     began, made = time.perf_counter(), 0
     with stop_on_sigterm() as stopping:
-        for number in tqdm(range(config.shards), desc="trajectories", unit="shard"):
+        for number in through(range(config.shards), desc="trajectories", unit="shard", leave=True):
             path = folder / f"{number:05d}.safetensors"
             if load_header(path).get("stamp") == stamp:
                 continue
@@ -196,6 +199,10 @@ class WanOdeStage(WanStage):
     def _states(self, clip: int, level: int) -> tuple[Tensor, Tensor]:
         """The state at a kept level, and the end: f c h w each."""
         number, row = divmod(clip, self.made.shard)
-        with safe_open(self.paths[number], framework="pt") as file:
-            states = file.get_slice("states")
-            return states[row, level].float(), states[row, len(self.made.sigmas)].float()
+        path, shape = self.paths[number], (self.made.frames, *self.data.index.shape[1:])
+        try:
+            with open_tensors(path, LARGEST_WEIGHTS, "pt") as file:
+                states = rows_of(file, "states", (len(self.made.sigmas) + 1, *shape))
+                return states[row, level].float(), states[row, len(self.made.sigmas)].float()
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise broken_clip(path, clip, error, self.made.stage) from error
