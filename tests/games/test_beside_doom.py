@@ -78,8 +78,8 @@ def test_a_fresh_episode_of_the_game_is_a_start_with_a_way(
     monkeypatch.chdir(tmp_path)
     flags = "--headless --beside --player random --engine torch --seed 5 --frames 6"
     assert main([*flags.split(), "--start", "real", "--record", "walk"], open_world, open_real) == 0
-    path = Path("recordings/real_doom-rooms_5.safetensors")
     folder = find_world(None)
+    path = Path(f"recordings/real_{folder.name}_5.safetensors")
     way = read_origin(folder, read_world_file(folder), str(path)).way_to(0)
     np.testing.assert_array_equal(bring(game, way), way.frame)
     track = load_episode(path).state

@@ -15,7 +15,7 @@ from tests.training.placed_data import STATE, write_placed
 from tests.training.tiny_data import MODEL, SPEC, write_episodes
 from tests.worlds.make_world import PLAN
 from worldmodel.action import Action
-from worldmodel.config import ConfigError, build_config, to_table, to_toml
+from worldmodel.config import ConfigError, build_config, read_toml, to_table, to_toml
 from worldmodel.episodes import EpisodeError, load_episode, save_episode
 from worldmodel.state_spec import StateTrack
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    home: Path, stage: str, steps: int, table: Mapping[str, Any], **loop: Any
+    home: Path, stage: str, steps: int, table: Mapping[str, Any], to: str = "", **loop: Any
 ) -> dict[str, Any]:
     """Train a stage; its summary."""
     whole = {
@@ -52,7 +52,7 @@ def run(
     }
     path = home / f"{stage}.toml"
     path.write_text(to_toml(whole), encoding="utf-8")
-    return run_stage(path, home / "runs" / stage, threads=1)
+    return run_stage(path, home / "runs" / (to or stage), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,24 @@ def test_a_plan_learns_what_is_seen_from_where(plan_run: dict[str, Any]) -> None
     figures = plan_run["figures"]
     assert plan_run["verdict"].startswith("good")
     assert figures["heldout_psnr"] > figures["one_colour"] + 3
+
+
+def test_a_finer_plan_begins_where_a_coarser_one_ended(
+    home: Path, plan_run: dict[str, Any], motion_run: dict[str, Any]
+) -> None:
+    del motion_run
+    coarse = read_toml(home / "runs" / "plan" / "config.toml")
+    model = {**coarse["model"], "wall_cell": coarse["model"]["wall_cell"] / 2, "cells": [4, 9]}
+    table = {"batch": 4, "columns": 8, "frame_stride": 1, "model": model}
+    begin = str(home / "runs" / "plan")
+    fine = run(home, "plan", 1, {**table, "begin": begin}, to="fine", learning_rate=1e-6)
+    apart = fine["figures"]["heldout_psnr"] - plan_run["figures"]["heldout_psnr"]
+    assert abs(apart) < 1.5, "dB: the same picture, read in between"
+    other = {**model, "samples": 9}
+    with pytest.raises(ConfigError, match=r"differs from \[model\] in more than how fine"):
+        run(home, "plan", 1, {**table, "model": other, "begin": begin}, to="other")
+    with pytest.raises(ConfigError, match="expected a run of the stage 'plan'"):
+        run(home, "plan", 1, {**table, "begin": str(home / "runs" / "motion")}, to="third")
 
 
 def test_motion_learns_to_walk_and_stops_at_walls(home: Path, motion_run: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Learned worlds as Gymnasium environments.
 
     import gymnasium, worldmodel.env
-    env = gymnasium.make("worldmodel/World-v0", world="doom-rooms", render_mode="rgb_array")
-    envs = gymnasium.make_vec("worldmodel/World-v0", num_envs=8, world="doom-rooms")
+    env = gymnasium.make("worldmodel/World-v0", world="doom-places", render_mode="rgb_array")
+    envs = gymnasium.make_vec("worldmodel/World-v0", num_envs=8, world="doom-places")
 
 `gymnasium.make("worldmodel.env:worldmodel/World-v0")` imports this module by itself. Observations
 are the world's frames. A learned world knows no aim and no end: every reward is 0, no episode is

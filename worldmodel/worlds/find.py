@@ -24,7 +24,7 @@ from worldmodel.worlds.settings import Settings
 from worldmodel.worlds.wan_file import BACKEND as WAN
 from worldmodel.worlds.wan_file import WanWorldFile, read_wan_world
 
-DEFAULT = "doom-rooms"
+DEFAULT = "doom-places"
 MOST_ABOVE = 3  # folders above a recording whose folders are looked at
 # Backend named in world.toml -> its class. Looked up when needed: a backend's own dependencies
 # hurt nobody else.
