@@ -269,15 +269,16 @@ class MotionConfig:
     cell: float = 1.0  # units of the map of where one can walk: what walls are drawn in
     body: float = 16.0  # how far the player's box reaches to each side
     short: float = 1 / 32  # of a tic's way, left before a wall
-    graze: float = 0.0125  # units into a wall that do not slow the player down
-    samples: int = 24  # points of a tic's way: it is at most so many cells long
+    graze: float = 0.0105  # units into a wall that do not slow the player down
+    beyond: float = 0.0  # units past a wall's ends for which it counts once another is met
+    samples: int = 24  # edges of cells that a tic's way may cross
 
     def __post_init__(self) -> None:
         require_positive(self, "tics", "samples")
         for name in ("cell", "body"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ConfigError(f"{name} must be above 0, found {getattr(self, name)}")
-        require_no_less(self, 0, "turn_step", "short", "graze")
+        require_no_less(self, 0, "turn_step", "short", "graze", "beyond")
         require_at_most(self, 4096, "buttons", "samples")
         require_at_most(self, 64, "tics")
         if not all(a < b and b - a < 1e6 for a, b in zip(self.low, self.high, strict=True)):

@@ -32,9 +32,9 @@ def test_a_phase_wraps_and_numbers_of_other_kinds_stay() -> None:
     assert after[0, STATE.index("health")].item() == 77.0
 
 
-def in_a_room(turn_step: float = 0.0) -> Motion:
+def in_a_room(turn_step: float = 0.0, beyond: float = 0.0) -> Motion:
     """A motion in a room from 20, -20 to 80, 20, with a pillar from 60, 0 to 64, 4."""
-    motion = Motion(replace(MOTION, tics=1, turn_step=turn_step), STATE).eval()
+    motion = Motion(replace(MOTION, tics=1, turn_step=turn_step, beyond=beyond), STATE).eval()
     with torch.no_grad():
         motion.push.copy_(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))  # the second button: ahead
         motion.travel.fill_(3.0)
@@ -100,6 +100,17 @@ def test_a_pillar_is_met_at_its_first_face_and_passed_beside() -> None:
     assert (x, v) == pytest.approx((59 + (0.5 - 1 / 32) * 3 + 1.5, 0.0), abs=1e-4)
     assert (y, u) == pytest.approx((0 - 3 / 32, 0.5 * motion.keep.item()), abs=1e-4)
     assert told(motion(going(59.0, -3.5, 1.0, 1.0), act()))[:2] == pytest.approx([62, -0.5])
+
+
+def test_a_wall_may_count_past_its_ends_once_another_is_met() -> None:
+    """As in Doom: below the pillar's corner its left face stops x first, 1.5 under its end."""
+    start = going(59.0, -1.5, 1.0, 0.6)
+    assert told(in_a_room()(start, act()))[0] > 60
+    x, _, u, v = told(in_a_room(beyond=8.0)(start, act()))
+    assert (x, u) == pytest.approx((59 + (1 / 3 - 1 / 32) * 3, 0.0), abs=1e-4)
+    assert v == pytest.approx(in_a_room().keep.item() * 2 / 3 * 0.6, abs=1e-5)
+    free = told(in_a_room(beyond=8.0)(going(59.0, -3.5, 1.0, 0.6), act()))
+    assert free[:2] == pytest.approx([62.0, -1.7], abs=1e-4)
 
 
 def test_whoever_stands_where_no_ground_is_known_can_walk_out() -> None:

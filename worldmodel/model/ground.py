@@ -5,10 +5,11 @@ On a grid as fine as the level was drawn, one unit, such a map has the walls whe
 them. It is not trained: a cell where somebody stood is free; so is a gap between two free cells of
 a row or column that is narrower than anything one cannot enter.
 
-Letters: b batch, s points along a way.
+Letters: b batch.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.config import MotionConfig
@@ -24,18 +25,20 @@ class Ground(nn.Module):
     free: Tensor  # x y, uint8: 1 where the player's middle can be
     low: Tensor
     _beside: Tensor  # how far apart a place on an edge may lie
-    _parts: Tensor  # of a way, at which it is looked at
+    _parts: Tensor  # edges of cells that a way may cross
 
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()
-        self.cell, self.samples = config.cell, config.samples
+        self.cell = config.cell
         size = [round((b - a) / config.cell) for a, b in zip(config.low, config.high, strict=True)]
         self.register_buffer("free", torch.zeros(size, dtype=torch.uint8))
         self.register_buffer("low", torch.tensor(config.low), persistent=False)
         beside = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
         self.register_buffer("_beside", ON_EDGE * beside, persistent=False)
-        parts = torch.arange(1, config.samples + 1) / config.samples
-        self.register_buffer("_parts", parts, persistent=False)
+        self.register_buffer("_parts", torch.arange(config.samples).float(), persistent=False)
+        self._beyond = round(config.beyond / config.cell)
+        self._known: tuple[int, int] | None = None  # the map that walls were looked for in
+        self._found: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, places: Tensor) -> Tensor:
         """Whether the player's middle can be at places ... 2, in map units: bool ..."""
@@ -49,26 +52,50 @@ class Ground(nn.Module):
     def meet(self, places: Tensor, ways: Tensor) -> tuple[Tensor, Tensor]:
         """What a way first runs into: the share of it b that is free, and whether x is stopped b.
 
-        A wall along x stops y. The share is exact for walls along the axes, and 1 where nothing is
-        in the way. Ways b 2 are sampled, so none may be longer than the samples times a cell.
+        A wall along y stops x. The share is 1 where nothing is in the way. Ways b 2 may be as long
+        as the samples are many, in cells. A wall counts for `beyond` units past its ends: in Doom
+        what is nearer than 16 units is held against a wall's whole line (`PIT_AddLineIntercepts`).
         """
-        path = places[:, None] + self._parts[:, None] * ways[:, None]
-        solid = ~self(path)
-        first = solid.to(torch.uint8).argmax(dim=1)
-        row = torch.arange(len(places), device=places.device)
-        inside = path[row, first]
-        before = torch.where((first > 0)[:, None], path[row, (first - 1).clamp(min=0)], places)
-        stops_x = ~self(torch.stack((inside[:, 0], before[:, 1]), dim=-1))
-        stops_y = ~self(torch.stack((before[:, 0], inside[:, 1]), dim=-1))
-        at = (inside - self.low) / self.cell
-        edge = self.low + self.cell * torch.where(ways > 0, at.floor(), at.floor() + 1)
-        least = torch.where(ways.abs() < LEAST, torch.full_like(ways, LEAST), ways)
-        shares = ((edge - places) / least).clamp(0, 1)
-        x, y = shares.unbind(-1)
-        # Of two walls the first; at a corner that only the way itself meets, the later.
-        along_x = (stops_x & ~(stops_y & (y < x))) | (~stops_x & ~stops_y & (x >= y))
-        share = torch.where(along_x, x, y)
-        return torch.where(solid.any(dim=1), share, torch.ones_like(share)), along_x
+        at, way = (places - self.low) / self.cell, ways / self.cell
+        x, y = (self._met(at, way, axis) for axis in (0, 1))
+        return torch.minimum(x, y).clamp(max=1.0), x <= y
+
+    def _met(self, at: Tensor, way: Tensor, axis: int) -> Tensor:
+        """The share of ways b 2 before the first wall that stops this axis; 2 if there is none."""
+        here, there = at[:, axis], way[:, axis]
+        up, down = self._walls()[axis]
+        first = torch.where(there > 0, here.ceil(), here.floor())
+        step = torch.where(there > 0, 1.0, -1.0)
+        edges = first[:, None] + step[:, None] * self._parts
+        least = torch.where(there.abs() < LEAST, torch.full_like(there, LEAST), there)
+        shares = (edges - here[:, None]) / least[:, None]
+        reached = (shares >= -ON_EDGE) & (shares <= 1) & (there.abs() >= LEAST)[:, None]
+        before = (shares - ON_EDGE).clamp(0, 1)
+        across = (at[:, 1 - axis, None] + before * way[:, 1 - axis, None]).floor()
+        edge = edges.clamp(0, up.shape[0] - 1).long()
+        beside = across.clamp(0, up.shape[1] - 1).long()
+        wall = torch.where(there[:, None] > 0, up[edge, beside], down[edge, beside])
+        return torch.where(wall & reached, shares.clamp(0, 1), torch.full_like(shares, 2.0)).amin(1)
+
+    def _walls(self) -> list[tuple[Tensor, Tensor]]:
+        """For x and y: where a step up, or down, along the axis ends in a wall.
+
+        Bool, the edge before a cell along the axis, then the cell across it.
+        """
+        known = (self.free.data_ptr(), self.free._version)
+        if self._known != known:
+            self._known, self._found = known, [_walls(self.free > 0, self._beyond)]
+            self._found.append(_walls(self.free.T > 0, self._beyond))
+        return self._found
+
+
+def _walls(free: Tensor, beyond: int) -> tuple[Tensor, Tensor]:
+    """Edges along the first axis that stop a step up or down, spread to `beyond` cells aside."""
+    edge = torch.zeros(1, free.shape[1], dtype=torch.bool)
+    ends = (free[:-1] & ~free[1:], free[1:] & ~free[:-1])
+    whole = [torch.cat((edge, end, edge)).float()[None, None] for end in ends]
+    up, down = (F.max_pool2d(w, (1, 2 * beyond + 1), 1, (0, beyond))[0, 0] > 0 for w in whole)
+    return up, down
 
 
 def walked_ground(places: Tensor, config: MotionConfig) -> Tensor:
