@@ -266,8 +266,10 @@ class MotionConfig:
     phase_step: float = 0.0  # by which the state's phase goes on in a frame
     tics: int = 1  # steps of the game's own physics in a frame
     turn_step: float = 0.0  # degrees, of which the game turns whole numbers in a tic; 0: any turn
+    sines: int = 0  # entries of the game's table of sines for a full turn; 0: exact ones
     cell: float = 1.0  # units of the map of where one can walk: what walls are drawn in
     body: float = 16.0  # how far the player's box reaches to each side
+    stop: float = 0.0  # velocity along an axis below which who pushes nothing stands still
     short: float = 1 / 32  # of a tic's way, left before a wall
     graze: float = 0.0105  # units into a wall that do not slow the player down
     beyond: float = 0.0  # units past a wall's ends for which it counts once another is met
@@ -278,8 +280,10 @@ class MotionConfig:
         for name in ("cell", "body"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ConfigError(f"{name} must be above 0, found {getattr(self, name)}")
-        require_no_less(self, 0, "turn_step", "short", "graze", "beyond")
+        require_no_less(self, 0, "turn_step", "stop", "short", "graze", "beyond")
         require_at_most(self, 4096, "buttons", "samples")
+        if self.sines % 4 or not 0 <= self.sines <= 1 << 20:
+            raise ConfigError(f"sines = {self.sines}: expected 0, or a number divisible by 4")
         require_at_most(self, 64, "tics")
         if not all(a < b and b - a < 1e6 for a, b in zip(self.low, self.high, strict=True)):
             raise ConfigError(f"low {list(self.low)} must lie below high {list(self.high)}")

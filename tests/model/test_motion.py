@@ -127,6 +127,30 @@ def test_a_game_that_turns_in_whole_steps_turns_the_next_one_to_the_left() -> No
     assert motion(START, act(mouse=1.0))[0, heading].item() == 22.0, "whole steps are exact"
 
 
+def test_who_pushes_nothing_and_is_slow_stands_still() -> None:
+    motion = Motion(replace(MOTION, tics=1, stop=0.0625), STATE)
+    motion.ground.free[:] = 1
+    with torch.no_grad():
+        motion.push.copy_(torch.tensor([[0.0, 0.0], [0.02, 0.0]]))
+    slow = going(50.0, 0.0, 0.06, -0.05)
+    assert told(motion(slow, act())) == pytest.approx([50.06, -0.05, 0.0, 0.0], abs=1e-5)
+    assert told(motion(slow, act(right=1.0)))[2] > 0
+    assert told(motion(going(50.0, 0.0, 0.07, 0.0), act()))[2] > 0
+
+
+def test_a_table_of_sines_is_read_towards_the_axes() -> None:
+    """Doom's has 8 192 entries; here 8: between two of them the one nearer to 0 counts."""
+    motion = Motion(replace(MOTION, tics=1, sines=8), STATE)
+    angles = torch.tensor([0.0, 44.9, 45.0, 60.0, 100.0, 179.0, 225.0, 359.0]).double()
+    half = math.sqrt(0.5)
+    expected = [0.0, 0.0, half, half, half, 0.0, -half, 0.0]
+    assert motion._sine(angles).tolist() == pytest.approx(expected, abs=1e-9)
+    exact = in_a_room()._sine(angles)
+    assert exact.tolist() == pytest.approx([math.sin(math.radians(a)) for a in angles.tolist()])
+    with pytest.raises(ConfigError, match="sines = 6: expected 0, or a number divisible by 4"):
+        replace(MOTION, sines=6)
+
+
 def test_ground_is_where_somebody_stood_and_what_lies_between() -> None:
     config = replace(MOTION, body=4.0)
     corners = [(x + 0.5, y + 0.5) for x in range(20, 60, 4) for y in range(-20, 20, 3)]

@@ -7,7 +7,7 @@ heading follows the mouse, in whole steps of the game where it has such. Without
 follows from a few numbers that are learned: what each button adds to the velocity along the
 player's own axes, and how much of it is kept:
 
-    v ← v + push,   d = travel v,   place ← place + d,   v ← keep v
+    v ← v + push,   d = travel v,   place ← place + d,   v ← keep v,   0 where it is slow
 
 Where that would end in a wall (`model.ground`), the player goes on along it, as in Doom (the public
 source of its engine, `P_SlideMove`; found again here from a frame a tic):
@@ -100,11 +100,14 @@ class Motion(nn.Module):
         place, velocity = state[:, list(roles.place)], state[:, list(roles.velocity)]
         before, turned = state[:, roles.heading], self._turned(actions[:, -2])
         ahead, left = (actions[:, :-2] @ self.push).unbind(-1)
+        pushes = (actions[:, :-2] != 0).any(dim=1)
         for tic in range(1, tics + 1):
-            angle = (before - turned * (tic / tics)) * (torch.pi / 180)
-            cos, sin = angle.cos(), angle.sin()
+            angle = before.double() - turned.double() * (tic / tics)
+            cos, sin = (self._sine(angle + ahead_of).float() for ahead_of in (90.0, 0.0))
             pushed = torch.stack((cos * ahead - sin * left, sin * ahead + cos * left), dim=-1)
             place, velocity = self._tic(place, velocity + pushed)
+            slow = (velocity.abs() < self.config.stop * self.keep).all(dim=1) & ~pushes
+            velocity = torch.where(slow[:, None], torch.zeros_like(velocity), velocity)
         columns = list(state.unbind(-1))
         for number, value in zip(roles.place, place.unbind(-1), strict=True):
             columns[number] = value
@@ -121,6 +124,20 @@ class Motion(nn.Module):
     def views(self, state: Tensor) -> Tensor:
         """What a plan is looked at from: ... n -> x, y, eye's height, heading: ... 4."""
         return state[..., list(self.roles.view)]
+
+    def _sine(self, degrees: Tensor) -> Tensor:
+        """Sines b, fp64, as the game has them.
+
+        A table of a quarter turn is mirrored: between its entries a sine is the one nearer to 0.
+        """
+        if not self.config.sines:
+            return torch.sin(degrees * (torch.pi / 180))
+        entry, whole = FULL_TURN / self.config.sines, torch.remainder(degrees, FULL_TURN)
+        half = torch.remainder(whole, FULL_TURN / 2)
+        up, down = half / entry, (FULL_TURN / 2 - half) / entry
+        index = torch.where(half < FULL_TURN / 4, (up + HAIR).floor(), (down - HAIR).ceil() - 1)
+        size = torch.sin(index * (entry * torch.pi / 180))
+        return torch.where(whole < FULL_TURN / 2, size, -size)
 
     def _turned(self, mouse: Tensor) -> Tensor:
         """How many degrees to the right a frame turns, of the action's number b."""

@@ -32,7 +32,7 @@ from worldmodel.training.states import StateEpisodes
 from worldmodel.training.store import Reading
 from worldmodel.training.streams import host_stream, seed_default
 
-DELTA = 0.02  # of a step
+DELTA = 0.001  # of a step
 FAR = 8.0  # steps: whoever is so far on was moved, and did not move
 HORIZONS = (1, 16, 64, 256, 1000)  # frames after which the error of the place is measured
 WALKS = 200
