@@ -88,7 +88,7 @@ def test_words_typed_in_the_window_steer_the_world(
 
 def test_a_world_without_text_refuses_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--headless", "--frames", "1", "--prompt", "rain"], open_world) == 2
-    assert "doom-rooms takes no words" in capsys.readouterr().err
+    assert "doom-places takes no words" in capsys.readouterr().err
 
 
 def test_the_screen_says_how_many_frames_are_drawn_at_a_time(
