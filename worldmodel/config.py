@@ -282,6 +282,11 @@ class MotionConfig:
                 raise ConfigError(f"{name} must be above 0, found {getattr(self, name)}")
         require_no_less(self, 0, "turn_step", "stop", "short", "graze", "beyond")
         require_at_most(self, 4096, "buttons", "samples")
+        if self.beyond > 512 * self.cell or 0 < self.turn_step < 1e-6:
+            raise ConfigError(
+                f"beyond ({self.beyond}) may be 512 cells of {self.cell}, turn_step "
+                f"({self.turn_step}) 0 or at least 1e-6 degrees"
+            )
         if self.sines % 4 or not 0 <= self.sines <= 1 << 20:
             raise ConfigError(f"sines = {self.sines}: expected 0, or a number divisible by 4")
         require_at_most(self, 64, "tics")

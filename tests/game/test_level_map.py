@@ -124,6 +124,18 @@ def test_the_map_shows_ground_way_and_player(game: Game) -> None:
     assert (small == (255, 196, 61)).all(axis=-1).any(), "an arrow"
 
 
+def test_the_small_map_finds_room_beside_the_numbers_and_keys(game: Game) -> None:
+    game.play()
+    overlay = game.window.overlay
+    assert overlay.chart is not None
+    overlay.shows_numbers = True
+    game.window.draw()
+    before = pygame.surfarray.array3d(game.window.screen)
+    overlay.chart.size = SMALL
+    game.window.draw()
+    assert (pygame.surfarray.array3d(game.window.screen) != before).any(), "it is not left out"
+
+
 def test_a_world_without_places_says_so() -> None:
     with pytest.raises(UserError, match="does not know places"):
         Session(DrawnWorld(), lambda _: Input(Controls()).take(), spot=Spot(0, 0, 0)).begin()

@@ -127,6 +127,13 @@ def test_a_game_that_turns_in_whole_steps_turns_the_next_one_to_the_left() -> No
     assert motion(START, act(mouse=1.0))[0, heading].item() == 22.0, "whole steps are exact"
 
 
+def test_a_file_cannot_ask_for_endless_walls_or_steps() -> None:
+    with pytest.raises(ConfigError, match="may be 512 cells"):
+        replace(MOTION, beyond=1e9)
+    with pytest.raises(ConfigError, match="at least 1e-6 degrees"):
+        replace(MOTION, turn_step=1e-300)
+
+
 def test_who_pushes_nothing_and_is_slow_stands_still() -> None:
     motion = Motion(replace(MOTION, tics=1, stop=0.0625), STATE)
     motion.ground.free[:] = 1

@@ -23,6 +23,7 @@ from worldmodel.world import Level, Spot
 SMALL, LARGE = "small", "large"
 SIZES = ("", SMALL, LARGE)  # as the key goes through them
 GROUND, EDGE = (74, 80, 92), (128, 136, 150)
+CORNERS = ("bottomright", "topright", "bottomleft")  # for the small map, the best first
 CORNER = 0.26  # of the window's shorter side
 WHOLE = 0.86
 MOST_POINTS = 20_000  # of the way that was walked; the oldest go first
@@ -92,8 +93,12 @@ class LevelMap:
         if self.size == LARGE:
             self._box.center = surface.get_rect().center
         else:
-            self._box.bottomright = (surface.get_width() - unit, surface.get_height() - unit)
-            if not room.take(self._box.inflate(unit, unit)):
+            inside = surface.get_rect().inflate(-2 * unit, -2 * unit)
+            for corner in CORNERS:
+                setattr(self._box, corner, getattr(inside, corner))
+                if room.take(self._box.inflate(unit, unit)):
+                    break
+            else:
                 return
         draw_panel(surface, self._box.inflate(unit, unit), unit, shade=COVERS)
         if self._ground is None or self._ground.get_size() != size:

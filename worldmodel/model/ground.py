@@ -91,7 +91,7 @@ class Ground(nn.Module):
 
 def _walls(free: Tensor, beyond: int) -> tuple[Tensor, Tensor]:
     """Edges along the first axis that stop a step up or down, spread to `beyond` cells aside."""
-    edge = torch.zeros(1, free.shape[1], dtype=torch.bool)
+    edge = torch.zeros(1, free.shape[1], dtype=torch.bool, device=free.device)
     ends = (free[:-1] & ~free[1:], free[1:] & ~free[:-1])
     whole = [torch.cat((edge, end, edge)).float()[None, None] for end in ends]
     up, down = (F.max_pool2d(w, (1, 2 * beyond + 1), 1, (0, beyond))[0, 0] > 0 for w in whole)
