@@ -41,6 +41,7 @@ class Request:
     def __init__(self, options: argparse.Namespace, open_real: OpenReal | None) -> None:
         self.options, self._open_real = options, open_real
         self.replay = Replay.read(options.replay) if options.replay else None
+        self.spot = self._read_spot()
         self.moment = self._read_moment()
         if options.controls:
             load_controls(options.controls)  # a mistake in it is told at once, window or not
@@ -101,11 +102,13 @@ class Request:
             raise UserError(f"--start {wanted}: {world.name} has the starts {starts}")
         return wanted
 
-    @property
-    def spot(self) -> Spot | None:
-        """The place to begin at."""
+    def _read_spot(self) -> Spot | None:
+        """The place to begin at; nothing else may say where that is."""
         spot: Spot | None = self.options.at
         taken = [name for name in ("load", "replay") if getattr(self.options, name) is not None]
+        taken += ["start"] * (self.options.start != "0") + ["beside"] * self.options.beside
+        if spot and "beside" in taken[:1]:
+            raise UserError("--at and --beside: the real game begins at its starts, not anywhere")
         if spot and taken:
             raise UserError(f"--at and --{taken[0]}: each says where play begins; give one")
         return spot
