@@ -42,6 +42,7 @@ MONSTERS = {
 }  # fmt: skip
 TICS_PER_SECOND = 35
 SPAWN_TICS = 14  # the level holds a player still for as long after the spawn
+DEAD_FRAMES = 6  # that a death is shown before the next life, with `restart`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +55,8 @@ class DoomConfig:
     tics_per_frame: int = 2
     keys: tuple[str, ...] = ("KeyW", "KeyS", "KeyA", "KeyD")
     weapon: bool = False  # whether the player sees it
+    hud: bool = False  # the game's own status bar: ammunition, health
+    restart: bool = False  # whether the level begins anew after a death, in the same episode
     player: Literal["explorer", "gunner"] = "explorer"  # who plays while it is recorded
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ class Doom:
         self.config, self.actions = config, config.actions
         # What the game knows of itself in the frame that is shown; never written to again.
         self.state: NDArray[np.float32] = np.full(SPEC.width, np.nan, np.float32)
+        self._dead_frames = 0  # that were shown since the last death
         check_shared_memory()
         self._place = EnginePlace()
         try:
@@ -102,25 +106,34 @@ class Doom:
     def reset(self, seed: int) -> NDArray[np.uint8]:
         """Start an episode; the seed decides the spawn point and everything random after it."""
         self._game.set_seed(seed)
-        self._game.new_episode()
-        return self._look()
+        return self._begin()
 
     def step(self, action: Action) -> NDArray[np.uint8]:
-        """Hold `action` for one frame; returns the frame it led to."""
+        """Hold `action` for one frame; returns the frame it led to.
+
+        With `restart`, the last frame of a life stays for `DEAD_FRAMES` frames; then the level
+        begins anew, its chances drawn on from the same seed.
+        """
+        if self._ends_life:
+            if self._dead_frames == DEAD_FRAMES:
+                return self._begin()
+            self._dead_frames += 1
+            return self.frame
         known = self.actions.known(action)
         tics = self.config.tics_per_frame
         held = [float(button in known.buttons) for button in self.actions.buttons]
         # The delta button turns by so many degrees in every tic, right positive.
         self._game.make_action([*held, known.mouse[0] / tics], tics)
-        if not self.over:
+        if not self._game.is_episode_finished():
             return self._look()
         self.state = at_the_end(self.state, is_dead=self._game.is_player_dead())
+        self._dead_frames = 1
         return self.frame
 
     @property
     def over(self) -> bool:
         """Whether the episode has ended, for instance at the level's exit."""
-        return bool(self._game.is_episode_finished())
+        return bool(self._game.is_episode_finished()) and not self._ends_life
 
     @property
     def has_died(self) -> bool:
@@ -162,6 +175,16 @@ class Doom:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def _ends_life(self) -> bool:
+        """Whether the player is dead and will live again."""
+        return self.config.restart and bool(self._game.is_player_dead())
+
+    def _begin(self) -> NDArray[np.uint8]:
+        self._dead_frames = 0
+        self._game.new_episode()
+        return self._look()
 
     def _look(self) -> NDArray[np.uint8]:
         state = self._game.get_state()
@@ -208,7 +231,6 @@ def _start_engine(config: DoomConfig, place: EnginePlace) -> "vizdoom.DoomGame":
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
     game.set_depth_buffer_enabled(True)
     for hide in (
-        game.set_render_hud,
         game.set_render_crosshair,
         game.set_render_decals,
         game.set_render_particles,
@@ -217,6 +239,7 @@ def _start_engine(config: DoomConfig, place: EnginePlace) -> "vizdoom.DoomGame":
         game.set_window_visible,
     ):
         hide(False)  # noqa: FBT003  # the engine's setters take no keyword
+    game.set_render_hud(config.hud)
     game.set_render_weapon(config.weapon)
     game.set_objects_info_enabled(config.player == "gunner")
     buttons = [*(KEYS[key][1] for key in config.keys), "TURN_LEFT_RIGHT_DELTA"]

@@ -38,6 +38,7 @@ SPEC = StateSpec({name: number for name, number, _ in NUMBERS})
 VARIABLES = tuple(variable for _, _, variable in NUMBERS if variable)
 CLOCK = SPEC.index("clock")
 DEAD = SPEC.index("dead")
+HEALTH = SPEC.index("health")
 
 
 def to_state(variables: NDArray[np.float64], tic: int) -> NDArray[np.float32]:
@@ -52,4 +53,6 @@ def at_the_end(state: NDArray[np.float32], *, is_dead: bool) -> NDArray[np.float
     """The last state again, once the episode has ended and the engine tells no more."""
     again = state.copy()
     again[DEAD] = is_dead
+    if is_dead:
+        again[HEALTH] = 0.0
     return again
