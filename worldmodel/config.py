@@ -67,6 +67,32 @@ class ConfigError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ToldNumber:
+    """A number of the state that a transformer is told of every frame (`model.told`)."""
+
+    name: str
+    kind: Literal["position", "heading", "velocity", "number", "count", "flag", "phase"]
+    low: float = 0.0  # the range seen
+    high: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ConfigError(f"{self.name}: low ({self.low}) must be at most high ({self.high})")
+
+    @property
+    def digits(self) -> int:
+        """Of a count, as many as the largest one has, at most 4; of anything else none."""
+        return min(4, len(str(int(max(0.0, self.high))))) if self.kind == "count" else 0
+
+    @property
+    def features(self) -> int:
+        """Numbers that stand for it in a condition."""
+        if self.kind == "count":
+            return 1 + 10 * self.digits
+        return {"flag": 1, "heading": 8, "phase": 8}.get(self.kind, 5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """The shape of a world transformer; stored in every checkpoint beside the weights."""
 
@@ -85,6 +111,7 @@ class ModelConfig:
     chunk_frames: int = 1  # frames that are drawn together and see each other, future included
     rays: int = 0  # over the level's plan, that a frame's condition holds (`PlanConfig.rays`)
     ray_features: int = 0  # numbers of each
+    told: tuple[ToldNumber, ...] = ()  # numbers of the state that a frame's condition holds
 
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "layers", "feed_forward_ratio", "chunk_frames")
@@ -125,6 +152,9 @@ class ModelConfig:
                 "of latents"
             )
 
+        if len({number.name for number in self.told}) < len(self.told) or len(self.told) > 64:
+            raise ConfigError("told: expected at most 64 numbers of the state, each once")
+
         if self.cache_bytes > LARGEST_CACHE:
             raise ConfigError(
                 f"context_frames ({self.context_frames}) of {self.tokens_per_frame} tokens need "
@@ -144,8 +174,18 @@ class ModelConfig:
 
     @property
     def condition_width(self) -> int:
-        """Numbers of a frame's condition: what its rays read, then its action vector."""
-        return self.rays * self.ray_features + self.buttons + 2
+        """Numbers of a frame's condition: rays, told numbers, then its action vector."""
+        return self.seen_features + self.buttons + 2
+
+    @property
+    def told_features(self) -> int:
+        """Of a frame's condition, those that stand for told numbers of the state."""
+        return sum(number.features for number in self.told)
+
+    @property
+    def seen_features(self) -> int:
+        """Of a frame's condition, all before its action vector."""
+        return self.rays * self.ray_features + self.told_features
 
     @property
     def tokens_per_chunk(self) -> int:
@@ -299,6 +339,42 @@ class MotionConfig:
                 f"cell {self.cell}: the map between low {list(self.low)} and high "
                 f"{list(self.high)} must have 2 to 8192 cells each way"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventsConfig:
+    """The shape of the network that says what happens to a state's numbers (`model.events`)."""
+
+    buttons: int
+    mouse_degrees: float  # of the heading, for 1.0 in the action vector
+    latent_channels: int
+    latent_height: int
+    latent_width: int
+    moved: tuple[str, ...] = ()  # numbers that `model.motion` moves, not this
+    frames: int = 8  # of the past, whose numbers and actions it reads
+    seen: int = 2  # of those, whose latents it reads
+    width: int = 160
+    bins: int = 32  # changes that it tells apart, of each number
+    phase_step: float = 0.0  # by which the state's phases go on in a frame
+    turn_step: float = 0.0  # degrees, of which the game turns whole numbers in a frame; 0: any turn
+
+    def __post_init__(self) -> None:
+        require_positive(self, "frames", "seen", "width", "bins")
+        require_positive(self, "latent_channels", "latent_height", "latent_width")
+        require_at_most(self, 64, "frames")
+        require_at_most(self, 1024, "bins", "buttons")
+        require_at_most(self, 8192, "width", "latent_channels", "latent_height", "latent_width")
+        require_no_less(self, 0, "buttons", "turn_step")
+        if self.seen > self.frames or self.bins < 2:
+            raise ConfigError(
+                f"seen ({self.seen}) must be at most frames ({self.frames}), bins ({self.bins}) at "
+                "least 2"
+            )
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """One frame of latents: c h w."""
+        return self.latent_channels, self.latent_height, self.latent_width
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -106,7 +106,11 @@ class BidirectionalStage:
         self.autoencoder = load_autoencoder(config.autoencoder).to(device)
         check_latents(config.actions, config.model, self.autoencoder)
         self.data = LatentEpisodes.encode(
-            config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
+            config.data,
+            self.autoencoder,
+            config.actions,
+            folder.parent / "latents.safetensors",
+            config.model.told,
         )
         self.reading = self.data.reading
         seed_default(config.loop.seed, config.stage, "weights")

@@ -118,7 +118,11 @@ class StudentStage:
         self.autoencoder = load_autoencoder(config.autoencoder).to(device)
         check_shapes(config.actions, config.model, config.clips, self.autoencoder)
         self.data = LatentEpisodes.encode(
-            config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
+            config.data,
+            self.autoencoder,
+            config.actions,
+            folder.parent / "latents.safetensors",
+            config.model.told,
         )
         self.reading = self.data.reading
         self.packed: PackedForward = packed_velocity

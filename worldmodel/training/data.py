@@ -6,8 +6,8 @@ lies (`store`). Letters: b batch, f frames, c h w latents, k buttons.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import load_tensors, save_tensors
-from worldmodel.config import ConfigError, to_toml
+from worldmodel.config import ConfigError, ToldNumber, to_toml
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode, load_state
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
+from worldmodel.model.told import tell
 from worldmodel.progress import through
+from worldmodel.state_spec import StateTrack
 from worldmodel.training.states import view_columns, views_of
 from worldmodel.training.store import Reading, forget_others, map_rows, nearby, write_rows
 from worldmodel.training.streams import host_stream
@@ -54,6 +56,25 @@ def load_views(folder: Path, stride: int) -> Tensor:
     return torch.cat(parts)
 
 
+def load_facts(folder: Path, told: Sequence[ToldNumber]) -> Tensor:
+    """What is told of every frame of every episode: t features, in the order of the episodes."""
+    parts = [facts_of(load_state(path), told, path) for path in find_episodes(folder)]
+    return torch.cat(parts)
+
+
+def facts_of(track: StateTrack | None, told: Sequence[ToldNumber], path: Path) -> Tensor:
+    """What is told of the frames of a track: f t; an `EpisodeError` if there is none."""
+    if track is None:
+        raise EpisodeError(
+            f"{path}: holds no state, and the transformer is told "
+            f"{', '.join(number.name for number in told)}; record the episode again"
+        )
+    try:
+        return tell(told, track.spec.names, torch.from_numpy(track.values))
+    except ConfigError as error:
+        raise EpisodeError(f"{path}: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class LatentEpisodes:
     """Every frame of a data set as latents, with the actions that led to them."""
@@ -65,15 +86,29 @@ class LatentEpisodes:
     reading: Reading = field(default_factory=Reading)
     views: Tensor | None = None  # total 4, where frames are seen from, in a world with a plan
     autoencoder: Autoencoder | None = None  # whose plan says what is seen from there
+    facts: Tensor | None = None  # total t, what is told of the state (`model.told`)
 
     @classmethod
     def encode(
-        cls, folder: Path, autoencoder: Autoencoder, spec: ActionSpec, cache: Path
+        cls,
+        folder: Path,
+        autoencoder: Autoencoder,
+        spec: ActionSpec,
+        cache: Path,
+        told: Sequence[ToldNumber] = (),
     ) -> "LatentEpisodes":
         """Encode `folder`, or read what an earlier call with the same weights left in `cache`.
 
         The latents themselves lie beside `cache`; clips of them come on the autoencoder's device.
+        `told`: the numbers of the state that clips' conditions hold.
         """
+        found = cls._encode(folder, autoencoder, spec, cache)
+        return replace(found, facts=load_facts(folder, told)) if told else found
+
+    @classmethod
+    def _encode(
+        cls, folder: Path, autoencoder: Autoencoder, spec: ActionSpec, cache: Path
+    ) -> "LatentEpisodes":
         device = next(autoencoder.parameters()).device
         paths = find_episodes(folder)
         stamp = {
@@ -151,6 +186,9 @@ class LatentEpisodes:
         index = self.clip_index(batch, frames, sinks, host_stream(generator, "clips"))
         latents = self.reading.gather(self.latents, index, self.device).float()
         actions = Reading().gather(self.actions, index, self.device)
+        if self.facts is not None:
+            facts = Reading().gather(self.facts, index, self.device)
+            actions = torch.cat((facts, actions), dim=-1)
         if self.autoencoder is None or self.views is None:
             return latents, actions
         views = Reading().gather(self.views, index, self.device)

@@ -47,7 +47,7 @@ from worldmodel.training.autoencoder import (
     draw_frames,
     gradient_loss,
 )
-from worldmodel.training.data import load_frames
+from worldmodel.training.data import facts_of, load_frames
 from worldmodel.training.loop import LoopConfig
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.samples import save_grid
@@ -156,7 +156,11 @@ class PlayedFrames:
             shown = torch.from_numpy(np.stack([stretch.frames for stretch in part]))
             acts = torch.from_numpy(
                 np.stack([training.actions.encode(stretch.actions) for stretch in part])
-            ).to(device)
+            )
+            if told := training.model.told:
+                facts = [facts_of(stretch.state, told, data) for stretch in part]
+                acts = torch.cat((torch.stack(facts), acts), dim=-1)
+            acts = acts.to(device)
             primed = encode_frames(autoencoder, shown[:, :past]), acts[:, :past]
             seeds = [seed_of(seed, "play", first + number) for number in range(len(part))]
             played = roll_out(student, config.sampler, primed, acts[:, past:], seeds=seeds)

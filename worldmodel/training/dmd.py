@@ -126,7 +126,11 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
         self.clips = judge.clips
         self._check(judge)
         self.data = LatentEpisodes.encode(
-            config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
+            config.data,
+            self.autoencoder,
+            config.actions,
+            folder.parent / "latents.safetensors",
+            config.model.told,
         )
         self.reading = self.data.reading
         self.forward: WholeForward = whole_velocity
@@ -176,7 +180,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
             self.config.model.sink_frames,
             generator,
         )
-        seen = self.config.model.rays * self.config.model.ray_features
+        seen = self.config.model.seen_features
         actions = let_go(actions, self.past, rollouts.idle, seen)
         true = latents[:, : self.past], actions[:, : self.past]
         drawn = self_play(

@@ -23,6 +23,7 @@ from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames, roll_out
 from worldmodel.schedule import sigma_grid
 from worldmodel.streams import arrays
+from worldmodel.training.data import facts_of
 from worldmodel.training.samples import save_clip, save_grid
 from worldmodel.training.states import views_of
 
@@ -68,6 +69,7 @@ class Probe:
         frames: list[Tensor] = []
         actions: list[Tensor] = []
         views: list[Tensor] = []
+        facts: list[Tensor] = []
         for path in find_episodes(folder):
             episode = load_episode(path)
             if len(episode) < length or len(frames) == CLIPS:
@@ -78,9 +80,13 @@ class Probe:
             actions.append(torch.from_numpy(spec.encode(episode.actions[first : first + length])))
             if autoencoder.plan is not None:
                 views.append(views_of(episode, path)[first : first + length])
+            if config.told:
+                facts.append(facts_of(episode.state, config.told, path)[first : first + length])
         if not frames:
             raise EpisodeError(f"{folder}: no episode is as long as {length} frames")
         self.frames, self.actions = torch.stack(frames), torch.stack(actions)
+        if facts:
+            self.actions = torch.cat((torch.stack(facts), self.actions), dim=-1)
         self.latents = encode_frames(autoencoder, self.frames)
         device = self.latents.device
         # Where unseen frames were seen from is known: the places of play are `motion`'s matter.

@@ -80,6 +80,18 @@ class StateEpisodes:
         return float(usual.square().mean().sqrt())
 
 
+def read_states(folder: Path) -> StateSpec:
+    """The state of a folder of episodes, with the ranges of all; `EpisodeError` without one."""
+    tracks = [load_state(path) for path in find_episodes(folder)]
+    known = [track.spec for track in tracks if track is not None]
+    if not known or len(known) < len(tracks):
+        raise EpisodeError(
+            f"{folder}: {len(tracks) - len(known)} of {len(tracks)} episodes hold no state; "
+            "record them again with one"
+        )
+    return join_specs(known)
+
+
 def views_of(episode: Episode, path: Path) -> Tensor:
     """Where an episode's frames are seen from: f 4 (x, y, the eye's height, heading).
 

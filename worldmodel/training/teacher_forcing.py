@@ -230,7 +230,11 @@ class TeacherStage:
         self.autoencoder: Autoencoder = load_autoencoder(config.autoencoder).to(device)
         check_shapes(config.actions, config.model, config.clips, self.autoencoder)
         self.data = LatentEpisodes.encode(
-            config.data, self.autoencoder, config.actions, folder.parent / "latents.safetensors"
+            config.data,
+            self.autoencoder,
+            config.actions,
+            folder.parent / "latents.safetensors",
+            config.model.told,
         )
         check_change(config.model.frame_change, self.data)
         self.reading = self.data.reading

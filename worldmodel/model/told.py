@@ -1,0 +1,70 @@
+"""What a transformer is told of a state: numbers as features, for the condition of a frame.
+
+A count is told digit by digit, as the game's own status bar draws it; a heading as a direction; a
+phase as one too. A number that is not known is told as nought.
+
+Letters: n numbers of a state, t features of the told ones.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from worldmodel.config import ConfigError, ToldNumber
+from worldmodel.state_spec import FULL_TURN, StateSpec
+
+TURNS = (1, 2, 4, 8)  # waves to a full turn that tell a direction
+
+
+def choose_told(spec: StateSpec, names: Sequence[str]) -> tuple[ToldNumber, ...]:
+    """The numbers of a state that a transformer is to be told, by name; unknown is an error."""
+    for name in names:
+        spec.index(name)
+    known = spec.numbers
+    return tuple(
+        ToldNumber(name=n, kind=known[n].kind, low=known[n].low, high=known[n].high) for n in names
+    )
+
+
+def tell(told: Sequence[ToldNumber], names: Sequence[str], states: Tensor) -> Tensor:
+    """States ... n, whose numbers have the `names`, as features ... t, fp32."""
+    parts = []
+    for number in told:
+        if number.name not in names:
+            raise ConfigError(
+                f"the world is told {number.name!r}, the state has {', '.join(names)}"
+            )
+        parts.append(_features(number, states[..., list(names).index(number.name)].float()))
+    return torch.cat(parts, dim=-1)
+
+
+def _features(number: ToldNumber, values: Tensor) -> Tensor:
+    """One number ... -> ... features."""
+    known = torch.isfinite(values)[..., None]
+    values = torch.nan_to_num(values, nan=number.low)
+    if number.kind in ("heading", "phase"):
+        period = FULL_TURN if number.kind == "heading" else number.high - number.low
+        turn = 2 * math.pi * (values - number.low * (number.kind == "phase")) / period
+        angles = torch.stack([n * turn for n in TURNS], dim=-1)
+        features = torch.cat((angles.cos(), angles.sin()), dim=-1)
+    elif number.kind == "flag":
+        features = (2 * values - 1)[..., None]
+    else:
+        span = max(number.high - number.low, 1e-6)
+        scaled = (2 * (values - number.low) / span - 1).clamp(-2, 2)
+        if number.kind == "count":
+            features = torch.cat((scaled[..., None], _digits(values, number.digits)), dim=-1)
+        else:
+            angles = torch.stack((math.pi * scaled, 4 * math.pi * scaled), dim=-1)
+            features = torch.cat((scaled[..., None], angles.cos(), angles.sin()), dim=-1)
+    return torch.where(known, features, torch.zeros_like(features))
+
+
+def _digits(values: Tensor, digits: int) -> Tensor:
+    """Counts ... as decimal digits, ones first, each one of ten: ... (10 digits)."""
+    whole = values.round().clamp(0, 10**digits - 1).long()
+    places = [whole // 10**place % 10 for place in range(digits)]
+    one_hot = [torch.nn.functional.one_hot(place, 10) for place in places]
+    return torch.cat(one_hot, dim=-1).float()
