@@ -18,6 +18,7 @@ from worldmodel.training.bidirectional import BidirectionalStage, BidirectionalT
 from worldmodel.training.consistency import StudentStage, StudentTraining
 from worldmodel.training.decoder import DecoderStage, DecoderTraining
 from worldmodel.training.dmd import DmdStage, DmdTraining
+from worldmodel.training.events import EventsStage, EventsTraining
 from worldmodel.training.export import WorldExport, export_world
 from worldmodel.training.interpolation import WeightInterpolation, interpolate
 from worldmodel.training.loop import (
@@ -64,6 +65,7 @@ from worldmodel.worlds.settings import available_cores
 
 Training = (
     MotionTraining
+    | EventsTraining
     | PlanTraining
     | AutoencoderTraining
     | DecoderTraining
@@ -78,6 +80,7 @@ SUMMARY = "summary.json"  # what a finished run took, and what it is worth
 Config = Training | OdeTrajectories | WeightInterpolation | WorldExport | WanJob
 STAGES: dict[str, type[Config]] = {
     "motion": MotionTraining,
+    "events": EventsTraining,
     "plan": PlanTraining,
     "autoencoder": AutoencoderTraining,
     "decoder": DecoderTraining,
@@ -253,6 +256,8 @@ def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
         return make_wan_stage(config, folder, device)
     if isinstance(config, MotionTraining):
         return MotionStage(config, folder, device)
+    if isinstance(config, EventsTraining):
+        return EventsStage(config, folder, device)
     if isinstance(config, PlanTraining):
         return PlanStage(config, folder, device)
     if isinstance(config, AutoencoderTraining):

@@ -13,6 +13,7 @@ from worldmodel.checkpoint import CheckpointError, broken_weight, load_tensors
 from worldmodel.config import (
     AutoencoderConfig,
     ConfigError,
+    EventsConfig,
     ModelConfig,
     MotionConfig,
     PlanConfig,
@@ -20,6 +21,7 @@ from worldmodel.config import (
     read_toml,
 )
 from worldmodel.model.autoencoder import Autoencoder, channels_last
+from worldmodel.model.events import Events
 from worldmodel.model.motion import Motion
 from worldmodel.model.plan import Plan
 from worldmodel.model.transformer import WorldTransformer
@@ -132,6 +134,15 @@ def load_motion(run: Path) -> tuple[Motion, StateSpec]:
     table = read_toml(run / STATE_SPEC)
     spec = build_config(StateSpec, table, str(run / STATE_SPEC))
     model = Motion(config, spec)
+    _load_average(model, run, "ema.")
+    return model, spec
+
+
+def load_events(run: Path) -> tuple[Events, StateSpec]:
+    """The averaged weights of a run of the stage `events`, frozen, and the state of its numbers."""
+    config = build_config(EventsConfig, _model_table(run, "events"), f"{run / CONFIG}: model")
+    spec = build_config(StateSpec, read_toml(run / STATE_SPEC), str(run / STATE_SPEC))
+    model = Events(config, spec)
     _load_average(model, run, "ema.")
     return model, spec
 

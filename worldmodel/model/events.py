@@ -1,0 +1,201 @@
+"""What happens to the numbers of a state: hit or not, one shot less, dead, a life begun anew.
+
+    numbers and actions of the last frames, what was seen, the action  ->  numbers of the next frame
+
+Every number has a few *bins*, the changes that occur in the data, each of one kind:
+
+    change   s ← base + v        one shot less, a hit of so much, speed gained
+    set      s ← v               full again, as at the beginning of a life
+    hold     s ← s               of a heading: the mouse did not turn it
+
+with `base` the number as it goes on by itself: a heading turned by the mouse, a phase one step on,
+any other as it was. A network gives the probabilities of the bins; which of them happens is drawn,
+not averaged. The numbers of a frame are drawn one after the other, each told of those before it, so
+that a death and what begins anew with it come together. All in fp32.
+
+Letters: b batch, f frames of the past, n numbers of a state, g those that are drawn, k buttons,
+c h w latents, s frames of latents, q bins, d width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldmodel.config import EventsConfig, ToldNumber
+from worldmodel.model.told import tell
+from worldmodel.state_spec import FULL_TURN, StateSpec
+
+CHANGE, SET, HOLD, UNUSED = range(4)  # kinds of bins
+LARGE = 1e9  # logit of what never happens, negative
+HAIR = 1e-4  # of a turn's step: rounding, and not a reason for one more
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The last frames, the latest last."""
+
+    states: Tensor  # b f n
+    actions: Tensor  # b f (k+2), each led to its frame
+    latents: Tensor  # b s c h w
+
+    def after(self, states: Tensor, actions: Tensor) -> "Recent":
+        """One frame on: states b n, actions b (k+2). Its latents come later (`seeing`)."""
+        return Recent(
+            torch.cat((self.states[:, 1:], states[:, None]), dim=1),
+            torch.cat((self.actions[:, 1:], actions[:, None]), dim=1),
+            self.latents,
+        )
+
+    def seeing(self, latents: Tensor) -> "Recent":
+        """With the latents b c h w of the last frame."""
+        seen = torch.cat((self.latents[:, 1:], latents[:, None]), dim=1)
+        return Recent(self.states, self.actions, seen)
+
+
+class Events(nn.Module):
+    """Draws the next numbers of a state."""
+
+    kinds: Tensor  # g q
+    values: Tensor  # g q
+    low: Tensor  # n, the range that the data has
+    high: Tensor  # n
+
+    def __init__(self, config: EventsConfig, spec: StateSpec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        for name in config.moved:
+            spec.index(name)
+        numbers = spec.numbers
+        self.drawn = [i for i, name in enumerate(numbers) if name not in config.moved]
+        self.told = tuple(
+            ToldNumber(name=name, kind=number.kind, low=number.low, high=number.high)
+            for name, number in numbers.items()
+        )
+        g, d = len(self.drawn), config.width
+        told = sum(number.features for number in self.told)
+        frames, action = config.frames, config.buttons + 2
+        area = config.latent_channels * config.latent_height * config.latent_width
+        self.enter_numbers = nn.Linear(told + 2 * (frames - 1) * spec.width, d)
+        self.enter_actions = nn.Linear((frames + 1) * action, d)
+        self.enter_latents = nn.Linear(config.seen * area, d)
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(3 * d, d), nn.SiLU(), nn.Linear(d, d))
+        self.branch = nn.ModuleList(nn.Linear(d, d) for _ in self.drawn)
+        self.before = nn.Parameter(torch.zeros(g, g, config.bins, d))  # of earlier numbers' bins
+        self.leave = nn.ModuleList(nn.Linear(d, config.bins) for _ in self.drawn)
+        kinds = torch.full((g, config.bins), UNUSED, dtype=torch.int64)
+        kinds[:, 0] = CHANGE
+        self.register_buffer("kinds", kinds)
+        self.register_buffer("values", torch.zeros(g, config.bins))
+        self.register_buffer("low", torch.tensor([n.low for n in numbers.values()]))
+        self.register_buffer("high", torch.tensor([n.high for n in numbers.values()]))
+
+    def hidden(self, recent: Recent, actions: Tensor) -> Tensor:
+        """What the network makes of the last frames and the next action b (k+2): b d."""
+        states, names = torch.nan_to_num(recent.states), self.spec.names
+        last, span = states[:, -1:], (self.high - self.low).clamp(min=1e-6)
+        change = self.wrapped(states[:, :-1] - last)
+        history = torch.cat((torch.tanh(change), change / span), dim=-1).flatten(1)
+        numbers = torch.cat((tell(self.told, names, recent.states[:, -1]), history), dim=-1)
+        done = torch.cat((recent.actions, actions[:, None]), dim=1).flatten(1)
+        parts = (
+            self.enter_numbers(numbers),
+            self.enter_actions(done),
+            self.enter_latents(recent.latents.flatten(1)),
+        )
+        return self.mix(torch.cat(parts, dim=-1))
+
+    def loss(self, hidden: Tensor, bins: Tensor) -> Tensor:
+        """Cross entropy of the bins b g that happened, −1 where nobody knows: g."""
+        losses = []
+        known = bins.clamp(min=0)
+        for number in range(len(self.drawn)):
+            logits = self._logits(hidden, known, number)
+            error = F.cross_entropy(logits, known[:, number], reduction="none")
+            told = (bins[:, number] >= 0).float()
+            losses.append((error * told).sum() / told.sum().clamp(min=1))
+        return torch.stack(losses)
+
+    def probabilities(self, hidden: Tensor, bins: Tensor) -> Tensor:
+        """Of the bins of each number, given the true bins b g of those before it: b g q."""
+        known = bins.clamp(min=0)
+        parts = [self._logits(hidden, known, n).softmax(-1) for n in range(len(self.drawn))]
+        return torch.stack(parts, dim=1)
+
+    def draw(self, hidden: Tensor, chance: Tensor) -> Tensor:
+        """Bins b g that happen, by chances b g from 0 to 1."""
+        bins = torch.zeros(chance.shape, dtype=torch.int64)
+        for number in range(len(self.drawn)):
+            likely = self._logits(hidden, bins, number).softmax(-1).cumsum(-1)
+            bins[:, number] = (likely < chance[:, number, None] * likely[:, -1:]).sum(dim=-1)
+        return bins.clamp(max=self.config.bins - 1)
+
+    def forward(self, recent: Recent, moved: Tensor, actions: Tensor, chance: Tensor) -> Tensor:
+        """The next states b n.
+
+        `moved` b n holds the numbers that motion has moved already, and the others as they were.
+        """
+        bins = self.draw(self.hidden(recent, actions), chance)
+        candidates = self.candidates(recent.states[:, -1], actions)  # b g q
+        values = candidates.gather(2, bins[..., None])[..., 0]
+        states = moved.clone()
+        states[:, self.drawn] = values
+        return states
+
+    def candidates(self, states: Tensor, actions: Tensor) -> Tensor:
+        """What each bin would make of states b n with the next actions b (k+2): b g q."""
+        base = self.base(states, actions)[:, self.drawn, None]
+        held = states[:, self.drawn, None]
+        values = torch.where(self.kinds == SET, self.values, base + self.values)
+        values = torch.where(self.kinds == HOLD, held, values)
+        low, high = (x[self.drawn, None] for x in (self.low, self.high))
+        bounded = torch.minimum(torch.maximum(values, low), high)
+        kinds = [self.spec.numbers[self.spec.names[i]].kind for i in self.drawn]
+        columns = []
+        for number, kind in enumerate(kinds):
+            column = bounded[:, number]
+            if kind == "heading":
+                column = torch.remainder(values[:, number], FULL_TURN)
+            elif kind == "phase":
+                period = high[number] - low[number]
+                column = low[number] + torch.remainder(values[:, number] - low[number], period)
+            columns.append(column)
+        return torch.stack(columns, dim=1)
+
+    def base(self, states: Tensor, actions: Tensor) -> Tensor:
+        """States b n as they go on by themselves with actions b (k+2)."""
+        columns = list(states.unbind(-1))
+        for i, number in enumerate(self.spec.numbers.values()):
+            if number.kind == "heading":
+                columns[i] = torch.remainder(columns[i] - self._turned(actions[:, -2]), FULL_TURN)
+            elif number.kind == "phase":
+                period = number.high - number.low
+                ahead = columns[i] + self.config.phase_step - number.low
+                columns[i] = number.low + torch.remainder(ahead, period)
+        return torch.stack(columns, dim=-1)
+
+    def _turned(self, mouse: Tensor) -> Tensor:
+        """How many degrees to the right a frame turns, of the action's number b."""
+        turned, step = self.config.mouse_degrees * mouse, self.config.turn_step
+        return turned if not step else -torch.ceil(-turned / step - HAIR) * step
+
+    def shorter(self, change: Tensor, number: int) -> Tensor:
+        """Changes ... of one number of the state; by the shorter way if it wraps."""
+        meant = self.spec.numbers[self.spec.names[number]]
+        if meant.kind not in ("heading", "phase"):
+            return change
+        period = FULL_TURN if meant.kind == "heading" else meant.high - meant.low
+        return torch.remainder(change + period / 2, period) - period / 2
+
+    def wrapped(self, change: Tensor) -> Tensor:
+        """Changes ... n of all numbers, those of what wraps by the shorter way."""
+        return torch.stack([self.shorter(x, i) for i, x in enumerate(change.unbind(-1))], dim=-1)
+
+    def _logits(self, hidden: Tensor, bins: Tensor, number: int) -> Tensor:
+        """Of a number's bins, given those b g of the numbers before it: b q."""
+        x = hidden + self.branch[number](hidden)
+        for earlier in range(number):
+            x = x + self.before[number, earlier, bins[:, earlier]]
+        logits = self.leave[number](F.silu(x))
+        return logits.masked_fill(self.kinds[number] == UNUSED, -LARGE)
