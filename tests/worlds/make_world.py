@@ -10,16 +10,27 @@ from safetensors.torch import save
 from tests.conftest import make_lively
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, draw
 from worldmodel.action import IDLE
-from worldmodel.config import AutoencoderConfig, MotionConfig, PlanConfig, SamplerConfig
+from worldmodel.config import (
+    AutoencoderConfig,
+    EventsConfig,
+    MotionConfig,
+    PlanConfig,
+    SamplerConfig,
+)
 from worldmodel.episodes import Episode, episode_bytes
 from worldmodel.games.doom import ACTIONS
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.events import CHANGE, HOLD, SET, Events
 from worldmodel.model.motion import Motion
+from worldmodel.model.told import choose_told
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
 from worldmodel.world import Frame
 from worldmodel.worlds.folder import (
     AUTOENCODER as AUTOENCODER_FILE,
+)
+from worldmodel.worlds.folder import (
+    EVENTS as EVENTS_FILE,
 )
 from worldmodel.worlds.folder import (
     FORMAT,
@@ -91,16 +102,62 @@ def make_motion() -> Motion:
     return motion.eval().requires_grad_(requires_grad=False)
 
 
-def make_world(folder: Path, *, is_doom: bool = False, is_placed: bool = False) -> Path:
+NUMBERS = StateSpec(
+    {
+        "heading": StateNumber(kind="heading", unit="degrees", low=0.0, high=360.0),
+        "health": StateNumber(kind="count", low=0.0, high=100.0),
+        "reward": StateNumber(kind="number", low=-1.0, high=1.0),
+        "dead": StateNumber(kind="flag", low=0.0, high=1.0),
+    }
+)
+EVENTS = EventsConfig(
+    buttons=len(SPEC.buttons),
+    mouse_degrees=SPEC.mouse_degrees,
+    latent_channels=MODEL.latent_channels,
+    latent_height=MODEL.latent_height,
+    latent_width=MODEL.latent_width,
+    frames=4,
+    width=16,
+    bins=4,
+)
+
+
+def make_events(config: EventsConfig = EVENTS, spec: StateSpec = NUMBERS) -> Events:
+    """Random weights: hits, rewards, deaths and lives that begin anew, at any time."""
+    torch.manual_seed(2)
+    events = Events(config, spec)
+    happen = {
+        "health": [(CHANGE, 0.0), (CHANGE, -7.0), (SET, 100.0)],
+        "reward": [(CHANGE, 0.0), (SET, -0.5), (SET, 1.0)],
+        "dead": [(CHANGE, 0.0), (SET, 1.0), (SET, 0.0)],
+        "heading": [(CHANGE, 0.0), (HOLD, 0.0), (SET, 90.0)],
+    }
+    for row, index in enumerate(events.drawn):
+        for column, (kind, value) in enumerate(happen.get(spec.names[index], [])):
+            events.kinds[row, column], events.values[row, column] = kind, value
+    return events.eval().requires_grad_(requires_grad=False)
+
+
+def make_world(
+    folder: Path, *, is_doom: bool = False, is_placed: bool = False, is_numbered: bool = False
+) -> Path:
     """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's.
 
-    One that is placed knows where the player is, has a plan, and moves by chance.
+    One that is placed knows where the player is, has a plan, and moves by chance. In one that is
+    numbered things happen by chance, health, reward and death, and its transformer is told of them;
+    one that is both has the numbers of its place, of which events draw the health.
     """
     torch.manual_seed(0)
     shape, spec, model = AUTOENCODER, SPEC, MODEL
     if is_placed:
         shape = replace(shape, plan=PLAN)
         model = replace(model, rays=PLAN.rays, ray_features=PLAN.ray_features)
+    numbers, events = (STATE, EVENTS) if is_placed else (NUMBERS, EVENTS)
+    if is_numbered:
+        model = replace(model, told=choose_told(numbers, ("health",)))
+        if is_placed:
+            moved = tuple(name for name in STATE.names if name != "health")
+            events = replace(EVENTS, moved=moved)
     if is_doom:
         shape = replace(AUTOENCODER, widths=(8, 8, 8, 8), frame_height=48, frame_width=64)
         spec = ACTIONS
@@ -114,6 +171,8 @@ def make_world(folder: Path, *, is_doom: bool = False, is_placed: bool = False) 
     }
     if is_placed:
         files[MOTION_FILE] = save(make_motion().state_dict())
+    if is_numbered:
+        files[EVENTS_FILE] = save(make_events(events, numbers).state_dict())
     starts = {}
     for number in range(2):
         clip = Episode(
@@ -121,7 +180,7 @@ def make_world(folder: Path, *, is_doom: bool = False, is_placed: bool = False) 
             actions=[IDLE] * 6,
             frames_per_second=10.0,
             buttons=spec.buttons,
-            state=_track(number) if is_placed else None,
+            state=_track(number, numbers) if is_placed or is_numbered else None,
         )
         starts[f"{number}.safetensors"] = f"place {number}"
         files[f"starts/{number}.safetensors"] = episode_bytes(clip)
@@ -136,8 +195,9 @@ def make_world(folder: Path, *, is_doom: bool = False, is_placed: bool = False) 
         actions=spec,
         transformer=model,
         autoencoder=shape,
-        state=STATE if is_placed else None,
+        state=numbers if is_placed or is_numbered else None,
         motion=MOTION if is_placed else None,
+        events=events if is_numbered else None,
         sha256={n: sha256_of_bytes(data) for n, data in files.items() if n != "NOTICE"},
         starts=starts,
         game={"level": "my_way_home", "tics_per_frame": 2} if is_doom else {},
@@ -146,10 +206,12 @@ def make_world(folder: Path, *, is_doom: bool = False, is_placed: bool = False) 
     return folder
 
 
-def _track(number: int) -> StateTrack:
+def _track(number: int, spec: StateSpec) -> StateTrack:
     """Somebody stands still."""
     row = [50.0, 10.0 * number, 8.5, 30.0, 0.0, 0.0, 4.0, 100.0]
-    return StateTrack(STATE, np.tile(np.asarray(row, np.float32), (6, 1)))
+    if spec is NUMBERS:
+        row = [30.0, 90.0 - number, 0.0, 0.0]
+    return StateTrack(spec, np.tile(np.asarray(row, np.float32), (6, 1)))
 
 
 def _fill(frame: Frame, shape: AutoencoderConfig) -> Frame:

@@ -1,7 +1,8 @@
 """`WorldVectorEnv`: many sessions of one world, computed as one batch.
 
 All of them are as old as each other: episodes end by length alone, so they end together, and in the
-step after that all begin again (`AutoresetMode.NEXT_STEP`).
+step after that all begin again (`AutoresetMode.NEXT_STEP`). A session whose world has learned that
+it ends says so in `terminated`, and goes on with the others as the world has learned it goes on.
 """
 
 from typing import Any
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from worldmodel.config import ConfigError, UserError
 from worldmodel.engine import Playing
 from worldmodel.env.controls import Kind, WorldControls
-from worldmodel.env.single import check_frames, draw_start, frame_space, load_world
+from worldmodel.env.single import ENDS, REWARD, check_frames, draw_start, frame_space, load_world
 from worldmodel.paths import Pathlike
 from worldmodel.world import Frame, World
 from worldmodel.worlds.forks import refuse_fork
+from worldmodel.worlds.happenings import Recent, join_recent
 from worldmodel.worlds.native import NativeWorld
 
 METADATA: dict[str, Any] = {
@@ -87,9 +89,9 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         drawn = [draw_start(rng, self.world.starts, options) for rng in self._random]
         starts = [start for start, _ in drawn]
         self._playing = self.world.engine.begin([noise for _, noise in drawn])
-        latents, conditions, states = self._past(starts)
+        latents, conditions, states, recent = self._past(starts)
         self._playing.prime(latents, conditions)
-        self._where.begin(states)
+        self._where.begin(states, recent, [noise for _, noise in drawn])
         self._frames = self.world.engine.decode(latents[:, -1:].contiguous(), self._where.look())
         self._count, self._is_over = 0, False
         info = {"start": np.asarray(starts), "_start": np.ones(self.num_envs, np.bool_)}
@@ -109,17 +111,18 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         done = torch.from_numpy(vectors).to(self.world.device)
         conditions, sight = self._where.step(done)
         latents = self._playing.denoise(conditions)
+        self._where.saw(latents)
         self._frames = self.world.engine.decode(latents, sight)
         self._playing.remember()
         self._count += 1
         self._is_over = self.max_frames is not None and self._count >= self.max_frames
-        return (
-            self._frames.copy(),
-            rewards,
-            flags,
-            np.full_like(flags, self._is_over),
-            self._state_info(),
-        )
+        info = self._state_info()
+        numbers = info.get("state", {})
+        for name in ENDS:
+            flags |= numbers.get(name, flags) > 0.5
+        rewards += numbers.get(REWARD, 0.0)
+        truncated = np.full_like(flags, self._is_over)
+        return self._frames.copy(), rewards, flags, truncated, info
 
     def _state_info(self) -> dict[str, Any]:
         """What the world knows of every session, each number as an array b; else nothing."""
@@ -145,8 +148,12 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
             for before, one in zip(self._random, seeds, strict=True)
         ]
 
-    def _past(self, starts: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def _past(
+        self, starts: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Recent | None]:
         """What the sessions have seen before: latents b f c h w, conditions b f z, last states b n.
+
+        And what events follow from, in a world whose numbers are predicted.
 
         As much as the world's shortest start has, so that a session does not depend on the others'.
         """
@@ -158,4 +165,5 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
             torch.cat([past.latents[:, -length:] for past in chosen]),
             torch.cat([past.conditions[:, -length:] for past in chosen]),
             torch.cat(states) if states else None,
+            join_recent([past.recent for past in chosen if past.recent is not None]),
         )

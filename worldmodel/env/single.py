@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from worldmodel.game.window import Window
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 30}
+REWARD, ENDS = "reward", ("terminated", "dead")  # numbers of a state that say so
 LARGEST_SEED = 2**31  # of a session's noise
 
 
 class WorldEnv(gymnasium.Env[Frame, Any]):
-    """A world to act in: frames are observations, rewards are 0, episodes end by length alone.
+    """A world to act in: frames are observations.
+
+    Rewards and ends are those that the world has learned: its state's `reward`, and `terminated` or
+    `dead`. In a world without such numbers rewards are 0 and episodes end by length alone.
 
     `world`: a name, a folder, or one that is loaded already. `max_frames`: length of an episode,
     None for no end. `actions`: "keys" or "mouse" (`worldmodel.env.controls`). What else is given
@@ -76,7 +80,10 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         self._count += 1
         self._show()
         is_over = self.max_frames is not None and self._count >= self.max_frames
-        return self._frame.copy(), 0.0, False, is_over, state_info(self.world)
+        info = state_info(self.world)
+        state = info.get("state", {})
+        ended = any(state.get(name, 0.0) > 0.5 for name in ENDS)
+        return self._frame.copy(), float(state.get(REWARD, 0.0)), ended, is_over, info
 
     def render(self) -> Frame | None:
         """The last frame; in `human` mode it has been shown already."""

@@ -36,6 +36,7 @@ from worldmodel.progress import Progress, through
 from worldmodel.rollout import Rollout
 from worldmodel.world import Frame
 from worldmodel.worlds.find import find_world
+from worldmodel.worlds.happenings import join_recent
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.settings import Settings, available_cores
 
@@ -213,8 +214,9 @@ def throughput(
         playing = world.engine.begin(range(count))
         latents, conditions = world.first_past
         playing.prime(latents.repeat(count, 1, 1, 1, 1), conditions.repeat(count, 1, 1))
-        where, state = world.whereabouts(), world.past(0).state
-        where.begin(None if state is None else state.repeat(count, 1))
+        where, past = world.whereabouts(), world.past(0)
+        states = None if past.state is None else past.state.repeat(count, 1)
+        where.begin(states, join_recent([past.recent] * count if past.recent else []), range(count))
         players = [RandomPlayer(world.actions, seed) for seed in range(count)]
         times = []
         for index in range(1, 1 + WARM_UP + frames):
@@ -222,7 +224,9 @@ def throughput(
             encoded = [world.actions.encode([player.act(index)]) for player in players]
             vectors = torch.from_numpy(np.stack(encoded)).to(world.device)
             conditions, sight = where.step(vectors)
-            world.engine.decode(playing.denoise(conditions), sight)
+            drawn = playing.denoise(conditions)
+            where.saw(drawn)
+            world.engine.decode(drawn, sight)
             playing.remember()
             times.append(1000 * (time.perf_counter() - began))
         median = statistics.median(times[WARM_UP:])

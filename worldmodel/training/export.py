@@ -18,6 +18,7 @@ from worldmodel.training.runs import (
     Lineage,
     lineage,
     load_autoencoder,
+    load_events,
     load_motion,
     load_transformer,
 )
@@ -25,6 +26,7 @@ from worldmodel.ways import ENDING as WAY_ENDING
 from worldmodel.ways import way_bytes
 from worldmodel.worlds.folder import (
     AUTOENCODER,
+    EVENTS,
     FORMAT,
     MOTION,
     TEACHER,
@@ -55,6 +57,7 @@ class WorldExport:
     game: dict[str, Any]  # the real game, as `DoomConfig` has it
     made_by: str  # one line on data and recipe
     motion: Path | None = None  # the run of the stage `motion`, of a world that knows its place
+    events: Path | None = None  # the run of the stage `events`, of a world with predicted numbers
 
 
 def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
@@ -69,7 +72,12 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
     }
     motion, spec = load_motion(config.motion) if config.motion else (None, None)
     if motion is not None:  # in fp32: half a unit of the map is a pixel
-        files[MOTION] = save({k: v.contiguous() for k, v in motion.state_dict().items()})
+        files[MOTION] = _exact(motion)
+    events, known = load_events(config.events) if config.events else (None, spec)
+    if events is not None:
+        if spec is not None and known != spec:
+            raise ConfigError(f"{config.events} has other numbers than {config.motion}")
+        files[EVENTS], spec = _exact(events), known
     starts = {}
     for number, (place, caption) in enumerate(config.starts.items(), start=1):
         name = f"{number:02d}.safetensors"
@@ -91,6 +99,7 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         autoencoder=decoder.config,
         state=spec,
         motion=motion.config if motion is not None else None,
+        events=events.config if events is not None else None,
         sha256={name: sha256_of_bytes(data) for name, data in files.items() if name != "NOTICE"},
         starts=starts,
         game=config.game,
@@ -103,7 +112,7 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
 def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
     """What every stage took: steps, minutes, floating-point operations."""
     costs = {}
-    placed = [run for run in (config.motion, _plan_of(student.autoencoder)) if run]
+    placed = [run for run in (config.motion, config.events, _plan_of(student.autoencoder)) if run]
     for run in dict.fromkeys((*placed, student.autoencoder, config.decoder, *student.runs)):
         path = run / "summary.json"
         if not path.exists():  # a run that is not finished
@@ -120,6 +129,11 @@ def _plan_of(autoencoder: Path) -> Path | None:
     """The run of the plan that an autoencoder reads."""
     plan = read_toml(autoencoder / CONFIG).get("plan")
     return Path(plan) if plan else None
+
+
+def _exact(model: nn.Module) -> bytes:
+    """Weights as they are."""
+    return save({k: v.contiguous() for k, v in model.state_dict().items()})
 
 
 def _weights(model: nn.Module) -> bytes:

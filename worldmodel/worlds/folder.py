@@ -22,6 +22,7 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import (
     AutoencoderConfig,
     ConfigError,
+    EventsConfig,
     ModelConfig,
     MotionConfig,
     SamplerConfig,
@@ -46,6 +47,7 @@ FORMAT = 2
 TRANSFORMER = "transformer.safetensors"
 AUTOENCODER = "autoencoder.safetensors"
 MOTION = "motion.safetensors"  # of a world that knows its place
+EVENTS = "events.safetensors"  # of a world whose numbers are predicted
 TEACHER = "teacher.safetensors"  # optional: what the student was distilled from, for evaluation
 WORLD_FILE = "world.toml"
 
@@ -83,6 +85,7 @@ class WorldFile:
     measured: dict[str, Any] = field(default_factory=dict)
     state: StateSpec | None = None  # the numbers that the world tells of every frame, if any
     motion: MotionConfig | None = None  # of a world that knows its place
+    events: EventsConfig | None = None  # of a world whose numbers are predicted
 
     def __post_init__(self) -> None:
         if not self.starts:
@@ -110,6 +113,7 @@ class WorldFile:
                 f"for {self.transformer.buttons}"
             )
         self._check_place()
+        self._check_events()
 
     def _check_place(self) -> None:
         """State, motion, plan and rays come together or not at all."""
@@ -129,6 +133,33 @@ class WorldFile:
             raise ConfigError(
                 f"actions names {len(self.actions.buttons)} buttons, motion was made for "
                 f"{motion.buttons}"
+            )
+
+    def _check_events(self) -> None:
+        """Events need a state, and what the transformer is told needs events."""
+        events, told = self.events, self.transformer.told
+        if (events or told) and not (events and self.state):
+            raise ConfigError(
+                "a world whose numbers are predicted needs [state] and [events]"
+                f"{', for its transformer is told of them' if told else ''}; one is missing"
+            )
+        if not events or not self.state:
+            return
+        for name in (*events.moved, *(number.name for number in told)):
+            self.state.index(name)
+        if self.transformer.chunk_frames > 1:
+            raise ConfigError("events follow from every frame, so chunk_frames must be 1")
+        if events.moved and self.motion is None:
+            raise ConfigError(f"events.moved names {events.moved[0]}, but there is no [motion]")
+        if events.buttons != len(self.actions.buttons):
+            raise ConfigError(
+                f"actions names {len(self.actions.buttons)} buttons, events was made for "
+                f"{events.buttons}"
+            )
+        if events.latent_shape != self.transformer.latent_shape:
+            raise ConfigError(
+                f"events reads latents {events.latent_shape}, the transformer makes "
+                f"{self.transformer.latent_shape}"
             )
 
 
@@ -168,7 +199,9 @@ def write_measured(folder: Path, measured: Mapping[str, Any]) -> None:
 
 def check_weights(folder: Path, world: WorldFile, *others: str) -> None:
     """Compare the sha256 of weights and starts with what `world.toml` says, `others` too."""
-    placed = (MOTION,) if world.motion else ()
+    placed = [
+        name for name, part in ((MOTION, world.motion), (EVENTS, world.events)) if part is not None
+    ]
     needed = (TRANSFORMER, AUTOENCODER, *placed, *(f"starts/{name}" for name in world.starts))
     for name in (*needed, *others):
         check_part(folder, world, name, LARGEST_EPISODE)

@@ -30,7 +30,9 @@ from worldmodel.engine.state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.episodes import Episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
+from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
+from worldmodel.model.told import tell
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.real import Origin, Way
 from worldmodel.schedule import sigma_grid
@@ -39,6 +41,7 @@ from worldmodel.ways import ENDING as WAY_ENDING
 from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
 from worldmodel.worlds.folder import (
     AUTOENCODER,
+    EVENTS,
     MOTION,
     TRANSFORMER,
     WorldFile,
@@ -71,6 +74,7 @@ class NativeWorld:
         sampler: SamplerConfig,
         ways: Sequence[Way | UserError] = (),
         motion: Motion | None = None,
+        events: Events | None = None,
     ) -> None:
         self.file, self.device = file, device
         self.transformer, self.autoencoder = transformer, autoencoder  # in fp32, for reference
@@ -82,7 +86,7 @@ class NativeWorld:
         self.starts = list(captions)
         self._ways = ways or [UserError(f"no way to {caption}") for caption in captions]
         self.sampler = sampler
-        self.motion = motion  # in fp32 and on the CPU, whatever engine plays
+        self.motion, self.events = motion, events  # in fp32, on the CPU, whatever engine plays
         self.where = self.whereabouts()
         self._primes = [self._encode(clip) for clip in clips]
         self._split = Split()
@@ -102,6 +106,9 @@ class NativeWorld:
             motion = Motion(file.motion, file.state) if file.motion and file.state else None
             if motion is not None:
                 check_fit(motion, folder / MOTION)
+            events = Events(file.events, file.state) if file.events and file.state else None
+            if events is not None:
+                check_fit(events, folder / EVENTS)
         check_cache(file.transformer.cache_bytes, folder / TRANSFORMER, folder / AUTOENCODER)
         transformer = WorldTransformer(file.transformer)
         autoencoder = Autoencoder(file.autoencoder)
@@ -110,10 +117,14 @@ class NativeWorld:
         if file.motion and file.state:
             motion = Motion(file.motion, file.state)
             load_weights(motion, folder / MOTION)
+        if file.events and file.state:
+            events = Events(file.events, file.state)
+            load_weights(events, folder / EVENTS)
         starts = load_starts(folder, file, settings.start)
         clips, captions = [s.clip for s in starts], [s.caption for s in starts]
         ways = [s.way for s in starts]
-        return cls.of(file, transformer, autoencoder, clips, captions, settings, ways, motion)
+        parts = (file, transformer, autoencoder, clips, captions, settings)
+        return cls.of(*parts, ways, motion, events)
 
     @classmethod
     def of(
@@ -126,12 +137,13 @@ class NativeWorld:
         settings: Settings,
         ways: Sequence[Way | UserError] = (),
         motion: Motion | None = None,
+        events: Events | None = None,
     ) -> "NativeWorld":
         """A world from its parts, on the engine that suits this machine."""
         refuse_fork()
         torch.set_num_threads(settings.threads or available_cores())
         device = choose_device(settings.device)
-        for model in (transformer, autoencoder, motion):
+        for model in (transformer, autoencoder, motion, events):
             if model is not None:
                 model.requires_grad_(requires_grad=False).eval()
         channels_last(autoencoder.to(device))
@@ -144,7 +156,8 @@ class NativeWorld:
         chosen = choose_engine(candidates, file.transformer, key, file.autoencoder.plan)
         torch.set_num_threads(chosen.engine.threads)
         models = (transformer, autoencoder)
-        world = cls(file, *models, chosen, device, clips, captions, sampler, ways, motion)
+        began = (clips, captions, sampler, ways)
+        world = cls(file, *models, chosen, device, *began, motion, events)
         world.warm_up()
         return world
 
@@ -153,7 +166,7 @@ class NativeWorld:
         past = self._primes[start % len(self._primes)]
         self._rollout = self.engine.begin([seed])
         self._rollout.prime(past.latents, past.conditions)
-        self.where.begin(past.state)
+        self.where.begin(past.state, past.recent, [seed])
         return self.engine.decode(past.latents[:, -1:], self.where.look())[0]
 
     def stand(self, spot: Spot, seed: int) -> Frame:
@@ -173,12 +186,11 @@ class NativeWorld:
         state[:, roles.eye] = self.motion.eye[0]
         frames = past.latents.shape[1]
         idle = torch.from_numpy(self.actions.encode([IDLE] * frames))[None].to(self.device)
-        views = self.motion.views(state)[:, None].expand(-1, frames, -1).to(self.device)
-        with torch.inference_mode():
-            conditions = self.autoencoder.conditions(idle, views)
+        held = state[:, None].expand(-1, frames, -1)
+        conditions = self._conditions(idle, held)
         self._rollout = self.engine.begin([seed])
         self._rollout.prime(past.latents, conditions)
-        self.where.begin(state)
+        self.where.begin(state, self._recent(held, idle, past.latents), [seed])
         return self.engine.decode(past.latents[:, -1:], self.where.look())[0]
 
     @property
@@ -197,6 +209,7 @@ class NativeWorld:
         vector = torch.from_numpy(self.actions.encode([action]))[None].to(self.device)
         condition, sight = self.where.step(vector)
         latent = self._rollout.denoise(condition)
+        self.where.saw(latent)
         denoised = time.perf_counter()
         frame = self.engine.decode(latent, sight)[0]
         self._check("its latents", is_fine=bool(torch.isfinite(latent).all()))
@@ -223,16 +236,18 @@ class NativeWorld:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # a state is also what play goes back to when memory ran out
         rollout = self._rollout or self.engine.begin([0])
-        arrays = {name: state.arrays[name] for name in state.arrays if name != PLACE}
+        arrays = {name: state.arrays[name] for name in state.arrays if name not in self.where.kept}
         numbers = self.file.state.width if self.file.state else 0
         place = self.where.read(state.arrays.get(PLACE), 1, numbers)
+        self.where.check(state.arrays, 1)
         load_playing(rollout, arrays)
-        self.where.begin(place)
+        self.where.load(place, state.arrays, 1)
         self._rollout = rollout
 
     def whereabouts(self) -> Whereabouts:
         """Where players of this world are; for each batch of sessions one."""
-        return Whereabouts(self.engine, self.motion, self.file.autoencoder.plan)
+        told = self.file.transformer.told
+        return Whereabouts(self.engine, self.motion, self.file.autoencoder.plan, self.events, told)
 
     @property
     def state_spec(self) -> StateSpec | None:
@@ -309,12 +324,38 @@ class NativeWorld:
         actions = torch.from_numpy(self.actions.encode(clip.actions[-longest:]))
         latents = encode_frames(self.autoencoder, frames[None])
         actions = actions[None].to(self.device)
-        if self.motion is None:
+        if self.motion is None and self.events is None:
             return Past(latents, actions, None)
-        states = self._states(clip)[-longest:]
-        views = self.motion.views(states)[None].to(self.device)
+        states = self._states(clip)[-longest:][None]
+        recent = self._recent(states, actions, latents)
+        return Past(latents, self._conditions(actions, states), states[:, -1], recent)
+
+    def _conditions(self, actions: Tensor, states: Tensor) -> Tensor:
+        """What the transformer is told of frames: actions b f (k+2), states b f n -> b f z."""
         with torch.inference_mode():
-            return Past(latents, self.autoencoder.conditions(actions, views), states[-1:])
+            views = None
+            if self.motion is not None:
+                views = self.motion.views(states).to(self.device)
+            if told := self.file.transformer.told:
+                assert self.file.state is not None
+                facts = tell(told, self.file.state.names, states).to(actions)
+                actions = torch.cat((facts, actions), dim=-1)
+            return self.autoencoder.conditions(actions, views)
+
+    def _recent(self, states: Tensor, actions: Tensor, latents: Tensor) -> Recent | None:
+        """What events follow from, of frames before play b f …; none in a world without."""
+        if self.events is None:
+            return None
+        config = self.events.config
+        parts = (
+            (x.float().cpu(), frames)
+            for x, frames in (
+                (states, config.frames),
+                (actions, config.frames),
+                (latents, config.seen),
+            )
+        )
+        return Recent(*(_last(x, frames) for x, frames in parts))
 
     def _states(self, clip: Episode) -> Tensor:
         """The state in every frame of a start, f n; a `UserError` if it does not say it."""
@@ -322,11 +363,13 @@ class NativeWorld:
         if clip.state is None or clip.state.spec.names != self.file.state.names:
             found = "no state" if clip.state is None else ", ".join(clip.state.spec.names)
             raise UserError(
-                f"{self.name} knows its place, so a start must say where it is: a clip with the "
+                f"{self.name} has a state, so a start must say where it is: a clip with the "
                 f"state {', '.join(self.file.state.names)} (found {found}); a picture does not"
             )
         values = torch.from_numpy(clip.state.values)
-        if not bool(torch.isfinite(values[:, list(self.motion.roles.view)]).all()):  # type: ignore[union-attr]  # only asked where there is one
+        if self.motion is None:
+            return values
+        if not bool(torch.isfinite(values[:, list(self.motion.roles.view)]).all()):
             raise UserError(f"{self.name}: a start's clip does not know its place in every frame")
         return values
 
@@ -338,6 +381,15 @@ class Past:
     latents: Tensor  # 1 f c h w
     conditions: Tensor  # 1 f z
     state: Tensor | None  # 1 n, in the last frame
+    recent: Recent | None = None  # what events follow from, in a world with events
+
+
+def _last(x: Tensor, frames: int) -> Tensor:
+    """The last frames of b f …, the first one again where there are fewer: b `frames` …."""
+    missing = frames - x.shape[1]
+    if missing > 0:
+        x = torch.cat((x[:, :1].repeat_interleave(missing, dim=1), x), dim=1)
+    return x[:, x.shape[1] - frames :].clone()
 
 
 def _candidates(
