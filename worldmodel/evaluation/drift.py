@@ -16,13 +16,13 @@ from worldmodel.action import IDLE, ActionSpec
 from worldmodel.evaluation.chance import noise_seeds
 from worldmodel.evaluation.guide import guide
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of
+from worldmodel.evaluation.played import play_out
 from worldmodel.evaluation.real import Clips, play_on, random_actions
 from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.games.doom import Doom
 from worldmodel.metrics import Gaussian, brightness, frechet_distance, psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.progress import through
-from worldmodel.rollout import roll_out
 
 WINDOW = 200  # frames
 STREAMS = 4
@@ -85,12 +85,13 @@ def measure_drift(
     """Do in the world what was done in the game; `reference`: of features of real play."""
     past, autoencoder = long_play.past, measured.autoencoder
     known = past.frames.shape[1]
-    told = guide(measured, past.joined(long_play.real), known)
+    whole = past.joined(long_play.real)
+    told = guide(measured, whole, known)
     primed = encode_frames(autoencoder, past.frames), told.conditions[:, :known]
     ahead, label = told.after(known), f"{long_play.play} play"
     seeds = noise_seeds(len(past.frames), label)
-    latents = roll_out(subject.model, subject.sampler, primed, ahead.conditions, label, seeds)
-    made = decode_latents(autoencoder, latents, ahead.views)
+    played = play_out(measured, subject, whole, primed, ahead, label, seeds)
+    made = decode_latents(autoencoder, played.latents, ahead.views)
     return judge_drift(made, long_play.real.frames, judge, reference)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from worldmodel.evaluation.drift import Drift
 from worldmodel.evaluation.inverse_dynamics import ActionReading
+from worldmodel.evaluation.played import Off
 from worldmodel.evaluation.quality import FreeRollout, NextFrame
 from worldmodel.evaluation.starts import FromStart
 
@@ -19,7 +20,18 @@ def rollout_facts(rollout: FreeRollout) -> dict[str, Any]:
         "turn_correlation": round(rollout.turn_correlation, 3),
         "button_accuracy": round(rollout.button_accuracy, 3),
         "frechet": round(rollout.frechet, 2),
+        **(
+            {"state": _plain(rollout.state), "still": _plain(rollout.still)}
+            if rollout.state
+            else {}
+        ),
     }
+
+
+def _plain(off: Off) -> dict[str, dict[str, float]]:
+    """Errors of numbers, each number's by frame."""
+    names = next(iter(off.values()))
+    return {name: {str(h): round(row[name], 3) for h, row in off.items()} for name in names}
 
 
 def next_facts(near: NextFrame) -> dict[str, Any]:

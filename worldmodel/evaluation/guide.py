@@ -3,6 +3,9 @@
 In a world that knows its place, a player's first states are the game's; from then on they follow
 from the actions, as in play. In other worlds a condition is the action, and there are no views.
 
+Where numbers are predicted (`model.events`), they follow from what the world draws itself: those of
+the first frame that is not known are drawn here, later ones in play (`evaluation.played`).
+
 Letters: b batch (clips), f frames, n numbers of a state, k buttons, z numbers of a condition.
 """
 
@@ -11,9 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worldmodel.config import ConfigError
 from worldmodel.evaluation.real import Clips
 from worldmodel.evaluation.subject import Subjects
+from worldmodel.model.autoencoder import encode_frames
+from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
+from worldmodel.model.told import tell
+from worldmodel.worlds.happenings import Happenings
 
 AT_ONCE = 256  # frames whose rays are read at once
 
@@ -36,6 +44,8 @@ class Guide:
 def guide(subjects: Subjects, clips: Clips, known: int) -> Guide:
     """What a world is told of clips whose first `known` frames have the game's states."""
     motion, autoencoder = subjects.motion, subjects.autoencoder
+    if subjects.events is not None:
+        return _guide_events(subjects, clips, known)
     if motion is None:
         return Guide(clips.actions, None, None)
     assert clips.states is not None, "clips of a world with places are recorded with their states"
@@ -44,6 +54,53 @@ def guide(subjects: Subjects, clips: Clips, known: int) -> Guide:
     parts = zip(clips.actions.split(AT_ONCE, dim=1), views.split(AT_ONCE, dim=1), strict=True)
     conditions = [autoencoder.conditions(actions, seen) for actions, seen in parts]
     return Guide(torch.cat(conditions, dim=1), views, states)
+
+
+@torch.inference_mode()
+def _guide_events(subjects: Subjects, clips: Clips, known: int) -> Guide:
+    """The same where numbers are predicted; after frame `known` the game's stand in for them."""
+    events, motion = subjects.events, subjects.motion
+    assert events is not None
+    assert clips.states is not None, "clips of a world with numbers are recorded with their states"
+    states = clips.states
+    if motion is not None:
+        states = follow(motion, states, clips.actions, known)
+    if known < states.shape[1]:
+        before = clips.cut(0, known)
+        latents = encode_frames(subjects.autoencoder, before.frames[:, -events.config.seen :])
+        happenings = Happenings(events)
+        happenings.begin(recent_of(events, before, latents), range(len(states)))
+        drawn = happenings.step(states[:, known - 1], clips.actions[:, known])
+        states = torch.cat((states[:, :known], drawn[:, None], states[:, known + 1 :]), dim=1)
+    views = None if motion is None else motion.views(states)
+    return Guide(condition(subjects, clips.actions, states), views, states)
+
+
+def recent_of(events: Events, clips: Clips, latents: Tensor) -> Recent:
+    """What events follow from, of clips b f and of the latents of their last frames."""
+    assert clips.states is not None
+    frames, seen = events.config.frames, events.config.seen
+    if clips.states.shape[1] < frames:
+        raise ConfigError(
+            f"numbers follow from {frames} frames, a clip begins with {clips.states.shape[1]}"
+        )
+    return Recent(
+        clips.states[:, -frames:].float(), clips.actions[:, -frames:], latents[:, -seen:].float()
+    )
+
+
+def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
+    """What a transformer is told of frames with actions b f (k+2) and states b f n: b f z."""
+    motion, told = subjects.motion, subjects.file.transformer.told
+    assert subjects.file.state is not None
+    views = None if motion is None else motion.views(states)
+    if told:
+        facts = tell(told, subjects.file.state.names, states).to(actions)
+        actions = torch.cat((facts, actions), dim=-1)
+    if views is None:
+        return subjects.autoencoder.conditions(actions, None)
+    parts = zip(actions.split(AT_ONCE, dim=1), views.split(AT_ONCE, dim=1), strict=True)
+    return torch.cat([subjects.autoencoder.conditions(done, view) for done, view in parts], dim=1)
 
 
 @torch.inference_mode()

@@ -27,6 +27,7 @@ from torch import Tensor
 from worldmodel.action import IDLE, Action
 from worldmodel.evaluation.chance import noise_seeds, player_of
 from worldmodel.evaluation.guide import Guide, guide
+from worldmodel.evaluation.played import play_out
 from worldmodel.evaluation.real import Clips, check_state
 from worldmodel.evaluation.subject import Subjects
 from worldmodel.games.doom import Doom
@@ -34,7 +35,6 @@ from worldmodel.games.doom_state import SPEC
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.model.motion import Roles
-from worldmodel.rollout import roll_out
 
 HORIZONS = (16, 64, 256, 1050)
 AROUND = 3  # frames before and after a horizon that count with it
@@ -90,9 +90,8 @@ class Dream:
         past = latents, told.conditions[:, :known]
         student = subjects.student
         seeds = noise_seeds(len(latents), "places", label)
-        self.latents = roll_out(
-            student.model, student.sampler, past, self.guide.conditions, label, seeds
-        )
+        played = play_out(subjects, student, clips, past, self.guide, label, seeds)
+        self.latents = played.latents
         self._frames: dict[tuple[int, int], Tensor] = {}
 
     def frame(self, walk: int, index: int) -> Tensor:

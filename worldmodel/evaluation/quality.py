@@ -11,11 +11,12 @@ from torch import Tensor
 from worldmodel.evaluation.chance import noise_seeds
 from worldmodel.evaluation.guide import guide
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
+from worldmodel.evaluation.played import Off, Played, numbers_off, play_out
 from worldmodel.evaluation.real import Clips
 from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.metrics import Gaussian, frechet_distance, in_motion, psnr, sharpness, ssim
 from worldmodel.model.autoencoder import decode_latents, encode_frames
-from worldmodel.rollout import next_frames, roll_out
+from worldmodel.rollout import next_frames
 
 HORIZONS = (1, 8, 16, 32, 64)
 
@@ -65,7 +66,7 @@ def measure_next_frame(measured: Subjects, subjects: list[Subject], clips: Clips
     drawn = {}
     for subject in subjects:
         label = f"next frame, {subject.name}"
-        drawn_all = next_frames(subject.model, subject.sampler, latents, clips.actions, label)
+        drawn_all = next_frames(subject.model, subject.sampler, latents, told.conditions, label)
         latent = drawn_all[:, -1:]
         frames = decode_latents(autoencoder, latent, seen)[:, 0]
         drawn[subject.name] = score(frames[moving], real[moving])
@@ -82,6 +83,8 @@ class FreeRollout:
     button_accuracy: float
     frechet: float  # in the inverse-dynamics model's features, against real play
     frames: Tensor  # uint8 b g h w 3
+    state: Off  # mean error of each number against the game, where numbers are predicted
+    still: Off  # the same of numbers that stay what they were
 
 
 def measure_rollout(
@@ -96,15 +99,10 @@ def measure_rollout(
     autoencoder, told = measured.autoencoder, guide(measured, clips, past)
     latents = encode_frames(autoencoder, clips.frames[:, :past])
     ahead = told.after(past)
-    played = roll_out(
-        subject.model,
-        subject.sampler,
-        (latents, told.conditions[:, :past]),
-        ahead.conditions,
-        f"rollout, {subject.name}",
-        noise_seeds(len(latents), "rollout"),
-    )
-    frames = decode_latents(autoencoder, played, ahead.views)
+    primed, label = (latents, told.conditions[:, :past]), f"rollout, {subject.name}"
+    seeds = noise_seeds(len(latents), "rollout")
+    played = play_out(measured, subject, clips, primed, ahead, label, seeds)
+    frames = decode_latents(autoencoder, played.latents, ahead.views)
     real = clips.frames[:, past:]
     reading = read_actions(judge, list(zip(frames, clips.actions[:, past:], strict=True)))
     last = max(h for h in HORIZONS if h <= frames.shape[1])
@@ -118,4 +116,17 @@ def measure_rollout(
         button_accuracy=reading.button_accuracy,
         frechet=frechet_distance(features, reference),
         frames=frames,
+        **_numbers(measured, clips, played, past),
     )
+
+
+def _numbers(measured: Subjects, clips: Clips, played: Played, past: int) -> dict[str, Off]:
+    """How far numbers are off, of the world and of one in which nothing happens."""
+    spec, states = measured.file.state, clips.states
+    if played.states is None or spec is None or states is None:
+        return {"state": {}, "still": {}}
+    real, last = states[:, past:], states[:, past - 1 : past].expand_as(played.states)
+    return {
+        "state": numbers_off(spec, played.states, real, HORIZONS),
+        "still": numbers_off(spec, last, real, HORIZONS),
+    }

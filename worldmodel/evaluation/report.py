@@ -60,6 +60,7 @@ def print_report(evaluation: Evaluation) -> None:
     """Tables for a person, then one line of JSON."""
     lines = [f"world {evaluation.world}", "", *_next_lines(evaluation.next_frame), ""]
     lines += [*_rollout_lines(evaluation), ""]
+    lines += [*state, ""] if (state := _state_lines(evaluation)) else []
     lines += [*_start_lines(evaluation.starts), ""] if evaluation.starts else []
     for play, drift in evaluation.drift.items():
         lines += [*_drift_lines(play, drift), ""]
@@ -129,6 +130,20 @@ def _rollout_lines(evaluation: Evaluation) -> list[str]:
             "  The judge has not learned to read turning from real frames: turn r, keys and "
             "Fréchet mean nothing. Give it more --judge-clips or --judge-steps."
         )
+    return lines
+
+
+def _state_lines(evaluation: Evaluation) -> list[str]:
+    """How far each number is off, as the world is played; nothing where none is predicted."""
+    name, played = next(iter(evaluation.rollouts.items()))
+    if not played.state:
+        return []
+    head = "".join(f"{h:>9}" for h in played.state)
+    lines = [f"state, {name}: mean error of each number at frame{head}   (and of what it was)"]
+    for number in next(iter(played.state.values())):
+        row = "".join(f"{off[number]:9.2f}" for off in played.state.values())
+        still = " ".join(f"{off[number]:.2f}" for off in played.still.values())
+        lines.append(f"  {number:46}{row}   ({still})")
     return lines
 
 

@@ -16,12 +16,12 @@ from worldmodel.beside import save_beside, views_of
 from worldmodel.config import UserError
 from worldmodel.evaluation.chance import noise_seeds, player_of
 from worldmodel.evaluation.guide import guide
+from worldmodel.evaluation.played import play_out
 from worldmodel.evaluation.real import Clips
 from worldmodel.evaluation.subject import Subjects
 from worldmodel.games.doom import Doom
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.real import bring, is_same_place, psnr
-from worldmodel.rollout import roll_out
 from worldmodel.worlds.starts import Start, load_starts
 
 FRAMES = 128
@@ -87,14 +87,9 @@ def _play(
     told, student = guide(subjects, whole, known), subjects.student
     past = told.conditions[:, :known]
     ahead = told.after(known)
-    made = roll_out(
-        student.model,
-        student.sampler,
-        (latents, past),
-        ahead.conditions,
-        start.caption,
-        noise_seeds(1, "start", number),
-    )
+    seeds = noise_seeds(1, "start", number)
+    primed = latents, past
+    made = play_out(subjects, student, whole, primed, ahead, start.caption, seeds).latents
     shown = torch.cat([latents[:, -1:].to(made.dtype), made], dim=1)
     seen = told.after(known - 1).views
     return FromStart(

@@ -12,11 +12,13 @@ from worldmodel.checkpoint import load_weights
 from worldmodel.config import SamplerConfig
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.autoencoder import Autoencoder, channels_last
+from worldmodel.model.events import Events
 from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.worlds.folder import (
     AUTOENCODER,
+    EVENTS,
     MOTION,
     TEACHER,
     TRANSFORMER,
@@ -45,6 +47,7 @@ class Subjects:
     student: Subject  # as it is played
     others: tuple[Subject, ...]  # the student at other step counts, the teacher at many steps
     motion: Motion | None = None  # of a world that knows its place
+    events: Events | None = None  # of a world whose numbers are predicted
 
 
 def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subjects:
@@ -80,7 +83,12 @@ def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subje
         motion = Motion(file.motion, file.state)
         load_weights(motion, folder / MOTION)
         motion.requires_grad_(requires_grad=False).eval()
-    return Subjects(file, autoencoder, student(sampler), tuple(others), motion)
+    events = None
+    if file.events and file.state:
+        events = Events(file.events, file.state)
+        load_weights(events, folder / EVENTS)
+        events.requires_grad_(requires_grad=False).eval()
+    return Subjects(file, autoencoder, student(sampler), tuple(others), motion, events)
 
 
 def _transformer(path: Path, file: WorldFile, dtype: torch.dtype) -> WorldTransformer:

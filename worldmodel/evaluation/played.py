@@ -1,0 +1,85 @@
+"""What a world makes of real clips after their first frames, with its own numbers.
+
+Where a world's numbers are predicted, they follow from what it draws itself, frame by frame; so
+every player has numbers of his own. Elsewhere conditions are known beforehand (`guide`).
+
+Letters: b batch (clips), f g frames, n numbers of a state, c h w latents, z numbers of a condition.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldmodel.evaluation.guide import Guide, condition, recent_of
+from worldmodel.evaluation.real import Clips
+from worldmodel.evaluation.subject import Subject, Subjects
+from worldmodel.progress import through
+from worldmodel.rollout import Rollout, roll_out
+from worldmodel.state_spec import StateSpec
+from worldmodel.worlds.happenings import Happenings
+
+Off = dict[int, dict[str, float]]  # by frame and number
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Free play after known frames."""
+
+    latents: Tensor  # b g c h w
+    states: Tensor | None  # b g n, where numbers are predicted
+
+
+@torch.inference_mode()
+def play_out(
+    subjects: Subjects,
+    subject: Subject,
+    clips: Clips,
+    past: tuple[Tensor, Tensor],
+    ahead: Guide,
+    label: str,
+    seeds: Sequence[int],
+) -> Played:
+    """Play on from a past (latents b f c h w, conditions b f z) with the clips' own actions."""
+    events = subjects.events
+    if events is None:
+        model, sampler = subject.model, subject.sampler
+        return Played(roll_out(model, sampler, past, ahead.conditions, label, seeds), None)
+    known = past[0].shape[1]
+    rollout, happenings = Rollout(subject.model, subject.sampler, seeds), Happenings(events)
+    rollout.prime(*past)
+    before = clips.cut(0, known)
+    happenings.begin(recent_of(events, before, past[0]), seeds)
+    assert before.states is not None
+    states, drawn, numbers = before.states[:, -1], [], []
+    for f in through(range(known, clips.frames.shape[1]), desc=label, unit="frame"):
+        actions = clips.actions[:, f]
+        moved = states if subjects.motion is None else subjects.motion(states, actions)
+        states = happenings.step(moved, actions)
+        drawn.append(rollout.step(condition(subjects, actions[:, None], states[:, None])))
+        happenings.saw(drawn[-1][:, -1])
+        numbers.append(states)
+    return Played(torch.cat(drawn, dim=1), torch.stack(numbers, dim=1))
+
+
+def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:
+    """Mean error of each number that changes, of states b g n against the game's, at some frames.
+
+    Of what wraps, by the shorter way.
+    """
+    found: Off = {}
+    for horizon in horizons:
+        if horizon > made.shape[1]:
+            continue
+        off = (made[:, horizon - 1] - real[:, horizon - 1]).abs()
+        row = {}
+        for i, (name, number) in enumerate(spec.numbers.items()):
+            if number.low < number.high:
+                column = off[:, i]
+                if number.kind in ("heading", "phase"):
+                    period = number.high - number.low
+                    column = torch.minimum(column % period, period - column % period)
+                row[name] = float(column.nanmean())
+        found[horizon] = row
+    return found
