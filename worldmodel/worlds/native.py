@@ -156,8 +156,7 @@ class NativeWorld:
         chosen = choose_engine(candidates, file.transformer, key, file.autoencoder.plan)
         torch.set_num_threads(chosen.engine.threads)
         models = (transformer, autoencoder)
-        began = (clips, captions, sampler, ways)
-        world = cls(file, *models, chosen, device, *began, motion, events)
+        world = cls(file, *models, chosen, device, clips, captions, sampler, ways, motion, events)
         world.warm_up()
         return world
 
