@@ -15,6 +15,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "student": ("teacher",),
     "dmd": ("student", "bidirectional"),
     "decoder": ("autoencoder",),
+    "events": ("autoencoder",),
 }
 DRAWS = ("dmd", "student")  # what can be played, the best first
 INTERPOLATION = "interpolation"  # takes no time; `[play] dmd_share` asks for it

@@ -8,15 +8,25 @@ from typing import Any
 import torch
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import AutoencoderConfig, ConfigError, ModelConfig, build_config, to_toml
+from worldmodel.config import (
+    AutoencoderConfig,
+    ConfigError,
+    ModelConfig,
+    ToldNumber,
+    build_config,
+    to_table,
+    to_toml,
+)
 from worldmodel.episodes import find_episodes, load_episode
 from worldmodel.games.doom import DoomConfig
 from worldmodel.games.together import Source
 from worldmodel.model.autoencoder import encode_frames
+from worldmodel.model.told import choose_told
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.recipe.config import INTERPOLATION, Recipe, StagePart
 from worldmodel.training.run import STAGES, Config
 from worldmodel.training.runs import load_autoencoder
+from worldmodel.training.states import read_states
 
 TRAIN, HELDOUT = "train", "heldout"  # folders of episodes
 HELDOUT_SEED = 900_000
@@ -73,7 +83,29 @@ class Shared:
             "buttons": len(self.actions.buttons),
         }
         table = {"frame_change": change, **self.recipe.model, **derived}
+        if "told" in table:
+            table["told"] = to_table(self._told(table["told"]))
         return build_config(ModelConfig, table, "[model]")
+
+    def _events(self, part: StagePart) -> dict[str, Any]:
+        """The table [model] of the stage `events`."""
+        channels, height, width = self.autoencoder.latent_shape
+        return {
+            "buttons": len(self.actions.buttons),
+            "mouse_degrees": self.actions.mouse_degrees,
+            "latent_channels": channels,
+            "latent_height": height,
+            "latent_width": width,
+            **part.settings.get("model", {}),
+        }
+
+    def _told(self, names: Any) -> tuple[ToldNumber, ...]:
+        """The numbers of the state that the transformer is told, with the ranges of the data."""
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError('[model]: expected told = ["health", …], names of the state')
+        if self.data(TRAIN).is_dir():
+            return choose_told(read_states(self.data(TRAIN)), names)
+        return tuple(ToldNumber(name=name, kind="number") for name in names)  # not known yet
 
     def data(self, which: str) -> Path:
         """A folder of episodes."""
@@ -96,7 +128,9 @@ class Shared:
             table["model"] = asdict(self.autoencoder)
         else:
             table["autoencoder"] = str(self.run("autoencoder"))
-        if part.stage not in ("autoencoder", "decoder"):
+        if part.stage == "events":
+            table |= {"actions": asdict(self.actions), "model": self._events(part)}
+        elif part.stage not in ("autoencoder", "decoder"):
             table |= {"actions": asdict(self.actions), "model": asdict(self.model(change))}
         if part.stage == "bidirectional" and "teacher" in before:
             table["start"] = str(self.run("teacher"))
@@ -137,6 +171,7 @@ class Shared:
             "notice": str(recipe.notice),
             "student": str(self.run(recipe.drawn_by)),
             "decoder": str(self.run("decoder" if "decoder" in stages else "autoencoder")),
+            **({"events": str(self.run("events"))} if "events" in stages else {}),
             "frames_per_second": self.frames_per_second,
             "start_frames": recipe.play.start_frames,
             "made_by": made_by,

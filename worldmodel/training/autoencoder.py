@@ -1,9 +1,11 @@
 """Stage 0: the frame autoencoder.
 
-    L = |x̂ − x| + λ |∇x̂ − ∇x|
+    L = |x̂ − x| + λ |∇x̂ − ∇x| + μ (x̂ − x)²
 
 The gradient term (differences along rows and columns, at two scales) keeps edges that an L1 loss
-alone would blur. The decoder sees latents with noise of up to `latent_noise` added: what the
+alone would blur. The square, where it is asked for, finds what is small and seldom the same: of a
+monster that may stand here or there, the median shows nothing, the mean a little of it everywhere.
+ The decoder sees latents with noise of up to `latent_noise` added: what the
 denoiser will hand it is never exact.
 
 With a `plan` (a run of that stage, whose weights stay as they are) the decoder begins with what the
@@ -52,7 +54,8 @@ class AutoencoderTraining:
     batch: int
     frame_stride: int = 6  # neighbouring frames teach almost the same
     latent_noise: float = 0.15
-    gradient_weight: float = 1.0
+    gradient_weight: float = 1.0  # λ
+    square_weight: float = 0.0  # μ
     plan: Path | None = None  # a run of the stage `plan`
 
 
@@ -112,7 +115,10 @@ class AutoencoderStage:
         decoded = self.student.decode(latents, seen).float()
         absolute = F.l1_loss(decoded, pixels)
         edges = gradient_loss(decoded, pixels)
-        return absolute + self.config.gradient_weight * edges, {"l1": absolute, "gradient": edges}
+        whole = absolute + self.config.gradient_weight * edges
+        if self.config.square_weight:
+            whole = whole + self.config.square_weight * F.mse_loss(decoded, pixels)
+        return whole, {"l1": absolute, "gradient": edges}
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
