@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.worlds.make_world import EVENTS, NUMBERS, make_world
 from worldmodel.action import Action
@@ -31,7 +32,7 @@ def world(folder: Path) -> NativeWorld:
     return NativeWorld.load(folder, TORCH)
 
 
-def play(world: NativeWorld) -> "tuple[np.ndarray, np.ndarray]":  # type: ignore[type-arg]
+def play(world: NativeWorld) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Frames and states of all of `PLAY`."""
     frames, states = [], []
     for action in PLAY:
@@ -123,14 +124,15 @@ def test_an_environment_has_the_learned_reward_and_end(folder: Path) -> None:
         _, reward, terminated, _, info = env.step(env.action_space.sample())
         assert reward == info["state"]["reward"]
         assert terminated == (info["state"]["dead"] > 0.5)
-        rewards.add(reward), ends.add(terminated)
+        rewards.add(reward)
+        ends.add(terminated)
     assert rewards >= {-0.5, 1.0}
     assert ends == {True, False}
 
 
 def test_a_session_of_a_batch_is_as_if_it_were_alone(folder: Path) -> None:
-    settings = {"engine": "torch", "dtype": "float32", "threads": 1}
-    alone, many = WorldEnv(folder, **settings), WorldVectorEnv(2, folder, **settings)
+    alone = WorldEnv(folder, engine="torch", dtype="float32", threads=1)
+    many = WorldVectorEnv(2, folder, engine="torch", dtype="float32", threads=1)
     alone.reset(seed=5)
     many.reset(seed=5)
     actions = [alone.action_space.sample() for _ in range(6)]
@@ -148,7 +150,8 @@ def test_a_place_and_numbers_go_together(tmp_path: Path) -> None:
     world = NativeWorld.load(both, TORCH)
     world.reset(0, 0)
     _, states = play(world)
-    health, place = states[:, world.file.state.index("health")], states[:, :2]  # type: ignore[union-attr]
+    assert world.state_spec is not None
+    health, place = states[:, world.state_spec.index("health")], states[:, :2]
     assert np.ptp(place, axis=0).max() > 0
     assert set(health) <= {100.0}  # its range in that world
 

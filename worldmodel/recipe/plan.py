@@ -81,6 +81,8 @@ def describe(shared: Shared, minutes: float, device: torch.device, processes: in
     for part in recipe.parts:
         kind = "autoencoder" if part.stage in ("autoencoder", "decoder") else "transformer"
         told = f"{kind} of {sizes[kind] / 1e6:.1f} M parameters"
+        if part.stage == "events":
+            told = "what happens to the numbers of the state"
         if not part.share:
             told += f", {part.settings['loop']['steps']} steps"
         rows.append((part.stage, training * part.share / shares if shares else 0.0, told))
