@@ -14,7 +14,12 @@ from worldmodel.recipe.derive import budgeted, share_settings, source_of
 from worldmodel.recipe.plan import share_of_rest
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("configs/siege/recipe.toml", "configs/doom/h200.toml")
+SHIPPED = (
+    "configs/siege/recipe.toml",
+    "configs/siege/state.toml",
+    "configs/doom/h200.toml",
+    "configs/carracing/recipe.toml",
+)
 
 
 @pytest.fixture
