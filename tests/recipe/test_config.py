@@ -18,7 +18,6 @@ SHIPPED = (
     "configs/siege/recipe.toml",
     "configs/siege/state.toml",
     "configs/doom/h200.toml",
-    "configs/carracing/recipe.toml",
 )
 
 
