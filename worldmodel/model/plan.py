@@ -234,4 +234,33 @@ def _mixed(layer: nn.Linear, x: Tensor) -> Tensor:
 
 def _sample(grid: Tensor, points: Tensor, outside: str) -> Tensor:
     """A grid 1 a y x at points 1 n m 2 (x, y from −1 to 1), bilinear: a n m."""
+    if torch.onnx.is_in_onnx_export():  # its runtimes gather rows ten times as fast
+        return GAIN * gather_sample(grid, points, outside)
     return GAIN * F.grid_sample(grid, points, padding_mode=outside, align_corners=True)[0]
+
+
+def gather_sample(grid: Tensor, points: Tensor, outside: str) -> Tensor:
+    """`F.grid_sample` with aligned corners, from whole rows of features: a n m.
+
+    `outside` is "zeros" or "border": what a grid 1 a y x holds beyond its edge.
+    """
+    rows, columns = grid.shape[2:]
+    table = grid[0].flatten(1).T  # (y x) a
+    x = (points[0, ..., 0].flatten() + 1) / 2 * (columns - 1)
+    y = (points[0, ..., 1].flatten() + 1) / 2 * (rows - 1)
+    if outside == "border":
+        x, y = x.clamp(0, columns - 1), y.clamp(0, rows - 1)
+    left, top = x.floor(), y.floor()
+    read: Tensor | None = None
+    for dy, down in ((0, top + 1 - y), (1, y - top)):
+        for dx, across in ((0, left + 1 - x), (1, x - left)):
+            i, j = left + dx, top + dy
+            weight = down * across
+            if outside == "zeros":
+                inside = (i >= 0) & (i <= columns - 1) & (j >= 0) & (j <= rows - 1)
+                weight = weight * inside.to(weight.dtype)
+            at = j.clamp(0, rows - 1) * columns + i.clamp(0, columns - 1)
+            part = table[at.long()] * weight[:, None]
+            read = part if read is None else read + part
+    assert read is not None
+    return read.T.reshape(-1, *points.shape[1:3])
