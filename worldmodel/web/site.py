@@ -4,7 +4,7 @@ site = make_site(world, runtime)       # path -> content
 write_site(folder, site.files)
 write_single(path, site.files)
 
-index.html  page/  world/  runtime/  licences/
+index.html  isolate.js  page/  world/  runtime/  licences/
 """
 
 import gzip
@@ -37,7 +37,7 @@ from worldmodel.worlds.native import NativeWorld
 CHECKED = 24  # frames that are compared with torch before anything is written
 EXPECTED = 8  # of which the page compares the first, when a graphics processor computes
 PIXELS = 1  # how far a pixel may be off
-ENTRY = "index.html"
+AT_ROOT = ("index.html", "isolate.js")  # a service worker answers for its own folder alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def page_files() -> dict[str, bytes]:
         for entry in folder.iterdir()
         if entry.name.endswith((".html", ".css", ".js"))
     }
-    return {ENTRY if name == ENTRY else f"page/{name}": found[name] for name in sorted(found)}
+    return {name if name in AT_ROOT else f"page/{name}": found[name] for name in sorted(found)}
 
 
 def write_site(folder: Path, files: Mapping[str, bytes]) -> None:

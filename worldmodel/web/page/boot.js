@@ -24,36 +24,50 @@
 
   const fromItself = () => {
     const blobs = {};
-    const scripts = {};
     for (const node of carried) {
-      const bytes = decode(node.textContent.trim());
-      const type = /\.js$/.test(node.dataset.file) ? "text/javascript" : "";
-      blobs[node.dataset.file] = new Blob([bytes], { type });
-      if (node.dataset.file.startsWith("page/")) {
-        scripts[node.dataset.file] = new TextDecoder().decode(bytes);
-      }
+      const path = node.dataset.file;
+      const type = path.endsWith(".js") ? "text/javascript" : "";
+      blobs[path] = new Blob([decode(node.textContent.trim())], { type });
       node.remove();
     }
-    const addresses = {};
-    const addressOf = (path) => {
-      if (!addresses[path]) {
-        const source = scripts[path].replace(
-          /from "\.\/([\w.-]+)"/g,
-          (_, name) => `from "${addressOf(`page/${name}`)}"`,
-        );
-        addresses[path] = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-      }
-      return addresses[path];
+    const addressOf = (path) => URL.createObjectURL(blobs[path]);
+    return {
+      main: addressOf("page/main.js"),
+      worker: addressOf("page/worker.js"),
+      workerType: "classic", // from a disk no other is started
+      base: null,
+      blobs,
     };
-    return { main: addressOf("page/main.js"), worker: addressOf("page/worker.js"), base: null, blobs };
   };
 
   const fromServer = () => ({
     main: new URL("main.js", here).href,
     worker: new URL("worker.js", here).href,
+    workerType: "module",
     base: new URL("..", here).href,
     blobs: null,
   });
+
+  /* Whether the page is loaded anew, this time with the headers that isolate.js adds. */
+  const isolated = async () => {
+    const asked = new URLSearchParams(location.search).get("isolate");
+    if (self.crossOriginIsolated || carried.length || asked === "no") return false;
+    try {
+      if (sessionStorage.getItem("isolate")) return false; // it was tried, and did not help
+      await navigator.serviceWorker.register(new URL("../isolate.js", here));
+      const controlled = new Promise((resolve) => {
+        if (navigator.serviceWorker.controller) resolve();
+        navigator.serviceWorker.addEventListener("controllerchange", resolve);
+        setTimeout(resolve, 3000);
+      });
+      await controlled;
+      sessionStorage.setItem("isolate", "tried");
+    } catch {
+      return false; // no secure context, or storage is off: one core must do
+    }
+    location.reload();
+    return true;
+  };
 
   if (!carried.length && location.protocol === "file:") {
     say(
@@ -66,8 +80,11 @@
     say("This browser cannot play: it has no WebAssembly, or no workers.");
     return;
   }
-  const from = carried.length ? fromItself() : fromServer();
-  import(from.main)
-    .then((page) => page.start(from))
-    .catch((error) => say(`This page could not be started: ${error.message}`));
+  const begin = async () => {
+    if (await isolated()) return;
+    const from = carried.length ? fromItself() : fromServer();
+    const page = await import(from.main);
+    await page.start(from);
+  };
+  begin().catch((error) => say(`This page could not be started: ${error.message}`));
 })();

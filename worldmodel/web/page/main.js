@@ -21,7 +21,7 @@ export async function start(from) {
 class Page {
   constructor(from) {
     this.from = from;
-    this.player = new Player(from.worker, find("screen"));
+    this.player = new Player(from.worker, from.workerType, find("screen"));
     this.player.onworld = (description) => this.show(description);
     this.player.onprogress = (part) => this.progress(part);
     this.player.onframe = (found) => this.drawn(found);

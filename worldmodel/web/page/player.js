@@ -1,7 +1,7 @@
 /**
  * The game loop: one action a frame at the world's rate, computed in a worker, drawn on a canvas.
  *
- *     const player = new Player(workerAddress, screen);
+ *     const player = new Player(workerAddress, workerType, screen);
  *     player.take = () => input.take();                   // the action of the frame that begins
  *     await player.load({ base, blobs, engine, threads });
  *     await player.begin(start, seed);
@@ -16,11 +16,11 @@ export const PER_DEGREE = 100;
 const KEPT = 60; // frames that numbers are taken over
 
 export class Player {
-  constructor(workerAddress, screen) {
+  constructor(workerAddress, workerType, screen) {
     this.screen = screen;
     this.context = screen.getContext("2d", { alpha: false });
     if (!this.context) throw new Error("This browser gives no canvas to draw on: it is out of memory.");
-    this.worker = new Worker(workerAddress, { type: "module" });
+    this.worker = new Worker(workerAddress, { type: workerType });
     this.worker.onmessage = ({ data }) => this.hear(data);
     this.worker.onerror = (event) => {
       event.preventDefault?.();

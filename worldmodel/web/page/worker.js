@@ -109,8 +109,8 @@ async function hasGpu(table, blobs, wanted) {
 
 function threadCount(wanted) {
   if (!self.crossOriginIsolated) return 1;
-  const half = Math.floor((navigator.hardwareConcurrency || 2) / 2);
-  return wanted || Math.min(MOST_THREADS, Math.max(1, half));
+  const cores = navigator.hardwareConcurrency || 1;
+  return wanted || Math.min(cores, MOST_THREADS, Math.max(2, Math.floor(cores / 2)));
 }
 
 async function openRuntime(files, kind, threads) {
