@@ -30,10 +30,10 @@ def bundle(modules: Mapping[str, str], entry: str, *, keep_exports: bool) -> str
 def _with_imports(
     modules: Mapping[str, str], name: str, done: dict[str, str], *, keep_exports: bool
 ) -> str:
-    if name not in modules:
-        raise BundleError(f"a module of the page imports {name}, which is not there")
     source = modules[name]
     for _, inner in IMPORT.findall(source):
+        if inner not in modules:
+            raise BundleError(f"{name} imports {inner}, which is not there")
         if inner not in done:
             done[inner] = _as_value(modules, inner, done)
     source = IMPORT.sub(lambda found: f"const {{{found[1]}}} = {_variable(found[2])};", source)

@@ -3,7 +3,8 @@
 Most weights are bf16 numbers, so the low 16 bits of their fp32 form are zero. What is stored is the
 high bytes of all of them, then their second bytes, then the numbers that need all four bytes,
 compressed by gzip: signs and exponents beside each other compress far better than mixed with
-fractions. Nothing is lost; the page puts the bytes back in place and has fp32 again:
+fractions. Only Huffman codes are used: weights hold no repetitions, and those that gzip finds make
+the file larger. Nothing is lost; the page puts the bytes back in place and has fp32 again:
 
     packed = pack({"step.onnx": step, "decode.onnx": decode})   # the models now refer to a file
     raw = unpack(packed.content, packed.halves)                 # that file
@@ -12,6 +13,7 @@ Two graphs that share a tensor share its bytes.
 """
 
 import gzip
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 FILE = "weights.bin"  # what the graphs call the unpacked weights
+GZIP = 31  # zlib's word for its format, with the largest window
 SMALLEST = 64  # numbers; what is smaller stays inside its graph
 
 
@@ -57,7 +60,7 @@ def pack(models: "Mapping[str, onnx.ModelProto]") -> Packed:
     whole = _joined([found[key] for key in order if not is_half[key]])
     high, second = (halves >> 24).astype(np.uint8), (halves >> 16).astype(np.uint8)
     planes = high.tobytes(), second.tobytes(), whole.tobytes()
-    content = gzip.compress(b"".join(planes), 9, mtime=0)
+    content = _huffman(b"".join(planes))
     return Packed(content, len(halves), len(whole))
 
 
@@ -87,6 +90,12 @@ def _refer(tensor: "onnx.TensorProto", offset: int, length: int) -> None:
     for key, value in {"location": FILE, "offset": offset, "length": length}.items():
         entry = tensor.external_data.add()
         entry.key, entry.value = key, str(value)
+
+
+def _huffman(content: bytes) -> bytes:
+    """A gzip file without back references."""
+    coder = zlib.compressobj(9, zlib.DEFLATED, GZIP, 9, zlib.Z_HUFFMAN_ONLY)
+    return coder.compress(content) + coder.flush()
 
 
 def _joined(arrays: list[NDArray[np.uint32]]) -> NDArray[np.uint32]:

@@ -53,7 +53,7 @@ class Arrays:
 
 
 def describe_world(
-    world: NativeWorld, expected: Played, halves: int, whole: int
+    world: NativeWorld, expected: Played, halves: int, whole: int, tolerance: float
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """`world.json` without the table of files, and the files that it names beside the graphs.
 
@@ -116,7 +116,7 @@ def describe_world(
         "motion": None if world.motion is None else _motion(world.motion, arrays),
         "state": list(file.state.names) if file.state else [],
         "starts": starts,
-        "check": {"latents": arrays.add(expected.latents)},
+        "check": {"latents": arrays.add(expected.latents), "tolerance": tolerance},
     }
     return described, {"data.bin": arrays.content, **pictures}
 

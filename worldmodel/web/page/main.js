@@ -256,9 +256,10 @@ class Page {
     find("record").textContent = this.clip ? "Stop" : "Record";
   }
 
+  /** A link to this session, copied; or shown, where nothing can be copied. */
   async share() {
     const { player, description } = this;
-    if (player.start === undefined) return;
+    if (player.start === undefined) return "";
     let hash;
     try {
       const { start: number, seed, history } = player;
@@ -266,7 +267,7 @@ class Page {
       hash = await toHash({ world: this.identity, start: number, seed, buttons, history });
     } catch (error) {
       this.note(error.message);
-      return;
+      return "";
     }
     const address = new URL(hash, location.href).href;
     const seconds = Math.round(player.history.length / description.frames_per_second);
@@ -279,6 +280,7 @@ class Page {
       find("link").showModal();
       find("address").select();
     }
+    return address;
   }
 
   async readLink() {
