@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel.config import SamplerConfig, UserError
 from worldmodel.engine.graphs import FrameGraph, FrameInputs, empty_inputs, example_views
@@ -42,6 +43,7 @@ class Graph:
 
     model: "onnx.ModelProto"
     example: dict[str, Tensor]
+    work: int  # multiply-adds of a run
 
 
 class StepGraph(nn.Module):
@@ -117,12 +119,15 @@ def _export(module: nn.Module, given: dict[str, Tensor], outputs: Sequence[str])
     """Trace a module in fp32; its inputs keep the names that they are given under."""
     import onnx
 
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module.eval()(*given.values())
+    work = counter.get_total_flops() // 2
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.onnx")
         # Shapes are fixed on purpose; the newer exporter would need one more package.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),
+            module,
             tuple(given.values()),
             path,
             input_names=list(given),
@@ -136,4 +141,4 @@ def _export(module: nn.Module, given: dict[str, Tensor], outputs: Sequence[str])
     model.doc_string = ""
     for node in model.graph.node:
         node.doc_string = ""
-    return Graph(model, given)
+    return Graph(model, given, work)

@@ -55,16 +55,17 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
     if reason := beyond_graphs(world.transformer.config, world.sampler):
         raise ExportError(f"{world.name}: a page cannot play it: it asks for {reason}")
     autoencoder = world.autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not in stubs
-    models = {
-        f"{STEP}.onnx": step_graph(world.transformer, autoencoder, world.sampler).model,
-        f"{DECODE}.onnx": picture_graph(autoencoder).model,
-    }
+    step = step_graph(world.transformer, autoencoder, world.sampler)
+    decode = picture_graph(autoencoder)
+    models = {f"{STEP}.onnx": step.model, f"{DECODE}.onnx": decode.model}
     packed = pack(models)
     graphs = {name: model.SerializeToString() for name, model in models.items()}
     expected = play_torch(world, 0, 0, check_actions(CHECKED))
     difference = _check(world, graphs, unpack(packed.content, packed.halves), expected)
     first = Played(expected.latents[:EXPECTED], expected.frames[:EXPECTED], None)
-    described, others = describe_world(world, first, packed.halves, packed.whole, tolerance(world))
+    described, others = describe_world(world, first, tolerance(world))
+    described["weights"] = {"halves": packed.halves, "whole": packed.whole}
+    described["work"] = step.work + decode.work
     files = {f"world/{name}": content for name, content in {**graphs, **others}.items()}
     files["world/weights.bin"] = packed.content
     for name, content in runtime.items():

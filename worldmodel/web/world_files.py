@@ -53,12 +53,13 @@ class Arrays:
 
 
 def describe_world(
-    world: NativeWorld, expected: Played, halves: int, whole: int, tolerance: float
+    world: NativeWorld, expected: Played, tolerance: float
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """`world.json` without the table of files, and the files that it names beside the graphs.
 
-    `expected` are the first frames of the first start, seed 0, nothing pressed: the page compares
-    its own with them before it trusts a graphics processor.
+    The caller adds `weights`, `work` (multiply-adds a frame) and `files`. `expected` are the first
+    frames of the first start, seed 0, nothing pressed: the page compares its own with them before
+    it trusts a graphics processor.
     """
     file, config, sampler = world.file, world.transformer.config, world.sampler
     if int(np.prod(config.latent_shape)) % DRAW:
@@ -112,7 +113,6 @@ def describe_world(
             "context_sigma": sampler.context_sigma,
             "latent_step": sampler.latent_step,
         },
-        "weights": {"halves": halves, "whole": whole},
         "motion": None if world.motion is None else _motion(world.motion, arrays),
         "state": list(file.state.names) if file.state else [],
         "starts": starts,

@@ -326,15 +326,15 @@ class Page {
     const { rate, latency, step, decode } = this.player.numbers();
     if (!rate) return;
     const engine = this.player.engine === "webgpu" ? "WebGPU" : `WASM × ${this.player.threads}`;
-    const told = [`${rate.toFixed(1)} fps`, `${(step + decode).toFixed(0)} ms a frame`];
-    if (latency !== null) told.push(`${latency.toFixed(0)} ms from key to picture`);
-    find("numbers").textContent = [...told, engine].join(" · ");
+    find("rate").textContent = `${rate.toFixed(1)} fps · ${(step + decode).toFixed(0)} ms a frame`;
+    const delay = latency === null ? "" : ` · ${latency.toFixed(0)} ms from key to picture`;
+    find("more").textContent = `${delay} · ${engine}`;
     const wanted = this.description.frames_per_second;
     if (rate < 0.8 * wanted && this.player.drawn.length > 40 && !this.toldSlow) {
       this.toldSlow = true;
       const more = crossOriginIsolated
         ? ""
-        : " A server that sends COOP and COEP headers lets it use more cores.";
+        : " Over https, or with COOP and COEP headers, more cores are used.";
       this.note(`${rate.toFixed(0)} of ${wanted} frames a second here.${more}`);
     }
   }

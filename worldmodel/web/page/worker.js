@@ -18,6 +18,7 @@ const RUNTIMES = {
   ],
 };
 const MOST_THREADS = 4;
+const ONE_CORE = 7e9; // multiply-adds a second, of a slow laptop; a fast one does twice as many
 // A function of one SIMD instruction; what does not know these refuses the module.
 const SIMD = Uint8Array.of(
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15,
@@ -64,22 +65,23 @@ async function load({ base, blobs, engine, threads }) {
   self.postMessage({ kind: "world", description });
   const gpu = engine !== "wasm" && (await hasGpu(description.files, blobs, engine === "webgpu"));
   const chosen = gpu ? "webgpu" : "wasm";
+  const count = threadCount(description, threads);
   const names = ["world/step.onnx", "world/decode.onnx", "world/weights.bin", "world/data.bin"];
   const needed = [...names, ...RUNTIMES[chosen].map((name) => `runtime/${name}`)];
   total = needed.reduce((sum, path) => sum + description.files[path].bytes, 0);
   const [ort, ...contents] = await Promise.all([
-    openRuntime(files, chosen, threads),
+    openRuntime(files, chosen, count),
     ...names.map((path) => files.read(path)),
   ]);
   world = await openWorld(ort, chosen, description, contents);
   let note = "";
   if (gpu && engine !== "webgpu" && !(await equalsTorch(world))) {
     note = "The graphics processor computes other frames than the processor, so it is not used.";
-    const slower = await openRuntime(files, "wasm", threads);
+    const slower = await openRuntime(files, "wasm", count);
     world = await openWorld(slower, "wasm", description, contents);
   }
   const used = note || !gpu ? "wasm" : "webgpu";
-  return { engine: used, threads: used === "wasm" ? threadCount(threads) : 0, note };
+  return { engine: used, threads: used === "wasm" ? count : 0, note };
 }
 
 async function readDescription(files) {
@@ -107,10 +109,11 @@ async function hasGpu(table, blobs, wanted) {
   }
 }
 
-function threadCount(wanted) {
+/** As many threads as the world's rate needs: where others compute too, each more costs time. */
+function threadCount(description, wanted) {
   if (!self.crossOriginIsolated) return 1;
-  const cores = navigator.hardwareConcurrency || 1;
-  return wanted || Math.min(cores, MOST_THREADS, Math.max(2, Math.floor(cores / 2)));
+  const needed = Math.ceil((description.work * description.frames_per_second) / ONE_CORE);
+  return wanted || Math.min(needed, MOST_THREADS, navigator.hardwareConcurrency || 1);
 }
 
 async function openRuntime(files, kind, threads) {
@@ -122,7 +125,7 @@ async function openRuntime(files, kind, threads) {
     throw new Error(`${main} could not be loaded: it is missing on the server, or not JavaScript.`);
   }
   ort.env.wasm.proxy = false;
-  ort.env.wasm.numThreads = threadCount(threads);
+  ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = { mjs: files.address(glue) };
   ort.env.wasm.wasmBinary = await files.read(binary);
   ort.env.logLevel = "error";
