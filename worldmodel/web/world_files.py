@@ -113,7 +113,7 @@ def describe_world(
             "context_sigma": sampler.context_sigma,
             "latent_step": sampler.latent_step,
         },
-        "motion": None if world.motion is None else _motion(world.motion, arrays),
+        "motion": None if world.motion is None else describe_motion(world.motion, arrays),
         "state": list(file.state.names) if file.state else [],
         "starts": starts,
         "check": {"latents": arrays.add(expected.latents), "tolerance": tolerance},
@@ -126,7 +126,7 @@ def check_actions(frames: int) -> list[Any]:
     return [IDLE] * frames
 
 
-def _motion(motion: Motion, arrays: Arrays) -> dict[str, Any]:
+def describe_motion(motion: Motion, arrays: Arrays) -> dict[str, Any]:
     """The rules of `Motion` and its ground, as the page follows them."""
     if motion.push.dtype != torch.float32:
         raise ExportError(f"motion is in {motion.push.dtype}, the page moves players in float32")

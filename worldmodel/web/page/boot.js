@@ -6,6 +6,8 @@
 (() => {
   "use strict";
 
+  const LONGEST_WAIT = 5000; // ms, for a service worker to begin
+
   const say = (sentence) => {
     document.body.dataset.state = "error";
     document.querySelector("#message").textContent = sentence;
@@ -55,12 +57,12 @@
     try {
       if (sessionStorage.getItem("isolate")) return false; // it was tried, and did not help
       await navigator.serviceWorker.register(new URL("../isolate.js", here));
-      const controlled = new Promise((resolve) => {
+      await new Promise((resolve) => {
         if (navigator.serviceWorker.controller) resolve();
         navigator.serviceWorker.addEventListener("controllerchange", resolve);
-        setTimeout(resolve, 3000);
+        setTimeout(resolve, LONGEST_WAIT);
       });
-      await controlled;
+      if (!navigator.serviceWorker.controller) return false; // the next visit will find it ready
       sessionStorage.setItem("isolate", "tried");
     } catch {
       return false; // no secure context, or storage is off: one core must do

@@ -18,6 +18,8 @@ const RUNTIMES = {
   ],
 };
 const MOST_THREADS = 4;
+const LONGEST_CHECK = 4000; // ms that a graphics processor is tried
+const SLOW = 2; // times a frame's time; what is slower is no help
 const ONE_CORE = 7e9; // multiply-adds a second, of a slow laptop; a fast one does twice as many
 // A function of one SIMD instruction; what does not know these refuses the module.
 const SIMD = Uint8Array.of(
@@ -74,11 +76,10 @@ async function load({ base, blobs, engine, threads }) {
     ...names.map((path) => files.read(path)),
   ]);
   world = await openWorld(ort, chosen, description, contents);
-  let note = "";
-  if (gpu && engine !== "webgpu" && !(await equalsTorch(world))) {
-    note = "The graphics processor computes other frames than the processor, so it is not used.";
-    const slower = await openRuntime(files, "wasm", count);
-    world = await openWorld(slower, "wasm", description, contents);
+  const note = gpu && engine !== "webgpu" ? await unsuited(world) : "";
+  if (note) {
+    const other = await openRuntime(files, "wasm", count);
+    world = await openWorld(other, "wasm", description, contents);
   }
   const used = note || !gpu ? "wasm" : "webgpu";
   return { engine: used, threads: used === "wasm" ? count : 0, note };
@@ -145,18 +146,23 @@ async function openWorld(ort, kind, description, [step, decode, sent, data]) {
   return new World(description, arraysOf(data), graphs);
 }
 
-/** Whether the first frames of the first start have the latents that torch found. */
-async function equalsTorch(played) {
-  const { latents, tolerance } = played.description.check;
-  const expected = played.arrays(latents);
+/** Why a graphics processor is not used; empty if its frames equal torch's and come in time. */
+async function unsuited(played) {
+  const { check, frames_per_second: rate } = played.description;
+  const expected = played.arrays(check.latents);
   const size = played.latentSize;
+  const began = performance.now();
+  const times = [];
   await played.reset(0, 0);
   for (let frame = 0; frame * size < expected.length; frame++) {
-    const { latent } = await played.next([], [0, 0]);
-    const isOff = (value, i) => !(Math.abs(value - expected[frame * size + i]) <= tolerance);
-    if (latent.some(isOff)) return false;
+    const { latent, times: spent } = await played.next([], [0, 0]);
+    const isOff = (value, i) => !(Math.abs(value - expected[frame * size + i]) <= check.tolerance);
+    if (latent.some(isOff)) return "The graphics processor computes other frames: it is not used.";
+    times.push(spent.step + spent.decode);
+    if (performance.now() - began > LONGEST_CHECK) break;
   }
-  return true;
+  const isSlow = Math.min(...times) > SLOW * (1000 / rate);
+  return isSlow ? "The graphics processor is too slow for this world: it is not used." : "";
 }
 
 function sentence(error) {
