@@ -16,8 +16,10 @@ from tests.web.browser import find_chromium, let_in, open_browser, serve
 from tests.worlds.make_world import make_world
 from worldmodel.action import Action, ActionSpec
 from worldmodel.checkpoint import load_weights
+from worldmodel.config import SamplerConfig
 from worldmodel.episodes import load_episode
 from worldmodel.model.motion import Motion
+from worldmodel.rollout import round_to_grid
 from worldmodel.web.compare import Played, compare, play_torch
 from worldmodel.web.runtime import WASM, RuntimeFilesError, fetch_runtime
 from worldmodel.web.single import write_single
@@ -191,6 +193,27 @@ def test_a_player_walks_as_native_ones_do(tiny: Made, page: Any) -> None:
     eye = motion.roles.eye
     assert np.abs(native[:, eye] - played[:, eye]).max() < 1e-4
     assert np.array_equal(np.delete(native, eye, 1), np.delete(played, eye, 1))
+
+
+def test_latents_are_rounded_and_noise_is_drawn_as_in_torch(tiny: Made, page: Any) -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(5))
+    values[:4] = torch.tensor([0.25, 0.75, -0.25, -0.75])  # halves go to the even side
+    with serve(tiny.folder, isolated=False) as (address, _):
+        page.goto(f"{address}licences/README.txt")
+        rounded, noise = page.evaluate(
+            """async (values) => {
+                const { toGrid } = await import("/page/world.js");
+                const { Generator } = await import("/page/random.js");
+                const steps = [0.5, 0.1].map((step) => values.map((value) => toGrid(value, step)));
+                return [steps, [...new Generator(2 ** 32 - 5).normal(2000)]];
+            }""",
+            values.tolist(),
+        )
+    for step, found in zip((0.5, 0.1), rounded, strict=True):
+        sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True, latent_step=step)
+        assert torch.equal(torch.tensor(found), round_to_grid(values, sampler))
+    drawn = torch.randn(2000, generator=torch.Generator().manual_seed(2**32 - 5))
+    assert torch.allclose(torch.tensor(noise), drawn, rtol=1e-6, atol=1e-6)
 
 
 def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) -> None:

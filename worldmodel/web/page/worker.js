@@ -110,11 +110,15 @@ async function hasGpu(table, blobs, wanted) {
   }
 }
 
-/** As many threads as the world's rate needs: where others compute too, each more costs time. */
+/**
+ * As many threads as the world's rate needs, and a core less than there are: threads wait for each
+ * other at every operation, so one that shares its core with somebody else holds up all.
+ */
 function threadCount(description, wanted) {
   if (!self.crossOriginIsolated) return 1;
   const needed = Math.ceil((description.work * description.frames_per_second) / ONE_CORE);
-  return wanted || Math.min(needed, MOST_THREADS, navigator.hardwareConcurrency || 1);
+  const free = Math.max(1, (navigator.hardwareConcurrency || 1) - 1);
+  return wanted || Math.min(needed, MOST_THREADS, free);
 }
 
 async function openRuntime(files, kind, threads) {

@@ -17,11 +17,11 @@ const f = Math.fround;
 
 /** A value rounded to a multiple of `step`; halves go to the even one, as torch has it. */
 export function toGrid(value, step) {
-  const scaled = f(value / step);
+  const scaled = f(value / f(step));
   const floor = Math.floor(scaled);
   const over = scaled - floor;
   const up = over > 0.5 || (over === 0.5 && floor % 2 !== 0);
-  return f((up ? floor + 1 : floor) * step);
+  return f((up ? floor + 1 : floor) * f(step));
 }
 
 export class World {
