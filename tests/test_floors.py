@@ -67,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "game": {*STORE, "world", "worlds"},
     "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game", "wan"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
+    "web": {*MODEL, "world", "worlds", "engine"},
     "training": {*MODEL, *STORE, "worlds", "wan"},
     "evaluation": {
         *MODEL,
@@ -93,6 +94,7 @@ ALLOWED: dict[str, set[str]] = {
         "game",
         "datacheck",
         "selftest",
+        "web",
     },
     "__main__": {"config", "jobs", "console", "signals"},
 }

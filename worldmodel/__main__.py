@@ -6,6 +6,7 @@ worlds   list and describe                        data      check what was recor
 import   released models, as worlds               selftest what must not break, tried here
 make     a world from nothing, from one recipe    ideas    what each gives per operation
 clip     draw the pressed keys into a recording, or show it beside the real game
+web      a page that plays a world in the browser, without a server
 """
 
 import argparse
@@ -25,6 +26,7 @@ from worldmodel.jobs import (
     record,
     selftest,
     train,
+    web,
     worlds,
 )
 from worldmodel.signals import describe, ended_by_signals
@@ -72,6 +74,8 @@ def make_parser() -> argparse.ArgumentParser:
     selftest.add(jobs.add_parser("selftest", help="try what must not break, on this machine"))
     told = "a new clip of a recording, with its keys or the real game"
     clip.add(jobs.add_parser("clip", help=told))
+    told = "a page that plays a world in the browser"
+    web.add(jobs.add_parser("web", help=told))
     import_.add(jobs.add_parser("import", help="make a world of released files"))
     worlds.add(jobs.add_parser("worlds", help="list and describe the worlds that are here"))
     return parser

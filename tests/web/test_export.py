@@ -1,0 +1,154 @@
+"""What a page is made of: weights that lose nothing, graphs that are held against torch."""
+
+import gzip
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.worlds.make_world import PLAN, make_world
+from worldmodel.__main__ import main
+from worldmodel.config import UserError
+from worldmodel.model.plan import GAIN, Plan, gather_sample
+from worldmodel.web import site
+from worldmodel.web.bundle import BundleError, bundle
+from worldmodel.web.graphs import ExportError
+from worldmodel.web.runtime import SHA256, RuntimeFilesError, read_runtime
+from worldmodel.web.weights import FILE, pack, unpack
+from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.settings import Settings
+
+SETTINGS = Settings(device="cpu", engine="torch", dtype="float32", threads=1)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> NativeWorld:
+    folder = make_world(tmp_path_factory.mktemp("worlds") / "bar", is_placed=True)
+    return NativeWorld.load(folder, SETTINGS)
+
+
+def model_of(**tensors: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> onnx.ModelProto:
+    kept = [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    return onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], initializer=kept))
+
+
+def test_weights_lose_nothing_and_are_stored_once() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.standard_normal((10, 20)).astype(np.float32)
+    half = torch.from_numpy(whole).bfloat16().float().numpy()
+    small = np.arange(3, dtype=np.float32)
+    models = {"a": model_of(w=whole, h=half, s=small), "b": model_of(same=half)}
+    packed = pack(models)
+    assert (packed.halves, packed.whole) == (200, 200)
+    raw = unpack(packed.content, packed.halves)
+    assert len(raw) == 4 * 400
+    for model, name, expected in (("a", "w", whole), ("a", "h", half), ("b", "same", half)):
+        tensor = next(t for t in models[model].graph.initializer if t.name == name)
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        assert told["location"] == FILE
+        part = raw[int(told["offset"]) : int(told["offset"]) + int(told["length"])]
+        assert np.array_equal(np.frombuffer(part, np.float32).reshape(10, 20), expected)
+    inside = next(t for t in models["a"].graph.initializer if t.name == "s")
+    assert np.array_equal(onnx.numpy_helper.to_array(inside), small)
+
+
+@pytest.mark.parametrize("outside", ["zeros", "border"])
+def test_gathered_rows_are_what_grid_sample_reads(outside: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.randn(1, 5, 7, 9, generator=generator)
+    points = torch.rand(1, 40, 30, 2, generator=generator) * 3 - 1.5  # beyond every edge
+    expected = torch.nn.functional.grid_sample(
+        grid, points, padding_mode=outside, align_corners=True
+    )[0]
+    assert torch.allclose(gather_sample(grid, points, outside), expected, atol=1e-5)
+
+
+def test_walls_by_columns_are_the_same_walls() -> None:
+    torch.manual_seed(0)
+    plan = Plan(PLAN).eval().requires_grad_(requires_grad=False)
+    at = torch.rand(1, PLAN.frame_width, 2) * 2.4 - 1.2
+    height = torch.rand(1, PLAN.frame_height, PLAN.frame_width) * 2.4 - 1.2
+    parts = []
+    for texture, along in ((plan.along_x, at[..., 0]), (plan.along_y, at[..., 1])):
+        points = torch.stack((along[:, None].expand_as(height), height), dim=-1)
+        parts.append(GAIN * gather_sample(texture, points, "border")[:, None])
+    found = plan._wall_by_columns(at[0], height[0])
+    assert torch.allclose(found, torch.cat(parts), atol=1e-5)
+
+
+def test_a_page_names_all_its_files_with_their_hashes(world: NativeWorld) -> None:
+    made = site.make_site(world, {"ort.wasm.min.mjs": b"js", "ort-x.wasm": b"wasm"}, b"by a test")
+    described = json.loads(made.files["world/world.json"])
+    for path, known in described["files"].items():
+        content = made.files[path]
+        assert known["bytes"] == len(content)
+        assert known["sha256"] == hashlib.sha256(content).hexdigest()
+    assert {"index.html", "isolate.js", "page/main.js", "page/page.css"} <= made.files.keys()
+    assert gzip.decompress(made.files["runtime/ort-x.wasm.bin"]) == b"wasm"
+    assert "runtime/ort.wasm.min.js" in made.files
+    assert made.files["licences/world-NOTICE.txt"] == b"by a test"
+    listed = made.files["licences/README.txt"].decode()
+    for name in ("onnxruntime-LICENSE.txt", "onnxruntime-ThirdPartyNotices.txt"):
+        assert hashlib.sha256(made.files[f"licences/{name}"]).hexdigest() in listed
+
+
+def test_graphs_that_differ_are_refused(
+    world: NativeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the exporter had made every weight a hundredth larger."""
+
+    def damaged(content: bytes, halves: int) -> bytes:
+        weights = np.frombuffer(unpack(content, halves), np.float32)
+        return (weights * 1.01).astype(np.float32).tobytes()
+
+    monkeypatch.setattr(site, "unpack", damaged)
+    with pytest.raises(ExportError, match="its graphs differ from torch"):
+        site.make_site(world, {})
+
+
+def test_only_the_known_runtime_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ort\.wasm\.min\.mjs: cannot be read"):
+        read_runtime(tmp_path)
+    (tmp_path / "ort.wasm.min.mjs").write_bytes(b"another version")
+    with pytest.raises(RuntimeFilesError, match="its sha256 is"):
+        read_runtime(tmp_path)
+    tarball = tmp_path / "onnxruntime-web.tgz"
+    with tarfile.open(tarball, "w:gz") as archive:
+        for name in SHA256:
+            archive.addfile(tarfile.TarInfo(f"package/dist/{name}"))
+    with pytest.raises(RuntimeFilesError, match="its sha512 is"):
+        read_runtime(tarball)
+
+
+def test_modules_become_one_script_and_keep_their_names_apart() -> None:
+    modules = {
+        "main.js": 'import { a } from "./one.js";\nimport { b } from "./two.js";\n'
+        "const own = 3;\nexport function all() { return a + b + own; }",
+        "one.js": "const own = 1;\nexport const a = own;",
+        "two.js": 'import { a } from "./one.js";\nconst own = 2;\nexport const b = own + a;',
+    }
+    script = bundle(modules, "main.js", keep_exports=False)
+    assert script.count("const a = own") == 1
+    assert "export" not in script
+    assert "import" not in script
+    assert "export function all" in bundle(modules, "main.js", keep_exports=True)
+    with pytest.raises(BundleError, match=r"imports four\.js, which is not there"):
+        bundle({"main.js": 'import { d } from "./four.js";'}, "main.js", keep_exports=False)
+    with pytest.raises(BundleError, match="cannot be put into one script"):
+        bundle({"main.js": 'import * as x from "./one.js";'}, "main.js", keep_exports=False)
+
+
+def test_a_target_that_holds_other_files_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "diary.txt").write_text("mine")
+    assert main(["web", "doom-rooms", "--to", str(tmp_path)]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert main(["web", "doom-rooms", "--single", "--to", str(tmp_path / "page")]) == 2
+    assert "ends in .html" in capsys.readouterr().err
+    assert (tmp_path / "diary.txt").read_text() == "mine"

@@ -1,0 +1,391 @@
+"""Pages in a real Chromium: what they show is what torch computes, and what goes wrong is said."""
+
+import base64
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.web.browser import find_chromium, let_in, open_browser, serve
+from tests.worlds.make_world import make_world
+from worldmodel.action import Action, ActionSpec
+from worldmodel.checkpoint import load_weights
+from worldmodel.config import SamplerConfig
+from worldmodel.episodes import load_episode
+from worldmodel.model.motion import Motion
+from worldmodel.rollout import round_to_grid
+from worldmodel.web.compare import Played, compare, play_torch
+from worldmodel.web.runtime import WASM, RuntimeFilesError, fetch_runtime
+from worldmodel.web.single import write_single
+from worldmodel.web.site import make_site, write_site
+from worldmodel.web.world_files import Arrays, describe_motion
+from worldmodel.worlds.find import find_world
+from worldmodel.worlds.folder import MOTION, read_world_file
+from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.settings import Settings
+
+ONE_CORE = "?threads=1&isolate=no&engine=wasm"
+READY = "body:not([data-state=loading])"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A world in torch, and its page."""
+
+    world: NativeWorld
+    files: dict[str, bytes]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def runtime() -> dict[str, bytes]:
+    """The real one, without its part for WebGPU, which is the larger half."""
+    find_chromium()
+    try:
+        return {name: content for name, content in fetch_runtime().items() if name in WASM}
+    except RuntimeFilesError as error:
+        pytest.skip(f"no onnxruntime-web: {error}")
+
+
+def make(folder: Path, runtime: dict[str, bytes], to: Path) -> Made:
+    settings = Settings(device="cpu", engine="torch", dtype="float32", threads=1)
+    world = NativeWorld.load(folder, settings)
+    site = make_site(world, runtime)
+    write_site(to, site.files)
+    return Made(world, site.files, to)
+
+
+@pytest.fixture(scope="module")
+def rooms(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(find_world("doom-rooms"), runtime, tmp_path_factory.mktemp("rooms") / "site")
+
+
+@pytest.fixture(scope="module")
+def tiny(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("tiny")
+    return make(make_world(folder / "bar", is_placed=True), runtime, folder / "site")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("browser")
+    with open_browser(folder, viewport={"width": 1000, "height": 700}) as context:
+        yield context
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    opened = browser.new_page()
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+
+
+def script(spec: ActionSpec, frames: int) -> list[Action]:
+    """Keys held for a while, mouse now and then."""
+    rng = np.random.default_rng(1)
+    actions, held, mouse = [], frozenset[str](), 0.0
+    for frame in range(frames):
+        if frame % 9 == 0:
+            held = frozenset(b for b in spec.buttons if rng.random() < 0.4)
+        if frame % 5 == 0:
+            mouse = int(rng.integers(-1500, 1500)) / 100 if rng.random() < 0.6 else 0.0
+        actions.append(Action(held, (mouse, 0.0)))
+    return actions
+
+
+def play_in(page: Any, world: NativeWorld, start: int, seed: int, actions: list[Action]) -> Played:
+    """The same on an open page."""
+    sent = [{"buttons": sorted(a.buttons), "mouse": list(a.mouse)} for a in actions]
+    found = page.evaluate(
+        """async ({ start, seed, actions }) => {
+            const text = (array) => {
+                const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+                let letters = "";
+                for (const byte of bytes) letters += String.fromCharCode(byte);
+                return btoa(letters);
+            };
+            const { player } = worldmodel;
+            await player.begin(start, seed);
+            const frames = await player.playThrough(actions);
+            return frames.map(({ pixels, latent, state }) => (
+                [text(latent), text(pixels), state && text(state)]
+            ));
+        }""",
+        {"start": start, "seed": seed, "actions": sent},
+    )
+    latents, pixels, states = zip(*found, strict=True)
+    rows, columns = world.frame_size
+    shape = world.transformer.config.latent_shape
+    return Played(
+        numbers(latents, np.float32).reshape(-1, *shape),
+        numbers(pixels, np.uint8).reshape(-1, rows, columns, 4)[..., :3],
+        None if states[0] is None else numbers(states, np.float32).reshape(len(states), -1),
+    )
+
+
+def numbers(texts: Any, dtype: Any) -> Any:
+    return np.stack([np.frombuffer(base64.b64decode(text), dtype) for text in texts])
+
+
+def test_two_hundred_frames_equal_torch(rooms: Made, page: Any) -> None:
+    actions = script(rooms.world.actions, 200)
+    with serve(rooms.folder, isolated=False) as (address, asked):
+        page.goto(address + ONE_CORE)
+        page.wait_for_selector(READY)
+        loaded = len(asked)
+        found = play_in(page, rooms.world, 1, 7, actions)
+        assert asked[loaded:] == []  # a page that plays needs no server
+    difference = compare(play_torch(rooms.world, 1, 7, actions), found)
+    assert difference.equal_latents == 200
+    assert difference.pixels <= 1
+
+
+def test_a_player_walks_as_native_ones_do(tiny: Made, page: Any) -> None:
+    """The default world's own motion, along its walls: every number equal to the last bit.
+
+    But one: the height of the eye comes from a small network, whose sums are made in another order.
+    """
+    folder = find_world("doom-places")
+    file = read_world_file(folder)
+    assert file.motion is not None
+    assert file.state is not None
+    motion = Motion(file.motion, file.state).eval().requires_grad_(requires_grad=False)
+    load_weights(motion, folder / MOTION)
+    clip = load_episode(folder / "starts" / next(iter(file.starts)))
+    assert clip.state is not None
+    state = torch.from_numpy(clip.state.values[-1:])
+    vectors = torch.from_numpy(file.actions.encode(script(file.actions, 1000)))
+    arrays = Arrays()
+    given = {
+        "rules": describe_motion(motion, arrays),
+        "data": base64.b64encode(gzip.decompress(arrays.content)).decode(),
+        "state": state[0].tolist(),
+        "vectors": vectors.tolist(),
+    }
+    with serve(tiny.folder, isolated=False) as (address, _):
+        page.goto(f"{address}licences/README.txt")
+        found = page.evaluate(
+            """async ({ rules, data, state, vectors }) => {
+                const { Motion } = await import("/page/motion.js");
+                const { arraysOf } = await import("/page/files.js");
+                const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+                const motion = new Motion(rules, arraysOf(bytes));
+                let now = Float32Array.from(state);
+                return vectors.map((vector) => {
+                    now = motion.next(now, Float32Array.from(vector));
+                    return [...now];
+                });
+            }""",
+            given,
+        )
+    walked = []
+    for vector in vectors:
+        state = motion(state, vector[None])
+        walked.append(state[0].numpy())
+    native, played = np.stack(walked), np.asarray(found, np.float32)
+    eye = motion.roles.eye
+    assert np.abs(native[:, eye] - played[:, eye]).max() < 1e-4
+    assert np.array_equal(np.delete(native, eye, 1), np.delete(played, eye, 1))
+
+
+def test_latents_are_rounded_and_noise_is_drawn_as_in_torch(tiny: Made, page: Any) -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(5))
+    values[:4] = torch.tensor([0.25, 0.75, -0.25, -0.75])  # halves go to the even side
+    with serve(tiny.folder, isolated=False) as (address, _):
+        page.goto(f"{address}licences/README.txt")
+        rounded, noise = page.evaluate(
+            """async (values) => {
+                const { toGrid } = await import("/page/world.js");
+                const { Generator } = await import("/page/random.js");
+                const steps = [0.5, 0.1].map((step) => values.map((value) => toGrid(value, step)));
+                return [steps, [...new Generator(2 ** 32 - 5).normal(2000)]];
+            }""",
+            values.tolist(),
+        )
+    for step, found in zip((0.5, 0.1), rounded, strict=True):
+        sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True, latent_step=step)
+        assert torch.equal(torch.tensor(found), round_to_grid(values, sampler))
+    drawn = torch.randn(2000, generator=torch.Generator().manual_seed(2**32 - 5))
+    assert torch.allclose(torch.tensor(noise), drawn, rtol=1e-6, atol=1e-6)
+
+
+def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) -> None:
+    """A world of two denoising steps, opened from a host without headers: isolate.js adds them."""
+    actions = script(tiny.world.actions, 30)
+    with serve(tiny.folder, isolated=False) as (address, asked):
+        page.goto(f"{address}?engine=wasm", wait_until="commit")  # since it reloads itself
+        page.wait_for_selector(READY)
+        page.goto(f"{address}?engine=wasm")  # a slow machine's first visit may go on without it
+        page.wait_for_selector(READY)
+        assert page.evaluate("crossOriginIsolated")
+        assert "/isolate.js" in asked
+        found = play_in(page, tiny.world, 0, 3, actions)
+    expected = play_torch(tiny.world, 0, 3, actions)
+    difference = compare(expected, found)
+    assert difference.latents < 1e-3
+    assert difference.pixels <= 1
+
+
+def test_a_single_file_plays_from_a_disk(tiny: Made, page: Any, tmp_path: Path) -> None:
+    path = tmp_path / "bar.html"
+    write_single(path, tiny.files)
+    let_in(tmp_path)
+    let_in(tiny.folder)
+    page.goto(path.as_uri())
+    page.wait_for_selector(READY)
+    actions = script(tiny.world.actions, 10)
+    found = play_in(page, tiny.world, 1, 5, actions)
+    assert compare(play_torch(tiny.world, 1, 5, actions), found).pixels <= 1
+    page.goto((tiny.folder / "index.html").as_uri())
+    page.wait_for_selector(READY)
+    assert "--single" in page.inner_text("#message")
+
+
+def test_play_keys_mouse_link_and_clip(tiny: Made, page: Any) -> None:
+    with serve(tiny.folder, isolated=False) as (address, _):
+        page.goto(address + ONE_CORE)
+        page.wait_for_selector(READY)
+        page.click("#starts button:nth-child(2)")
+        page.wait_for_selector("body[data-state=playing]")
+        page.keyboard.down("KeyD")
+        wait_frames(page, 4)
+        page.evaluate("window.dispatchEvent(new Event('blur'))")  # whoever leaves lets go
+        wait_frames(page, 3)
+        page.keyboard.up("KeyD")
+        held = [bool(action["buttons"]) for action in history(page)]
+        assert any(held)
+        assert held[-1] is False
+        page.mouse.click(500, 300)  # headless browsers have no unadjusted movement: a plain lock
+        page.wait_for_selector("#play:focus")
+        assert page.evaluate("worldmodel.input.locked")
+        page.mouse.move(560, 300)
+        wait_frames(page, 3)
+        assert any(action["mouse"][0] for action in history(page))
+        page.keyboard.press("KeyM")
+        assert page.is_visible("#map")
+        while_hidden, after = page.evaluate(
+            """async () => {
+                const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+                const { player } = worldmodel;
+                const show = (hidden) => {
+                    const now = { value: hidden, configurable: true };
+                    Object.defineProperty(document, "hidden", now);
+                    document.dispatchEvent(new Event("visibilitychange"));
+                };
+                show(true);
+                await player.busy;
+                const before = player.history.length;
+                await pause(500);
+                const meanwhile = player.history.length;
+                show(false);
+                while (player.history.length < meanwhile + 2) await pause(20);
+                return [meanwhile - before, player.history.length - meanwhile];
+            }"""
+        )
+        assert while_hidden == 0
+        assert after >= 2
+        page.keyboard.press("KeyC")
+        wait_frames(page, 12)
+        with page.expect_download() as download:
+            page.keyboard.press("KeyC")
+        assert download.value.suggested_filename.startswith("bar-")
+        link, shown, frames = page.evaluate(
+            """async () => {
+                worldmodel.pause();
+                await worldmodel.player.busy;
+                const address = await worldmodel.share();
+                const screen = document.getElementById("screen").toDataURL();
+                const { history } = worldmodel.player;
+                return [address, screen, history.length];
+            }"""
+        )
+        page.goto("about:blank")
+        page.goto(link)
+        page.wait_for_selector("body[data-state=playing]")
+        again = page.evaluate(
+            """async (frames) => {
+                const { player } = worldmodel;
+                while (player.history.length < frames) await new Promise(requestAnimationFrame);
+                return player.history.length === frames
+                    ? document.getElementById("screen").toDataURL() : "too late";
+            }""",
+            frames,
+        )
+        assert again == shown
+
+
+def test_two_sticks_move_and_turn_at_once(tiny: Made, page: Any) -> None:
+    with serve(tiny.folder, isolated=False) as (address, _):
+        page.goto(address + ONE_CORE)
+        page.wait_for_selector(READY)
+        page.click("#starts button:nth-child(1)")
+        page.wait_for_selector("body[data-state=playing]")
+        page.evaluate("worldmodel.showSticks()")
+        devtools = page.context.new_cdp_session(page)
+
+        def touch(kind: str, *points: tuple[int, int]) -> None:
+            marked = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+            devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": marked})
+
+        touch("touchStart", (200, 500))
+        touch("touchStart", (200, 500), (800, 500))
+        touch("touchMove", (260, 500), (860, 500))
+        wait_frames(page, 3)
+        last = history(page)[-1]
+        assert last["buttons"] == ["KeyD"]
+        assert last["mouse"][0] > 0
+        touch("touchEnd")
+        wait_frames(page, 2)
+        assert history(page)[-1] == {"buttons": [], "mouse": [0, 0]}
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes] | None, str]] = {
+    "world/weights.bin": (lambda content: content[:-100], "is not whole"),
+    "world/step.onnx": (lambda content: content[:-4] + b"\0\0\0\1", "not the file that belongs"),
+    "world/world.json": (lambda content: content[:1000], "world.json is damaged"),
+    "world/data.bin": (None, "the server says 404"),
+    "page/world.js": (None, "its script is missing"),
+    "page/main.js": (None, "could not be started"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_said_in_a_sentence(
+    tiny: Made, page: Any, tmp_path: Path, name: str
+) -> None:
+    change, told = BROKEN[name]
+    files = dict(tiny.files)
+    if change is None:
+        del files[name]
+    else:
+        files[name] = change(files[name])
+    write_site(tmp_path / "site", files)
+    with serve(tmp_path / "site", isolated=False) as (address, _):
+        page.goto(address + ONE_CORE)
+        page.wait_for_selector("body[data-state=error]")
+        assert told in page.inner_text("#message")
+
+
+def history(page: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        page.evaluate("JSON.stringify(worldmodel.player.history)")
+    )
+    return found
+
+
+def wait_frames(page: Any, count: int) -> None:
+    page.evaluate(
+        """async (count) => {
+            const { player } = worldmodel;
+            const wanted = player.history.length + count;
+            while (player.history.length < wanted) await new Promise(requestAnimationFrame);
+        }""",
+        count,
+    )

@@ -1,0 +1,160 @@
+"""The exported graphs against torch: the same play on both, frame by frame.
+
+    played = play_torch(world, start=0, seed=0, actions)
+    found = play_graphs(world, graphs, start=0, seed=0, actions)
+    difference = compare(played, found)
+
+The reference is the torch engine in fp32, whose cache grows and rotates in another way than the
+graphs' does, so that all of the page's arithmetic but its JavaScript is compared, not the trace
+alone.
+
+Letters: f frames, c h w latents, n numbers of a state.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldmodel.action import Action
+from worldmodel.engine.graphs import FrameInputs, FrameOutputs, empty_inputs
+from worldmodel.engine.static import StaticRollout
+from worldmodel.web.weights import FILE
+from worldmodel.worlds.native import NativeWorld
+
+STEP, DECODE = "step", "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came out of some frames of play."""
+
+    latents: NDArray[np.float32]  # f c h w
+    frames: NDArray[np.uint8]  # f h w 3
+    states: NDArray[np.float32] | None  # f n
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far two plays are apart."""
+
+    frames: int
+    equal_latents: int  # frames whose latents are the same to the last bit
+    latents: float  # largest difference of two latents
+    pixels: int  # largest difference of two pixels
+
+
+@dataclass(slots=True)
+class Graphs:
+    """Both graphs in ONNX Runtime, as a `Program` that `StaticRollout` runs."""
+
+    step: onnxruntime.InferenceSession
+    decode: onnxruntime.InferenceSession
+    inputs: FrameInputs
+    outputs: FrameOutputs
+    view: Tensor | None = None
+
+    def run(self) -> None:
+        """One frame: `inputs` to `outputs`."""
+        given = {name: x.numpy() for name, x in self.inputs._asdict().items() if name != "actions"}
+        last, new = self.inputs.actions.split(1, dim=1)
+        action = next(x for x in self.step.get_inputs() if x.name == "action").shape[-1]
+        given |= {"last_condition": last.numpy(), "action": new[..., -action:].numpy()}
+        if self.view is not None:
+            given["view"] = self.view.numpy()
+        *written, condition = self.step.run(None, given)
+        for target, source in zip(self.outputs, written, strict=True):
+            target.copy_(torch.from_numpy(source))
+        new.copy_(torch.from_numpy(condition))  # so that the next frame is told what this one was
+
+    def picture(self, latent: Tensor) -> NDArray[np.uint8]:
+        """Latent 1 1 c h w -> frame h w 3."""
+        given = {"latent": latent.numpy()}
+        if self.view is not None:
+            given["view"] = self.view.numpy()
+        return np.asarray(self.decode.run(None, given)[0][0, ..., :3])
+
+
+def load_graphs(world: NativeWorld, graphs: Mapping[str, bytes], weights: bytes) -> Graphs:
+    """Sessions of one thread on the graphs as they are exported, and on the unpacked weights."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    with tempfile.TemporaryDirectory() as folder:  # graphs look for their weights beside them
+        Path(folder, FILE).write_bytes(weights)
+        step, decode = (
+            _session(Path(folder, f"{name}.onnx"), graphs[name], options) for name in (STEP, DECODE)
+        )
+    config = world.transformer.config
+    inputs = empty_inputs(config, world.sampler, 1, torch.float32)
+    shape = (config.layers, 1, config.heads, config.tokens_per_frame, config.head_width)
+    outputs = FrameOutputs(
+        torch.zeros_like(inputs.finished), torch.zeros(shape), torch.zeros(shape)
+    )
+    return Graphs(step, decode, inputs, outputs)
+
+
+def _session(
+    path: Path, content: bytes, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    path.write_bytes(content)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@torch.inference_mode()
+def play_torch(world: NativeWorld, start: int, seed: int, actions: Sequence[Action]) -> Played:
+    """On the world's own engine, which must be torch in fp32."""
+    past, where = world.past(start), world.whereabouts()
+    playing = world.engine.begin([seed])
+    playing.prime(past.latents, past.conditions)
+    where.begin(past.state)
+    latents, frames, states = [], [], []
+    for action in actions:
+        vector = torch.from_numpy(world.actions.encode([action]))[None]
+        condition, sight = where.step(vector)
+        latent = playing.denoise(condition)
+        latents.append(latent[0, 0].numpy())
+        frames.append(world.engine.decode(latent, sight)[0])
+        if where.state is not None:
+            states.append(where.state[0].numpy().copy())
+        playing.remember()
+    return Played(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
+
+
+@torch.inference_mode()
+def play_graphs(
+    world: NativeWorld, graphs: Graphs, start: int, seed: int, actions: Sequence[Action]
+) -> Played:
+    """On the graphs; the player is moved by the world's own motion."""
+    past, where = world.past(start), world.whereabouts()
+    if world.motion is not None and past.state is not None:
+        graphs.view = world.motion.views(past.state)
+    playing = StaticRollout(graphs, world.transformer.config, world.sampler, [seed])
+    playing.prime(past.latents, past.conditions)
+    where.begin(past.state)
+    latents, frames, states = [], [], []
+    for action in actions:
+        vector = torch.from_numpy(world.actions.encode([action]))[None]
+        condition, _ = where.step(vector)
+        if world.motion is not None and where.state is not None:
+            graphs.view = world.motion.views(where.state)
+            states.append(where.state[0].numpy().copy())
+        latent = playing.denoise(condition)
+        latents.append(latent[0, 0].numpy())
+        frames.append(graphs.picture(latent))
+        playing.remember()
+    return Played(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
+
+
+def compare(one: Played, other: Played) -> Difference:
+    """Two plays of the same actions."""
+    apart = np.abs(one.latents - other.latents)
+    pixels = np.abs(one.frames.astype(np.int16) - other.frames)
+    equal = (apart == 0).all(axis=(1, 2, 3))
+    return Difference(len(apart), int(equal.sum()), float(apart.max()), int(pixels.max()))

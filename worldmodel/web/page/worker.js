@@ -1,0 +1,178 @@
+/**
+ * The worker in which a world is computed: `run` in WebAssembly never yields, a page must.
+ *
+ * It is told { kind: "load" | "reset" | "step", id, ... } and answers { kind: "done", id, ... } or
+ * { kind: "failed", id, message }. While it loads it tells { kind: "world", description } and
+ * { kind: "progress", loaded, total }.
+ */
+
+import { Files, arraysOf, unpackWeights } from "./files.js";
+import { World } from "./world.js";
+
+const RUNTIMES = {
+  wasm: ["ort.wasm.min.js", "ort-wasm-simd-threaded.js", "ort-wasm-simd-threaded.wasm.bin"],
+  webgpu: [
+    "ort.webgpu.min.js",
+    "ort-wasm-simd-threaded.asyncify.js",
+    "ort-wasm-simd-threaded.asyncify.wasm.bin",
+  ],
+};
+const MOST_THREADS = 4;
+const LONGEST_CHECK = 4000; // ms that a graphics processor is tried
+const SLOW = 2; // times a frame's time; what is slower is no help
+const ONE_CORE = 7e9; // multiply-adds a second, of a slow laptop; a fast one does twice as many
+// A function of one SIMD instruction; what does not know these refuses the module.
+const SIMD = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15,
+  253, 98, 11,
+);
+
+let world = null;
+let queue = Promise.resolve();
+
+self.onmessage = ({ data }) => {
+  queue = queue.then(() => answer(data));
+};
+
+async function answer(asked) {
+  try {
+    const { transfer = [], ...found } = await KINDS[asked.kind](asked);
+    self.postMessage({ kind: "done", id: asked.id, ...found }, transfer);
+  } catch (error) {
+    self.postMessage({ kind: "failed", id: asked.id, message: sentence(error) });
+  }
+}
+
+const KINDS = { load, reset, step };
+
+async function reset({ start, seed }) {
+  const { pixels, state } = await world.reset(start, seed);
+  return { pixels, state, transfer: [pixels.buffer] };
+}
+
+async function step({ buttons, mouse, wantsLatent }) {
+  const { pixels, latent, state, times } = await world.next(buttons, mouse);
+  return { pixels, latent: wantsLatent ? latent : null, state, times, transfer: [pixels.buffer] };
+}
+
+async function load({ base, blobs, engine, threads }) {
+  if (typeof WebAssembly === "undefined" || !WebAssembly.validate(SIMD)) {
+    throw new Error("This browser cannot play: it has no WebAssembly with SIMD.");
+  }
+  let total = 0;
+  const tell = (loaded) => self.postMessage({ kind: "progress", loaded, total });
+  const files = new Files(base, blobs, tell);
+  const description = await readDescription(files);
+  files.expect(description.files);
+  self.postMessage({ kind: "world", description });
+  const gpu = engine !== "wasm" && (await hasGpu(description.files, blobs, engine === "webgpu"));
+  const chosen = gpu ? "webgpu" : "wasm";
+  const count = threadCount(description, threads);
+  const names = ["world/step.onnx", "world/decode.onnx", "world/weights.bin", "world/data.bin"];
+  const needed = [...names, ...RUNTIMES[chosen].map((name) => `runtime/${name}`)];
+  total = needed.reduce((sum, path) => sum + description.files[path].bytes, 0);
+  const [ort, ...contents] = await Promise.all([
+    openRuntime(files, chosen, count),
+    ...names.map((path) => files.read(path)),
+  ]);
+  world = await openWorld(ort, chosen, description, contents);
+  const note = gpu && engine !== "webgpu" ? await unsuited(world) : "";
+  if (note) {
+    const other = await openRuntime(files, "wasm", count);
+    world = await openWorld(other, "wasm", description, contents);
+  }
+  const used = note || !gpu ? "wasm" : "webgpu";
+  return { engine: used, threads: used === "wasm" ? count : 0, note };
+}
+
+async function readDescription(files) {
+  const content = await files.read("world/world.json");
+  let description;
+  try {
+    description = JSON.parse(new TextDecoder().decode(content));
+  } catch {
+    throw new Error("world/world.json is damaged. Copy the page's folder again.");
+  }
+  if (description.format !== 1) {
+    throw new Error("world/world.json belongs to another version of this page. Export it again.");
+  }
+  return description;
+}
+
+async function hasGpu(table, blobs, wanted) {
+  if (blobs || !navigator.gpu || !(`runtime/${RUNTIMES.webgpu[0]}` in table)) return false;
+  try {
+    const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+    const software = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter;
+    return Boolean(adapter) && (wanted || !software);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * As many threads as the world's rate needs, and a core less than there are: threads wait for each
+ * other at every operation, so one that shares its core with somebody else holds up all.
+ */
+function threadCount(description, wanted) {
+  if (!self.crossOriginIsolated) return 1;
+  const needed = Math.ceil((description.work * description.frames_per_second) / ONE_CORE);
+  const free = Math.max(1, (navigator.hardwareConcurrency || 1) - 1);
+  return wanted || Math.min(needed, MOST_THREADS, free);
+}
+
+async function openRuntime(files, kind, threads) {
+  const [main, glue, binary] = RUNTIMES[kind].map((name) => `runtime/${name}`);
+  let ort;
+  try {
+    ort = await import(files.address(main));
+  } catch {
+    throw new Error(`${main} could not be loaded: it is missing on the server, or not JavaScript.`);
+  }
+  ort.env.wasm.proxy = false;
+  ort.env.wasm.numThreads = threads;
+  ort.env.wasm.wasmPaths = { mjs: files.address(glue) };
+  ort.env.wasm.wasmBinary = await files.read(binary);
+  ort.env.logLevel = "error";
+  return ort;
+}
+
+async function openWorld(ort, kind, description, [step, decode, sent, data]) {
+  const weights = unpackWeights(sent, description.weights);
+  const open = async (graph) => {
+    const session = await ort.InferenceSession.create(graph, {
+      executionProviders: [kind],
+      externalData: [{ path: "weights.bin", data: weights }],
+    });
+    return (given) => session.run(given);
+  };
+  const graphs = { Tensor: ort.Tensor, step: await open(step), decode: await open(decode) };
+  return new World(description, arraysOf(data), graphs);
+}
+
+/** Why a graphics processor is not used; empty if its frames equal torch's and come in time. */
+async function unsuited(played) {
+  const { check, frames_per_second: rate } = played.description;
+  const expected = played.arrays(check.latents);
+  const size = played.latentSize;
+  const began = performance.now();
+  const times = [];
+  await played.reset(0, 0);
+  for (let frame = 0; frame * size < expected.length; frame++) {
+    const { latent, times: spent } = await played.next([], [0, 0]);
+    const isOff = (value, i) => !(Math.abs(value - expected[frame * size + i]) <= check.tolerance);
+    if (latent.some(isOff)) return "The graphics processor computes other frames: it is not used.";
+    times.push(spent.step + spent.decode);
+    if (performance.now() - began > LONGEST_CHECK) break;
+  }
+  const isSlow = Math.min(...times) > SLOW * (1000 / rate);
+  return isSlow ? "The graphics processor is too slow for this world: it is not used." : "";
+}
+
+function sentence(error) {
+  const message = String(error?.message ?? error);
+  if (/out of memory|allocation failed|RangeError|bad_alloc/i.test(`${error?.name} ${message}`)) {
+    return "There is not enough memory for this world in this browser.";
+  }
+  return message;
+}
