@@ -374,7 +374,7 @@ def told_state(session: Session, step: Step) -> str:
     told = zip(spec.numbers.items(), step.state, strict=True)
     cared = ("number", "count", "flag")
     return "   ".join(
-        f"{name} {value:.0f}"
+        f"{name} {value:.3g}" if abs(value) < 100 else f"{name} {value:.0f}"
         for (name, number), value in told
         if number.kind in cared and number.low < number.high and math.isfinite(value)
     )
