@@ -84,7 +84,7 @@ export class Input {
     this.travel = [0, 0]; // mouse, pixels
     this.time = null;
     this.dragging = null; // where the mouse is not captured: the pointer that turns the view
-    this.cannotLock = false; // the browser refused: dragging looks, and clicks are clicks
+    this.refusals = 0; // of capturing the mouse, since it was captured last
     this.closing = new AbortController();
     this.listen();
   }
@@ -97,6 +97,14 @@ export class Input {
   /** Whether any mouse travel means something in this world. */
   get usesMouse() {
     return this.spec.look_left_right || this.spec.look_up_down;
+  }
+
+  /**
+   * Whether the browser captures no mouse: then dragging looks, and clicks are clicks. One refusal
+   * says nothing: browsers refuse for a second after Escape.
+   */
+  get cannotLock() {
+    return this.refusals > 1;
   }
 
   /** Whether a click is a click in the world: not the one that captures the mouse. */
@@ -192,8 +200,8 @@ export class Input {
   }
 
   refused(error) {
-    this.cannotLock = true;
-    this.onlock(false, error.message || error.name);
+    this.refusals += 1;
+    if (this.refusals === 2) this.onlock(false, error.message || error.name);
     return false;
   }
 
@@ -205,7 +213,8 @@ export class Input {
     on(window, "blur", () => this.release());
     on(document, "visibilitychange", () => document.hidden && this.release());
     on(document, "pointerlockchange", () => {
-      if (!this.locked) this.release();
+      if (this.locked) this.refusals = 0;
+      else this.release();
       this.onlock(this.locked, "");
     });
     on(document, "mousemove", (event) => this.move(event));

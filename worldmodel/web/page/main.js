@@ -83,7 +83,7 @@ class Page {
     press("fullscreen", this.fullscreen);
     find("play").addEventListener("pointerup", (event) => {
       const plays = document.body.dataset.state === "playing";
-      if (plays && event.pointerType === "mouse" && !input.cannotLock) input.lock();
+      if (plays && event.pointerType === "mouse") input.lock();
     });
     document.addEventListener("visibilitychange", () => this.hidden());
     window.addEventListener("hashchange", () => this.readLink());
