@@ -67,8 +67,8 @@ class ConfigError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToldNumber:
-    """A number of the state that a transformer is told of every frame (`model.told`)."""
+class StateNumber:
+    """A number of the state that a transformer is told of every frame (`model.state_numbers`)."""
 
     name: str
     kind: Literal["position", "heading", "velocity", "number", "count", "flag", "phase"]
@@ -111,7 +111,9 @@ class ModelConfig:
     chunk_frames: int = 1  # frames that are drawn together and see each other, future included
     rays: int = 0  # over the level's plan, that a frame's condition holds (`PlanConfig.rays`)
     ray_features: int = 0  # numbers of each
-    told: tuple[ToldNumber, ...] = ()  # numbers of the state that a frame's condition holds
+    state_numbers: tuple[
+        StateNumber, ...
+    ] = ()  # numbers of the state that a frame's condition holds
 
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "layers", "feed_forward_ratio", "chunk_frames")
@@ -152,8 +154,11 @@ class ModelConfig:
                 "of latents"
             )
 
-        if len({number.name for number in self.told}) < len(self.told) or len(self.told) > 64:
-            raise ConfigError("told: expected at most 64 numbers of the state, each once")
+        if (
+            len({number.name for number in self.state_numbers}) < len(self.state_numbers)
+            or len(self.state_numbers) > 64
+        ):
+            raise ConfigError("state_numbers: expected at most 64 numbers of the state, each once")
 
         if self.cache_bytes > LARGEST_CACHE:
             raise ConfigError(
@@ -174,18 +179,18 @@ class ModelConfig:
 
     @property
     def condition_width(self) -> int:
-        """Numbers of a frame's condition: rays, told numbers, then its action vector."""
+        """Numbers of a frame's condition: rays, numbers of the state, then its action vector."""
         return self.seen_features + self.buttons + 2
 
     @property
-    def told_features(self) -> int:
-        """Of a frame's condition, those that stand for told numbers of the state."""
-        return sum(number.features for number in self.told)
+    def state_features(self) -> int:
+        """Of a frame's condition, those that stand for numbers of the state."""
+        return sum(number.features for number in self.state_numbers)
 
     @property
     def seen_features(self) -> int:
         """Of a frame's condition, all before its action vector."""
-        return self.rays * self.ray_features + self.told_features
+        return self.rays * self.ray_features + self.state_features
 
     @property
     def tokens_per_chunk(self) -> int:

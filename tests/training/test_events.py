@@ -13,7 +13,7 @@ from worldmodel.action import IDLE, Action
 from worldmodel.config import ConfigError, build_config, to_table, to_toml
 from worldmodel.episodes import Episode, save_episode
 from worldmodel.model.events import CHANGE, SET, Recent
-from worldmodel.model.told import choose_told
+from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
 from worldmodel.training.data import LatentEpisodes
 from worldmodel.training.events import EventsTraining, find_bins
@@ -146,18 +146,18 @@ def test_a_number_that_takes_any_value_has_quantiles() -> None:
 
 
 def test_clips_tell_the_state_beside_the_actions(home: Path) -> None:
-    told = choose_told(read_states(home / "data"), ("health", "dead"))
+    state_numbers = choose_state_numbers(read_states(home / "data"), ("health", "dead"))
     autoencoder = load_autoencoder(home / "runs" / "autoencoder")
     cache = home / "latents.safetensors"
-    data = LatentEpisodes.encode(home / "data", autoencoder, SPEC, cache, told)
+    data = LatentEpisodes.encode(home / "data", autoencoder, SPEC, cache, state_numbers)
     latents, conditions = data.clips(4, 6, 1, torch.Generator().manual_seed(0))
-    model = replace(MODEL, told=told)
+    model = replace(MODEL, state_numbers=state_numbers)
     assert conditions.shape == (4, 6, model.condition_width)
     assert latents.shape[:2] == (4, 6)
-    assert set(conditions[..., model.told_features - 1].flatten().tolist()) <= {-1.0, 1.0}
+    assert set(conditions[..., model.state_features - 1].flatten().tolist()) <= {-1.0, 1.0}
     plain = LatentEpisodes.encode(home / "data", autoencoder, SPEC, cache)
     assert plain.clips(4, 6, 1, torch.Generator().manual_seed(0))[1].equal(
-        conditions[..., model.told_features :]
+        conditions[..., model.state_features :]
     )
 
 

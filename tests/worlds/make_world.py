@@ -22,7 +22,7 @@ from worldmodel.games.doom import ACTIONS
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.events import CHANGE, HOLD, SET, Events
 from worldmodel.model.motion import Motion
-from worldmodel.model.told import choose_told
+from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
 from worldmodel.world import Frame
@@ -154,7 +154,7 @@ def make_world(
         model = replace(model, rays=PLAN.rays, ray_features=PLAN.ray_features)
     numbers, events = (STATE, EVENTS) if is_placed else (NUMBERS, EVENTS)
     if is_numbered:
-        model = replace(model, told=choose_told(numbers, ("health",)))
+        model = replace(model, state_numbers=choose_state_numbers(numbers, ("health",)))
         if is_placed:
             moved = tuple(name for name in STATE.names if name != "health")
             events = replace(EVENTS, moved=moved)

@@ -182,11 +182,13 @@ def test_a_start_without_its_numbers_is_refused(folder: Path, tmp_path: Path) ->
         NativeWorld.load(folder, replace(TORCH, start=str(tmp_path / "mine.safetensors")))
 
 
-def test_told_features_are_digits_and_directions() -> None:
-    from worldmodel.model.told import choose_told, tell
+def test_state_features_are_digits_and_directions() -> None:
+    from worldmodel.model.state_numbers import choose_state_numbers, encode_state_numbers
 
-    told = choose_told(NUMBERS, ("health", "heading"))
-    facts = tell(told, NUMBERS.names, torch.tensor([[90.0, 37.0, 0.0, 0.0]]))[0]
+    state_numbers = choose_state_numbers(NUMBERS, ("health", "heading"))
+    facts = encode_state_numbers(
+        state_numbers, NUMBERS.names, torch.tensor([[90.0, 37.0, 0.0, 0.0]])
+    )[0]
     digits = facts[1:31].view(3, 10).argmax(dim=1)
     assert digits.tolist() == [7, 3, 0]
     assert facts[31:35] == pytest.approx([0, -1, 1, 1], abs=1e-6)  # cosines of 1, 2, 4, 8 turns

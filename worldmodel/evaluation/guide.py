@@ -20,7 +20,7 @@ from worldmodel.evaluation.subject import Subjects
 from worldmodel.model.autoencoder import encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
-from worldmodel.model.told import tell
+from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.worlds.happenings import Happenings
 
 AT_ONCE = 256  # frames whose rays are read at once
@@ -91,11 +91,11 @@ def recent_of(events: Events, clips: Clips, latents: Tensor) -> Recent:
 
 def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
     """What a transformer is told of frames with actions b f (k+2) and states b f n: b f z."""
-    motion, told = subjects.motion, subjects.file.transformer.told
+    motion, state_numbers = subjects.motion, subjects.file.transformer.state_numbers
     assert subjects.file.state is not None
     views = None if motion is None else motion.views(states)
-    if told:
-        facts = tell(told, subjects.file.state.names, states).to(actions)
+    if state_numbers:
+        facts = encode_state_numbers(state_numbers, subjects.file.state.names, states).to(actions)
         actions = torch.cat((facts, actions), dim=-1)
     if views is None:
         return subjects.autoencoder.conditions(actions, None)

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.config import EventsConfig, ToldNumber
-from worldmodel.model.told import tell
+from worldmodel.config import EventsConfig, StateNumber
+from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
 CHANGE, SET, HOLD, UNUSED = range(4)  # kinds of bins
@@ -69,15 +69,15 @@ class Events(nn.Module):
             spec.index(name)
         numbers = spec.numbers
         self.drawn = [i for i, name in enumerate(numbers) if name not in config.moved]
-        self.told = tuple(
-            ToldNumber(name=name, kind=number.kind, low=number.low, high=number.high)
+        self.state_numbers = tuple(
+            StateNumber(name=name, kind=number.kind, low=number.low, high=number.high)
             for name, number in numbers.items()
         )
         g, d = len(self.drawn), config.width
-        told = sum(number.features for number in self.told)
+        state_numbers = sum(number.features for number in self.state_numbers)
         frames, action = config.frames, config.buttons + 2
         area = config.latent_channels * config.latent_height * config.latent_width
-        self.enter_numbers = nn.Linear(told + 2 * (frames - 1) * spec.width, d)
+        self.enter_numbers = nn.Linear(state_numbers + 2 * (frames - 1) * spec.width, d)
         self.enter_actions = nn.Linear((frames + 1) * action, d)
         self.enter_latents = nn.Linear(config.seen * area, d)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(3 * d, d), nn.SiLU(), nn.Linear(d, d))
@@ -97,7 +97,9 @@ class Events(nn.Module):
         last, span = states[:, -1:], (self.high - self.low).clamp(min=1e-6)
         change = self.wrapped(states[:, :-1] - last)
         history = torch.cat((torch.tanh(change), change / span), dim=-1).flatten(1)
-        numbers = torch.cat((tell(self.told, names, recent.states[:, -1]), history), dim=-1)
+        numbers = torch.cat(
+            (encode_state_numbers(self.state_numbers, names, recent.states[:, -1]), history), dim=-1
+        )
         done = torch.cat((recent.actions, actions[:, None]), dim=1).flatten(1)
         parts = (
             self.enter_numbers(numbers),
@@ -113,8 +115,8 @@ class Events(nn.Module):
         for number in range(len(self.drawn)):
             logits = self._logits(hidden, known, number)
             error = F.cross_entropy(logits, known[:, number], reduction="none")
-            told = (bins[:, number] >= 0).float()
-            losses.append((error * told).sum() / told.sum().clamp(min=1))
+            state_numbers = (bins[:, number] >= 0).float()
+            losses.append((error * state_numbers).sum() / state_numbers.sum().clamp(min=1))
         return torch.stack(losses)
 
     def probabilities(self, hidden: Tensor, bins: Tensor) -> Tensor:

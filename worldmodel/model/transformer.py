@@ -109,9 +109,9 @@ class WorldTransformer(nn.Module):
             self.embed_rays = nn.Linear(told, d, bias=False)
         self.embed_sigma = SigmaEncoder(d)
         self.embed_action = ActionEncoder(config.buttons, config.action_tokens, d)
-        if config.told:
-            self.embed_told = nn.Sequential(
-                nn.Linear(config.told_features, d), nn.SiLU(), nn.Linear(d, d)
+        if config.state_numbers:
+            self.embed_state = nn.Sequential(
+                nn.Linear(config.state_features, d), nn.SiLU(), nn.Linear(d, d)
             )
         self.modulate = nn.Linear(d, config.layers * MODULATIONS * d)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
@@ -133,14 +133,14 @@ class WorldTransformer(nn.Module):
         """Latents b f c h w, sigmas b f, conditions b f z -> velocity b f c h w, fp32.
 
         A condition is, in a world with a plan, what the rays of the view read (each column of
-        tokens is told of its own), what is told of the state (`model.told`), and then the action
-        vector k+2.
+        tokens gets its own), then the numbers of the state (`model.state_numbers`), then the
+        action vector k+2.
         """
         height, m = latents.shape[-2], self.config.action_tokens
         seen, known = self.config.rays * self.config.ray_features, self.config.seen_features
         act = self.embed_action(conditions[..., known:].to(self.dtype))
-        if self.config.told:
-            act = act + self.embed_told(conditions[..., seen:known].to(self.dtype))[..., None, :]
+        if self.config.state_numbers:
+            act = act + self.embed_state(conditions[..., seen:known].to(self.dtype))[..., None, :]
         previous = context.previous(latents)
         x = self.embed_latent(rearrange(latents.to(self.dtype), "b f c h w -> b f (h w) c"))
         x = x + self.embed_previous(rearrange(previous.to(self.dtype), "b f c h w -> b f (h w) c"))

@@ -12,7 +12,7 @@ from worldmodel.config import (
     AutoencoderConfig,
     ConfigError,
     ModelConfig,
-    ToldNumber,
+    StateNumber,
     build_config,
     to_table,
     to_toml,
@@ -21,7 +21,7 @@ from worldmodel.episodes import find_episodes, load_episode
 from worldmodel.games.doom import DoomConfig
 from worldmodel.games.together import Source
 from worldmodel.model.autoencoder import encode_frames
-from worldmodel.model.told import choose_told
+from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.recipe.config import INTERPOLATION, Recipe, StagePart
 from worldmodel.training.run import STAGES, Config
@@ -83,8 +83,8 @@ class Shared:
             "buttons": len(self.actions.buttons),
         }
         table = {"frame_change": change, **self.recipe.model, **derived}
-        if "told" in table:
-            table["told"] = to_table(self._told(table["told"]))
+        if "state_numbers" in table:
+            table["state_numbers"] = to_table(self._state_numbers(table["state_numbers"]))
         return build_config(ModelConfig, table, "[model]")
 
     def _events(self, part: StagePart) -> dict[str, Any]:
@@ -99,13 +99,13 @@ class Shared:
             **part.settings.get("model", {}),
         }
 
-    def _told(self, names: Any) -> tuple[ToldNumber, ...]:
-        """The numbers of the state that the transformer is told, with the ranges of the data."""
+    def _state_numbers(self, names: Any) -> tuple[StateNumber, ...]:
+        """The numbers of the state that the transformer gets, with the ranges of the data."""
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ConfigError('[model]: expected told = ["health", …], names of the state')
+            raise ConfigError('[model]: expected state_numbers = ["health", …], names of the state')
         if self.data(TRAIN).is_dir():
-            return choose_told(read_states(self.data(TRAIN)), names)
-        return tuple(ToldNumber(name=name, kind="number") for name in names)  # not known yet
+            return choose_state_numbers(read_states(self.data(TRAIN)), names)
+        return tuple(StateNumber(name=name, kind="number") for name in names)  # not known yet
 
     def data(self, which: str) -> Path:
         """A folder of episodes."""

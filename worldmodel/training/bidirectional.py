@@ -110,7 +110,7 @@ class BidirectionalStage:
             self.autoencoder,
             config.actions,
             folder.parent / "latents.safetensors",
-            config.model.told,
+            config.model.state_numbers,
         )
         self.reading = self.data.reading
         seed_default(config.loop.seed, config.stage, "weights")

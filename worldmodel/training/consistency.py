@@ -122,7 +122,7 @@ class StudentStage:
             self.autoencoder,
             config.actions,
             folder.parent / "latents.safetensors",
-            config.model.told,
+            config.model.state_numbers,
         )
         self.reading = self.data.reading
         self.packed: PackedForward = packed_velocity

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.checkpoint import load_tensors, save_tensors
-from worldmodel.config import ConfigError, ToldNumber, to_toml
+from worldmodel.config import ConfigError, StateNumber, to_toml
 from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode, load_state
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
-from worldmodel.model.told import tell
+from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.progress import through
 from worldmodel.state_spec import StateTrack
 from worldmodel.training.states import view_columns, views_of
@@ -56,21 +56,21 @@ def load_views(folder: Path, stride: int) -> Tensor:
     return torch.cat(parts)
 
 
-def load_facts(folder: Path, told: Sequence[ToldNumber]) -> Tensor:
+def load_facts(folder: Path, state_numbers: Sequence[StateNumber]) -> Tensor:
     """What is told of every frame of every episode: t features, in the order of the episodes."""
-    parts = [facts_of(load_state(path), told, path) for path in find_episodes(folder)]
+    parts = [facts_of(load_state(path), state_numbers, path) for path in find_episodes(folder)]
     return torch.cat(parts)
 
 
-def facts_of(track: StateTrack | None, told: Sequence[ToldNumber], path: Path) -> Tensor:
+def facts_of(track: StateTrack | None, state_numbers: Sequence[StateNumber], path: Path) -> Tensor:
     """What is told of the frames of a track: f t; an `EpisodeError` if there is none."""
     if track is None:
         raise EpisodeError(
             f"{path}: holds no state, and the transformer is told "
-            f"{', '.join(number.name for number in told)}; record the episode again"
+            f"{', '.join(number.name for number in state_numbers)}; record the episode again"
         )
     try:
-        return tell(told, track.spec.names, torch.from_numpy(track.values))
+        return encode_state_numbers(state_numbers, track.spec.names, torch.from_numpy(track.values))
     except ConfigError as error:
         raise EpisodeError(f"{path}: {error}") from error
 
@@ -86,7 +86,7 @@ class LatentEpisodes:
     reading: Reading = field(default_factory=Reading)
     views: Tensor | None = None  # total 4, where frames are seen from, in a world with a plan
     autoencoder: Autoencoder | None = None  # whose plan says what is seen from there
-    facts: Tensor | None = None  # total t, what is told of the state (`model.told`)
+    facts: Tensor | None = None  # total t, what is told of the state (`model.state_numbers`)
 
     @classmethod
     def encode(
@@ -95,15 +95,15 @@ class LatentEpisodes:
         autoencoder: Autoencoder,
         spec: ActionSpec,
         cache: Path,
-        told: Sequence[ToldNumber] = (),
+        state_numbers: Sequence[StateNumber] = (),
     ) -> "LatentEpisodes":
         """Encode `folder`, or read what an earlier call with the same weights left in `cache`.
 
         The latents themselves lie beside `cache`; clips of them come on the autoencoder's device.
-        `told`: the numbers of the state that clips' conditions hold.
+        `state_numbers`: the numbers of the state that clips' conditions hold.
         """
         found = cls._encode(folder, autoencoder, spec, cache)
-        return replace(found, facts=load_facts(folder, told)) if told else found
+        return replace(found, facts=load_facts(folder, state_numbers)) if state_numbers else found
 
     @classmethod
     def _encode(

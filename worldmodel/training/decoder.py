@@ -157,8 +157,8 @@ class PlayedFrames:
             acts = torch.from_numpy(
                 np.stack([training.actions.encode(stretch.actions) for stretch in part])
             )
-            if told := training.model.told:
-                facts = [facts_of(stretch.state, told, data) for stretch in part]
+            if state_numbers := training.model.state_numbers:
+                facts = [facts_of(stretch.state, state_numbers, data) for stretch in part]
                 acts = torch.cat((torch.stack(facts), acts), dim=-1)
             acts = acts.to(device)
             primed = encode_frames(autoencoder, shown[:, :past]), acts[:, :past]

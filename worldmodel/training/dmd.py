@@ -130,7 +130,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
             self.autoencoder,
             config.actions,
             folder.parent / "latents.safetensors",
-            config.model.told,
+            config.model.state_numbers,
         )
         self.reading = self.data.reading
         self.forward: WholeForward = whole_velocity

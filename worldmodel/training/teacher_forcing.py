@@ -234,7 +234,7 @@ class TeacherStage:
             self.autoencoder,
             config.actions,
             folder.parent / "latents.safetensors",
-            config.model.told,
+            config.model.state_numbers,
         )
         check_change(config.model.frame_change, self.data)
         self.reading = self.data.reading

@@ -144,7 +144,9 @@ def write_trajectories(
     """Write the shards that are not there yet; returns what they took. SIGTERM ends between two."""
     autoencoder = load_autoencoder(config.autoencoder).to(device)
     cache = folder.parent / "latents.safetensors"
-    data = LatentEpisodes.encode(config.data, autoencoder, config.actions, cache, config.model.told)
+    data = LatentEpisodes.encode(
+        config.data, autoencoder, config.actions, cache, config.model.state_numbers
+    )
     teacher = load_transformer(config.teacher, config.model).to(device)
     stamp = _stamp(config, teacher)
     write_atomically(folder / CONFIG, to_toml(config).encode())

@@ -137,15 +137,15 @@ class WorldFile:
 
     def _check_events(self) -> None:
         """Events need a state, and what the transformer is told needs events."""
-        events, told = self.events, self.transformer.told
-        if (events or told) and not (events and self.state):
+        events, state_numbers = self.events, self.transformer.state_numbers
+        if (events or state_numbers) and not (events and self.state):
             raise ConfigError(
                 "a world whose numbers are predicted needs [state] and [events]"
-                f"{', for its transformer is told of them' if told else ''}; one is missing"
+                f"{', as its transformer is told of them' if state_numbers else ''}; one is missing"
             )
         if not events or not self.state:
             return
-        for name in (*events.moved, *(number.name for number in told)):
+        for name in (*events.moved, *(number.name for number in state_numbers)):
             self.state.index(name)
         if self.transformer.chunk_frames > 1:
             raise ConfigError("events follow from every frame, so chunk_frames must be 1")

@@ -32,7 +32,7 @@ from worldmodel.episodes import Episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
-from worldmodel.model.told import tell
+from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.real import Origin, Way
 from worldmodel.schedule import sigma_grid
@@ -245,8 +245,10 @@ class NativeWorld:
 
     def whereabouts(self) -> Whereabouts:
         """Where players of this world are; for each batch of sessions one."""
-        told = self.file.transformer.told
-        return Whereabouts(self.engine, self.motion, self.file.autoencoder.plan, self.events, told)
+        state_numbers = self.file.transformer.state_numbers
+        return Whereabouts(
+            self.engine, self.motion, self.file.autoencoder.plan, self.events, state_numbers
+        )
 
     @property
     def state_spec(self) -> StateSpec | None:
@@ -335,9 +337,11 @@ class NativeWorld:
             views = None
             if self.motion is not None:
                 views = self.motion.views(states).to(self.device)
-            if told := self.file.transformer.told:
+            if state_numbers := self.file.transformer.state_numbers:
                 assert self.file.state is not None
-                facts = tell(told, self.file.state.names, states).to(actions)
+                facts = encode_state_numbers(state_numbers, self.file.state.names, states).to(
+                    actions
+                )
                 actions = torch.cat((facts, actions), dim=-1)
             return self.autoencoder.conditions(actions, views)
 

@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.config import PlanConfig, ToldNumber
+from worldmodel.config import PlanConfig, StateNumber
 from worldmodel.engine import Engine
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
 from worldmodel.model.plan import Sight, seen_rays
-from worldmodel.model.told import tell
+from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.world import StateError
 from worldmodel.worlds.happenings import NAMES, Happenings
 
@@ -44,9 +44,9 @@ class Whereabouts:
         motion: Motion | None,
         plan: PlanConfig | None,
         events: Events | None = None,
-        told: Sequence[ToldNumber] = (),
+        state_numbers: Sequence[StateNumber] = (),
     ) -> None:
-        self.engine, self.motion, self.told = engine, motion, told
+        self.engine, self.motion, self.state_numbers = engine, motion, state_numbers
         self.happenings = None if events is None else Happenings(events)
         self._told = None if plan is None else seen_rays(plan)  # columns whose rays a model is told
         self.kept = KEPT if events is not None else (STATE,)  # its names in a saved state
@@ -73,9 +73,9 @@ class Whereabouts:
             state = self.state if self.motion is None else self.motion(self.state, done)
             self.state = state if self.happenings is None else self.happenings.step(state, done)
         conditions = actions
-        if self.told and self.happenings is not None:
+        if self.state_numbers and self.happenings is not None:
             names = self.happenings.events.spec.names
-            facts = tell(self.told, names, self.state)[:, None]
+            facts = encode_state_numbers(self.state_numbers, names, self.state)[:, None]
             conditions = torch.cat((facts.to(actions), conditions), dim=-1)
         sight = self.look()
         if sight is not None:

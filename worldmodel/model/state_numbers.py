@@ -1,9 +1,9 @@
-"""What a transformer is told of a state: numbers as features, for the condition of a frame.
+"""What a transformer gets of a state: numbers as features, for the condition of a frame.
 
-A count is told digit by digit, as the game's own status bar draws it; a heading as a direction; a
-phase as one too. A number that is not known is told as nought.
+A count is given digit by digit, as the game's own status bar draws it; a heading as a direction; a
+phase as one too. A number that is not known is given as zeros.
 
-Letters: n numbers of a state, t features of the told ones.
+Letters: n numbers of a state, t features of the state_numbers ones.
 """
 
 import math
@@ -12,26 +12,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worldmodel.config import ConfigError, ToldNumber
+from worldmodel.config import ConfigError, StateNumber
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
 TURNS = (1, 2, 4, 8)  # waves to a full turn that tell a direction
 
 
-def choose_told(spec: StateSpec, names: Sequence[str]) -> tuple[ToldNumber, ...]:
+def choose_state_numbers(spec: StateSpec, names: Sequence[str]) -> tuple[StateNumber, ...]:
     """The numbers of a state that a transformer is to be told, by name; unknown is an error."""
     for name in names:
         spec.index(name)
     known = spec.numbers
     return tuple(
-        ToldNumber(name=n, kind=known[n].kind, low=known[n].low, high=known[n].high) for n in names
+        StateNumber(name=n, kind=known[n].kind, low=known[n].low, high=known[n].high) for n in names
     )
 
 
-def tell(told: Sequence[ToldNumber], names: Sequence[str], states: Tensor) -> Tensor:
+def encode_state_numbers(
+    state_numbers: Sequence[StateNumber], names: Sequence[str], states: Tensor
+) -> Tensor:
     """States ... n, whose numbers have the `names`, as features ... t, fp32."""
     parts = []
-    for number in told:
+    for number in state_numbers:
         if number.name not in names:
             raise ConfigError(
                 f"the world is told {number.name!r}, the state has {', '.join(names)}"
@@ -40,7 +42,7 @@ def tell(told: Sequence[ToldNumber], names: Sequence[str], states: Tensor) -> Te
     return torch.cat(parts, dim=-1)
 
 
-def _features(number: ToldNumber, values: Tensor) -> Tensor:
+def _features(number: StateNumber, values: Tensor) -> Tensor:
     """One number ... -> ... features."""
     known = torch.isfinite(values)[..., None]
     values = torch.nan_to_num(values, nan=number.low)
