@@ -5,23 +5,24 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from worldmodel.game.cli import Choice, main
-from worldmodel.real import RealGame
+from worldmodel.game.choice import Choice
+from worldmodel.game.cli import main
+from worldmodel.reference.game import RealGame
 from worldmodel.world import World
 
 
 def open_world(choice: Choice) -> World:
     """Load the chosen world; torch is imported here and no earlier."""
     from worldmodel.worlds.find import open_world
-    from worldmodel.worlds.settings import Settings
+    from worldmodel.worlds.run_settings import RunSettings
 
     settings = asdict(choice)
-    return open_world(settings.pop("world"), Settings(**settings))
+    return open_world(settings.pop("world"), RunSettings(**settings))
 
 
 def open_real(source: Mapping[str, Any]) -> RealGame:
     """Start the real game that a world was learned from, in the process that calls this."""
-    from worldmodel.games.doom import open_game
+    from worldmodel.data_sources.doom import open_game
 
     return open_game(source)
 

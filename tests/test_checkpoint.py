@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.conftest import TINY
-from worldmodel.checkpoint import CheckpointError, load_tensors, load_weights, save_tensors
-from worldmodel.files import FileWriteError
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors, load_weights, save_tensors
+from worldmodel.storage.files import FileWriteError
 
 
 def test_tensors_and_header_read_back(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from studies.distillation.rows import read_comparison
+from studies.ideas.try_ideas import read_ideas
 from tests.conftest import TINY
 from worldmodel.config import (
     AutoencoderConfig,
@@ -13,11 +15,9 @@ from worldmodel.config import (
     read_toml,
     to_toml,
 )
-from worldmodel.evaluation.distillation.rows import read_comparison
-from worldmodel.recipe.config import read_recipe
-from worldmodel.recipe.ideas import read_ideas
-from worldmodel.training.run import Config, read_stage
-from worldmodel.wan.config import WanConfig
+from worldmodel.recipe.recipe_file import read_recipe
+from worldmodel.training.run_stage import Config, read_stage
+from worldmodel.wan.model_config import WanConfig
 
 ROOT = Path(__file__).parents[1]
 

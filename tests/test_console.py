@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worldmodel import console
+from worldmodel.system import console
 
 ROOT = Path(__file__).parents[1]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="redirections of a POSIX shell")

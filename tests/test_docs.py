@@ -9,14 +9,13 @@ import pytest
 from worldmodel.__main__ import make_parser as make_job_parser
 from worldmodel.config import read_toml
 from worldmodel.game.cli import make_parser as make_play_parser
-from worldmodel.recipe.config import read_recipe
+from worldmodel.recipe.recipe_file import read_recipe
 
 ROOT = Path(__file__).parents[1]
-STUDIES = ("distillation.md", "ideas.md")  # written by a command each, and not on the site
 COMING = {"docs/browser.md", "docs/serve.md"}  # pages of commands that are being built
 PAGES = [
     ROOT / "README.md",
-    *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name not in STUDIES),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")

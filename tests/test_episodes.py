@@ -9,15 +9,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from worldmodel.action import IDLE, Action
-from worldmodel.episodes import (
-    Episode,
-    EpisodeError,
-    episode_bytes,
-    find_episodes,
-    load_episode,
-    save_episode,
-)
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
+from worldmodel.storage.episode import Episode, EpisodeError
+from worldmodel.storage.episodes import episode_bytes, find_episodes, load_episode, save_episode
 
 SPEC = StateSpec(
     {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worldmodel.files import FileWriteError, _tell_of_no_sync, plain, write_atomically
+from worldmodel.storage.files import FileWriteError, _tell_of_no_sync, plain, write_atomically
 
 
 def test_two_that_write_at_once_never_leave_half_a_file(tmp_path: Path) -> None:

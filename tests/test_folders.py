@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from worldmodel.config import UserError
-from worldmodel.folders import cache_folder, config_folder, data_folder
+from worldmodel.storage.user_dirs import cache_folder, config_folder, data_folder
 
 OWN = ("WORLDMODEL_DATA", "WORLDMODEL_CONFIG", "WORLDMODEL_CACHE")
 

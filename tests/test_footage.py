@@ -14,11 +14,11 @@ from tests.worlds.make_world import make_world
 from tests.worlds.wan_tiny import make_wan_world
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
-from worldmodel.episodes import save_episode
-from worldmodel.footage import Timed, find_footage, left_out, nearest, open_footage
-from worldmodel.video import VideoError, read_video, watch
+from worldmodel.storage.episodes import save_episode
+from worldmodel.storage.footage import Timed, find_footage, left_out, nearest, open_footage
+from worldmodel.storage.video import VideoError, read_video, watch
 from worldmodel.worlds.find import open_world
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
 ROWS, COLUMNS = 48, 64
 ENDINGS = {
@@ -164,7 +164,7 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["clip.MP4", "clip.mov"])
 def test_a_video_is_a_start_of_every_world(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, [i / 30 for i in range(60)])
-    own = Settings(threads=1, dtype="float32", start=tmp_path / name)
+    own = RunSettings(threads=1, dtype="float32", start=tmp_path / name)
     native = open_world(make_world(tmp_path / "bar"), own)
     assert native.starts[0] == name
     assert native.reset(0, 0).shape == (8, 16, 3)

@@ -3,7 +3,7 @@
 import pygame
 import pytest
 
-from worldmodel.letters import fitted, shortened, width, words, wrapped
+from worldmodel.font import fitted, shortened, width, words, wrapped
 
 WHITE = (255, 255, 255)
 TEXTS = ["17.5 fps", "measuring", "input to frame", "Keys and gamepad", "illicit"]

@@ -17,16 +17,17 @@ from tests.test_episodes import make_episode
 from tests.test_moments import make_moment
 from worldmodel.action import IDLE
 from worldmodel.config import ConfigError, SamplerConfig, UserError, read_toml
-from worldmodel.episodes import EpisodeError, episode_bytes, load_actions, load_episode
-from worldmodel.limits import LONGEST_LINE, LONGEST_MESSAGE, MOST_FOREIGN_STEPS
-from worldmodel.moments import load_moment, save_moment
 from worldmodel.players import RandomPlayer
-from worldmodel.printable import printable
-from worldmodel.recording import Header, Recorder, Row, load_recording, read_recording
-from worldmodel.recording_lines import RecordingError
-from worldmodel.tensor_files import mapped
-from worldmodel.training.loop import LoopConfig
-from worldmodel.video import VideoError, VideoWriter, read_rate, read_video
+from worldmodel.storage.action_log import RecordingError
+from worldmodel.storage.episode import EpisodeError
+from worldmodel.storage.episodes import episode_bytes, load_actions, load_episode
+from worldmodel.storage.moments import load_moment, save_moment
+from worldmodel.storage.recording import FrameRow, Header, Recorder, load_recording, read_recording
+from worldmodel.storage.tensor_files import mapped
+from worldmodel.storage.video import VideoError, VideoWriter, read_rate, read_video
+from worldmodel.system.limits import LONGEST_LINE, LONGEST_MESSAGE, MOST_FOREIGN_STEPS
+from worldmodel.system.printable import printable
+from worldmodel.training.stage import LoopConfig
 from worldmodel.worlds.find import find_world, open_world
 
 SPARSE = pytest.mark.skipif(sys.platform == "win32", reason="files of holes take their size here")
@@ -169,7 +170,7 @@ def record(folder: Path, header: Header = HEADER) -> Path:
     recorder = Recorder(folder / "walk", header)
     for i in range(6):
         frame = np.full((*header.frame_size, 3), 40 * i, np.uint8)
-        recorder.write(frame, Row(index=i, time=i / 10))
+        recorder.write(frame, FrameRow(index=i, time=i / 10))
     recorder.finish()
     recorder.wait()
     return recorder.rows_path
@@ -248,7 +249,7 @@ def test_a_video_of_frames_that_no_memory_holds_is_refused(tmp_path: Path) -> No
 
 
 def test_a_random_player_reaches_any_frame_at_once() -> None:
-    from worldmodel.games.doom import ACTIONS
+    from worldmodel.data_sources.doom import ACTIONS
 
     late = 2**40 + 1  # a stretch begins there
     players = [RandomPlayer(ACTIONS, seed=3) for _ in range(2)]

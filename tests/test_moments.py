@@ -16,10 +16,10 @@ from safetensors.numpy import load, save
 
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import Action
-from worldmodel.autosave import Autosave, forget_old, is_orphan
 from worldmodel.config import UserError
-from worldmodel.history import History, HistoryError
-from worldmodel.moments import (
+from worldmodel.storage.action_history import History, HistoryError
+from worldmodel.storage.autosave import Autosave, forget_old, is_orphan
+from worldmodel.storage.moments import (
     FORMAT,
     Moment,
     MomentHeader,
@@ -193,8 +193,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.test_moments import make_moment
-from worldmodel.autosave import Autosave
-from worldmodel.moments import save_moment
+from worldmodel.storage.autosave import Autosave
+from worldmodel.storage.moments import save_moment
 autosave = Autosave(Path(sys.argv[1]) / "drawn")
 autosave.claim()
 save_moment(autosave.path, make_moment())

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from worldmodel.config import ConfigError
-from worldmodel.pages import write_between
+from worldmodel.storage.markdown import write_between
 
 MARKS = ("<!-- begin -->", "<!-- end -->")
 

@@ -8,20 +8,20 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-import worldmodel.env  # noqa: F401  # registers the environment
+import worldmodel.gym_env  # noqa: F401  # registers the environment
 from tests.test_episodes import make_episode
 from tests.training.tiny_data import SPEC
 from tests.worlds.make_world import make_world
 from worldmodel.config import build_config
-from worldmodel.env.single import WorldEnv
-from worldmodel.episodes import find_episodes, save_episode
-from worldmodel.folders import config_folder, data_folder
-from worldmodel.game.camera import Place
 from worldmodel.game.cli import make_parser
-from worldmodel.paths import is_clutter, list_files, to_path
+from worldmodel.game.recording_control import Place
+from worldmodel.gym_env.world_env import WorldEnv
+from worldmodel.storage.episodes import find_episodes, save_episode
+from worldmodel.storage.user_dirs import config_folder, data_folder
+from worldmodel.system.paths import is_clutter, list_files, to_path
 from worldmodel.training.wan.sources import find_sources
 from worldmodel.worlds.find import find_world, open_world
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
 LEFT = (
     ".DS_Store", "._a.safetensors", "Thumbs.db", "desktop.ini", "a.safetensors~", "._a.jsonl",
@@ -83,7 +83,7 @@ def test_the_home_folder_is_understood_wherever_a_path_is_taken(
 def test_worlds_and_starts_are_taken_as_paths_too(home: Path) -> None:
     folder = make_world(home / "bar")
     start = folder / "starts" / "1.safetensors"
-    world = open_world(folder, Settings(threads=1, dtype="float32", start=start))
+    world = open_world(folder, RunSettings(threads=1, dtype="float32", start=start))
     assert world.starts[0] == "1.safetensors"
     env = WorldEnv(Path("~/bar"), threads=1, dtype="float32", start="~/bar/starts/0.safetensors")
     assert env.world.starts == ["0.safetensors", "place 0", "place 1"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from worldmodel.exif import orientation_of
-from worldmodel.pictures import PictureError, centre, fit, read_picture
+from worldmodel.storage.exif import orientation_of
+from worldmodel.storage.images import PictureError, centre, fit, read_picture
 
 Picture = NDArray[np.uint8]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from worldmodel.commands.evaluate import _say
 from worldmodel.evaluation.bench_report import print_comparison, print_throughput
-from worldmodel.jobs.evaluate import _say
-from worldmodel.printable import tell
+from worldmodel.system.printable import tell
 
 PACKAGE = Path(__file__).parents[1] / "worldmodel"
 HOSTILE = "doom\x1b[2J\x1b]0;owned\x07\x9b1mrooms\rgone\nline\x7f"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from worldmodel import progress
-from worldmodel.progress import LINE_SECONDS, Progress, note, through
+from worldmodel.system import progress
+from worldmodel.system.progress import LINE_SECONDS, Progress, note, through
 
 PACKAGE = Path(__file__).parents[1] / "worldmodel"
 

@@ -14,19 +14,19 @@ import pytest
 from numpy.typing import NDArray
 
 from worldmodel.action import IDLE, Action
-from worldmodel.episodes import load_episode
-from worldmodel.recording import (
+from worldmodel.state_spec import StateNumber, StateSpec
+from worldmodel.storage.episodes import load_episode
+from worldmodel.storage.recording import (
+    FrameRow,
     Header,
     Recorder,
     RecordingError,
-    Row,
     free_name,
     hash_frame,
     load_recording,
     read_recording,
 )
-from worldmodel.state_spec import StateNumber, StateSpec
-from worldmodel.video import read_times, shown_size
+from worldmodel.storage.video import read_times, shown_size
 
 HEADER = Header(
     settings={"world": None},
@@ -67,7 +67,7 @@ def record(name: Path, count: int = 30) -> Path:
     for i, (frame, action, now) in enumerate(
         zip(frames(count), actions(count), times(count), strict=True)
     ):
-        recorder.write(frame, Row(index=i, time=now, action=action, latency_ms=12.5))
+        recorder.write(frame, FrameRow(index=i, time=now, action=action, latency_ms=12.5))
     recorder.finish()
     recorder.wait()
     return recorder.rows_path
@@ -94,7 +94,7 @@ def test_a_recording_reads_back_as_header_rows_and_episode(tmp_path: Path) -> No
 def record_state(name: Path, states: list[tuple[float, ...] | None]) -> Path:
     recorder = Recorder(name, replace(HEADER, state=SPEC))
     for i, state in enumerate(states):
-        recorder.write(frames(i + 1)[i], Row(index=i, time=i / 20, state=state))
+        recorder.write(frames(i + 1)[i], FrameRow(index=i, time=i / 20, state=state))
     recorder.finish()
     recorder.wait()
     return recorder.rows_path
@@ -121,7 +121,7 @@ def test_what_the_world_knew_of_itself_is_recorded_beside_its_frames(tmp_path: P
 def test_an_episode_has_the_state_of_the_branch_that_it_is(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "walk", replace(HEADER, state=SPEC))
     for i, (index, back_to) in enumerate([(0, None), (1, None), (2, None), (1, 0)]):
-        row = Row(index=index, time=i / 20, back_to=back_to, state=(float(i), 0.0))
+        row = FrameRow(index=index, time=i / 20, back_to=back_to, state=(float(i), 0.0))
         recorder.write(frames(i + 1)[i], row)
     recorder.finish()
     recorder.wait()
@@ -133,7 +133,7 @@ def test_an_episode_has_the_state_of_the_branch_that_it_is(tmp_path: Path) -> No
 def test_a_state_that_the_header_does_not_name_is_refused(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "walk", replace(HEADER, state=SPEC))
     with pytest.raises(RecordingError, match="frame 0 has a state of 3 numbers, the header names"):
-        recorder.write(frames(1)[0], Row(index=0, time=0.0, state=(1.0, 2.0, 3.0)))
+        recorder.write(frames(1)[0], FrameRow(index=0, time=0.0, state=(1.0, 2.0, 3.0)))
     recorder.finish()
     path = record_state(tmp_path / "good", [(0.0, 0.0)] * 3)
     text = path.read_text()
@@ -182,7 +182,7 @@ WRITE_FOREVER = """
 import itertools, sys, time
 from pathlib import Path
 from tests.test_recording import HEADER, frames
-from worldmodel.recording import Recorder, Row
+from worldmodel.storage.recording import Recorder, Row
 recorder = Recorder(Path(sys.argv[1]), HEADER)
 clip = frames(40)
 for i in itertools.count():
@@ -213,7 +213,7 @@ WRITE_TO_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from tests.test_recording import HEADER
-from worldmodel.recording import Recorder, RecordingError, Row
+from worldmodel.storage.recording import Recorder, RecordingError, Row
 import numpy as np
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 recorder = Recorder(Path(sys.argv[1]), HEADER)
@@ -318,7 +318,7 @@ def fail(error: Exception) -> Callable[..., None]:
 
 def write_slowly(recorder: Recorder, count: int) -> None:
     for i in range(count):
-        recorder.write(frames(1)[0], Row(index=i, time=i / 20))
+        recorder.write(frames(1)[0], FrameRow(index=i, time=i / 20))
         time.sleep(0.001)
 
 
@@ -331,7 +331,7 @@ ERRORS = pytest.mark.parametrize(
 def test_whatever_the_encoder_raises_play_never_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("worldmodel.video.VideoWriter.write", fail(error))
+    monkeypatch.setattr("worldmodel.storage.video.VideoWriter.write", fail(error))
     recorder = Recorder(tmp_path / "walk", HEADER)
     with pytest.raises(RecordingError, match=r"recording stopped: .*(encoder|odd|disk full)"):
         write_slowly(recorder, 500)
@@ -344,7 +344,7 @@ def test_whatever_the_encoder_raises_play_never_waits_for_it(
 def test_a_failure_while_finishing_reaches_the_one_who_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("worldmodel.video.VideoWriter.close", fail(error))
+    monkeypatch.setattr("worldmodel.storage.video.VideoWriter.close", fail(error))
     with pytest.raises(RecordingError, match="recording stopped"):
         record(tmp_path / "walk", 3)
 
@@ -352,7 +352,9 @@ def test_a_failure_while_finishing_reaches_the_one_who_waits(
 def test_a_video_that_cannot_be_made_plain_stays_as_it_grew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worldmodel.video._defragment", fail(av.error.ExternalError(1, "x")))
+    monkeypatch.setattr(
+        "worldmodel.storage.video._defragment", fail(av.error.ExternalError(1, "x"))
+    )
     assert len(load_recording(record(tmp_path / "walk", 5))) == 5
 
 
@@ -362,7 +364,7 @@ def test_a_recording_that_cannot_begin_leaves_no_file(
 ) -> None:
     broken = fail(av.error.ExternalError(1, "x"))
     if part == "path":
-        monkeypatch.setattr("worldmodel.recording.VideoWriter", broken)
+        monkeypatch.setattr("worldmodel.storage.recording.VideoWriter", broken)
     else:
         monkeypatch.setattr(Recorder, part, broken)
     with pytest.raises(RecordingError, match="recording stopped"):
@@ -397,7 +399,7 @@ def test_without_pyav_the_message_says_what_to_install(
 
 def test_a_clip_that_is_removed_while_it_grows_is_not_said_to_be_recorded(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "walk", HEADER)
-    recorder.write(frames(1)[0], Row(index=0, time=0.0))
+    recorder.write(frames(1)[0], FrameRow(index=0, time=0.0))
     (tmp_path / "walk.mp4").unlink()
     recorder.finish()
     with pytest.raises(RecordingError, match=r"walk\.mp4: was removed while it was recorded"):

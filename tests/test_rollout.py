@@ -6,8 +6,8 @@ from torch import Tensor
 
 from tests.conftest import TINY, make_lively
 from worldmodel.config import SamplerConfig
-from worldmodel.model.action_encoder import untold
-from worldmodel.model.context import Clip
+from worldmodel.model.action_encoder import unconditional
+from worldmodel.model.context import ClipContext
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout, guided, next_frames, roll_out
 from worldmodel.schedule import sigma_grid
@@ -165,9 +165,9 @@ def test_without_a_clean_pass_the_last_step_is_what_is_remembered(
 
 def test_guidance_goes_beyond_what_the_action_changes(tiny_model: WorldTransformer) -> None:
     x, sigmas = torch.randn(1, 2, *TINY.latent_shape), torch.full((1, 2), 0.7)
-    actions, context = random_actions(2), Clip(TINY, 2)
+    actions, context = random_actions(2), ClipContext(TINY, 2)
     told = tiny_model(x, sigmas, actions, context)
-    without = tiny_model(x, sigmas, untold(actions), context)
+    without = tiny_model(x, sigmas, unconditional(actions), context)
     assert float((told - without).abs().max()) > 1e-3
     found = guided(tiny_model, 3.0)(x, sigmas, actions, context)
     torch.testing.assert_close(found, without + 3 * (told - without))

@@ -103,7 +103,7 @@ def test_a_velocity_that_points_at_a_target_lands_there_on_any_grid(
 
 
 class NoContext:
-    turns = (torch.zeros(0), torch.zeros(0))
+    rope_cos_sin = (torch.zeros(0), torch.zeros(0))
 
     def previous(self, latents: torch.Tensor) -> torch.Tensor:
         raise AssertionError(latents)

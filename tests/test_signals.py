@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.worlds.make_world import make_world
-from worldmodel.recording import read_recording
-from worldmodel.video import read_video
+from worldmodel.storage.recording import read_recording
+from worldmodel.storage.video import read_video
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -61,7 +61,7 @@ def test_a_kill_in_the_first_second_leaves_a_clip_that_plays(world: Path, tmp_pa
 
 TWICE = """
 import signal
-from worldmodel.signals import EndedError, ended_by_signals
+from worldmodel.system.signals import EndedError, ended_by_signals
 
 try:
     with ended_by_signals():
@@ -90,7 +90,7 @@ GONE = """
 import gc, signal, sys
 from pathlib import Path
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import Settings
 
 worlds = [NativeWorld.load(Path(sys.argv[1]), Settings(engine="openvino")) for _ in range(2)]
 for world in worlds:

@@ -7,20 +7,20 @@ import pytest
 
 from tests.worlds.make_world import make_world
 from tests.worlds.wan_tiny import make_wan_world, save_words
-from worldmodel.checkpoint import load_tensors
 from worldmodel.config import UserError, read_toml
 from worldmodel.datacheck.scan import scan_file
-from worldmodel.episodes import load_actions, load_episode
-from worldmodel.moments import load_moment
-from worldmodel.pictures import read_picture
 from worldmodel.players import load_script
-from worldmodel.recording import read_recording
-from worldmodel.strangers import what_instead
-from worldmodel.training.wan.start import load_autoencoder
-from worldmodel.video import read_video
-from worldmodel.wan.files import read_tensors
+from worldmodel.storage.checkpoint import load_tensors
+from worldmodel.storage.episodes import load_actions, load_episode
+from worldmodel.storage.images import read_picture
+from worldmodel.storage.moments import load_moment
+from worldmodel.storage.recording import read_recording
+from worldmodel.storage.video import read_video
+from worldmodel.system.not_downloaded import what_instead
+from worldmodel.training.wan.load_weights import load_autoencoder
+from worldmodel.wan.weight_files import read_tensors
 from worldmodel.worlds.find import open_world
-from worldmodel.worlds.wan_import import ImportPlan, import_files
+from worldmodel.worlds.wan.importer import ImportPlan, import_files
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"

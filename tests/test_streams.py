@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 
-from worldmodel.streams import arrays, choices, seed_of
+from worldmodel.random_streams import arrays, choices, seed_of
 
 
 def test_a_key_gives_the_same_numbers_and_any_other_key_gives_others() -> None:

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from tests.test_recording import HEADER, actions, frames, record, times
-from worldmodel.recording import (
+from worldmodel.storage.recording import (
     ENDINGS,
+    FrameRow,
     Recorder,
     RecordingError,
-    Row,
     begin_recording,
     free_name,
     load_recording,
     read_recording,
 )
-from worldmodel.video import VideoWriter, read_video
+from worldmodel.storage.video import VideoWriter, read_video
 
 RATE = HEADER.frames_per_second
 
@@ -30,7 +30,7 @@ RECORD_IN_REAL_TIME = """
 import sys, time
 from pathlib import Path
 from tests.test_recording import HEADER, frames
-from worldmodel.recording import Recorder, Row
+from worldmodel.storage.recording import Recorder, Row
 recorder, clip = Recorder(Path(sys.argv[1]), HEADER), frames(40)
 began = time.monotonic()
 for i in range(100_000):
@@ -79,7 +79,7 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, lis
     folder = tmp_path_factory.mktemp("power")
     rows_path, path = folder / "walk.jsonl", folder / "walk.mp4"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worldmodel.recording.SYNC_SECONDS", 0.05)
+        patch.setattr("worldmodel.storage.recording.SYNC_SECONDS", 0.05)
         real = VideoWriter.sync
 
         def sync(writer: VideoWriter) -> None:
@@ -89,7 +89,7 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, lis
         patch.setattr(VideoWriter, "sync", sync)
         recorder, clip = Recorder(folder / "walk", HEADER), frames(100)
         for i in range(100):
-            recorder.write(clip[i], Row(index=i, time=i / RATE, action=actions(100)[i]))
+            recorder.write(clip[i], FrameRow(index=i, time=i / RATE, action=actions(100)[i]))
             time.sleep(0.004)
         while len(rows_path.read_bytes().splitlines()) < 101:
             time.sleep(0.01)
@@ -140,7 +140,7 @@ RACE = """
 import sys
 from pathlib import Path
 from tests.test_recording import HEADER, frames
-from worldmodel.recording import Row, begin_recording
+from worldmodel.storage.recording import Row, begin_recording
 sys.stdin.readline()
 for n in range(5):
     recorder = begin_recording(Path(sys.argv[1]), HEADER)
@@ -171,7 +171,7 @@ def test_a_name_taken_by_any_file_of_a_recording_or_by_a_dead_link_is_not_free(
         (tmp_path / f"a{ending}").unlink()
     (tmp_path / "b.mp4").symlink_to(tmp_path / "nowhere")
     recorder = begin_recording(tmp_path / "b", HEADER)
-    recorder.write(frames(1)[0], Row(index=0, time=0.0))
+    recorder.write(frames(1)[0], FrameRow(index=0, time=0.0))
     recorder.finish()
     recorder.wait()
     assert recorder.path == tmp_path / "b_002.mp4"
@@ -198,15 +198,15 @@ def test_a_disk_that_hangs_stops_the_recording_and_not_the_play(
         real(writer, *what)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(VideoWriter, "write", hang)
-    monkeypatch.setattr("worldmodel.recording.PATIENCE", 0.2)
-    monkeypatch.setattr("worldmodel.recording.LAST_PATIENCE", 0.2)
+    monkeypatch.setattr("worldmodel.storage.recording.PATIENCE", 0.2)
+    monkeypatch.setattr("worldmodel.storage.recording.LAST_PATIENCE", 0.2)
     recorder = Recorder(tmp_path / "walk", HEADER)
     began, longest = time.monotonic(), 0.0
     told = ""
     for i in range(200):
         before = time.monotonic()
         try:
-            recorder.write(frames(1)[0], Row(index=i, time=i / 20))
+            recorder.write(frames(1)[0], FrameRow(index=i, time=i / 20))
         except RecordingError as error:
             told = str(error)
         longest = max(longest, time.monotonic() - before)
@@ -225,7 +225,7 @@ FULL_DISK_WHILE_FINISHING = """
 import resource, sys
 from pathlib import Path
 from tests.test_recording import frames
-from worldmodel.video import VideoWriter
+from worldmodel.storage.video import VideoWriter
 writer = VideoWriter(Path(sys.argv[1]), (48, 64), 20.0)
 for i in range(100):
     writer.write(frames(40)[i % 40], i / 20)

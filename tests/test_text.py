@@ -8,14 +8,14 @@ import pytest
 
 from worldmodel.action import Action, Prompt
 from worldmodel.config import ConfigError, UserError, read_toml
-from worldmodel.files import FileReadError, read_text
 from worldmodel.game.controls import load_controls
-from worldmodel.pages import write_between
 from worldmodel.players import load_script, load_timeline
-from worldmodel.recording import FORMAT, Row, read_recording
-from worldmodel.text import TextError, decode_text
+from worldmodel.storage.files import FileReadError, read_text
+from worldmodel.storage.markdown import write_between
+from worldmodel.storage.recording import FORMAT, FrameRow, read_recording
+from worldmodel.system.encoding import TextError, decode_text
 from worldmodel.training.wan.sources import caption_of
-from worldmodel.wan.files import read_tensors
+from worldmodel.wan.weight_files import read_tensors
 
 PACKAGE = Path(__file__).parents[1] / "worldmodel"
 SAVED: dict[str, Callable[[str], bytes]] = {
@@ -33,7 +33,7 @@ HEADER = (
     '"first_frame": 0, "frames_per_second": 10.0, "frame_size": [8, 16], "buttons": ["KeyW"], '
     '"versions": {}}\n'
 )
-ROWS = "".join(f"{Row(index=i, time=i / 10).to_json()}\n" for i in range(3))
+ROWS = "".join(f"{FrameRow(index=i, time=i / 10).to_json()}\n" for i in range(3))
 
 
 @pytest.fixture(params=SAVED)
@@ -75,7 +75,7 @@ def test_a_recording_that_was_cut_off_is_read_up_to_there(
     tmp_path: Path, saved: Callable[[str], bytes]
 ) -> None:
     path = tmp_path / "walk.jsonl"
-    whole = saved(HEADER + ROWS + Row(index=3, time=0.3).to_json())
+    whole = saved(HEADER + ROWS + FrameRow(index=3, time=0.3).to_json())
     for cut in (3, 4, 5):
         path.write_bytes(whole[:-cut] + bytes(64))
         assert [row.index for row in read_recording(path)[1]] == [0, 1, 2]

@@ -12,13 +12,14 @@ from safetensors.numpy import save
 from tests.worlds.make_world import make_world
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError, to_toml
-from worldmodel.episodes import Episode, load_episode
-from worldmodel.real import Way
-from worldmodel.ways import FORMAT, WayError, load_way, save_way
-from worldmodel.worlds.folder import WORLD_FILE, read_world_file, sha256_of
+from worldmodel.reference.game import Way
+from worldmodel.reference.trajectory import FORMAT, WayError, load_way, save_way
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import load_episode
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.starts import read_origin
+from worldmodel.worlds.world_folder import WORLD_FILE, read_world_file, sha256_of
 
 BUTTONS = ("KeyW", "KeyS", "KeyA", "KeyD")
 ACTIONS = [Action(frozenset({"KeyW", "KeyD"}), (2.5, -1.0)), IDLE, Action(mouse=(-20.0, 0.0))]
@@ -93,9 +94,9 @@ def test_a_world_knows_the_ways_to_its_starts_and_one_that_was_changed_is_refuse
     tmp_path: Path,
 ) -> None:
     folder = make_world(tmp_path / "doom", is_doom=True)
-    before = NativeWorld.load(folder, Settings(engine="torch", threads=1))
+    before = NativeWorld.load(folder, RunSettings(engine="torch", threads=1))
     way = give_way(folder, "0")
-    world = NativeWorld.load(folder, Settings(engine="torch", threads=1))
+    world = NativeWorld.load(folder, RunSettings(engine="torch", threads=1))
     assert world.origin.way_to(0).actions == ACTIONS
     assert world.origin.source == {
         "level": "my_way_home",
@@ -107,7 +108,7 @@ def test_a_world_knows_the_ways_to_its_starts_and_one_that_was_changed_is_refuse
     with pytest.raises(UserError, match="doom does not say how the real game comes to place 1"):
         world.origin.way_to(1)
     way.write_bytes(way.read_bytes()[:-1] + b"x")
-    changed = NativeWorld.load(folder, Settings(engine="torch", threads=1))
+    changed = NativeWorld.load(folder, RunSettings(engine="torch", threads=1))
     with pytest.raises(UserError, match=r"0\.way: its sha256 is"):
         changed.origin.way_to(0)
     way.unlink()

@@ -13,9 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from worldmodel import console
-from worldmodel.config import UserError
-from worldmodel.jobs import (
+from worldmodel.commands import (
     bench,
     clip,
     data,
@@ -29,7 +27,9 @@ from worldmodel.jobs import (
     web,
     worlds,
 )
-from worldmodel.signals import describe, ended_by_signals
+from worldmodel.config import UserError
+from worldmodel.system import console
+from worldmodel.system.signals import describe, ended_by_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

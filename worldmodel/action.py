@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import ConfigError
-from worldmodel.limits import LONGEST_BUTTON, LONGEST_PROMPT, MOST_BUTTONS
+from worldmodel.system.limits import LONGEST_BUTTON, LONGEST_PROMPT, MOST_BUTTONS
 
 
 @dataclass(frozen=True, slots=True)

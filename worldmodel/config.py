@@ -19,7 +19,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from worldmodel.limits import (
+from worldmodel.system.encoding import decode_text
+from worldmodel.system.limits import (
     FASTEST,
     FINEST_STEP,
     LARGEST_ACTIVATION,
@@ -33,10 +34,9 @@ from worldmodel.limits import (
     MOST_STEPS,
     SLOWEST,
 )
-from worldmodel.paths import to_path
-from worldmodel.printable import printable, shown
-from worldmodel.strangers import HEAD, what_instead
-from worldmodel.text import decode_text
+from worldmodel.system.not_downloaded import HEAD, what_instead
+from worldmodel.system.paths import to_path
+from worldmodel.system.printable import printable, shown
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -26,14 +26,14 @@ from typing import Any, Protocol
 
 from worldmodel.action import IDLE, Action, ActionSpec, Prompt
 from worldmodel.config import UserError
-from worldmodel.files import FileReadError, read_text
-from worldmodel.limits import (
+from worldmodel.storage.files import FileReadError, read_text
+from worldmodel.storage.recording import last_path, read_recording
+from worldmodel.system.limits import (
     LARGEST_SCRIPT,
     LONGEST_SCRIPT_FRAMES,
     LONGEST_STRETCH,
     LONGEST_TIMELINE,
 )
-from worldmodel.recording import last_path, read_recording
 
 RECENT = 4096  # actions that a random player remembers
 STRETCH = 1 << 20  # frames after which it begins anew: no frame takes longer than these to reach

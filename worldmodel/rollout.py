@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import SamplerConfig
-from worldmodel.model.action_encoder import untold
+from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.context import Context, KVCache, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.progress import Progress, through
 from worldmodel.schedule import add_noise, euler_step, to_clean
+from worldmodel.system.progress import Progress, through
 
 C = TypeVar("C")  # the context that a model takes
 # latents b f c h w, sigmas b f, actions b f (k+2), context -> velocity b f c h w
@@ -42,7 +42,7 @@ def guided(model: Velocity[C], guidance: float) -> Velocity[C]:
     """
 
     def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: C) -> Tensor:
-        without = model(x, sigmas, untold(actions), context)
+        without = model(x, sigmas, unconditional(actions), context)
         return without + guidance * (model(x, sigmas, actions, context) - without)
 
     return model if guidance == 1.0 else velocity

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import ConfigError, build_config, to_table
-from worldmodel.limits import LONGEST_UNIT, MOST_NUMBERS
+from worldmodel.system.limits import LONGEST_UNIT, MOST_NUMBERS
 
 Kind = Literal["position", "heading", "velocity", "number", "count", "flag", "phase"]
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

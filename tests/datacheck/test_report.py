@@ -11,11 +11,12 @@ from tests.training.test_data import record
 from tests.training.tiny_data import write_episodes
 from worldmodel.__main__ import main
 from worldmodel.action import IDLE, Action
+from worldmodel.datacheck.data_report import describe
 from worldmodel.datacheck.dataset import overlap
 from worldmodel.datacheck.faults import check_folder
-from worldmodel.datacheck.report import describe
 from worldmodel.datacheck.timing import estimate_timing
-from worldmodel.episodes import Episode, load_episode, save_episode
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import load_episode, save_episode
 
 
 @pytest.fixture

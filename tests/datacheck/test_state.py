@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.training.tiny_data import write_episodes
+from worldmodel.datacheck.data_report import describe
 from worldmodel.datacheck.dataset import DataSet
 from worldmodel.datacheck.faults import check_folder
-from worldmodel.datacheck.report import describe
-from worldmodel.datacheck.state import steps
-from worldmodel.episodes import find_episodes, load_episode, save_episode
+from worldmodel.datacheck.state_facts import steps
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack, track_of
+from worldmodel.storage.episodes import find_episodes, load_episode, save_episode
 
 pytest.importorskip("vizdoom")
 
@@ -25,8 +25,8 @@ Values = NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def doom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from worldmodel.games.doom import DoomConfig
-    from worldmodel.games.record import record_doom
+    from worldmodel.data_sources.doom import DoomConfig
+    from worldmodel.data_sources.record_doom import record_doom
 
     folder = tmp_path_factory.mktemp("doom")
     record_doom(DoomConfig(), folder, frames=1200, first_seed=0, episode_frames=300)

@@ -7,25 +7,25 @@ import torch
 
 from tests.worlds.make_world import make_world
 from worldmodel.config import ConfigError
-from worldmodel.evaluation.bench import (
+from worldmodel.evaluation.bench_report import print_bench, print_comparison
+from worldmodel.evaluation.machine_peak import measure_machine, products
+from worldmodel.evaluation.random_world import parse_size
+from worldmodel.evaluation.scaling import measure_sizes, print_sizes
+from worldmodel.evaluation.speed import (
     apply_settings,
     bench,
     compare,
     flop_per_frame,
 )
-from worldmodel.evaluation.bench_report import print_bench, print_comparison
-from worldmodel.evaluation.machine import measure_machine, products
-from worldmodel.evaluation.random_world import parse_size
-from worldmodel.evaluation.scaling import measure_sizes, print_sizes
 from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
 KEYS = {
     "world", "device", "engine", "dtype", "threads", "torch", "fps", "latency_ms", "split_ms",
     "gflop_per_frame", "peak_gflops", "efficiency", "rss_mb", "steps",
 }  # fmt: skip
-TORCH = Settings(threads=1, dtype="float32", engine="torch")
+TORCH = RunSettings(threads=1, dtype="float32", engine="torch")
 
 
 @dataclass

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from worldmodel.action import IDLE, Action, ActionSpec
-from worldmodel.episodes import Episode
-from worldmodel.evaluation import inverse_dynamics, real
-from worldmodel.evaluation.chance import noise_seeds, player_of
+from worldmodel.data_sources.doom import Doom, DoomConfig
+from worldmodel.data_sources.explorer import Explorer
+from worldmodel.evaluation import inverse_dynamics, reference_clips
+from worldmodel.evaluation.evaluation_streams import noise_seeds, player_of
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, train_inverse_dynamics
-from worldmodel.evaluation.real import random_actions, record_clips
-from worldmodel.games.doom import Doom, DoomConfig
-from worldmodel.games.explorer import Explorer
+from worldmodel.evaluation.reference_clips import random_actions, record_clips
 from worldmodel.players import RandomPlayer
 from worldmodel.state_spec import StateNumber, StateSpec, track_of
+from worldmodel.storage.episode import Episode
 
 SPEC = ActionSpec(buttons=("KeyW",), names=("forward",), mouse_degrees=12.0, max_mouse_degrees=20.0)
 EMPTY = cast(Doom, SimpleNamespace(config=DoomConfig()))
@@ -70,7 +70,7 @@ def test_a_clips_place_and_its_player_share_no_numbers(monkeypatch: pytest.Monke
             state=track_of(spec, values),
         )
 
-    monkeypatch.setattr(real, "record_episode", record)
+    monkeypatch.setattr(reference_clips, "record_episode", record)
     cuts = [int(record_clips(EMPTY, SPEC, s, 1, 10).states[0, 0, 0]) for s in range(40)]  # type: ignore[index]  # the game says its state
     together = record_clips(EMPTY, SPEC, 0, 40, 10)
     assert [int(states[0, 0]) for states in cast(torch.Tensor, together.states)] == cuts

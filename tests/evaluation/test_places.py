@@ -5,9 +5,9 @@ import torch
 
 from tests.worlds.make_world import make_motion
 from worldmodel.action import Action
-from worldmodel.evaluation.guide import follow
+from worldmodel.evaluation.conditions import follow
 from worldmodel.evaluation.places import _pairs, _there_and_back, small
-from worldmodel.evaluation.real import Clips
+from worldmodel.evaluation.reference_clips import Clips
 
 
 def test_states_are_the_games_at_first_and_the_motions_from_then_on() -> None:

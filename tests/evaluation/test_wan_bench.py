@@ -20,12 +20,12 @@ from worldmodel.evaluation.wan_bench import (
     plan_of,
     wan_bench,
 )
-from worldmodel.wan.config import WanConfig
 from worldmodel.wan.float8 import FLOAT8
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.world import step
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan import WanWorld
-from worldmodel.worlds.wan_import import import_files
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.importer import import_files
+from worldmodel.worlds.wan.world import WanWorld
 
 TINY = WanPlan(
     config=WanConfig(width=64, heads=2, layers=2, feed_forward=96, text_width=12, time_features=16),
@@ -99,7 +99,7 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
     files.append((save_taehv if decoder == "taehv" else save_vae)(tmp_path / "d.pth"))
     folder = tmp_path / "world"
     import_files(files, folder, replace(wan_tiny.plan(), dtype=dtype))
-    world = WanWorld.load(folder, Settings(device="cpu", dtype="bfloat16", threads=1))
+    world = WanWorld.load(folder, RunSettings(device="cpu", dtype="bfloat16", threads=1))
     world.reset(0, seed=0)
     for _ in range(8):
         step(world, IDLE)

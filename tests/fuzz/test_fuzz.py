@@ -17,11 +17,11 @@ from tests.worlds.make_world import make_world
 from worldmodel.action import IDLE
 from worldmodel.config import UserError, to_toml
 from worldmodel.selftest.targets import Target, check_sentence, dictionary, targets
-from worldmodel.training.wan.data import INDEX, Index
+from worldmodel.training.wan.clips import INDEX, Index
 from worldmodel.world import State, StateError, WorldFaultError, step
-from worldmodel.worlds.folder import read_world_file
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import read_world_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -164,7 +164,7 @@ def test_any_row_of_a_recording_is_read_or_refused(
     TARGETS["replay"].read(tmp_path, "\n".join(lines).encode())
 
 
-WORLD = NativeWorld.load(FOLDER, Settings(threads=1, engine="torch", dtype="float32"))
+WORLD = NativeWorld.load(FOLDER, RunSettings(threads=1, engine="torch", dtype="float32"))
 
 
 @given(table=json_values, value=json_values, key=st.sampled_from(["files", "shape", "text_width"]))
@@ -232,7 +232,7 @@ def test_a_link_out_of_a_world_is_refused(tmp_path: Path, inner: str) -> None:
     (folder / inner).rename(outside)
     (folder / inner).symlink_to(outside)
     with pytest.raises(UserError, match="a link that leads out of the world's folder"):
-        NativeWorld.load(folder, Settings(threads=1))
+        NativeWorld.load(folder, RunSettings(threads=1))
 
 
 @pytest.mark.parametrize(
@@ -255,4 +255,4 @@ def test_a_world_that_asks_for_more_than_it_brings_is_refused_before_memory_is_t
         table["transformer"]["heads"] = 64
     (folder / "world.toml").write_text(to_toml(table), encoding="utf-8")
     with pytest.raises(UserError):
-        NativeWorld.load(folder, Settings(threads=1, engine="torch"))
+        NativeWorld.load(folder, RunSettings(threads=1, engine="torch"))

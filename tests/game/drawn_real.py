@@ -10,7 +10,7 @@ import numpy as np
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.real import Origin, RealGame, Way
+from worldmodel.reference.game import Origin, RealGame, Way
 from worldmodel.world import Frame
 
 FORWARD = Action(frozenset({"KeyW"}))

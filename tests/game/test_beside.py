@@ -13,24 +13,24 @@ import torch
 from tests.game.drawn_real import FORWARD, SAME, LearnedWorld, open_drawn
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import Action
-from worldmodel.beside import View, draw_beside
-from worldmodel.game.beside import DIED, OVER, Beside
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
-from worldmodel.game.keeper import Keeper
-from worldmodel.game.real_process import CHUNK, RealGameError, RealProcess
-from worldmodel.game.session import Keeping, Session
+from worldmodel.game.play_session import Keeping, Session
+from worldmodel.game.reference_play import DIED, OVER, Beside
+from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
 from worldmodel.metrics import psnr as psnr_of_many
 from worldmodel.players import RandomPlayer
-from worldmodel.real import SLIDES, psnr
+from worldmodel.reference.game import SLIDES, psnr
+from worldmodel.reference.process import CHUNK, RealGameError, RealProcess
+from worldmodel.reference.side_by_side import View, draw_beside
 from worldmodel.world import World
 
 
 class Stage:
     """A session and what is beside it, without a window."""
 
-    def __init__(self, world: World, start: int = 0, keeper: Keeper | None = None) -> None:
+    def __init__(self, world: World, start: int = 0, keeper: SaveWorker | None = None) -> None:
         self.told: list[str] = []
         player = RandomPlayer(world.actions, seed=3)
         self.acted = 0
@@ -143,7 +143,7 @@ def test_going_back_and_another_branch_and_other_starts_take_the_game_along(
 
 
 def test_a_loaded_moment_takes_the_game_along(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path)
+    keeper = SaveWorker(tmp_path)
     it = stage(start=1, keeper=keeper)
     it.beside.toggle(it.session)
     it.play(10)
@@ -222,7 +222,7 @@ def test_whatever_happens_to_the_game_play_goes_on(
     slowest, ends = 0.0, time.monotonic() + 30
     while it.beside.is_on and time.monotonic() < ends:
         if it.beside.points:  # it has started, which takes a while on a busy machine
-            monkeypatch.setattr("worldmodel.game.real_process.PATIENCE", 1.0)
+            monkeypatch.setattr("worldmodel.reference.process.PATIENCE", 1.0)
         before = time.monotonic()
         it.turn(None)
         if it.beside.view is not None:  # ending it may take a moment

@@ -16,10 +16,10 @@ import pygame
 from tests.game.drawn_real import LearnedWorld, open_drawn
 from tests.game.drawn_world import DrawnWorld
 from tests.game.test_launch import press_keys, record_with_a_branch
-from worldmodel.game.beside_clip import keep_beside
 from worldmodel.game.cli import main
-from worldmodel.recording import load_recording, read_recording
-from worldmodel.video import read_video
+from worldmodel.game.side_by_side_clip import keep_beside
+from worldmodel.storage.recording import load_recording, read_recording
+from worldmodel.storage.video import read_video
 
 Play = Callable[..., int]
 NEARLY = 30.0  # dB: the same frame after H.264

@@ -9,9 +9,9 @@ import pytest
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.__main__ import main as worldmodel
 from worldmodel.game.cli import main
-from worldmodel.game.paint import ACCENT
-from worldmodel.recording import read_recording
-from worldmodel.video import read_times, read_video
+from worldmodel.game.panels import ACCENT
+from worldmodel.storage.recording import read_recording
+from worldmodel.storage.video import read_times, read_video
 
 
 @pytest.fixture

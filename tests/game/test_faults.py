@@ -16,23 +16,24 @@ from tests.game.drawn_world import DrawnWorld
 from tests.game.test_timeline import play, random_take, wait_for
 from tests.worlds.make_world import make_world
 from worldmodel.action import IDLE, Action
-from worldmodel.game import clock
-from worldmodel.game.camera import Camera, Place
-from worldmodel.game.cli import Choice, main
+from worldmodel.game import play_clock
+from worldmodel.game.choice import Choice
+from worldmodel.game.cli import main
 from worldmodel.game.controls import Command, Controls
 from worldmodel.game.generator import Generator, InLine
 from worldmodel.game.input import Input
-from worldmodel.game.keeper import Keeper
 from worldmodel.game.loop import Game
+from worldmodel.game.play_session import Keeping, LostWorldError, Session
+from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Keeping, LostWorldError, Session
+from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
 from worldmodel.game.window import DisplayLostError, Window
-from worldmodel.moments import list_moments
-from worldmodel.recording import read_recording
+from worldmodel.storage.moments import list_moments
+from worldmodel.storage.recording import read_recording
 from worldmodel.world import Frame, State, World
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
 pygame = pytest.importorskip("pygame")
 
@@ -70,13 +71,13 @@ class FaultyWorld(DrawnWorld):
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Iterator[Keeper]:
-    keeper = Keeper(tmp_path / "moments")
+def keeper(tmp_path: Path) -> Iterator[SaveWorker]:
+    keeper = SaveWorker(tmp_path / "moments")
     yield keeper
     keeper.close(None)
 
 
-def session_of(world: World, keeper: Keeper | None) -> Session:
+def session_of(world: World, keeper: SaveWorker | None) -> Session:
     return Session(world, random_take(world), seed=1, keeping=Keeping(keeper=keeper))
 
 
@@ -94,7 +95,7 @@ def walk(session: Session, frames: int) -> list[Step]:
 @pytest.mark.parametrize("part", ["generate", "remember"])
 @pytest.mark.parametrize("error", [RuntimeError("the worker broke"), OUT_OF_MEMORY, MemoryError()])
 def test_a_fault_costs_a_frame_and_play_goes_on_as_if_it_had_not_been(
-    keeper: Keeper, part: str, error: Exception
+    keeper: SaveWorker, part: str, error: Exception
 ) -> None:
     session = session_of(FaultyWorld(part, 8, error), keeper)
     session.begin()
@@ -111,7 +112,7 @@ def test_a_fault_costs_a_frame_and_play_goes_on_as_if_it_had_not_been(
 
 
 def test_a_fault_that_comes_again_lets_the_world_rest_until_the_player_goes_on(
-    keeper: Keeper,
+    keeper: SaveWorker,
 ) -> None:
     session = session_of(FaultyWorld("generate", 5, OUT_OF_MEMORY, times=3), keeper)
     session.begin()
@@ -127,10 +128,10 @@ def test_a_fault_that_comes_again_lets_the_world_rest_until_the_player_goes_on(
 
 
 def test_a_recording_across_a_fault_replays(
-    keeper: Keeper, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    keeper: SaveWorker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = session_of(FaultyWorld("remember", 8, LOST_DEVICE), keeper)
-    camera = Camera(Place(tmp_path, "clip"), lambda _: None)
+    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
     camera.is_rolling = True
     camera.show(session, session.begin(), None)
     for _ in range(20):
@@ -211,9 +212,9 @@ def test_a_refused_fullscreen_leaves_the_window_as_it_was(monkeypatch: pytest.Mo
 
 
 def test_numbers_that_are_none_cost_a_frame_and_the_weight_is_named(
-    keeper: Keeper, tmp_path: Path
+    keeper: SaveWorker, tmp_path: Path
 ) -> None:
-    settings = Settings(threads=1, engine="torch", dtype="float32")
+    settings = RunSettings(threads=1, engine="torch", dtype="float32")
     world = NativeWorld.load(make_world(tmp_path / "tiny"), settings)
     session = session_of(world, keeper)
     session.begin()
@@ -267,7 +268,7 @@ class FakeTime:
 @pytest.fixture
 def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     fake = FakeTime()
-    monkeypatch.setattr(clock, "time", fake)
+    monkeypatch.setattr(play_clock, "time", fake)
     return fake
 
 
@@ -337,11 +338,11 @@ def test_a_window_that_is_held_for_a_while_gets_the_next_frame_afterwards(
 
 
 def test_saves_loads_and_rewinding_at_random_never_break_a_session(
-    keeper: Keeper, tmp_path: Path
+    keeper: SaveWorker, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
     session = session_of(FaultyWorld("generate", 30, LOST_DEVICE, times=2), keeper)
-    camera = Camera(Place(tmp_path, "clip"), lambda _: None)
+    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
     camera.is_rolling = True
     camera.show(session, session.begin(), None)
     commands = [None] * 12 + [command for command in Command if command is not Command.NEXT_START]
@@ -371,13 +372,13 @@ def test_no_thread_and_no_file_stays_open_after_a_broken_session(
 ) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     before = threading.active_count()
-    keeper = Keeper(tmp_path / "moments")
+    keeper = SaveWorker(tmp_path / "moments")
     world = FaultyWorld("generate", 3, LOST_DEVICE)
     world.is_lost = True
     with Window("test") as window:
         devices = Input(Controls())
         source = Generator(lambda: session_of(world, keeper))
-        camera = Camera(Place(tmp_path, "clip"), lambda _: None)
+        camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
         camera.is_rolling = True
         game = Game(source, window, devices, camera, keeper=keeper)
         with pytest.raises(LostWorldError):

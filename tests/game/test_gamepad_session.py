@@ -24,8 +24,9 @@ from tests.game.virtual_pad import (
     VirtualPad,
 )
 from worldmodel.action import Action
-from worldmodel.game.cli import Choice, main
-from worldmodel.moments import last_sessions_folder, list_moments
+from worldmodel.game.choice import Choice
+from worldmodel.game.cli import main
+from worldmodel.storage.moments import last_sessions_folder, list_moments
 from worldmodel.world import Frame
 
 PATIENCE = 10.0  # seconds

@@ -11,7 +11,7 @@ from worldmodel.action import Action
 from worldmodel.game.controls import Command
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.input import Taken
-from worldmodel.game.session import Session
+from worldmodel.game.play_session import Session
 from worldmodel.game.step import Step
 from worldmodel.players import RandomPlayer
 

@@ -10,15 +10,15 @@ import pytest
 
 from tests.game.drawn_world import SPEC, DrawnWorld
 from worldmodel.action import ActionSpec
-from worldmodel.beside import View, draw_beside
+from worldmodel.font import start_fonts
 from worldmodel.game import hud as drawing
-from worldmodel.game.beside import MOVING
 from worldmodel.game.controls import Controls, KeyMap, describe, hint
+from worldmodel.game.fps_meter import Meter, PlaySpeed
 from worldmodel.game.hud import FEWEST_INPUTS, Hud, Overlay
-from worldmodel.game.menu.look import DIMMED
-from worldmodel.game.meter import Meter, Speed
-from worldmodel.game.paint import COVERS, DARK, GREY, SHADE
-from worldmodel.letters import start_fonts
+from worldmodel.game.menu.style import DIMMED
+from worldmodel.game.panels import COVERS, DARK, GREY, SHADE
+from worldmodel.game.reference_play import MOVING
+from worldmodel.reference.side_by_side import View, draw_beside
 
 SIZES = [(960, 720), (704, 528), (640, 480)]
 FONTS = [0.75, 1.0, 2.0, 3.0]
@@ -33,7 +33,7 @@ def full(**more: Any) -> Overlay:
     """Everything that can be on the screen at once."""
     fields: dict[str, Any] = {
         "spec": SPEC,
-        "speed": Speed(17.5, 59.0, 64.0, 40),
+        "speed": PlaySpeed(17.5, 59.0, 64.0, 40),
         "note": "saved this moment: 20261128-192600-205a0b74.safetensors",
         "hint": "click to look, F1: keys, Esc: menu",
         "slow": "9.8 of 17.5 fps: --steps 1, a smaller world or a GPU",

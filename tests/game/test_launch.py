@@ -14,15 +14,16 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 from tests.game.drawn_world import DrawnWorld
-from worldmodel.game.camera import Camera, Place
-from worldmodel.game.cli import Choice, main
+from worldmodel.game.choice import Choice
+from worldmodel.game.cli import main
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
-from worldmodel.game.session import Session
+from worldmodel.game.play_session import Session
+from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.window import Window
-from worldmodel.moments import load_moment
 from worldmodel.players import RandomPlayer
-from worldmodel.recording import load_recording, read_recording
+from worldmodel.storage.moments import load_moment
+from worldmodel.storage.recording import load_recording, read_recording
 from worldmodel.world import Frame, World
 
 Play = Callable[..., int]
@@ -224,7 +225,7 @@ def test_a_lost_recording_is_exit_2_after_play_went_on(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"worldmodel.video.VideoWriter.{part}", full)
+    monkeypatch.setattr(f"worldmodel.storage.video.VideoWriter.{part}", full)
     assert play("--frames", 20, "--fps", 0, "--record", "walk", *how) == 2
     captured = capsys.readouterr()
     assert "fps" in captured.out
@@ -293,7 +294,7 @@ def record_with_a_branch(name: str) -> Path:
     player = RandomPlayer(world.actions, seed=5)
     turned = itertools.count(1)
     session = Session(world, lambda _: Taken(player.act(next(turned)), None), seed=4)
-    camera = Camera(Place(Path(), name), lambda _: None)
+    camera = RecordingControl(Place(Path(), name), lambda _: None)
     camera.is_rolling = True
     camera.show(session, session.begin(), None)
 

@@ -15,18 +15,18 @@ import pytest
 from tests.game.drawn_world import DrawnWorld
 from tests.training.tiny_data import SPEC
 from worldmodel.action import IDLE
-from worldmodel.game import layout
-from worldmodel.game.camera import Camera, Place
-from worldmodel.game.caps import draw_keys
+from worldmodel.game import keyboard_layout
 from worldmodel.game.controls import Controls, describe, describe_pause
+from worldmodel.game.free_space import FreeSpace
 from worldmodel.game.generator import InLine
 from worldmodel.game.input import Input
-from worldmodel.game.keys import label
+from worldmodel.game.key_names import label
+from worldmodel.game.key_overlay import draw_keys
 from worldmodel.game.loop import Game
-from worldmodel.game.menu.pages import keys
+from worldmodel.game.menu.content import keys
 from worldmodel.game.menu.remap import assign
-from worldmodel.game.room import Room
-from worldmodel.game.session import Session
+from worldmodel.game.play_session import Session
+from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.window import Window
 
 AZERTY = {"KeyW": "Z", "KeyA": "Q", "KeyQ": "A", "KeyZ": "W", "KeyM": ",", "Semicolon": "M",
@@ -34,7 +34,7 @@ AZERTY = {"KeyW": "Z", "KeyA": "Q", "KeyQ": "A", "KeyZ": "W", "KeyM": ",", "Semi
 SHOW = """
 import json, sys, pygame
 from worldmodel.game.window import Window
-from worldmodel.game.keys import label
+from worldmodel.game.key_names import label
 with Window("x") as window:
     window.events(0.2)
     print(json.dumps({code: label(code) for code in sys.argv[1:]}))
@@ -46,7 +46,7 @@ def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     with Window("x") as window:
         yield window
-    layout.forget_layout()
+    keyboard_layout.forget_layout()
 
 
 def french(patch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_help_pause_and_menu_name_keys_as_the_layout_does(
     assert label("KeyW") == "W"
     french(monkeypatch)
     window.events(0.0)
-    layout.forget_layout()
+    keyboard_layout.forget_layout()
     assert {code: label(code) for code in AZERTY} == AZERTY
     controls = Controls(buttons={SPEC.buttons[0]: ("KeyW",)})
     assert describe(SPEC, controls)[0][0] == "Z"
@@ -107,13 +107,13 @@ def test_the_screen_changes_with_the_layout(
 ) -> None:
     devices = Input(Controls())
     source = InLine(lambda: Session(DrawnWorld(), lambda _: devices.take()))
-    camera = Camera(Place(tmp_path, "clip"), lambda _: None)
+    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
     game = Game(source, window, devices, camera, frames=2)
 
     def caps() -> bytes:
         surface = pygame.Surface((320, 240))
         assert window.overlay.spec
-        draw_keys(surface, Room(surface.get_size()), window.overlay.spec, IDLE, 12)
+        draw_keys(surface, FreeSpace(surface.get_size()), window.overlay.spec, IDLE, 12)
         return pygame.image.tobytes(surface, "RGB")
 
     game.play()

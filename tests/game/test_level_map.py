@@ -13,20 +13,20 @@ import pygame
 from tests.game.drawn_world import DrawnWorld
 from tests.worlds.make_world import STATE, make_world
 from worldmodel.config import UserError
-from worldmodel.game.camera import Camera, Place
 from worldmodel.game.cli import main
 from worldmodel.game.controls import Command, Controls
 from worldmodel.game.generator import InLine
 from worldmodel.game.input import Input
+from worldmodel.game.jumps import ToSpot
 from worldmodel.game.level_map import LARGE, SMALL, LevelMap
 from worldmodel.game.loop import Game
-from worldmodel.game.orders import ToSpot
-from worldmodel.game.session import Session
+from worldmodel.game.play_session import Session
+from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.window import Window
-from worldmodel.recording import read_recording
+from worldmodel.storage.recording import read_recording
 from worldmodel.world import Level, Spot
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world(folder: Path) -> NativeWorld:
-    return NativeWorld.load(folder, Settings(engine="torch", dtype="float32", threads=1))
+    return NativeWorld.load(folder, RunSettings(engine="torch", dtype="float32", threads=1))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def game(world: NativeWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     devices = Input(Controls())
     source = InLine(lambda: Session(world, lambda _: devices.take()))
-    camera = Camera(Place(tmp_path, "clip"), lambda _: None)
+    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
     with Window("test") as window:
         yield Game(source, window, devices, camera, frames=3)
 
@@ -156,7 +156,7 @@ def test_a_session_from_a_place_is_recorded_and_replayed(
 
     def open_world(choice: object) -> NativeWorld:
         del choice
-        return NativeWorld.load(folder, Settings(engine="torch", dtype="float32", threads=1))
+        return NativeWorld.load(folder, RunSettings(engine="torch", dtype="float32", threads=1))
 
     play: Callable[..., int] = lambda *words: main(list(words), open_world)  # noqa: E731
     common = ("--headless", "--world", str(folder))

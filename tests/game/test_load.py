@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.game.test_pace import run
-from worldmodel.game.load import Load, Used, read_used
+from worldmodel.game.cpu_load import Load, Used, read_used
 from worldmodel.game.pace import Pace
 
 

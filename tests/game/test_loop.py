@@ -14,18 +14,18 @@ import pygame
 from tests.game.drawn_real import LearnedWorld, open_drawn
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import IDLE, Action
-from worldmodel.game.beside import Beside
-from worldmodel.game.camera import Camera, Place
 from worldmodel.game.controls import Command, Controls
+from worldmodel.game.fps_meter import Meter
 from worldmodel.game.generator import Generator, InLine
 from worldmodel.game.hud import Hud, Overlay
 from worldmodel.game.input import Input
 from worldmodel.game.loop import Game
-from worldmodel.game.meter import Meter
-from worldmodel.game.session import Session
+from worldmodel.game.play_session import Session
+from worldmodel.game.recording_control import Place, RecordingControl
+from worldmodel.game.reference_play import Beside
 from worldmodel.game.window import Window, fitting, room_on_screen
-from worldmodel.moments import load_moment
-from worldmodel.recording import read_recording
+from worldmodel.storage.moments import load_moment
+from worldmodel.storage.recording import read_recording
 
 
 @pytest.fixture
@@ -39,7 +39,9 @@ def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
 def game(window: Window, tmp_path: Path) -> Game:
     devices = Input(Controls())
     source = InLine(lambda: Session(DrawnWorld(), lambda _: devices.take()))
-    return Game(source, window, devices, Camera(Place(tmp_path, "clip"), lambda _: None), frames=3)
+    return Game(
+        source, window, devices, RecordingControl(Place(tmp_path, "clip"), lambda _: None), frames=3
+    )
 
 
 def press(scancode: int) -> None:
@@ -113,7 +115,7 @@ def test_play_goes_on_when_the_disk_is_full(game: Game, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("worldmodel.video.VideoWriter.write", full)
+    monkeypatch.setattr("worldmodel.storage.video.VideoWriter.write", full)
     play_on(game, 200)
     game.camera.close()
     assert len(told) == 1
@@ -239,7 +241,7 @@ def test_on_the_screen_files_have_names_and_no_paths(
 ) -> None:
     monkeypatch.setenv("HOME", "/home/Some Body")
     monkeypatch.setenv("USERPROFILE", "/home/Some Body")
-    path = "/var/lib/somebody/worldmodel/moments/doom-rooms/20261128-205a0b74.safetensors"
+    path = "/var/lib/somebody/worldmodel/storage/moments/doom-rooms/20261128-205a0b74.safetensors"
     for text, shown in (
         (f"saved this moment: {path}", "saved this moment: 20261128-205a0b74.safetensors"),
         (f"saved {Path.home() / 'a' / 'c.png'}", "saved c.png"),
@@ -282,7 +284,7 @@ class Slow:
         self.go = threading.Event()
         self.devices = Input(Controls())
         self.beside = Beside(open_drawn, lambda _: None)
-        camera = Camera(Place(folder, "clip"), lambda _: None)
+        camera = RecordingControl(Place(folder, "clip"), lambda _: None)
         source = Generator(self.open_session)
         self.game = Game(source, window, self.devices, camera, beside=self.beside, frames=2)
         self.game.is_human = False  # the dummy driver has no mouse to capture

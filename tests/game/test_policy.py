@@ -12,7 +12,7 @@ from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
 from worldmodel.game.cli import main
 from worldmodel.game.policy import to_action
-from worldmodel.recording import hash_frame, read_recording
+from worldmodel.storage.recording import hash_frame, read_recording
 from worldmodel.world import Frame
 
 SEEN: list[Frame] = []

@@ -15,7 +15,7 @@ import pygame
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.__main__ import main as run_job
 from worldmodel.game.cli import main
-from worldmodel.recording import load_recording
+from worldmodel.storage.recording import load_recording
 
 Play = Callable[..., int]
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="displays of X")
@@ -55,7 +55,7 @@ def test_a_display_that_does_not_answer_is_no_display(
 def test_nobody_can_play_a_real_game_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["record", "--env", "tests.games.squares:Squares", "--player", "human"]
+    command = ["record", "--env", "tests.data_sources.squares:Squares", "--player", "human"]
     assert run_job([*command, "--out", str(tmp_path / "out")]) == 2
     assert "needs a screen" in capsys.readouterr().err
     assert not (tmp_path / "out").exists(), "and no random player was recorded as a person"

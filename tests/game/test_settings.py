@@ -7,7 +7,7 @@ import pytest
 
 from worldmodel.config import ConfigError
 from worldmodel.game.controls import Command, Controls, GamepadControls, command_keys
-from worldmodel.game.settings import Preferences, Settings
+from worldmodel.game.preferences import DisplaySettings, Preferences
 
 
 def test_what_was_set_is_there_the_next_time(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_what_was_set_is_there_the_next_time(tmp_path: Path) -> None:
     )
     assert preferences.set_controls(controls) == ""
     again = Preferences.read(folder=tmp_path)
-    assert again.settings == Settings(font=1.5, scaling="integer", filter="lanczos")
+    assert again.settings == DisplaySettings(font=1.5, scaling="integer", filter="lanczos")
     assert again.controls == controls
 
 
@@ -29,7 +29,7 @@ def test_the_command_line_overrules_and_is_not_kept(tmp_path: Path) -> None:
     preferences.overrule(numbers=False)
     preferences.set(font=2.0)
     assert not preferences.settings.numbers
-    assert Preferences.read(folder=tmp_path).settings == Settings(font=2.0)
+    assert Preferences.read(folder=tmp_path).settings == DisplaySettings(font=2.0)
 
 
 def test_a_controls_file_of_the_command_line_is_never_written(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_two_games_that_are_played_at_once_lose_nothing_of_each_others_settings(
     one.set_controls(Controls(commands={"pause": ("KeyO",)}))
     other.set_controls(Controls(turn_degrees=3.0))
     kept = Preferences.read(folder=tmp_path)
-    assert kept.settings == Settings(font=2.0, filter="lanczos")
+    assert kept.settings == DisplaySettings(font=2.0, filter="lanczos")
     assert kept.controls == Controls(turn_degrees=3.0, commands={"pause": ("KeyO",)})
     assert other.settings.font == 1.0, "what is seen does not change under the player's hands"
 
@@ -115,7 +115,7 @@ def test_what_could_not_be_kept_is_kept_with_the_next_change(
         assert "disk full" in preferences.set(font=2.0)
     assert preferences.set(filter="lanczos") == ""
     kept = Preferences.read(folder=tmp_path).settings
-    assert kept == Settings(numbers=False, font=2.0, filter="lanczos")
+    assert kept == DisplaySettings(numbers=False, font=2.0, filter="lanczos")
 
 
 def test_a_file_that_is_written_by_hand_meanwhile_is_never_lost(tmp_path: Path) -> None:

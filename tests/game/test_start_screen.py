@@ -13,11 +13,12 @@ import pygame
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
-from worldmodel.game.cli import Choice, main
+from worldmodel.game.choice import Choice
+from worldmodel.game.cli import main
 from worldmodel.game.input import Taken
-from worldmodel.game.session import Session
-from worldmodel.game.speeds import speeds_here
-from worldmodel.moments import (
+from worldmodel.game.known_speeds import speeds_here
+from worldmodel.game.play_session import Session
+from worldmodel.storage.moments import (
     last_sessions_folder,
     list_moments,
     moments_folder,

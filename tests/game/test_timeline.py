@@ -13,16 +13,16 @@ from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
-from worldmodel.game.keeper import Keeper
-from worldmodel.game.session import Keeping, Session
+from worldmodel.game.play_session import Keeping, Session
+from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
 from worldmodel.game.timeline import Timeline, first_past
-from worldmodel.history import History
-from worldmodel.moments import list_moments
 from worldmodel.players import RandomPlayer
+from worldmodel.storage.action_history import History
+from worldmodel.storage.moments import list_moments
 from worldmodel.world import Frame, World, step
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
 RIGHT = Action(frozenset({"KeyD"}), (3.0, 0.0))
 
@@ -30,7 +30,7 @@ RIGHT = Action(frozenset({"KeyD"}), (3.0, 0.0))
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> NativeWorld:
     folder = make_world(tmp_path_factory.mktemp("w") / "tiny")
-    return NativeWorld.load(folder, Settings(threads=1, engine="torch", dtype="float32"))
+    return NativeWorld.load(folder, RunSettings(threads=1, engine="torch", dtype="float32"))
 
 
 @pytest.fixture(params=["drawn", "learned"])
@@ -39,8 +39,8 @@ def world(request: pytest.FixtureRequest, learned: NativeWorld) -> World:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Iterator[Keeper]:
-    keeper = Keeper(tmp_path / "moments")
+def keeper(tmp_path: Path) -> Iterator[SaveWorker]:
+    keeper = SaveWorker(tmp_path / "moments")
     yield keeper
     keeper.close(None)
 
@@ -169,7 +169,7 @@ def test_paused_one_can_go_back_and_rests_there(world: World) -> None:
 
 
 def test_a_saved_moment_is_loaded_in_play_and_in_another_session(
-    world: World, keeper: Keeper
+    world: World, keeper: SaveWorker
 ) -> None:
     keeping = Keeping(settings={"world": None}, keeper=keeper)
     session = Session(world, random_take(world), seed=1, keeping=keeping)
@@ -184,7 +184,7 @@ def test_a_saved_moment_is_loaded_in_play_and_in_another_session(
     np.testing.assert_array_equal([s.frame for s in expected], [s.frame for s in again])
 
     wait_for(lambda: bool(list_moments(world.name, keeper.folder)))
-    other = Keeper(keeper.folder)
+    other = SaveWorker(keeper.folder)
     moment = other.newest(world.name)
     other.close(None)
     session = Session(world, random_take(world), seed=9, moment=moment)
@@ -197,7 +197,7 @@ def test_a_saved_moment_is_loaded_in_play_and_in_another_session(
     assert [one.index for one in play_back if one][-1] == 12, "the past begins at the moment"
 
 
-def test_loading_without_anything_saved_says_so_and_play_goes_on(keeper: Keeper) -> None:
+def test_loading_without_anything_saved_says_so_and_play_goes_on(keeper: SaveWorker) -> None:
     session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
     session.begin()
     assert session.turn(Command.LOAD) is None
@@ -205,7 +205,7 @@ def test_loading_without_anything_saved_says_so_and_play_goes_on(keeper: Keeper)
     play(session, 1)
 
 
-def test_saving_while_going_back_keeps_the_frame_that_is_seen(keeper: Keeper) -> None:
+def test_saving_while_going_back_keeps_the_frame_that_is_seen(keeper: SaveWorker) -> None:
     session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
     session.begin()
     play(session, 10)
@@ -219,7 +219,7 @@ def test_saving_while_going_back_keeps_the_frame_that_is_seen(keeper: Keeper) ->
 
 
 def test_autosaves_come_by_themselves_and_go_with_a_good_end(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, period=0.01)
+    keeper = SaveWorker(tmp_path, period=0.01)
     session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
     session.begin()
     while keeper.autosaves < 3:
@@ -232,7 +232,7 @@ def test_autosaves_come_by_themselves_and_go_with_a_good_end(tmp_path: Path) -> 
 
 
 def test_a_session_that_broke_leaves_its_last_moment(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path)
+    keeper = SaveWorker(tmp_path)
     session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
     session.begin()
     play(session, 7)
@@ -244,7 +244,7 @@ def test_a_session_that_broke_leaves_its_last_moment(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_costs_neither_play_nor_the_moment(tmp_path: Path) -> None:
     (tmp_path / "moments").write_text("a file where a folder should be", encoding="utf-8")
-    keeper = Keeper(tmp_path / "moments", period=0.0)
+    keeper = SaveWorker(tmp_path / "moments", period=0.0)
     session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
     session.begin()
     play(session, 3)

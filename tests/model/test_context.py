@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.conftest import TINY, make_lively
 from worldmodel.config import ModelConfig
-from worldmodel.model.context import Clip, KVCache, TeacherForcing, WholeClip, visible
+from worldmodel.model.context import ClipContext, KVCache, TeacherForcing, WholeClip, visible
 from worldmodel.model.transformer import WorldTransformer
 
 # Window 3 and one sink make four slots: nine frames go twice around the ring.
@@ -50,7 +50,7 @@ def test_playing_frame_by_frame_equals_reading_the_whole_clip(config: ModelConfi
     model, (latents, sigmas, actions) = make_model(config), random_clip(config)
 
     frames, n = clip_frames(config), config.chunk_frames
-    clip = model(latents, sigmas, actions, Clip(config, frames))
+    clip = model(latents, sigmas, actions, ClipContext(config, frames))
 
     cache, played = KVCache(config, batch=2), []
     for f in range(0, frames, n):
@@ -161,7 +161,7 @@ def test_a_chunk_sees_all_of_itself_and_no_later_one() -> None:
 def test_the_frame_before_a_chunk_is_the_last_clean_one() -> None:
     config = replace(TINY, context_frames=4, sink_frames=0, chunk_frames=2)
     latents = torch.arange(1.0, 7.0)[None, :, None, None, None].expand(1, -1, *config.latent_shape)
-    before = Clip(config, 6).previous(latents)[0, :, 0, 0, 0]
+    before = ClipContext(config, 6).previous(latents)[0, :, 0, 0, 0]
     assert before.tolist() == [0, 0, 2, 2, 4, 4]
 
 

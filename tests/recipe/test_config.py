@@ -7,11 +7,11 @@ import pytest
 
 from tests.recipe.tiny_recipe import tiny_table, write_recipe
 from worldmodel.config import ConfigError
-from worldmodel.episodes import find_episodes, load_episode
-from worldmodel.games.together import record_together
-from worldmodel.recipe.config import Recipe, read_recipe
+from worldmodel.data_sources.parallel_record import record_together
 from worldmodel.recipe.derive import budgeted, share_settings, source_of
-from worldmodel.recipe.plan import share_of_rest
+from worldmodel.recipe.recipe_file import Recipe, read_recipe
+from worldmodel.recipe.schedule_of_steps import share_of_rest
+from worldmodel.storage.episodes import find_episodes, load_episode
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = (

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from studies.ideas.ideas_page import ideas_table
+from studies.ideas.try_ideas import PLAN, Ideas, merge, read_ideas, try_ideas
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
 from worldmodel.__main__ import main
 from worldmodel.config import ConfigError, read_toml, to_toml
-from worldmodel.recipe.ideas import PLAN, Ideas, merge, read_ideas, try_ideas
-from worldmodel.recipe.ideas_page import ideas_table
-from worldmodel.training.loop import count_flops
-from worldmodel.training.run import make_stage, read_stage, run_stage
+from worldmodel.training.run_stage import make_stage, read_stage, run_stage
 from worldmodel.training.teacher_forcing import TeacherTraining
+from worldmodel.training.train_loop import count_flops
 
 
 @pytest.fixture(scope="module")

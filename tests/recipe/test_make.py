@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from tests.recipe.tiny_recipe import tiny_table, write_recipe
-from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import ConfigError, UserError, read_toml
-from worldmodel.files import FileWriteError
-from worldmodel.recipe import make as making
+from worldmodel.recipe import maker as making
 from worldmodel.recipe.ledger import FILE
-from worldmodel.recipe.make import Job, make
-from worldmodel.training.loop import STATE, DivergedError
-from worldmodel.training.run import SUMMARY, run_stage
+from worldmodel.recipe.maker import Job, make
+from worldmodel.storage.checkpoint import load_tensors, save_tensors
+from worldmodel.storage.files import FileWriteError
+from worldmodel.training.run_stage import SUMMARY, run_stage
 from worldmodel.training.runs import lineage, load_transformer
+from worldmodel.training.train_loop import STATE, DivergedError
 from worldmodel.training.verdict import FailedError
 from worldmodel.world import step
-from worldmodel.worlds.folder import TRANSFORMER, read_world_file
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import TRANSFORMER, read_world_file
 
 STEPS = ["data", "check", "autoencoder", "teacher", "student", "decoder", "world"]
 
@@ -78,7 +78,7 @@ def states(kitchen: Kitchen) -> dict[str, int]:
 
 
 def test_a_recipe_leaves_a_world_that_plays(done: Kitchen) -> None:
-    world = NativeWorld.load(done.folder / "world", Settings(threads=1, dtype="float32"))
+    world = NativeWorld.load(done.folder / "world", RunSettings(threads=1, dtype="float32"))
     first = world.reset(start=0, seed=0)
     assert first.shape == (8, 16, 3)
     assert len(world.starts) == 3

@@ -8,8 +8,9 @@ import pytest
 from tests.training.tiny_data import SPEC
 from worldmodel.action import IDLE
 from worldmodel.config import ConfigError
-from worldmodel.episodes import Episode, save_episode
-from worldmodel.recipe.starts import choose_starts, group
+from worldmodel.recipe.choose_starts import choose_starts, group
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import save_episode
 
 
 def write(folder: Path, shades: list[int], moving: int | None = None) -> Path:

@@ -19,7 +19,7 @@ def tiny_table(notice: Path) -> dict[str, Any]:
         "licence": "none",
         "notice": str(notice),
         "minutes": 1.0,
-        "gym": {"env": "tests.games.squares:Squares", "arguments": {"length": 59}},
+        "gym": {"env": "tests.data_sources.squares:Squares", "arguments": {"length": 59}},
         "record": {"frames": 300, "heldout": 120, "size": [16, 8], "episode_frames": 60},
         "autoencoder": {"widths": [8, 16], "blocks": 1, "latent_channels": 4},
         "model": {"width": 32, "heads": 2, "layers": 2, "context_frames": 5, "sink_frames": 1},

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny_recipe import KillAfter
-from worldmodel.training.loop import LoopConfig, Stage, train
+from worldmodel.training.stage import LoopConfig, Stage
+from worldmodel.training.train_loop import train
 
 CHANCE = 1e-6  # of calling one family of pairs related that is not
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from tests.training.tiny_data import SPEC
 from worldmodel.action import Action
-from worldmodel.episodes import Episode, save_episode
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import save_episode
 
 STATE = StateSpec(
     {

@@ -8,14 +8,15 @@ import torch
 
 from tests.training.tiny_data import AUTOENCODER, write_episodes
 from tests.training.tiny_recipe import LOOP, KillAfter
-from worldmodel.checkpoint import load_tensors
 from worldmodel.config import ConfigError, to_toml
-from worldmodel.training import budget, loop
+from worldmodel.storage.checkpoint import load_tensors
+from worldmodel.training import budget, train_loop
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
-from worldmodel.training.budget import Pace, steps_that_fit
-from worldmodel.training.loop import STATE, LoopConfig, UnfinishedError, train
-from worldmodel.training.run import run_stage
+from worldmodel.training.budget import StepTime, steps_that_fit
+from worldmodel.training.run_stage import run_stage
 from worldmodel.training.runs import load_autoencoder
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.train_loop import STATE, UnfinishedError, train
 
 CPU = torch.device("cpu")
 
@@ -57,7 +58,7 @@ def test_a_pace_leaves_out_the_first_steps_and_counts_whole_turns(
 ) -> None:
     seconds = iter([100.0, 107.0, 112.0, 200.0])
     monkeypatch.setattr(budget, "clock", lambda _: next(seconds))
-    pace = Pace(CPU, period=3)
+    pace = StepTime(CPU, period=3)
     answers = [pace.after_step() for _ in range(12)]
     assert answers[:8] == [None] * 8  # 3 that warm up; 4 must be timed, and 6 are two turns
     assert answers[8] == 7.0 / 6
@@ -92,7 +93,7 @@ def test_a_killed_run_of_minutes_goes_on_to_the_same_step_and_the_same_weights(
 ) -> None:
     """Only what it measures is fixed here; that a resumed run measures nothing is what is shown."""
     monkeypatch.setattr(budget, "LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(loop, "steps_that_fit", lambda *_: 30)
+    monkeypatch.setattr(train_loop, "steps_that_fit", lambda *_: 30)
     folder = config.data.parent / "run"
     train(stage_of(config, 99), config.loop, folder / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -101,7 +102,7 @@ def test_a_killed_run_of_minutes_goes_on_to_the_same_step_and_the_same_weights(
     def asked_again(*_: float) -> int:
         raise AssertionError("the number of steps was fixed already")
 
-    monkeypatch.setattr(loop, "steps_that_fit", asked_again)
+    monkeypatch.setattr(train_loop, "steps_that_fit", asked_again)
     assert train(stage_of(config, 99), config.loop, folder / "broken").step == 30
     whole, broken = (load_tensors(folder / run / STATE)[0] for run in ("whole", "broken"))
     for key, tensor in whole.items():
@@ -118,11 +119,11 @@ def test_a_run_that_was_killed_before_its_steps_were_known_feeds_nobody(
     assert summary["steps"] > 20
     load_autoencoder(folder)
     tensors, header = load_tensors(folder / STATE)
-    from worldmodel.checkpoint import save_tensors
+    from worldmodel.storage.checkpoint import save_tensors
 
     save_tensors(folder / STATE, tensors, {**header, "steps": 0, "step": 3})
     with pytest.raises(UnfinishedError, match="step 3 of a number not known yet"):
         load_autoencoder(folder)
-    monkeypatch.setattr(loop.Run, "is_over", True)  # as if it was asked to stop at once
+    monkeypatch.setattr(train_loop.Run, "is_over", True)  # as if it was asked to stop at once
     with pytest.raises(UnfinishedError, match="the same command goes on"):
         run_stage(path, folder, threads=1)

@@ -8,11 +8,12 @@ import torch
 from tests.training.tiny_data import AUTOENCODER, SPEC, write_episodes
 from worldmodel.action import Action
 from worldmodel.config import ConfigError
-from worldmodel.episodes import EpisodeError, load_episode, save_episode
 from worldmodel.model.autoencoder import Autoencoder
-from worldmodel.recording import Header, Recorder, Row
-from worldmodel.training.data import LatentEpisodes, check_change, load_frames
-from worldmodel.training.streams import host_stream
+from worldmodel.storage.episode import EpisodeError
+from worldmodel.storage.episodes import load_episode, save_episode
+from worldmodel.storage.recording import FrameRow, Header, Recorder
+from worldmodel.training.clips import LatentEpisodes, check_change, load_frames
+from worldmodel.training.torch_streams import host_stream
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def record(name: Path, source: Path, rate: float = 10.0) -> None:
     )
     recorder = Recorder(name, header)
     for f, (frame, action) in enumerate(zip(episode.frames, episode.actions, strict=True)):
-        recorder.write(frame, Row(index=f, time=f / rate, action=action))
+        recorder.write(frame, FrameRow(index=f, time=f / rate, action=action))
     recorder.finish()
     recorder.wait()
 

@@ -13,9 +13,9 @@ from worldmodel.action import IDLE
 from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
-from worldmodel.training.loop import Critic
 from worldmodel.training.matching import Judged, Truth, dmd_loss, truth_loss
 from worldmodel.training.self_play import Exit, SelfPlay, let_go, self_play
+from worldmodel.training.stage import Critic
 
 TWO = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 PAST = MODEL.sink_frames + MODEL.context_frames

@@ -11,15 +11,16 @@ import torch
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, draw
 from worldmodel.action import IDLE, Action
 from worldmodel.config import ConfigError, build_config, to_table, to_toml
-from worldmodel.episodes import Episode, save_episode
 from worldmodel.model.events import CHANGE, SET, Recent
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
-from worldmodel.training.data import LatentEpisodes
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import save_episode
+from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.events import EventsTraining, find_bins
-from worldmodel.training.run import run_stage
+from worldmodel.training.run_stage import run_stage
 from worldmodel.training.runs import load_autoencoder, load_events
-from worldmodel.training.states import read_states
+from worldmodel.training.state_episodes import read_states
 
 STATE = StateSpec(
     {

@@ -10,9 +10,9 @@ import torch
 from tests.training.tiny_data import MODEL
 from worldmodel.config import ConfigError, to_toml
 from worldmodel.training.interpolation import WeightInterpolation, interpolate
-from worldmodel.training.loop import CONFIG, STATE
-from worldmodel.training.run import run_stage
+from worldmodel.training.run_stage import run_stage
 from worldmodel.training.runs import lineage, load_transformer
+from worldmodel.training.train_loop import CONFIG, STATE
 
 
 def between(recipe: Path, share: float = 0.75) -> WeightInterpolation:

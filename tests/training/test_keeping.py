@@ -12,11 +12,11 @@ from torch import Tensor
 
 from tests.training.tiny_data import AUTOENCODER, write_episodes
 from tests.training.tiny_recipe import LOOP
-from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import ConfigError
+from worldmodel.storage.checkpoint import load_tensors, save_tensors
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
-from worldmodel.training.keeping import BrokenStateError, before, keep_before
-from worldmodel.training.loop import STATE, resume, train
+from worldmodel.training.kept_states import BrokenStateError, before, keep_before
+from worldmodel.training.train_loop import STATE, resume, train
 
 Header = dict[str, Any]
 Tensors = dict[str, Tensor]

@@ -11,18 +11,14 @@ import torch
 
 from tests.training.tiny_data import AUTOENCODER, write_episodes
 from tests.training.tiny_recipe import LOOP, STAGES, KillAfter, metrics
-from worldmodel.checkpoint import load_tensors
-from worldmodel.files import FileWriteError
+from worldmodel.storage.checkpoint import load_tensors
+from worldmodel.storage.files import FileWriteError
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.dmd import DmdTraining
-from worldmodel.training.loop import (
-    STATE,
-    DivergedError,
-    Stage,
-    train,
-)
-from worldmodel.training.run import Training, make_stage, read_stage
+from worldmodel.training.run_stage import Training, make_stage, read_stage
+from worldmodel.training.stage import Stage
 from worldmodel.training.teacher_forcing import TeacherTraining
+from worldmodel.training.train_loop import STATE, DivergedError, train
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.test_limits import SPARSE
-from worldmodel.files import FileReadError
-from worldmodel.limits import LARGEST_LOG, LARGEST_RECORD, LONGEST_LINE
 from worldmodel.recipe.ledger import FILE, Ledger
 from worldmodel.recipe.outcome import UNKNOWN, read_verdict
-from worldmodel.training.metrics import LOG, MetricsLog, last_figures, read_rows, readable
-from worldmodel.training.run import SUMMARY
+from worldmodel.storage.files import FileReadError
+from worldmodel.system.limits import LARGEST_LOG, LARGEST_RECORD, LONGEST_LINE
+from worldmodel.training.metrics_log import LOG, MetricsLog, last_figures, read_rows, readable
+from worldmodel.training.run_stage import SUMMARY
 from worldmodel.training.trajectories import add_to_summary
 
 

@@ -16,16 +16,17 @@ from tests.training.tiny_data import MODEL, SPEC, write_episodes
 from tests.worlds.make_world import PLAN
 from worldmodel.action import Action
 from worldmodel.config import ConfigError, build_config, read_toml, to_table, to_toml
-from worldmodel.episodes import EpisodeError, load_episode, save_episode
 from worldmodel.state_spec import StateTrack
+from worldmodel.storage.episode import EpisodeError
+from worldmodel.storage.episodes import load_episode, save_episode
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
-from worldmodel.training.data import LatentEpisodes
-from worldmodel.training.run import run_stage
+from worldmodel.training.clips import LatentEpisodes
+from worldmodel.training.run_stage import run_stage
 from worldmodel.training.runs import load_autoencoder, load_motion, load_plan
-from worldmodel.training.states import StateEpisodes, views_of
+from worldmodel.training.state_episodes import StateEpisodes, views_of
 from worldmodel.world import step
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
 REACH = {"low": [-40.0, -40.0], "high": [40.0, 40.0]}
 
@@ -159,7 +160,7 @@ def test_a_placed_world_is_made_exported_and_played(
     }
     (home / "world.toml").write_text(to_toml(export), encoding="utf-8")
     run_stage(home / "world.toml", home / "box", threads=1)
-    world = NativeWorld.load(home / "box", Settings(threads=1, engine="torch", dtype="float32"))
+    world = NativeWorld.load(home / "box", RunSettings(threads=1, engine="torch", dtype="float32"))
     world.reset(0, 0)
     before = world.state
     frames = [step(world, Action(frozenset(), (10.0, 0.0))) for _ in range(9)]

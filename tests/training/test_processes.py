@@ -18,19 +18,21 @@ from tests.conftest import make_lively
 from tests.training import tiny_data
 from tests.training.tiny_data import AUTOENCODER, SPEC, draw, write_episodes
 from worldmodel.action import IDLE
-from worldmodel.checkpoint import load_tensors, save_tensors
 from worldmodel.config import SamplerConfig, to_toml
-from worldmodel.episodes import Episode, save_episode
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import KVCache, TeacherForcing
 from worldmodel.model.transformer import Block, WorldTransformer
+from worldmodel.storage.checkpoint import load_tensors, save_tensors
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import save_episode
 from worldmodel.training.bidirectional import BidirectionalTraining, WholeClips
 from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.dmd import DmdTraining, OwnRollouts
-from worldmodel.training.loop import CONFIG, STATE, LoopConfig
 from worldmodel.training.processes import checkpoint_blocks
-from worldmodel.training.run import run_stage
+from worldmodel.training.run_stage import run_stage
+from worldmodel.training.stage import LoopConfig
 from worldmodel.training.teacher_forcing import ClipTraining, TeacherTraining
+from worldmodel.training.train_loop import CONFIG, STATE
 
 MODEL = replace(tiny_data.MODEL, frame_change=0.05)  # as an untrained autoencoder's latents change
 # Sums of gradients are rounded in another order; nothing else differs.

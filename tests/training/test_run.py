@@ -8,8 +8,8 @@ import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
 from worldmodel.config import ConfigError
-from worldmodel.training.loop import STATE
-from worldmodel.training.run import run_stage
+from worldmodel.training.run_stage import run_stage
+from worldmodel.training.train_loop import STATE
 
 
 @pytest.mark.parametrize("failures", [1, 2])

@@ -11,14 +11,14 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from tests.training.tiny_data import AUTOENCODER, write_episodes
 from tests.training.tiny_recipe import LOOP
-from worldmodel.files import FileWriteError
+from worldmodel.storage.files import FileWriteError
 from worldmodel.training import sharded
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
-from worldmodel.training.keeping import BrokenStateError
-from worldmodel.training.loop import STATE, resume
+from worldmodel.training.kept_states import BrokenStateError
 from worldmodel.training.processes import Processes
 from worldmodel.training.sharded import save_sharded
-from worldmodel.training.state import TrainState
+from worldmodel.training.train_loop import STATE, resume
+from worldmodel.training.train_state import TrainState
 
 ALONE = Processes(torch.device("cpu"))
 # One process stands in for several.

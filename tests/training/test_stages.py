@@ -10,15 +10,16 @@ import torch
 from tests.training.tiny_recipe import STAGES, metrics
 from worldmodel.config import ConfigError, to_toml
 from worldmodel.training.dmd import DmdStage, DmdTraining
-from worldmodel.training.loop import STATE, Stage, UnfinishedError, resume
-from worldmodel.training.run import Training, make_stage, read_stage, run_stage
+from worldmodel.training.run_stage import Training, make_stage, read_stage, run_stage
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
-from worldmodel.training.streams import torch_stream
+from worldmodel.training.stage import Stage
 from worldmodel.training.teacher_forcing import TeacherTraining
+from worldmodel.training.torch_streams import torch_stream
+from worldmodel.training.train_loop import STATE, UnfinishedError, resume
 from worldmodel.world import step
-from worldmodel.worlds.folder import TEACHER, read_world_file
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import TEACHER, read_world_file
 
 
 def figures_of(stage: Stage) -> dict[str, float]:
@@ -70,7 +71,7 @@ def test_a_run_leaves_its_config_its_cost_and_pictures(recipe: Path) -> None:
 
 
 def test_the_exported_world_plays_what_was_trained(recipe: Path) -> None:
-    world = NativeWorld.load(recipe / "world", Settings(threads=1, dtype="float32"))
+    world = NativeWorld.load(recipe / "world", RunSettings(threads=1, dtype="float32"))
     first = world.reset(start=0, seed=0)
     assert first.shape == (8, 16, 3)
     assert first.std() > 10  # a bar on a ground, not a grey field

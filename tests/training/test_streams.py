@@ -21,7 +21,7 @@ from tests.training.independence import (
     with_sizes,
 )
 from tests.training.tiny_recipe import STAGES
-from worldmodel.checkpoint import load_tensors
+from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.training import decoder, dmd, trajectories
 from worldmodel.training.bidirectional import BidirectionalStage, BidirectionalTraining
 from worldmodel.training.consistency import StudentStage, StudentTraining
@@ -29,11 +29,11 @@ from worldmodel.training.decoder import DecoderStage, DecoderTraining
 from worldmodel.training.dmd import DmdStage
 from worldmodel.training.ode import OdeStage
 from worldmodel.training.processes import Processes
-from worldmodel.training.run import Training, make_stage, read_stage
+from worldmodel.training.row_files import ReadSpeed
+from worldmodel.training.run_stage import Training, make_stage, read_stage
 from worldmodel.training.self_play import Exit
-from worldmodel.training.store import Reading
-from worldmodel.training.streams import host_choices, host_stream, torch_stream
 from worldmodel.training.teacher_forcing import PackedClip, TeacherStage, TeacherTraining
+from worldmodel.training.torch_streams import host_choices, host_stream, torch_stream
 from worldmodel.training.trajectories import OdeTrajectories
 
 __all__ = ["watch"]  # the fixture
@@ -58,9 +58,9 @@ PACKAGE = Path(trajectories.__file__).parent
 @pytest.fixture(autouse=True)
 def places(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """Where clips and frames come from, seen where they are read; the last of them."""
-    real, last = Reading.gather, dict[str, Tensor]()
+    real, last = ReadSpeed.gather, dict[str, Tensor]()
 
-    def gather(self: Reading, rows: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    def gather(self: ReadSpeed, rows: Tensor, index: Tensor, device: torch.device) -> Tensor:
         found = real(self, rows, index, device)
         if not watch.rows:
             return found
@@ -73,7 +73,7 @@ def places(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
         last["latents" if found.ndim == 5 else "actions"] = found.float()
         return found
 
-    monkeypatch.setattr(Reading, "gather", gather)
+    monkeypatch.setattr(ReadSpeed, "gather", gather)
     return last
 
 
@@ -98,7 +98,7 @@ def see_packed(stage: TeacherStage | StudentStage, watch: Watch) -> None:
         else:
             watch.see(
                 history=clip.history_sigmas[:, -1],
-                told=(clip.told == clip.actions).all(dim=2)[:, -1],
+                told=(clip.conditions == clip.actions).all(dim=2)[:, -1],
                 level=sigmas[..., -1],
                 noise=with_sizes(unblended(noisy, clip.clean[:, None], sigmas)),
             )

@@ -7,7 +7,7 @@ from tests.conftest import make_lively
 from tests.training.tiny_data import MODEL
 from worldmodel.model.context import TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.training.data import LatentEpisodes
+from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.teacher_forcing import (
     ClipTraining,
     PackedClip,

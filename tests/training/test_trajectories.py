@@ -10,16 +10,16 @@ from torch import Tensor
 
 from tests.conftest import make_lively
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
-from worldmodel.checkpoint import CheckpointError, load_tensors, save_tensors
 from worldmodel.config import ConfigError, SamplerConfig, to_toml
-from worldmodel.limits import MOST_TENSORS
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.system.limits import MOST_TENSORS
 from worldmodel.training import trajectories as module
-from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
-from worldmodel.training.streams import host_stream
 from worldmodel.training.teacher_forcing import PackedClip
+from worldmodel.training.torch_streams import host_stream
+from worldmodel.training.train_loop import CONFIG, STATE, UnfinishedError
 from worldmodel.training.trajectories import (
     OdeTrajectories,
     TrajectoryShards,

@@ -12,18 +12,19 @@ import torch
 
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, draw, write_episodes
 from worldmodel.action import IDLE
-from worldmodel.checkpoint import CheckpointError, load_tensors, save_tensors
 from worldmodel.config import to_toml
-from worldmodel.episodes import Episode, save_episode
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import save_episode
 from worldmodel.training.autoencoder import AutoencoderTraining
-from worldmodel.training.loop import STATE
 from worldmodel.training.probe import Marks, Probe
-from worldmodel.training.run import SUMMARY, read_stage, run_stage
+from worldmodel.training.run_stage import SUMMARY, read_stage, run_stage
 from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.teacher_forcing import TeacherTraining
+from worldmodel.training.train_loop import STATE
 from worldmodel.training.verdict import FailedError, judge
-from worldmodel.worlds.folder import read_world_file
+from worldmodel.worlds.world_folder import read_world_file
 
 
 def change_weights(run: Path, to: Path, value: float) -> Path:

@@ -6,7 +6,8 @@ import numpy as np
 
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.config import AutoencoderConfig, ModelConfig
-from worldmodel.episodes import Episode, save_episode
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import save_episode
 
 SPEC = ActionSpec(
     buttons=("KeyA", "KeyD"),

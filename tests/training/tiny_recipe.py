@@ -14,11 +14,12 @@ from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.decoder import DecoderTraining, OwnPlay
 from worldmodel.training.dmd import DmdTraining, OwnRollouts
 from worldmodel.training.export import WorldExport
-from worldmodel.training.loop import CriticisedStage, LoopConfig, Stage, train
 from worldmodel.training.ode import OdeTraining
-from worldmodel.training.run import run_stage
-from worldmodel.training.state import TrainState
+from worldmodel.training.run_stage import run_stage
+from worldmodel.training.stage import CriticisedStage, LoopConfig, Stage
 from worldmodel.training.teacher_forcing import ClipTraining, TeacherTraining
+from worldmodel.training.train_loop import train
+from worldmodel.training.train_state import TrainState
 from worldmodel.training.trajectories import OdeTrajectories
 
 LOOP = LoopConfig(

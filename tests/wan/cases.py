@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from worldmodel.wan.taehv_config import TAEW2_1
-from worldmodel.wan.text import TextConfig
+from worldmodel.wan.text_encoder import TextConfig
 from worldmodel.wan.vae_config import WAN21_VAE
 
 VAE = replace(WAN21_VAE, width=8)

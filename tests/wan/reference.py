@@ -10,10 +10,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from worldmodel.config import SamplerConfig
-from worldmodel.wan.config import WanConfig, WindowConfig
-from worldmodel.wan.recipes import warped_sigmas
-from worldmodel.wan.rollout import Noise
+from worldmodel.wan.model_config import WanConfig, WindowConfig
+from worldmodel.wan.samplers import warped_sigmas
 from worldmodel.wan.transformer import WanTransformer
+from worldmodel.wan.wan_rollout import Noise
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,12 +7,12 @@ from torch import Tensor
 from tests.wan.memory import peak_bytes
 from tests.wan.reference import load
 from worldmodel.config import ConfigError, SamplerConfig
-from worldmodel.wan.camera import CameraPath, Motion, no_cameras
-from worldmodel.wan.config import WanConfig, WindowConfig
-from worldmodel.wan.context import Clip, RollingCache, Text
-from worldmodel.wan.rollout import WanRollout, seeded_noise
-from worldmodel.wan.rope import turn, turns
+from worldmodel.wan.camera import CameraMotion, CameraPath, no_cameras
+from worldmodel.wan.kv_cache import RollingCache, Text, WholeClipContext
+from worldmodel.wan.model_config import WanConfig, WindowConfig
+from worldmodel.wan.rope import apply_rope, rope_cos_sin
 from worldmodel.wan.transformer import WanTransformer
+from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
 
 WINDOW = WindowConfig(rows=4, columns=6, window_frames=3, sink_frames=1)
 SAMPLER = SamplerConfig(sigmas=(1.0, 0.8, 0.0), renoise=True)
@@ -48,7 +48,7 @@ def test_frames_played_one_by_one_equal_the_whole_clip(block: int) -> None:
         here = slice(f, f + block)
         played.append(model(latents[:, here], sigmas[:, here], no_cameras(1, block), cache))
         cache.advance()
-    clip = Clip(model.config, window, 6, text, causal=True)
+    clip = WholeClipContext(model.config, window, 6, text, causal=True)
     whole = model(latents, sigmas, no_cameras(1, 6), clip)
     torch.testing.assert_close(torch.cat(played, dim=1), whole, rtol=1e-4, atol=1e-5)
 
@@ -61,13 +61,15 @@ def test_a_full_window_with_a_sink_equals_attention_to_the_frames_that_are_kept(
     kept = torch.randn(9, 3, 1, config.heads, 6, config.head_width)  # f qkv b n p e
     for frame in kept:
         q, k, v = frame
-        seen = cache.attend(0, turn(q, *cache.turns), turn(k, *cache.turns), v)
+        seen = cache.attend(
+            0, apply_rope(q, *cache.rope_cos_sin), apply_rope(k, *cache.rope_cos_sin), v
+        )
         cache.advance()
     frames = [0, 6, 7, 8]  # the sink, then the window; it stands directly before it
-    cos, sin = turns(config, torch.arange(4), 2, 3)
-    keys = turn(torch.cat([kept[f, 1] for f in frames], dim=2), cos, sin)
+    cos, sin = rope_cos_sin(config, torch.arange(4), 2, 3)
+    keys = apply_rope(torch.cat([kept[f, 1] for f in frames], dim=2), cos, sin)
     values = torch.cat([kept[f, 2] for f in frames], dim=2)
-    query = turn(kept[8, 0], cos[-6:], sin[-6:])
+    query = apply_rope(kept[8, 0], cos[-6:], sin[-6:])
     expected = torch.nn.functional.scaled_dot_product_attention(query, keys, values)
     torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
 
@@ -78,7 +80,7 @@ def test_a_session_past_1024_latent_frames_is_as_exact_as_its_beginning() -> Non
     late.cache.now = 1_000_000 * 3 + 1  # the same slot as frame 1 of the ring
     early.cache.now = 4
     for played in (late, early):
-        played.cache.turns = played.cache._turns_now()
+        played.cache.rope_cos_sin = played.cache._turns_now()
         played.cache.sink_k.copy_(latents_of(1).new_tensor(0.3).expand_as(played.cache.sink_k))
         for block in latents_of(4).split(1, dim=1):
             played.prime(block)
@@ -100,7 +102,7 @@ def walk(played: WanRollout, path: CameraPath, *, anchors: bool) -> Tensor:
     """Ten frames of a long walk; the last latents."""
     latents = torch.empty(0)
     for f in range(10):
-        path.walk(Motion(forward=0.4, right=0.1, yaw=5.0 * (-1) ** f, pitch=1.0))
+        path.walk(CameraMotion(forward=0.4, right=0.1, yaw=5.0 * (-1) ** f, pitch=1.0))
         if anchors and f in (3, 6, 8):
             played.re_anchor(path.pose)
             path.pose = torch.eye(4, dtype=torch.float64)
@@ -114,16 +116,16 @@ def test_no_score_changes_when_the_world_begins_at_another_camera() -> None:
     moved = walk(rollout("minwm", WINDOW), CameraPath((0.5, 0.9)), anchors=True)
     torch.testing.assert_close(moved, still, rtol=2e-3, atol=2e-3)
     turned = CameraPath((0.5, 0.9))
-    turned.walk(Motion(forward=1.0, yaw=40.0))
+    turned.walk(CameraMotion(forward=1.0, yaw=40.0))
     elsewhere = walk(rollout("minwm", WINDOW), turned, anchors=False)
     torch.testing.assert_close(elsewhere, still, rtol=2e-3, atol=2e-3)
 
 
 def test_an_anchor_left_far_behind_is_replaced() -> None:
     path = CameraPath((0.5, 0.9))
-    path.walk(Motion(forward=1.5))
+    path.walk(CameraMotion(forward=1.5))
     assert path.take_far_anchor() is None
-    path.walk(Motion(forward=0.7, yaw=90.0))
+    path.walk(CameraMotion(forward=0.7, yaw=90.0))
     old = path.take_far_anchor()
     assert old is not None
     torch.testing.assert_close(old[:3, 3], torch.tensor([0.7, 0.0, 1.5]).double())
@@ -149,7 +151,7 @@ def test_history_read_again_under_the_same_prompt_is_the_same_while_nothing_was_
     plain, renewed = rollout("minwm", WINDOW), rollout("minwm", WINDOW)
     path = CameraPath((0.5, 0.9))
     for _ in range(4):
-        path.walk(Motion(forward=0.08))
+        path.walk(CameraMotion(forward=0.08))
         for played in (plain, renewed):
             played.denoise(path.projection())
             played.remember()

@@ -7,8 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.wan.memory import peak_bytes
 from worldmodel.wan import taehv_cost, vae_cost
-from worldmodel.wan.costs import Layer, flops, remembered_bytes, working_bytes
-from worldmodel.wan.streaming import Stepwise, StreamingDecoder
+from worldmodel.wan.layer_costs import Layer, flops, remembered_bytes, working_bytes
+from worldmodel.wan.streaming_decoder import Stepwise, StreamingDecoder
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.taehv_config import TAEW2_1
 from worldmodel.wan.vae import WanVAE

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from worldmodel.checkpoint import CheckpointError
-from worldmodel.limits import LARGEST_HEADER, MOST_OPCODES, MOST_SHARDS, MOST_TENSORS
-from worldmodel.wan.files import difference, load_strict, read_tensors, unwrap
+from worldmodel.storage.checkpoint import CheckpointError
+from worldmodel.system.limits import LARGEST_HEADER, MOST_OPCODES, MOST_SHARDS, MOST_TENSORS
+from worldmodel.wan.weight_files import difference, load_strict, read_tensors, unwrap
 
 WEIGHTS = {"a.weight": torch.arange(12.0).view(3, 4), "a.bias": torch.arange(3.0)}
 

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from tests.wan.reference import load
 from worldmodel.config import load_config
 from worldmodel.wan.camera import no_cameras
-from worldmodel.wan.config import WanConfig, WindowConfig
-from worldmodel.wan.context import RollingCache
-from worldmodel.wan.files import load_strict, read_tensors
 from worldmodel.wan.float8 import FLOAT8, SCALE, Float8Linear, packed, to_float8, use_float8
-from worldmodel.wan.store import write_tensors
+from worldmodel.wan.kv_cache import RollingCache
+from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_cost import large_parameters, memory, weight_bytes
+from worldmodel.wan.weight_files import load_strict, read_tensors
+from worldmodel.wan.write_weights import write_tensors
 
 SIZES = Path(__file__).parents[2] / "configs" / "wan"
 WINDOW = WindowConfig(rows=4, columns=6, window_frames=3)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldmodel.wan.levels import draw_levels, training_levels
+from worldmodel.wan.noise_levels import draw_levels, training_levels
 
 
 def test_levels_and_weights_are_those_wan_was_trained_with() -> None:

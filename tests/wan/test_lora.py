@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from tests.wan.reference import load
-from worldmodel.checkpoint import CheckpointError, save_tensors
 from worldmodel.config import ConfigError
+from worldmodel.storage.checkpoint import CheckpointError, save_tensors
 from worldmodel.wan.camera import no_cameras
-from worldmodel.wan.config import WindowConfig
-from worldmodel.wan.context import Clip
+from worldmodel.wan.kv_cache import WholeClipContext
 from worldmodel.wan.lora import LoraConfig, LoraTransformer, adapted, load_lora, merged, save_lora
+from worldmodel.wan.model_config import WindowConfig
 from worldmodel.wan.transformer import WanTransformer
 
 LORA = LoraConfig(rank=3, alpha=6.0, also=("self_attn.prope_o", "head"))
@@ -21,7 +21,7 @@ WINDOW = WindowConfig(rows=4, columns=6)
 def velocity(model: WanTransformer, text: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, 3, 4, 4, 6, generator=generator)
-    context = Clip(model.config, WINDOW, 3, text, causal=False)
+    context = WholeClipContext(model.config, WINDOW, 3, text, causal=False)
     found: Tensor = model(latents, torch.full((1, 3), 0.7), no_cameras(1, 3), context)
     return found
 

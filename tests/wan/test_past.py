@@ -8,10 +8,10 @@ from torch import Tensor
 
 from tests.wan.reference import load
 from worldmodel.training.processes import checkpoint_blocks
-from worldmodel.wan.camera import CameraPath, Motion
-from worldmodel.wan.config import WindowConfig
-from worldmodel.wan.context import RollingCache
-from worldmodel.wan.past import GrowingCache, Packed
+from worldmodel.wan.camera import CameraMotion, CameraPath
+from worldmodel.wan.kv_cache import RollingCache
+from worldmodel.wan.model_config import WindowConfig
+from worldmodel.wan.training_context import GrowingCache, WanTeacherForcing
 from worldmodel.wan.transformer import WanTransformer
 
 WINDOW = WindowConfig(rows=4, columns=6, window_frames=3, sink_frames=1)
@@ -31,14 +31,14 @@ def make_clip(seed: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     sigmas = torch.rand(1, FRAMES, generator=generator)
     path, seen = CameraPath((0.5, 0.9)), []
     for f in range(FRAMES):
-        path.walk(Motion(forward=0.1, yaw=4.0 * (-1) ** f))
+        path.walk(CameraMotion(forward=0.1, yaw=4.0 * (-1) ** f))
         seen.append(path.projection())
     return clean, noisy, sigmas, torch.cat(seen, dim=1)
 
 
 def packed(model: WanTransformer, window: WindowConfig, text: Tensor) -> Tensor:
     clean, noisy, sigmas, cameras = make_clip()
-    context = Packed(model.config, window, FRAMES, text)
+    context = WanTeacherForcing(model.config, window, FRAMES, text)
     levels = torch.cat((torch.zeros_like(sigmas), sigmas), dim=1)
     found: Tensor = model(
         torch.cat((clean, noisy), dim=1), levels, cameras.repeat(1, 2, 1, 1), context
@@ -79,7 +79,7 @@ def test_no_noisy_block_is_seen_by_another() -> None:
     noisy.requires_grad_()
     clean.requires_grad_()
     window = replace(WINDOW, block_frames=2, window_frames=4, sink_frames=2)
-    context = Packed(model.config, window, FRAMES, tensors["text"])
+    context = WanTeacherForcing(model.config, window, FRAMES, tensors["text"])
     levels = torch.cat((torch.zeros_like(sigmas), sigmas), dim=1)
     latents = torch.cat((clean, noisy), dim=1)
     out = model(latents, levels, cameras.repeat(1, 2, 1, 1), context)

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from tests.wan.reference import load
-from worldmodel.wan.camera import CameraPath, Motion, no_cameras
-from worldmodel.wan.context import Clip
-from worldmodel.wan.rollout import WanRollout
+from worldmodel.wan.camera import CameraMotion, CameraPath, no_cameras
+from worldmodel.wan.kv_cache import WholeClipContext
+from worldmodel.wan.wan_rollout import WanRollout
 
 ROLLOUTS = sorted(load("causal_forcing")[1])
 WITH_CAMERAS = sorted(load("minwm")[1])
@@ -40,7 +40,7 @@ def path_of_the_golden_file() -> Tensor:
     """Two frames forward, two to the right, two down, from our own camera: 1 7 4 4."""
     path = CameraPath(FOCAL)
     seen = [path.projection()]
-    for motion in (Motion(forward=0.08), Motion(yaw=3.0), Motion(pitch=-3.0)):
+    for motion in (CameraMotion(forward=0.08), CameraMotion(yaw=3.0), CameraMotion(pitch=-3.0)):
         for _ in range(2):
             path.walk(motion)
             seen.append(path.projection())
@@ -70,6 +70,6 @@ def test_all_frames_at_once_equal_the_reference_bidirectional_model() -> None:
     tensors, cases, model = load("causal_forcing")
     window = cases["4step.room"].window_config
     text = model.read_text(tensors["text"])
-    clip = Clip(model.config, window, 5, text, causal=False)
+    clip = WholeClipContext(model.config, window, 5, text, causal=False)
     velocity = model(tensors["noise"][:, :5], torch.full((1, 5), 0.625), no_cameras(1, 5), clip)
     torch.testing.assert_close(velocity, tensors["out.bidirectional"], rtol=1e-4, atol=2e-5)

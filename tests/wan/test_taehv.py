@@ -9,11 +9,11 @@ from torch import Tensor
 from tests.wan import cases
 from tests.wan.numbers import uniform, weights
 from worldmodel.config import ConfigError, UserError
-from worldmodel.wan.files import load_strict
-from worldmodel.wan.streaming import Past
+from worldmodel.wan.streaming_decoder import LayerCaches
 from worldmodel.wan.taehv import Taehv, load_taehv
 from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.vae_layers import channels_last
+from worldmodel.wan.weight_files import load_strict
 
 GOLDEN = Path(__file__).with_name("golden")
 SMALL = TaehvConfig(
@@ -61,10 +61,10 @@ def test_a_stream_gives_the_frames_of_the_whole_clip_bit_for_bit(tiny: Taehv) ->
     frames = [stream.decode(latent) for latent in latents.split(1, dim=2)]
     assert [part.shape[2] for part in frames] == [1, 4, 4, 4]
     assert torch.equal(torch.cat(frames, dim=2), whole)
-    past = Past()
+    past = LayerCaches()
     with torch.inference_mode():  # all later latents in one call
         parts = [tiny.step(latents[:, :, :1], past)]
-        parts.append(tiny.step(latents[:, :, 1:], Past(past.after)))
+        parts.append(tiny.step(latents[:, :, 1:], LayerCaches(past.after)))
     torch.testing.assert_close(torch.cat(parts, dim=2), whole, rtol=0, atol=1e-5)
 
 

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from tests.wan import cases
 from tests.wan.numbers import weights
-from worldmodel.checkpoint import CheckpointError, save_tensors
 from worldmodel.config import UserError
-from worldmodel.wan.files import difference
+from worldmodel.storage.checkpoint import CheckpointError, save_tensors
 from worldmodel.wan.prompts import load_prompts, padded, save_prompts
-from worldmodel.wan.text import (
+from worldmodel.wan.text_encoder import (
     BLOCK,
     TOKENIZER,
     UMT5_XXL,
@@ -29,6 +28,7 @@ from worldmodel.wan.text import (
     text_encoder,
     transformers_names,
 )
+from worldmodel.wan.weight_files import difference
 
 GOLDEN = Path(__file__).with_name("golden")
 CPU = torch.device("cpu")
@@ -173,7 +173,7 @@ def test_a_tokenizer_that_is_not_there_or_not_the_right_one_is_named(
 def test_without_a_path_the_cache_is_asked_and_offline_says_so(files: Path, tmp_path: Path) -> None:
     code = (
         "from worldmodel.config import UserError\n"
-        "from worldmodel.wan.text import load_tokenizer, UMT5_XXL\n"
+        "from worldmodel.wan.text_encoder import load_tokenizer, UMT5_XXL\n"
         "try: print(load_tokenizer(None, UMT5_XXL).encode('a red').ids)\n"
         "except UserError as error: print(error)\n"
     )

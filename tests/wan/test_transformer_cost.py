@@ -8,10 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.wan.reference import load
 from worldmodel.config import load_config
-from worldmodel.evaluation.bench import _attention_flop
+from worldmodel.evaluation.speed import _attention_flop
 from worldmodel.wan.camera import no_cameras
-from worldmodel.wan.config import WanConfig, WindowConfig
-from worldmodel.wan.context import RollingCache
+from worldmodel.wan.kv_cache import RollingCache
+from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_cost import block_flops, memory, parameters, pass_bytes, pass_flops
 

@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from worldmodel.checkpoint import CheckpointError
 from worldmodel.config import load_config
-from worldmodel.wan.config import WanConfig
-from worldmodel.wan.files import load_strict
-from worldmodel.wan.recognise import recognise
+from worldmodel.storage.checkpoint import CheckpointError
+from worldmodel.wan.identify import recognise
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_keys import (
     config_of,
@@ -16,6 +15,7 @@ from worldmodel.wan.transformer_keys import (
     released_name,
     released_names,
 )
+from worldmodel.wan.weight_files import load_strict
 
 SIZES = Path(__file__).parents[2] / "configs" / "wan"
 # name of a size -> tensors, parameters

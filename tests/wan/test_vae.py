@@ -9,12 +9,12 @@ from torch import Tensor
 from tests.wan import cases
 from tests.wan.numbers import uniform, weights
 from worldmodel.config import ConfigError, UserError, build_config
-from worldmodel.wan.files import load_strict
-from worldmodel.wan.streaming import Past
+from worldmodel.wan.streaming_decoder import LayerCaches
 from worldmodel.wan.vae import WanVAE, load_vae
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
 from worldmodel.wan.vae_keys import diffusers_name, released_names
 from worldmodel.wan.vae_layers import channels_last
+from worldmodel.wan.weight_files import load_strict
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -70,9 +70,9 @@ def test_the_stream_equals_one_pass_of_the_decoder_over_all_latents(vae: WanVAE)
     latents = torch.randn(1, 16, 4, 3, 4)
     streamed = vae.decode(latents)
     with torch.inference_mode():
-        past = Past()
+        past = LayerCaches()
         first = vae.step(latents[:, :, :1], past)
-        rest = vae.step(latents[:, :, 1:], Past(past.after))
+        rest = vae.step(latents[:, :, 1:], LayerCaches(past.after))
     torch.testing.assert_close(torch.cat((first, rest), 2), streamed, rtol=0, atol=1e-5)
 
 

@@ -21,9 +21,9 @@ from worldmodel.web.graphs import ExportError
 from worldmodel.web.runtime import SHA256, RuntimeFilesError, read_runtime
 from worldmodel.web.weights import FILE, pack, unpack
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
-SETTINGS = Settings(device="cpu", engine="torch", dtype="float32", threads=1)
+SETTINGS = RunSettings(device="cpu", engine="torch", dtype="float32", threads=1)
 
 
 @pytest.fixture(scope="module")

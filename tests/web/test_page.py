@@ -15,20 +15,20 @@ import torch
 from tests.web.browser import find_chromium, let_in, open_browser, serve
 from tests.worlds.make_world import make_world
 from worldmodel.action import Action, ActionSpec
-from worldmodel.checkpoint import load_weights
 from worldmodel.config import SamplerConfig
-from worldmodel.episodes import load_episode
 from worldmodel.model.motion import Motion
 from worldmodel.rollout import round_to_grid
+from worldmodel.storage.checkpoint import load_weights
+from worldmodel.storage.episodes import load_episode
 from worldmodel.web.compare import Played, compare, play_torch
 from worldmodel.web.runtime import WASM, RuntimeFilesError, fetch_runtime
 from worldmodel.web.single import write_single
 from worldmodel.web.site import make_site, write_site
 from worldmodel.web.world_files import Arrays, describe_motion
 from worldmodel.worlds.find import find_world
-from worldmodel.worlds.folder import MOTION, read_world_file
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import MOTION, read_world_file
 
 ONE_CORE = "?threads=1&isolate=no&engine=wasm"
 READY = "body:not([data-state=loading])"
@@ -54,7 +54,7 @@ def runtime() -> dict[str, bytes]:
 
 
 def make(folder: Path, runtime: dict[str, bytes], to: Path) -> Made:
-    settings = Settings(device="cpu", engine="torch", dtype="float32", threads=1)
+    settings = RunSettings(device="cpu", engine="torch", dtype="float32", threads=1)
     world = NativeWorld.load(folder, settings)
     site = make_site(world, runtime)
     write_site(to, site.files)

@@ -17,22 +17,23 @@ from worldmodel.config import (
     PlanConfig,
     SamplerConfig,
 )
-from worldmodel.episodes import Episode, episode_bytes
-from worldmodel.games.doom import ACTIONS
+from worldmodel.data_sources.doom import ACTIONS
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.events import CHANGE, HOLD, SET, Events
 from worldmodel.model.motion import Motion
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import episode_bytes
 from worldmodel.world import Frame
-from worldmodel.worlds.folder import (
+from worldmodel.worlds.world_folder import (
     AUTOENCODER as AUTOENCODER_FILE,
 )
-from worldmodel.worlds.folder import (
+from worldmodel.worlds.world_folder import (
     EVENTS as EVENTS_FILE,
 )
-from worldmodel.worlds.folder import (
+from worldmodel.worlds.world_folder import (
     FORMAT,
     TEACHER,
     TRANSFORMER,
@@ -40,7 +41,7 @@ from worldmodel.worlds.folder import (
     save_world_folder,
     sha256_of_bytes,
 )
-from worldmodel.worlds.folder import (
+from worldmodel.worlds.world_folder import (
     MOTION as MOTION_FILE,
 )
 

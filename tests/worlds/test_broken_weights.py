@@ -11,17 +11,17 @@ from safetensors.torch import load_file, save_file
 from tests.worlds.make_world import make_world
 from tests.worlds.wan_tiny import make_wan_world, plan, save_student, save_taehv, save_vae
 from worldmodel.action import IDLE
-from worldmodel.checkpoint import CheckpointError, holds_numbers, refuse_broken
 from worldmodel.config import to_toml
+from worldmodel.storage.checkpoint import CheckpointError, holds_numbers, refuse_broken
 from worldmodel.world import WorldFaultError, step
 from worldmodel.worlds.find import open_world
-from worldmodel.worlds.folder import AUTOENCODER, WORLD_FILE, sha256_of
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan import WanWorld
-from worldmodel.worlds.wan_file import TAEHV, TRANSFORMER, read_wan_world
-from worldmodel.worlds.wan_import import import_files
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.importer import import_files
+from worldmodel.worlds.wan.world import WanWorld
+from worldmodel.worlds.wan.world_file import TAEHV, TRANSFORMER, read_wan_world
+from worldmodel.worlds.world_folder import AUTOENCODER, WORLD_FILE, sha256_of
 
-SETTINGS = Settings(device="cpu", dtype="float32", threads=1)
+SETTINGS = RunSettings(device="cpu", dtype="float32", threads=1)
 BROKEN = "holds values that are not numbers"
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from play import open_world
 from tests.worlds.make_world import make_world
-from worldmodel.game.beside_clip import origin_of_recording
 from worldmodel.game.cli import main
-from worldmodel.recording import read_recording
+from worldmodel.game.side_by_side_clip import origin_of_recording
+from worldmodel.storage.recording import read_recording
 
 RUN = ("--headless", "--frames", "2", "--dtype", "float32", "--threads", "1", "--engine", "torch")
 

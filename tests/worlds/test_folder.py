@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.worlds.make_world import make_world
-from worldmodel.checkpoint import CheckpointError
 from worldmodel.config import ConfigError, to_toml
-from worldmodel.files import FileWriteError
 from worldmodel.state_spec import StateNumber, StateSpec
+from worldmodel.storage.checkpoint import CheckpointError
+from worldmodel.storage.files import FileWriteError
 from worldmodel.worlds.find import find_world, open_world
-from worldmodel.worlds.folder import (
+from worldmodel.worlds.world_folder import (
     TRANSFORMER,
     WorldError,
     check_weights,

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from tests.worlds.make_world import EVENTS, NUMBERS, make_world
 from worldmodel.action import Action
 from worldmodel.config import ConfigError, UserError
-from worldmodel.env import WorldEnv, WorldVectorEnv
-from worldmodel.episodes import load_episode, save_episode
+from worldmodel.gym_env import WorldEnv, WorldVectorEnv
+from worldmodel.storage.episodes import load_episode, save_episode
 from worldmodel.world import State, StateError, step
-from worldmodel.worlds.folder import WorldError, check_weights, read_world_file
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import WorldError, check_weights, read_world_file
 
 PLAY = [Action(frozenset({"KeyD"} if i % 3 else {"KeyA"}), (float(i % 5), 0.0)) for i in range(12)]
-TORCH = Settings(threads=1, engine="torch", dtype="float32")
+TORCH = RunSettings(threads=1, engine="torch", dtype="float32")
 
 
 @pytest.fixture(scope="module")

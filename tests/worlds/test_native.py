@@ -11,10 +11,10 @@ from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.world import Frame, step
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
 RIGHT = Action(frozenset({"KeyD"}), (4.0, 0.0))
-SETTINGS = Settings(threads=1, dtype="float32")
+SETTINGS = RunSettings(threads=1, dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_time_of_a_frame_is_split_into_its_parts(world: NativeWorld) -> None
 
 def test_more_steps_are_taken_when_asked_for(tmp_path: Path) -> None:
     folder = make_world(tmp_path / "tiny")
-    four = NativeWorld.load(folder, Settings(threads=1, steps=4))
+    four = NativeWorld.load(folder, RunSettings(threads=1, steps=4))
     assert four.sampler.sigmas == (1.0, 0.75, 0.5, 0.25, 0.0)
     assert four.identity["sampler"]["sigmas"] == (1.0, 0.75, 0.5, 0.25, 0.0)
 
@@ -67,14 +67,14 @@ def test_an_image_of_ones_own_can_be_a_start(tmp_path: Path) -> None:
     picture = np.zeros((80, 160, 3), np.uint8)
     picture[:, :80] = 255
     cv2.imwrite(str(tmp_path / "mine.png"), picture)
-    settings = Settings(threads=1, dtype="float32", start=str(tmp_path / "mine.png"))
+    settings = RunSettings(threads=1, dtype="float32", start=str(tmp_path / "mine.png"))
     world = NativeWorld.load(folder, settings)
     assert world.starts == ["mine.png", "place 0", "place 1"]
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(UserError, match=r"text\.png: not an image"):
-        NativeWorld.load(folder, Settings(start=str(tmp_path / "text.png")))
+        NativeWorld.load(folder, RunSettings(start=str(tmp_path / "text.png")))
     with pytest.raises(UserError, match=r"none\.png: cannot be read"):
-        NativeWorld.load(folder, Settings(start=str(tmp_path / "none.png")))
+        NativeWorld.load(folder, RunSettings(start=str(tmp_path / "none.png")))
 
 
 def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
     if torch.backends.mps.is_available():
         pytest.skip("this machine has one")
     with pytest.raises(UserError, match="--device mps"):
-        NativeWorld.load(make_world(tmp_path / "tiny"), Settings(device="mps"))
+        NativeWorld.load(make_world(tmp_path / "tiny"), RunSettings(device="mps"))

@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save
 
 from tests.worlds.make_world import make_world
 from worldmodel.action import Action
-from worldmodel.checkpoint import CheckpointError
-from worldmodel.recording import hash_frame
+from worldmodel.storage.checkpoint import CheckpointError
+from worldmodel.storage.recording import hash_frame
 from worldmodel.world import Frame, State, StateError, WorldFaultError, step
-from worldmodel.worlds.folder import (
+from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import (
     TRANSFORMER,
     read_world_file,
     save_world_folder,
     sha256_of_bytes,
 )
-from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
 
 KINDS = [
     ("torch", "float32"),
@@ -52,7 +52,7 @@ def open_world(folder: Path) -> Open:
 
     def opened(engine: str, dtype: str) -> NativeWorld:
         if (engine, dtype) not in worlds:
-            settings = Settings(threads=1, engine=engine, dtype=dtype)  # type: ignore[arg-type]  # any of them
+            settings = RunSettings(threads=1, engine=engine, dtype=dtype)  # type: ignore[arg-type]  # any of them
             worlds[engine, dtype] = NativeWorld.load(folder, settings)
         return worlds[engine, dtype]
 
@@ -119,10 +119,10 @@ import json, sys
 import numpy as np
 from pathlib import Path
 from tests.worlds.test_state import play_on
-from worldmodel.recording import hash_frame
+from worldmodel.storage.recording import hash_frame
 from worldmodel.world import State
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import Settings
 folder, file, engine, dtype, since = sys.argv[1:]
 world = NativeWorld.load(Path(folder), Settings(threads=1, engine=engine, dtype=dtype))
 arrays = dict(np.load(file))
@@ -203,7 +203,7 @@ def test_another_world_or_sampler_is_refused_with_the_reason(
     sha256 = {**world.identity["sha256"], TRANSFORMER: "0" * 64}
     with pytest.raises(StateError, match=r"made in .tiny. with transformer\.safetensors 0000"):
         world.load_state(replace(state, identity={**state.identity, "sha256": sha256}))
-    settings = Settings(threads=1, engine="torch", dtype="float32", steps=5)
+    settings = RunSettings(threads=1, engine="torch", dtype="float32", steps=5)
     other = NativeWorld.load(folder, settings)
     with pytest.raises(StateError, match="--steps"):
         other.load_state(state)
@@ -248,7 +248,7 @@ def test_a_broken_state_is_refused_and_changes_nothing(
 def test_values_that_are_no_numbers_are_found_at_their_frame_and_the_weight_is_named(
     folder: Path, part: str
 ) -> None:
-    settings = Settings(threads=1, engine="torch", dtype="float32")
+    settings = RunSettings(threads=1, engine="torch", dtype="float32")
     world = NativeWorld.load(folder, settings)
     expected = play(world, 12)
     play(world, 5)
@@ -281,7 +281,7 @@ def test_weights_that_hold_no_numbers_are_refused_at_the_start(tmp_path: Path) -
     sha256 = {name: sha256_of_bytes(content) for name, content in files.items()}
     save_world_folder(folder, replace(file, sha256=sha256), files)
     with pytest.raises(CheckpointError, match=r"unembed\.bias holds values that are not numbers"):
-        NativeWorld.load(folder, Settings(threads=1))
+        NativeWorld.load(folder, RunSettings(threads=1))
 
 
 @pytest.mark.parametrize(("engine", "dtype"), KINDS)

@@ -19,19 +19,19 @@ from tests.worlds.wan_tiny import (
 )
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import UserError, to_toml
-from worldmodel.pictures import fit
-from worldmodel.wan.rollout import WanRollout
-from worldmodel.wan.streaming import StreamingDecoder
+from worldmodel.storage.images import fit
+from worldmodel.wan.streaming_decoder import StreamingDecoder
+from worldmodel.wan.wan_rollout import WanRollout
 from worldmodel.world import Frame, step
 from worldmodel.worlds.find import open_world
-from worldmodel.worlds.folder import WORLD_FILE
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan import WanWorld
-from worldmodel.worlds.wan_drive import Drive
-from worldmodel.worlds.wan_file import read_wan_world
-from worldmodel.worlds.wan_import import MINWM_CAMERA, import_files
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.camera_control import Drive
+from worldmodel.worlds.wan.importer import MINWM_CAMERA, import_files
+from worldmodel.worlds.wan.world import WanWorld
+from worldmodel.worlds.wan.world_file import read_wan_world
+from worldmodel.worlds.world_folder import WORLD_FILE
 
-SETTINGS = Settings(device="cpu", dtype="float32", threads=1)
+SETTINGS = RunSettings(device="cpu", dtype="float32", threads=1)
 FORWARD = Action(frozenset({"KeyW"}))
 
 
@@ -159,7 +159,7 @@ def test_a_picture_begins_a_session_under_the_prompt(tmp_path: Path) -> None:
     import_files([save_vae(tmp_path / "v.pth")], folder, plan(None))
     picture = tmp_path / "p.png"
     cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8))
-    settings = Settings(dtype="float32", threads=1, start=str(picture), prompt="a desert")
+    settings = RunSettings(dtype="float32", threads=1, start=str(picture), prompt="a desert")
     world = WanWorld.load(folder, settings)
     assert world.starts[:2] == ["p.png", "a desert"]
     frames = play(world, [IDLE] * 4)
@@ -169,14 +169,15 @@ def test_a_picture_begins_a_session_under_the_prompt(tmp_path: Path) -> None:
 
 
 def test_a_clip_begins_with_its_last_frames(tmp_path: Path) -> None:
-    from worldmodel.episodes import Episode, save_episode
+    from worldmodel.storage.episode import Episode
+    from worldmodel.storage.episodes import save_episode
 
     clip = np.random.default_rng(0).integers(0, 255, (12, 32, 48, 3), np.uint8)
     episode = Episode(frames=clip, actions=[IDLE] * 12, frames_per_second=16.0, buttons=("KeyW",))
     path = tmp_path / "clip.safetensors"
     save_episode(path, episode)
     folder = make_wan_world(tmp_path / "world")
-    world = WanWorld.load(folder, Settings(dtype="float32", threads=1, start=str(path)))
+    world = WanWorld.load(folder, RunSettings(dtype="float32", threads=1, start=str(path)))
     world.reset(0, 0)
     assert world.session.rollout.cache.now == 3  # 1 + 4 + 4 frames
 
@@ -205,7 +206,7 @@ def test_a_world_without_a_decoder_says_what_to_import(tmp_path: Path) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_the_number_of_steps_can_be_chosen(tmp_path: Path, steps: int) -> None:
     folder = make_wan_world(tmp_path / "world")
-    settings = Settings(dtype="float32", threads=1, steps=steps)
+    settings = RunSettings(dtype="float32", threads=1, steps=steps)
     world = WanWorld.load(folder, settings)
     assert world.sampler.steps == steps
     assert world.first_sampler.steps == 4
@@ -216,7 +217,7 @@ def test_the_number_of_steps_can_be_chosen(tmp_path: Path, steps: int) -> None:
 def test_three_steps_are_none_that_a_student_knows(tmp_path: Path) -> None:
     folder = make_wan_world(tmp_path / "world")
     with pytest.raises(UserError, match="choose from 1, 2, 4"):
-        WanWorld.load(folder, Settings(dtype="float32", threads=1, steps=3))
+        WanWorld.load(folder, RunSettings(dtype="float32", threads=1, steps=3))
 
 
 def test_a_truncated_file_is_noticed(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_world_toml_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_every_kind_beside_a_file_is_found_by_its_contents(tmp_path: Path) -> None:
-    from worldmodel.worlds.wan_load import find_beside
+    from worldmodel.worlds.wan.parts import find_beside
 
     path = save_student(tmp_path / "x.pt")
     save_taehv(tmp_path / "Wan2.1_VAE.pth")

@@ -11,15 +11,15 @@ from tests.worlds.wan_tiny import plan, save_student, save_taehv, save_words
 from worldmodel.__main__ import main
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
-from worldmodel.training.wan.start import weights_at
-from worldmodel.wan.files import read_tensors
+from worldmodel.training.wan.load_weights import weights_at
 from worldmodel.wan.float8 import FLOAT8
+from worldmodel.wan.weight_files import read_tensors
 from worldmodel.world import step
 from worldmodel.worlds.find import open_world
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan_file import TRANSFORMER, read_wan_world
-from worldmodel.worlds.wan_import import import_files
-from worldmodel.worlds.wan_load import load_transformer
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.importer import import_files
+from worldmodel.worlds.wan.parts import load_transformer
+from worldmodel.worlds.wan.world_file import TRANSFORMER, read_wan_world
 
 
 def test_weights_can_be_packed_as_float8_and_played(
@@ -36,14 +36,14 @@ def test_weights_can_be_packed_as_float8_and_played(
     assert "3 files are what small says they are" in capsys.readouterr().out
     frames = []
     for folder in (large, small):
-        played = open_world(str(folder), Settings(device="cpu", dtype="bfloat16", threads=1))
+        played = open_world(str(folder), RunSettings(device="cpu", dtype="bfloat16", threads=1))
         seen = [played.reset(0, seed=0), *(step(played, IDLE) for _ in range(12))]
         frames.append(np.stack(seen).astype(float))
         assert ("weights in float8" in played.running_on) == (folder == small)
     assert 0 < np.abs(frames[0] - frames[1]).mean() < 0.1 * frames[0].std()
     state = played.save_state()
     expected = [step(played, IDLE) for _ in range(6)]
-    again = open_world(str(small), Settings(device="cpu", dtype="bfloat16", threads=1))
+    again = open_world(str(small), RunSettings(device="cpu", dtype="bfloat16", threads=1))
     again.load_state(state)
     assert all(np.array_equal(step(again, IDLE), frame) for frame in expected)
 

@@ -9,14 +9,14 @@ import pytest
 
 from tests.worlds.wan_tiny import make_wan_world
 from worldmodel.config import UserError, read_toml, to_toml
-from worldmodel.limits import LATEST_FRAME
+from worldmodel.system.limits import LATEST_FRAME
 from worldmodel.world import State, StateError
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan import WanWorld
-from worldmodel.worlds.wan_file import PROMPTS, TAEHV, TRANSFORMER, read_wan_world
-from worldmodel.worlds.wan_start import read_frames
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.start import read_frames
+from worldmodel.worlds.wan.world import WanWorld
+from worldmodel.worlds.wan.world_file import PROMPTS, TAEHV, TRANSFORMER, read_wan_world
 
-SETTINGS = Settings(device="cpu", dtype="float32", threads=1)
+SETTINGS = RunSettings(device="cpu", dtype="float32", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_link_out_of_the_folder_is_refused_without_sha256_too(tmp_path: Path, 
 def test_sources_of_any_kind_are_listed(folder: Path) -> None:
     from dataclasses import replace
 
-    from worldmodel.worlds.wan_import import card
+    from worldmodel.worlds.wan.importer import card
 
     world = replace(read_wan_world(folder), source={"transformer": 3, "vae": {"file": ["a"]}})
     assert "transformer: 3" in card(world)

@@ -17,19 +17,19 @@ from tests.worlds.wan_tiny import (
     transformer_tensors,
 )
 from worldmodel.__main__ import main
-from worldmodel.checkpoint import CheckpointError
 from worldmodel.config import UserError
-from worldmodel.game.menu.shelf import Shelf
+from worldmodel.game.menu.library import Library
+from worldmodel.storage.checkpoint import CheckpointError
 from worldmodel.wan.prompts import load_prompts
-from worldmodel.wan.recipes import RECIPES
+from worldmodel.wan.samplers import RECIPES
 from worldmodel.wan.transformer_keys import diffusers_name
 from worldmodel.worlds.find import open_world
-from worldmodel.worlds.folder import sha256_of
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan_file import PROMPTS, TAEHV, TRANSFORMER, VAE, read_wan_world
-from worldmodel.worlds.wan_import import import_files
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.importer import import_files
+from worldmodel.worlds.wan.world_file import PROMPTS, TAEHV, TRANSFORMER, VAE, read_wan_world
+from worldmodel.worlds.world_folder import sha256_of
 
-SETTINGS = Settings(device="cpu", dtype="float32", threads=1)
+SETTINGS = RunSettings(device="cpu", dtype="float32", threads=1)
 WARPED = (1.0, 0.9375, 0.8333, 0.625, 0.0)
 
 
@@ -128,7 +128,7 @@ def test_a_failed_import_leaves_the_old_world_as_it_was(
     def full_disk(*_: object, **__: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("worldmodel.worlds.wan_import.write_tensors", full_disk)
+    monkeypatch.setattr("worldmodel.worlds.wan.importer.write_tensors", full_disk)
     with pytest.raises(UserError, match="No space left"):
         import_files([save_taehv(tmp_path / "t.pth")], folder, plan(None))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -196,7 +196,7 @@ def test_files_are_hashed_at_a_start_only_where_they_were_touched(
         hashed.append(path.name)
         return sha256_of(path)
 
-    monkeypatch.setattr("worldmodel.worlds.folder.sha256_of", note)
+    monkeypatch.setattr("worldmodel.worlds.world_folder.sha256_of", note)
     open_world(str(folder), SETTINGS)
     assert hashed == []
     (folder / TRANSFORMER).touch()  # as a copy of the folder would have it
@@ -221,7 +221,7 @@ def test_openings_and_keys_can_be_added_later(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-import worldmodel.worlds.wan_import as importing
+import worldmodel.worlds.wan.importer as importing
 from worldmodel.__main__ import main
 
 def killed(path, *_, **__):
@@ -255,7 +255,7 @@ def test_an_imported_world_is_listed_and_shown_in_the_menu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_wan_world(tmp_path / "world")
-    elsewhere = Shelf(folder)  # played, but not among the shipped ones
+    elsewhere = Library(folder)  # played, but not among the shipped ones
     elsewhere.look()
     elsewhere.close()
     monkeypatch.setattr("worldmodel.worlds.find.shipped_worlds", lambda: tmp_path)
@@ -263,7 +263,7 @@ def test_an_imported_world_is_listed_and_shown_in_the_menu(
     told = capsys.readouterr().out
     assert "48x32, 16 frames/s, 2 denoising steps" in told
     assert "start 1: a desert" in told
-    listed = Shelf(None)
+    listed = Library(None)
     listed.look()
     listed.close()
     for found in (elsewhere.worlds[0], listed.worlds[0]):

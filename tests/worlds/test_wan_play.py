@@ -9,11 +9,11 @@ import pytest
 from play import open_world
 from tests.worlds.wan_tiny import make_wan_world
 from worldmodel.action import Prompt
+from worldmodel.font import words
 from worldmodel.game.cli import main
-from worldmodel.game.session import Session
+from worldmodel.game.play_session import Session
 from worldmodel.game.step import Step
-from worldmodel.letters import words
-from worldmodel.recording import read_recording
+from worldmodel.storage.recording import read_recording
 
 RUN = ("--device", "cpu", "--dtype", "float32", "--threads", "1")
 

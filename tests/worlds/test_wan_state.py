@@ -11,12 +11,12 @@ from torch import Tensor
 from tests.worlds.wan_tiny import make_wan_world
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.game.timeline import Timeline, first_past
-from worldmodel.history import History
 from worldmodel.players import RandomPlayer
-from worldmodel.wan.context import RollingCache
+from worldmodel.storage.action_history import History
+from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.world import State, StateError, step
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan import WanWorld
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.world import WanWorld
 
 FORWARD = Action(frozenset({"KeyW"}), (0.3, 0.1))
 
@@ -26,7 +26,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp(request.param) / "world"
     recipe = {"cameras": None, "chunks": "chunkwise-4step"}.get(request.param, "framewise-2step")
     make_wan_world(folder, recipe, cameras=request.param == "cameras")
-    settings = Settings(device="cpu", dtype="float32", threads=1)
+    settings = RunSettings(device="cpu", dtype="float32", threads=1)
     if request.param == "bfloat16":
         settings = replace(settings, dtype="bfloat16")
     return WanWorld.load(folder, settings)
@@ -156,7 +156,7 @@ def test_a_state_of_another_world_is_refused(world: WanWorld, tmp_path: Path) ->
     wide = make_wan_world(tmp_path / "other", "framewise-1step")
     text = (wide / "world.toml").read_text().replace("rows = 4", "rows = 6")
     (wide / "world.toml").write_text(text)
-    other = WanWorld.load(wide, Settings(device="cpu", dtype="float32", threads=1))
+    other = WanWorld.load(wide, RunSettings(device="cpu", dtype="float32", threads=1))
     other.reset(0, seed=0)
     world.reset(0, seed=0)
     with pytest.raises(StateError, match="it was made"):

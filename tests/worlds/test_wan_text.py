@@ -23,17 +23,17 @@ from worldmodel.config import UserError
 from worldmodel.game.cli import main
 from worldmodel.game.loop import Game
 from worldmodel.game.step import Step
-from worldmodel.recording import read_recording
-from worldmodel.wan.encoder import PlayEncoder
+from worldmodel.storage.recording import read_recording
+from worldmodel.wan.background_encoder import PlayEncoder
 from worldmodel.wan.prompts import load_prompts
-from worldmodel.wan.text import embed, encode_prompts
+from worldmodel.wan.text_encoder import embed, encode_prompts
 from worldmodel.world import Frame, step
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan import WanWorld
-from worldmodel.worlds.wan_file import PROMPTS
-from worldmodel.worlds.wan_import import import_files
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.importer import import_files
+from worldmodel.worlds.wan.world import WanWorld
+from worldmodel.worlds.wan.world_file import PROMPTS
 
-SETTINGS = Settings(device="cpu", dtype="float32", threads=1)
+SETTINGS = RunSettings(device="cpu", dtype="float32", threads=1)
 CPU = torch.device("cpu")
 
 
@@ -137,7 +137,7 @@ class Gate:
             assert self.is_open.wait(timeout=30)
             return embed(*arguments)
 
-        monkeypatch.setattr("worldmodel.wan.encoder.embed", wait)
+        monkeypatch.setattr("worldmodel.wan.background_encoder.embed", wait)
 
     def open(self) -> None:
         self.is_open.set()
@@ -260,14 +260,16 @@ def test_words_that_cannot_be_encoded_are_told_once_and_can_be_said_again(
 def test_the_encoder_stays_loaded_where_there_is_room_and_says_the_same(
     encoder: Path, monkeypatch: pytest.MonkeyPatch, free: float
 ) -> None:
-    monkeypatch.setattr("worldmodel.wan.encoder.free_bytes", lambda _: free)
+    monkeypatch.setattr("worldmodel.wan.background_encoder.free_bytes", lambda _: free)
     play_encoder = PlayEncoder(encoder, CPU)
     found = [play_encoder.ask(text).result() for text in ("a red ball", "the moon")]
     assert play_encoder.is_near == (free > 1e6)
     expected = encode_prompts(["a red ball", "the moon"], encoder, encoder.parent, CPU)
     assert all(map(torch.equal, found, expected))
     assert encoder.is_file()
-    monkeypatch.setattr("worldmodel.wan.encoder.load_text_encoder", None)  # is not called again
+    monkeypatch.setattr(
+        "worldmodel.wan.background_encoder.load_text_encoder", None
+    )  # is not called again
     assert torch.equal(play_encoder.ask("a red ball").result(), expected[0])
     assert play_encoder.ask("on the moon").result().shape == (4, 12)
 
@@ -276,8 +278,8 @@ UNFINISHED = """
 import sys, threading, time
 from pathlib import Path
 import torch
-from worldmodel.wan import text
-from worldmodel.wan.encoder import PlayEncoder
+from worldmodel.wan import text_encoder as text
+from worldmodel.wan.background_encoder import PlayEncoder
 
 begun, arrive = threading.Event(), text._Visitor.arrive
 

@@ -10,14 +10,14 @@ import torch
 from tests.worlds.make_world import MOTION, STATE, make_motion, make_world
 from worldmodel.action import Action
 from worldmodel.config import ConfigError, UserError
-from worldmodel.episodes import load_episode, save_episode
+from worldmodel.storage.episodes import load_episode, save_episode
 from worldmodel.world import State, StateError, step
-from worldmodel.worlds.folder import WorldError, check_weights, read_world_file
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import WorldError, check_weights, read_world_file
 
 WALK = [Action(frozenset({"KeyD"} if i % 3 else {"KeyA"}), (float(i % 5), 0.0)) for i in range(20)]
-TORCH = Settings(threads=1, engine="torch", dtype="float32")
+TORCH = RunSettings(threads=1, engine="torch", dtype="float32")
 
 
 @pytest.fixture(scope="module")

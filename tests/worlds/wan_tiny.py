@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from worldmodel.wan.config import WanConfig
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import save_prompts
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.taehv_config import TaehvConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.vae import WanVAE
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
-from worldmodel.worlds.wan_import import ImportPlan, import_files
+from worldmodel.worlds.wan.importer import ImportPlan, import_files
 
 TINY_TAEHV = TaehvConfig(
     encoder_width=4,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from worldmodel.config import UserError
 from worldmodel.datacheck.scan import STILL_DEGREES, Scan, scan_file
-from worldmodel.datacheck.state import StateFacts, state_facts
+from worldmodel.datacheck.state_facts import StateFacts, state_facts
 from worldmodel.datacheck.timing import MOST_FRAMES, Timing, estimate_timing
-from worldmodel.episodes import find_episodes
-from worldmodel.progress import through
+from worldmodel.storage.episodes import find_episodes
+from worldmodel.system.progress import through
 
 STRETCH = 8  # frames in a row that, if equal, were recorded once and copied
 

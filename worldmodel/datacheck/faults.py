@@ -9,9 +9,9 @@ from pathlib import Path
 
 from worldmodel.datacheck.dataset import DataSet, action_shares, overlap, scan_folder, share_of
 from worldmodel.datacheck.scan import Scan
-from worldmodel.datacheck.state import StateFacts, Turning
-from worldmodel.episodes import HALVED, find_episodes, told_sizes
-from worldmodel.footage import left_out
+from worldmodel.datacheck.state_facts import StateFacts, Turning
+from worldmodel.storage.episodes import HALVED, find_episodes, told_sizes
+from worldmodel.storage.footage import left_out
 
 LEAST_IDLE = 0.03  # share; worlds that never saw anybody rest decay when the player does
 MOST_FLAT = 0.02  # share of frames of one colour

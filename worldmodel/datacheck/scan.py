@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.action import Action
-from worldmodel.datacheck.motion import FIGURES, Numbers, motion, small_grey
+from worldmodel.datacheck.picture_motion import FIGURES, Numbers, motion, small_grey
 from worldmodel.datacheck.source import Frames, open_source, read_blocks
 from worldmodel.state_spec import StateTrack
 

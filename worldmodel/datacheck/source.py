@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from worldmodel.action import IDLE, Action
-from worldmodel.episodes import EpisodeError, load_facts
-from worldmodel.limits import LARGEST_EPISODE
-from worldmodel.recording import read_frames, read_recording
 from worldmodel.state_spec import StateTrack, track_of
-from worldmodel.tensor_files import open_tensors
+from worldmodel.storage.episode import EpisodeError
+from worldmodel.storage.episodes import load_facts
+from worldmodel.storage.recording import read_frames, read_recording
+from worldmodel.storage.tensor_files import open_tensors
+from worldmodel.system.limits import LARGEST_EPISODE
 
 Frames = NDArray[np.uint8]  # n h w 3
 
@@ -22,7 +23,7 @@ BLOCK = 256  # frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class DataFile:
     """What a file says about itself; `read_blocks` gives its frames."""
 
     path: Path
@@ -33,12 +34,12 @@ class Source:
     state: StateTrack | None  # as many rows
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> DataFile:
     """Read everything but the frames; a `UserError` names a file that cannot be read."""
     return _open_recording(path) if path.suffix.lower() == ".jsonl" else _open_episode(path)
 
 
-def read_blocks(source: Source) -> Iterator[Frames]:
+def read_blocks(source: DataFile) -> Iterator[Frames]:
     """The frames, in blocks; a `UserError` when they break off in the middle of an episode file."""
     if source.path.suffix.lower() != ".jsonl":
         yield from _read_episode(source.path)
@@ -48,11 +49,11 @@ def read_blocks(source: Source) -> Iterator[Frames]:
         yield np.stack(block)
 
 
-def _open_recording(path: Path) -> Source:
+def _open_recording(path: Path) -> DataFile:
     header, rows = read_recording(path)
     if not path.with_suffix(".mp4").is_file():
         raise EpisodeError(f"{path}: the video {path.with_suffix('.mp4').name} is missing")
-    return Source(
+    return DataFile(
         path=path,
         size=header.frame_size,
         rate=header.frames_per_second,
@@ -62,9 +63,9 @@ def _open_recording(path: Path) -> Source:
     )
 
 
-def _open_episode(path: Path) -> Source:
+def _open_episode(path: Path) -> DataFile:
     facts = load_facts(path)
-    return Source(
+    return DataFile(
         path=path,
         size=(facts.shape[1], facts.shape[2]),
         rate=facts.frames_per_second,

@@ -21,8 +21,8 @@ import torch
 from worldmodel.config import ModelConfig, PlanConfig
 from worldmodel.engine import Engine, EngineError
 from worldmodel.engine.graphs import example_views
-from worldmodel.files import FileWriteError, read_text, write_atomically
-from worldmodel.folders import cache_folder
+from worldmodel.storage.files import FileWriteError, read_text, write_atomically
+from worldmodel.storage.user_dirs import cache_folder
 
 FRAMES = 12  # timed, after as many that are not
 SAVING = 1.1  # an earlier candidate may be slower by so much: the first ones take fewer cores

@@ -62,7 +62,7 @@ class TwoFrames:
     own_v: list[Tensor] = field(default_factory=list)
 
     @property
-    def turns(self) -> tuple[Tensor, Tensor]:
+    def rope_cos_sin(self) -> tuple[Tensor, Tensor]:
         """Of both frames."""
         return self.inputs.cos, self.inputs.sin
 
@@ -85,7 +85,7 @@ class NewFrame:
     first: TwoFrames
 
     @property
-    def turns(self) -> tuple[Tensor, Tensor]:
+    def rope_cos_sin(self) -> tuple[Tensor, Tensor]:
         """Of the new frame."""
         p = self.first.own_k[0].shape[2]
         return self.first.inputs.cos[p:], self.first.inputs.sin[p:]

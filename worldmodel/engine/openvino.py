@@ -34,11 +34,11 @@ from worldmodel.engine.graphs import (
     example_views,
 )
 from worldmodel.engine.signal_stack import kept_signal_stack
-from worldmodel.engine.static import Pool, StaticRollout
-from worldmodel.folders import cache_folder
+from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.plan import Sight
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.storage.user_dirs import cache_folder
 from worldmodel.world import Frame
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class OpenVinoEngine:
         self._key = key
         self._compiled: dict[tuple[str, int], openvino.CompiledModel] = {}
         self._decoders: dict[int, DecodeProgram] = {}
-        self._pool = Pool(self._frame_program)
+        self._pool = ProgramPool(self._frame_program)
         self._compile_for(1)
         self.version = version("openvino")
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoint import broken_weight
 from worldmodel.config import SamplerConfig
 from worldmodel.engine import EngineError, Playing
 from worldmodel.engine.chunks import ChunkedPlaying
@@ -25,11 +24,12 @@ from worldmodel.engine.graphs import (
     beyond_graphs,
     empty_inputs,
 )
-from worldmodel.engine.static import Pool, StaticRollout
+from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames
 from worldmodel.model.plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
+from worldmodel.storage.checkpoint import broken_weight
 from worldmodel.world import Frame
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -113,7 +113,7 @@ class CompiledEngine(TorchModels):
         frame, decode = FrameGraph(self.model, sampler), DecodeGraph(self.autoencoder)
         self._frame = _fused(frame) if fuse else frame
         self._decode = _fused(decode) if fuse else decode
-        self._pool = Pool(self._program)
+        self._pool = ProgramPool(self._program)
         self._decoders: dict[int, tuple[list[Tensor], Tensor, Callable[[], None]]] = {}
 
     def begin(self, seeds: Sequence[int]) -> StaticRollout:

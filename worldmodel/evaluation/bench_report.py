@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from worldmodel.evaluation.others import disturbance
-from worldmodel.printable import tell
+from worldmodel.evaluation.other_programs import disturbance
+from worldmodel.system.printable import tell
 
 
 def print_throughput(result: dict[str, Any]) -> None:

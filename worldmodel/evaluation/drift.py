@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import IDLE, ActionSpec
-from worldmodel.evaluation.chance import noise_seeds
-from worldmodel.evaluation.guide import guide
+from worldmodel.data_sources.doom import Doom
+from worldmodel.evaluation.conditions import guide
+from worldmodel.evaluation.evaluation_streams import noise_seeds
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of
 from worldmodel.evaluation.played import play_out
-from worldmodel.evaluation.real import Clips, play_on, random_actions
+from worldmodel.evaluation.reference_clips import Clips, play_on, random_actions
 from worldmodel.evaluation.subject import Subject, Subjects
-from worldmodel.games.doom import Doom
 from worldmodel.metrics import Gaussian, brightness, frechet_distance, psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
-from worldmodel.progress import through
+from worldmodel.system.progress import through
 
 WINDOW = 200  # frames
 STREAMS = 4
@@ -31,7 +31,7 @@ Play = Literal["idle", "random"]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class DriftWindow:
     """Means over one window of all streams."""
 
     brightness: float
@@ -43,8 +43,8 @@ class Window:
 class Drift:
     """One kind of play, generated and real, window by window."""
 
-    generated: list[Window]
-    real: list[Window]
+    generated: list[DriftWindow]
+    real: list[DriftWindow]
     inside: float  # share of generated frames within the range of single real frames
     last_psnr: float  # dB against the real game over the last window; telling only for idling
     frames: Tensor  # uint8 b f h w 3
@@ -127,12 +127,12 @@ def _range_of_frames(reference_frames: Tensor) -> tuple[Tensor, Tensor]:
     return low - margin, high + margin
 
 
-def _windows(frames: Tensor, judge: InverseDynamics, reference: Gaussian) -> list[Window]:
+def _windows(frames: Tensor, judge: InverseDynamics, reference: Gaussian) -> list[DriftWindow]:
     windows = []
     for part in frames.split(WINDOW, dim=1):
         features = torch.cat([features_of(judge, stream, stride=2) for stream in part])
         windows.append(
-            Window(
+            DriftWindow(
                 float(_brightness(part).mean()),
                 float(_detail(part).mean()),
                 frechet_distance(features, reference),

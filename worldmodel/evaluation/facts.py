@@ -8,7 +8,7 @@ from worldmodel.evaluation.drift import Drift
 from worldmodel.evaluation.inverse_dynamics import ActionReading
 from worldmodel.evaluation.played import Off
 from worldmodel.evaluation.quality import FreeRollout, NextFrame
-from worldmodel.evaluation.starts import FromStart
+from worldmodel.evaluation.start_pictures import FromStart
 
 
 def rollout_facts(rollout: FreeRollout) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.model.autoencoder import to_tensor
-from worldmodel.progress import through
-from worldmodel.training.streams import seed_default, torch_stream
+from worldmodel.system.progress import through
+from worldmodel.training.torch_streams import seed_default, torch_stream
 
 WINDOW = 4  # frames; the action in question led to the third of them
 ABLE = 0.5  # r with the real game's turning, from which a judge is one

@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action
-from worldmodel.evaluation.chance import noise_seeds, player_of
-from worldmodel.evaluation.guide import Guide, guide
+from worldmodel.data_sources.doom import Doom
+from worldmodel.data_sources.doom_state import SPEC
+from worldmodel.evaluation.conditions import Guide, guide
+from worldmodel.evaluation.evaluation_streams import noise_seeds, player_of
 from worldmodel.evaluation.played import play_out
-from worldmodel.evaluation.real import Clips, check_state
+from worldmodel.evaluation.reference_clips import Clips, check_state
 from worldmodel.evaluation.subject import Subjects
-from worldmodel.games.doom import Doom
-from worldmodel.games.doom_state import SPEC
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.model.motion import Roles

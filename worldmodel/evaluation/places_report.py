@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from worldmodel.config import UserError
+from worldmodel.data_sources.doom import Doom
 from worldmodel.evaluation.places import HORIZONS, Alike, Places, measure_places
-from worldmodel.evaluation.real import game_of
+from worldmodel.evaluation.reference_clips import game_of
 from worldmodel.evaluation.subject import load_subjects
-from worldmodel.games.doom import Doom
-from worldmodel.printable import tell
+from worldmodel.system.printable import tell
 from worldmodel.worlds.find import find_world
-from worldmodel.worlds.settings import Settings, available_cores
+from worldmodel.worlds.run_settings import RunSettings, available_cores
 
 AFTER = 4  # frames that are walked on after the longest horizon
 
@@ -23,7 +23,7 @@ def evaluate_places(name: str | None, seed: int, walks: int, frames: int = 0) ->
     """Measure a world on walks of unseen seeds; no frames: as many as the longest horizon takes."""
     torch.set_num_threads(available_cores())
     folder = find_world(name)
-    subjects = load_subjects(folder, Settings(), teacher_steps=1)
+    subjects = load_subjects(folder, RunSettings(), teacher_steps=1)
     if not subjects.file.game:
         raise UserError(f"{subjects.file.name} names no real game to be held against")
     with Doom(game_of(subjects.file)) as game:
@@ -78,7 +78,7 @@ def print_places(places: Places, name: str) -> None:
 
 def write_places(folder: Path, places: Places) -> None:
     """Put the figures into `world.toml`, beside what else was measured."""
-    from worldmodel.worlds.folder import read_world_file, write_measured
+    from worldmodel.worlds.world_folder import read_world_file, write_measured
 
     measured = read_world_file(folder).measured
     write_measured(folder, {**measured, "places": facts(places)})

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.evaluation.guide import Guide, condition, recent_of
-from worldmodel.evaluation.real import Clips
+from worldmodel.evaluation.conditions import Guide, condition, recent_of
+from worldmodel.evaluation.reference_clips import Clips
 from worldmodel.evaluation.subject import Subject, Subjects
-from worldmodel.progress import through
 from worldmodel.rollout import Rollout, roll_out
 from worldmodel.state_spec import StateSpec
+from worldmodel.system.progress import through
 from worldmodel.worlds.happenings import Happenings
 
 Off = dict[int, dict[str, float]]  # by frame and number

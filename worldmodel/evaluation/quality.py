@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.evaluation.chance import noise_seeds
-from worldmodel.evaluation.guide import guide
+from worldmodel.evaluation.conditions import guide
+from worldmodel.evaluation.evaluation_streams import noise_seeds
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
 from worldmodel.evaluation.played import Off, Played, numbers_off, play_out
-from worldmodel.evaluation.real import Clips
+from worldmodel.evaluation.reference_clips import Clips
 from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.metrics import Gaussian, frechet_distance, in_motion, psnr, sharpness, ssim
 from worldmodel.model.autoencoder import decode_latents, encode_frames

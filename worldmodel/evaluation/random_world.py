@@ -14,13 +14,13 @@ from torch import nn
 
 from worldmodel.action import IDLE, ActionSpec
 from worldmodel.config import AutoencoderConfig, ConfigError, ModelConfig, SamplerConfig
-from worldmodel.episodes import Episode
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
-from worldmodel.worlds.folder import AUTOENCODER, FORMAT, TRANSFORMER, WorldFile
+from worldmodel.storage.episode import Episode
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import AUTOENCODER, FORMAT, TRANSFORMER, WorldFile
 
 PREFIX = "random:"
 BUTTONS = ("KeyW", "KeyS", "KeyA", "KeyD")
@@ -76,7 +76,7 @@ def parse_size(text: str) -> Size:
     return Size(**values)
 
 
-def random_world(size: Size, settings: Settings, name: str = "random") -> NativeWorld:
+def random_world(size: Size, settings: RunSettings, name: str = "random") -> NativeWorld:
     """A world of that size, ready to play on the engine that `settings` ask for."""
     sampler = SamplerConfig(sigmas=tuple(sigma_grid(size.steps).tolist()), renoise=True)
     autoencoder = AutoencoderConfig(

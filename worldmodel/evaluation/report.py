@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from worldmodel.evaluation.drift import WINDOW, Drift
+from worldmodel.evaluation.evaluate import Evaluation
 from worldmodel.evaluation.facts import (
     drift_facts,
     next_facts,
@@ -14,10 +15,9 @@ from worldmodel.evaluation.facts import (
 )
 from worldmodel.evaluation.inverse_dynamics import ABLE
 from worldmodel.evaluation.quality import HORIZONS, NextFrame
-from worldmodel.evaluation.starts import HORIZONS as START_HORIZONS
-from worldmodel.evaluation.starts import FromStart
-from worldmodel.evaluation.whole import Evaluation
-from worldmodel.printable import tell
+from worldmodel.evaluation.start_pictures import HORIZONS as START_HORIZONS
+from worldmodel.evaluation.start_pictures import FromStart
+from worldmodel.system.printable import tell
 
 JUDGED = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # what a judge says
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.config import UserError
-from worldmodel.evaluation.bench import Screen, bench, bench_world
 from worldmodel.evaluation.random_world import SIZES, Size, random_world
-from worldmodel.printable import tell
-from worldmodel.progress import through
-from worldmodel.worlds.settings import Settings
+from worldmodel.evaluation.speed import Screen, bench, bench_world
+from worldmodel.system.printable import tell
+from worldmodel.system.progress import through
+from worldmodel.worlds.run_settings import RunSettings
 
 BASE = SIZES["16m"]
 GROWTH: dict[str, list[Size]] = {
@@ -24,13 +24,13 @@ GROWTH: dict[str, list[Size]] = {
 
 
 def measure_sizes(
-    sizes: Sequence[str | None], settings: Settings, frames: int, screen: Screen
+    sizes: Sequence[str | None], settings: RunSettings, frames: int, screen: Screen
 ) -> list[dict[str, Any]]:
     """`bench` of several worlds, one after the other."""
     return [bench(name, settings, frames, screen) for name in through(sizes, desc="worlds")]
 
 
-def measure_growth(settings: Settings, frames: int, screen: Screen) -> dict[str, list[Any]]:
+def measure_growth(settings: RunSettings, frames: int, screen: Screen) -> dict[str, list[Any]]:
     """For each thing that can grow: rows of [how much of it, result of `bench`]."""
     rows: dict[str, list[Any]] = {}
     for what, sizes in GROWTH.items():

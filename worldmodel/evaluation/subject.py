@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from worldmodel.checkpoint import load_weights
 from worldmodel.config import SamplerConfig
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.autoencoder import Autoencoder, channels_last
@@ -16,7 +15,9 @@ from worldmodel.model.events import Events
 from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
-from worldmodel.worlds.folder import (
+from worldmodel.storage.checkpoint import load_weights
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.world_folder import (
     AUTOENCODER,
     EVENTS,
     MOTION,
@@ -26,7 +27,6 @@ from worldmodel.worlds.folder import (
     check_weights,
     read_world_file,
 )
-from worldmodel.worlds.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Subjects:
     events: Events | None = None  # of a world whose numbers are predicted
 
 
-def load_subjects(folder: Path, settings: Settings, teacher_steps: int) -> Subjects:
+def load_subjects(folder: Path, settings: RunSettings, teacher_steps: int) -> Subjects:
     """Read a world; its teacher is measured too where the folder holds one."""
     from worldmodel.worlds.native import choose_device, choose_dtype
 

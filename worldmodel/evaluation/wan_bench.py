@@ -21,23 +21,23 @@ from torch import Tensor, nn
 
 from worldmodel.config import SamplerConfig, UserError, load_config
 from worldmodel.engine.torch_engine import DTYPES
-from worldmodel.evaluation.machine import product_rate
+from worldmodel.evaluation.machine_peak import product_rate
 from worldmodel.evaluation.wan_memory import PlayMemory, kind_of, layers_of, play_memory
-from worldmodel.paths import list_files
-from worldmodel.printable import tell
-from worldmodel.wan.config import WanConfig, WindowConfig
-from worldmodel.wan.costs import flops as decoder_flops
-from worldmodel.wan.files import read_tensors
+from worldmodel.system.paths import list_files
+from worldmodel.system.printable import tell
+from worldmodel.wan.device_memory import free_bytes
 from worldmodel.wan.float8 import FLOAT8, holds_float8, use_float8
-from worldmodel.wan.recipes import STEPS, warped_sigmas
-from worldmodel.wan.rollout import WanRollout, seeded_noise
-from worldmodel.wan.room import free_bytes
-from worldmodel.wan.streaming import Stepwise
+from worldmodel.wan.layer_costs import flops as decoder_flops
+from worldmodel.wan.model_config import WanConfig, WindowConfig
+from worldmodel.wan.samplers import STEPS, warped_sigmas
+from worldmodel.wan.streaming_decoder import Stepwise
 from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_cost import block_flops, pass_bytes
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
-from worldmodel.worlds.wan_file import TRANSFORMER, read_wan_world
+from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
+from worldmodel.wan.weight_files import read_tensors
+from worldmodel.worlds.wan.world_file import TRANSFORMER, read_wan_world
 
 ROWS, COLUMNS = 60, 104  # latents of 480 x 832 pixels
 WINDOWS = (6, 9, 21)

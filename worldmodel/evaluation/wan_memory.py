@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from worldmodel.wan.config import WanConfig, WindowConfig
-from worldmodel.wan.costs import Layer, remembered_bytes, working_bytes
+from worldmodel.wan.layer_costs import Layer, remembered_bytes, working_bytes
+from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.taehv_config import TaehvConfig
 from worldmodel.wan.taehv_cost import decoder_layers as taehv_layers

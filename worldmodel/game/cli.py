@@ -5,45 +5,19 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from worldmodel import console
-from worldmodel.config import ConfigError, UserError
-from worldmodel.limits import MOST_STEPS
-from worldmodel.paths import to_path
-from worldmodel.real import OpenReal
-from worldmodel.signals import describe
-from worldmodel.world import Spot, World, WorldFaultError
+from worldmodel.config import UserError
+from worldmodel.game.choice import MOST_THREADS, OpenWorld
+from worldmodel.reference.game import OpenReal
+from worldmodel.system import console
+from worldmodel.system.limits import MOST_STEPS
+from worldmodel.system.paths import to_path
+from worldmodel.system.signals import describe
+from worldmodel.world import Spot, WorldFaultError
 
 ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
-MOST_THREADS = 1024
 MOST_FRAMES = 1_000_000_000
 LARGEST_SEED = 2**63 - 1  # what torch and a file take
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """Which world, and how to run it; None and `auto` leave it to the world."""
-
-    world: str | None = None  # a name or a folder
-    steps: int = 0  # denoising steps; 0: as the world says
-    device: str = "auto"
-    dtype: str = "auto"
-    engine: str = "auto"  # what computes the frames
-    compile: bool = False  # torch on fixed shapes, fused
-    threads: int = 0  # 0: as many as is fastest
-    start: str | None = None  # a clip or an image to begin with
-    prompt: str | None = None  # the first words, in worlds with text
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.steps <= MOST_STEPS or not 0 <= self.threads <= MOST_THREADS:
-            raise ConfigError(
-                f"steps ({self.steps}) must be from 0 to {MOST_STEPS}, "
-                f"threads ({self.threads}) from 0 to {MOST_THREADS}"
-            )
-
-
-OpenWorld = Callable[[Choice], World]
 
 
 def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:

@@ -4,24 +4,24 @@ import contextlib
 from pathlib import Path
 
 from worldmodel.config import UserError
-from worldmodel.files import plain
-from worldmodel.game.beside import origin_of
-from worldmodel.game.beside_clip import keep_beside
-from worldmodel.game.camera import Camera
-from worldmodel.game.clip import draw_keys
-from worldmodel.game.keeper import Keeper
-from worldmodel.game.meter import Speed
-from worldmodel.game.session import Session
-from worldmodel.game.speeds import remember_speed
-from worldmodel.game.terminal import say
-from worldmodel.moments import ENDING, last_sessions_folder, save_moment
-from worldmodel.real import OpenReal
+from worldmodel.game.clip_with_keys import draw_keys
+from worldmodel.game.fps_meter import PlaySpeed
+from worldmodel.game.known_speeds import remember_speed
+from worldmodel.game.messages import say
+from worldmodel.game.play_session import Session
+from worldmodel.game.recording_control import RecordingControl
+from worldmodel.game.reference_play import origin_of
+from worldmodel.game.save_worker import SaveWorker
+from worldmodel.game.side_by_side_clip import keep_beside
+from worldmodel.reference.game import OpenReal
+from worldmodel.storage.files import plain
+from worldmodel.storage.moments import ENDING, last_sessions_folder, save_moment
 from worldmodel.world import World
 
 WORTH_KEEPING = 60  # frames: of a shorter session neither its end nor its speed
 
 
-def close_keeper(keeper: Keeper | None, broken: Session | None) -> None:
+def close_keeper(keeper: SaveWorker | None, broken: Session | None) -> None:
     """What is on its way to disk gets there; of a broken session also the last good moment."""
     if keeper:
         keeper.close(broken.moment() if broken and broken.segment else None)
@@ -29,7 +29,7 @@ def close_keeper(keeper: Keeper | None, broken: Session | None) -> None:
             say(text)
 
 
-def close_camera(camera: Camera, *, shows_keys: bool) -> None:
+def close_camera(camera: RecordingControl, *, shows_keys: bool) -> None:
     """Recordings end, and their names are said."""
     camera.close()
     for clip in camera.clips:
@@ -61,7 +61,7 @@ def keep_last_session(session: Session) -> None:
             save_moment(folder / f"last{ENDING}", session.moment())
 
 
-def tell_speed(speed: Speed, session: Session | None, shown: int) -> None:
+def tell_speed(speed: PlaySpeed, session: Session | None, shown: int) -> None:
     """The whole session's frame rate and latency, remembered where there was enough of it."""
     if not speed.frames_per_second:
         return

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, build_config, read_toml
-from worldmodel.game.keys import CODES, PAD_CODES, is_pad, label, labels
+from worldmodel.game.key_names import CODES, PAD_CODES, is_pad, label, labels
 
 
 class Command(enum.Enum):

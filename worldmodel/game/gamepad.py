@@ -14,7 +14,7 @@ from typing import Any
 
 import pygame
 
-from worldmodel.game.keys import PAD_BUTTONS, PAD_TRIGGERS
+from worldmodel.game.key_names import PAD_BUTTONS, PAD_TRIGGERS
 
 PAD_DOWN, PAD_UP = pygame.event.custom_type(), pygame.event.custom_type()
 PAD_LOOK = pygame.event.custom_type()

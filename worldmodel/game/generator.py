@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from worldmodel.game.orders import Order
-from worldmodel.game.session import Session
+from worldmodel.game.jumps import Order
+from worldmodel.game.play_session import Session
 from worldmodel.game.step import Step
 
 PATIENCE = 0.01  # seconds the window may wait for devices before it looks for a frame anyway

@@ -9,22 +9,22 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
-from worldmodel.game.camera import Camera
-from worldmodel.game.meter import Meter, Speed
+from worldmodel.game.fps_meter import Meter, PlaySpeed
+from worldmodel.game.play_session import Session
+from worldmodel.game.recording_control import RecordingControl
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Session
 from worldmodel.game.step import Step
-from worldmodel.printable import printable
-from worldmodel.progress import through
+from worldmodel.system.printable import printable
+from worldmodel.system.progress import through
 from worldmodel.world import Split
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class HeadlessSpeed:
     """What a session without a window shows about speed."""
 
     frames: int
-    speed: Speed
+    speed: PlaySpeed
     split: Split  # medians
 
     def __str__(self) -> str:
@@ -40,8 +40,8 @@ class Measured:
 
 
 def play_headless(
-    session: Session, frames: int, camera: Camera, replay: Replay | None = None
-) -> Measured:
+    session: Session, frames: int, camera: RecordingControl, replay: Replay | None = None
+) -> HeadlessSpeed:
     """Play `frames` frames after the start frame."""
     meter, splits = Meter(recent=None), []
     _keep(session, session.begin(), camera, replay)
@@ -54,10 +54,10 @@ def play_headless(
         _keep(session, step, camera, replay)
         meter.add(time.perf_counter(), 1000 * (step.ready_time - step.sampled_time))
         splits.append(session.world.split)
-    return Measured(frames, meter.speed(), _median(splits))
+    return HeadlessSpeed(frames, meter.speed(), _median(splits))
 
 
-def _keep(session: Session, step: Step, camera: Camera, replay: Replay | None) -> None:
+def _keep(session: Session, step: Step, camera: RecordingControl, replay: Replay | None) -> None:
     if step.notice:
         sys.stderr.write(f"{printable(step.notice)}\n")
     spaced = replace(step, time=step.count / session.world.frames_per_second)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 import pygame
 
 from worldmodel.action import IDLE, Action, ActionSpec
-from worldmodel.game.caps import draw_keys
-from worldmodel.game.graph import Graph
+from worldmodel.font import Colour, shortened, width, words, wrapped
+from worldmodel.game.fps_meter import PlaySpeed
+from worldmodel.game.free_space import FreeSpace
+from worldmodel.game.key_overlay import draw_keys
 from worldmodel.game.level_map import LevelMap
-from worldmodel.game.meter import Speed
-from worldmodel.game.paint import (
+from worldmodel.game.panels import (
     ACCENT,
     COVERS,
     GREY,
@@ -24,8 +25,7 @@ from worldmodel.game.paint import (
     draw_tables,
     line_height,
 )
-from worldmodel.game.room import Room
-from worldmodel.letters import Colour, shortened, width, words, wrapped
+from worldmodel.game.timing_graph import Graph
 
 FEWEST_INPUTS = 20  # below which a 95th percentile would be the slowest one
 
@@ -39,7 +39,7 @@ class Overlay:
     pad_controls: Sequence[tuple[str, str]] = ()  # where a gamepad is plugged in
     font: float = 1.0
     action: Action = IDLE
-    speed: Speed = field(default_factory=lambda: Speed(None, None, None, 0))
+    speed: PlaySpeed = field(default_factory=lambda: PlaySpeed(None, None, None, 0))
     caption: str = ""  # big, in the middle: "loading"
     note: str = ""  # small, at the top: the start, a saved file
     hint: str = ""  # below it, in the first seconds: what to press
@@ -61,10 +61,10 @@ class Overlay:
 class Hud:
     """Draws an overlay on a surface."""
 
-    def draw(self, surface: pygame.Surface, overlay: Overlay) -> Room:
+    def draw(self, surface: pygame.Surface, overlay: Overlay) -> FreeSpace:
         """Draw on top of what is there, the most important first; returns what is taken."""
         unit = line_height(surface.get_size(), overlay.font)
-        room = Room(surface.get_size(), overlay.taken)
+        room = FreeSpace(surface.get_size(), overlay.taken)
         if overlay.shows_controls:
             tables = [list(overlay.controls), list(overlay.pad_controls)]
             room.taken.append(draw_tables(surface, [table for table in tables if table], unit))
@@ -97,7 +97,7 @@ class Hud:
 
 
 def _draw_numbers(
-    surface: pygame.Surface, room: Room, spec: ActionSpec, speed: Speed, unit: int
+    surface: pygame.Surface, room: FreeSpace, spec: ActionSpec, speed: PlaySpeed, unit: int
 ) -> None:
     """Only what has been measured, in letters that fit."""
     for size in (unit, unit * 4 // 5, unit * 3 // 5, unit * 2 // 5):
@@ -109,7 +109,7 @@ def _draw_numbers(
             return
 
 
-def _numbers(spec: ActionSpec, speed: Speed, unit: int) -> pygame.Surface:
+def _numbers(spec: ActionSpec, speed: PlaySpeed, unit: int) -> pygame.Surface:
     together = f", {spec.frames} frames at a time" if spec.frames > 1 else ""
     number = "" if speed.frames_per_second is None else f"{speed.frames_per_second:.1f}"
     fps = words(number, round(unit * 1.5), WHITE)
@@ -129,7 +129,9 @@ def _numbers(spec: ActionSpec, speed: Speed, unit: int) -> pygame.Surface:
     return panel
 
 
-def _latency(speed: Speed, unit: int) -> tuple[tuple[str, int, Colour], tuple[str, int, Colour]]:
+def _latency(
+    speed: PlaySpeed, unit: int
+) -> tuple[tuple[str, int, Colour], tuple[str, int, Colour]]:
     """A number and what it is: of a few inputs the middle, of none a word."""
     p50, p95, inputs, small = (
         speed.latency_p50_ms, speed.latency_p95_ms, speed.inputs, round(unit * 0.8)
@@ -144,7 +146,7 @@ def _latency(speed: Speed, unit: int) -> tuple[tuple[str, int, Colour], tuple[st
     return (f"{p50:.0f} ms", unit, WHITE), (rest, small, GREY)
 
 
-def _draw_known(surface: pygame.Surface, room: Room, known: str, unit: int) -> None:
+def _draw_known(surface: pygame.Surface, room: FreeSpace, known: str, unit: int) -> None:
     """What the world knows of the player, under the numbers."""
     text = words(shortened(known, surface.get_width() - 2 * unit, unit), unit, WHITE)
     box = pygame.Rect(unit // 2, unit // 2, text.get_width() + unit, round(unit * 1.8))
@@ -153,7 +155,7 @@ def _draw_known(surface: pygame.Surface, room: Room, known: str, unit: int) -> N
         surface.blit(text, text.get_rect(center=box.center))
 
 
-def _draw_slow(surface: pygame.Surface, room: Room, slow: str, unit: int) -> None:
+def _draw_slow(surface: pygame.Surface, room: FreeSpace, slow: str, unit: int) -> None:
     """How slow it is and what would help, under the numbers."""
     lines = wrapped(slow, surface.get_width() - 3 * unit, unit)
     pictures = [words(line, unit, ACCENT) for line in lines]
@@ -166,7 +168,7 @@ def _draw_slow(surface: pygame.Surface, room: Room, slow: str, unit: int) -> Non
         surface.blit(picture, (unit, box.top + unit // 3 + i * round(unit * 1.3)))
 
 
-def _draw_note(surface: pygame.Surface, room: Room, note: str, unit: int) -> None:
+def _draw_note(surface: pygame.Surface, room: FreeSpace, note: str, unit: int) -> None:
     """Something that happened, at the top; in smaller letters, then shorter, to find room."""
     for texts, size in _ways_to_write(note, surface.get_width() - 2 * unit, unit):
         lines = [words(text, size, WHITE) for text in texts]
@@ -194,7 +196,7 @@ def _ways_to_write(text: str, room: int, unit: int) -> Iterator[tuple[list[str],
         yield lines, size
 
 
-def _draw_line(surface: pygame.Surface, room: Room, line: str, unit: int) -> None:
+def _draw_line(surface: pygame.Surface, room: FreeSpace, line: str, unit: int) -> None:
     """Words being typed, at the lower edge or where it is free; the end of a long line is seen."""
     box = pygame.Rect(unit, surface.get_height() - 3 * unit, 0, 2 * unit)
     box.width = surface.get_width() - 2 * unit
@@ -209,7 +211,7 @@ def _draw_line(surface: pygame.Surface, room: Room, line: str, unit: int) -> Non
     surface.blit(text, (inside.left, box.top + unit // 2), area)
 
 
-def _draw_recording(surface: pygame.Surface, room: Room, unit: int) -> None:
+def _draw_recording(surface: pygame.Surface, room: FreeSpace, unit: int) -> None:
     name = words("REC", unit, WHITE)
     box = pygame.Rect(0, unit // 2, name.get_width() + 3 * unit, 2 * unit)
     box.right = surface.get_width() - unit // 2
@@ -220,7 +222,9 @@ def _draw_recording(surface: pygame.Surface, room: Room, unit: int) -> None:
     surface.blit(name, name.get_rect(midright=(box.right - unit * 2 // 3, box.centery)))
 
 
-def _draw_caption(surface: pygame.Surface, room: Room, big: str, small: str, unit: int) -> None:
+def _draw_caption(
+    surface: pygame.Surface, room: FreeSpace, big: str, small: str, unit: int
+) -> None:
     """In the middle, in letters that fit; without the small ones where that is not enough."""
     inner = surface.get_width() - 4 * unit
     size = max(unit, min(2 * unit, 2 * unit * inner // max(1, width(big, 2 * unit))))

@@ -21,7 +21,7 @@ import pygame
 from worldmodel.action import Action, ActionSpec, Prompt
 from worldmodel.game.controls import Command, Controls, KeyMap, command_keys
 from worldmodel.game.gamepad import PAD_DOWN, PAD_LOOK, PAD_UP, Gamepads
-from worldmodel.game.keys import KEYS, MOUSE_BUTTONS
+from worldmodel.game.key_names import KEYS, MOUSE_BUTTONS
 
 LONGEST_LINE = 1000  # letters; the text encoder reads about half as many
 

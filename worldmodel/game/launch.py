@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from worldmodel.config import UserError
-from worldmodel.game.beside import Beside, way_to_start
-from worldmodel.game.camera import Camera
-from worldmodel.game.cli import OpenWorld
+from worldmodel.game.choice import OpenWorld
 from worldmodel.game.closing import (
     close_camera,
     close_keeper,
@@ -22,19 +20,21 @@ from worldmodel.game.controls import describe
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
 from worldmodel.game.input import Input
-from worldmodel.game.keeper import Keeper
+from worldmodel.game.jumps import Elsewhere
 from worldmodel.game.loop import Game
+from worldmodel.game.menu.library import Library
 from worldmodel.game.menu.menu import Menu
-from worldmodel.game.menu.shelf import Shelf
+from worldmodel.game.messages import say, tell
 from worldmodel.game.opening import PlayerFor, as_followed, open_session
-from worldmodel.game.orders import Elsewhere
+from worldmodel.game.play_session import Session, Take
+from worldmodel.game.preferences import Preferences
+from worldmodel.game.recording_control import RecordingControl
+from worldmodel.game.reference_play import Beside, way_to_start
 from worldmodel.game.request import Request
-from worldmodel.game.session import Session, Take
-from worldmodel.game.settings import Preferences
-from worldmodel.game.terminal import say, tell
+from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.window import NoDisplayError, Window, announce, ask_to_close
-from worldmodel.real import OpenReal
-from worldmodel.signals import ended_by_signals, on_hangup
+from worldmodel.reference.game import OpenReal
+from worldmodel.system.signals import ended_by_signals, on_hangup
 from worldmodel.world import World
 from worldmodel.worlds.find import find_world, read_any_world
 
@@ -121,8 +121,8 @@ class Launch:
         options, request, devices = self.options, self.request, Input(preferences.controls)
         rolls = options.record is not None
         camera = self._camera(lambda text: tell(window, text), rolls=rolls)
-        keeper = Keeper() if request.is_human else None
-        shelf = Shelf(self._folder())
+        keeper = SaveWorker() if request.is_human else None
+        shelf = Library(self._folder())
         menu = Menu(preferences, shelf, lambda: game.adopt(preferences))
         window.menu, window.overlay.caption, menu.is_loading = menu, "loading", True
         beside = Beside(self._open_real, lambda text: tell(window, text), begins=options.beside)
@@ -192,7 +192,7 @@ class Launch:
             return find_world(self.request.choice.world)
         return None
 
-    def _source(self, devices: Input, keeper: Keeper | None) -> FrameSource:
+    def _source(self, devices: Input, keeper: SaveWorker | None) -> FrameSource:
         def player_for(world: World) -> Take:
             if not self.request.is_human:
                 return self.request.player(world)
@@ -209,23 +209,23 @@ class Launch:
         return InLine(begin) if self.options.sync else Generator(begin, announce)
 
     def _open_session(
-        self, player_for: PlayerFor, rate: float | None, keeper: Keeper | None = None
+        self, player_for: PlayerFor, rate: float | None, keeper: SaveWorker | None = None
     ) -> Session:
         world = self._world = self._open_world(self.request.choice)
         return open_session(self.request, world, player_for, rate, keeper)
 
-    def _camera(self, tell: Callable[[str], None], *, rolls: bool) -> Camera:
+    def _camera(self, tell: Callable[[str], None], *, rolls: bool) -> RecordingControl:
         if rolls:
             self.request.place.check_writable()
-        camera = Camera(self.request.place, tell)
+        camera = RecordingControl(self.request.place, tell)
         camera.is_rolling = rolls
         return camera
 
     def _end(
         self,
-        keeper: Keeper | None,
+        keeper: SaveWorker | None,
         broken: Session | None,
-        camera: Camera,
+        camera: RecordingControl,
         *,
         keeps_both: bool = False,
     ) -> None:
@@ -234,12 +234,12 @@ class Launch:
         finally:
             self._close(camera, keeps_both=keeps_both)
 
-    def _close(self, camera: Camera, *, keeps_both: bool) -> None:
+    def _close(self, camera: RecordingControl, *, keeps_both: bool) -> None:
         close_camera(camera, shows_keys=self.options.show_keys)
         if keeps_both:
             keep_beside_game(camera.clips, self._world, self._open_real)
 
-    def _verdict(self, camera: Camera) -> int:
+    def _verdict(self, camera: RecordingControl) -> int:
         if self.request.replay:
             say(self.request.replay.verdict())
         if camera.failure:

@@ -14,8 +14,8 @@ from collections import deque
 import numpy as np
 import pygame
 
-from worldmodel.game.paint import ACCENT, COVERS, GREY, draw_panel
-from worldmodel.game.room import Room
+from worldmodel.game.free_space import FreeSpace
+from worldmodel.game.panels import ACCENT, COVERS, GREY, draw_panel
 from worldmodel.game.step import Step
 from worldmodel.state_spec import StateSpec
 from worldmodel.world import Level, Spot
@@ -81,7 +81,7 @@ class LevelMap:
             return None
         return Spot(float(x), float(y), self._here.heading if self._here else 0.0)
 
-    def draw(self, surface: pygame.Surface, room: Room, unit: int) -> None:
+    def draw(self, surface: pygame.Surface, room: FreeSpace, unit: int) -> None:
         """The map, if it is shown and there is room for it."""
         if not self.size:
             return

@@ -7,24 +7,24 @@ import pygame
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
-from worldmodel.game.beside import Beside
-from worldmodel.game.camera import Camera
 from worldmodel.game.controls import Command, describe, describe_pad, describe_pause, hint
+from worldmodel.game.cpu_load import Load
+from worldmodel.game.fps_meter import Meter
 from worldmodel.game.generator import FrameSource
 from worldmodel.game.input import Input
-from worldmodel.game.keeper import Keeper
-from worldmodel.game.keys import KEYS
-from worldmodel.game.layout import forget_layout
+from worldmodel.game.jumps import Elsewhere, Order, ToMoment, ToSpot, ToStart
+from worldmodel.game.key_names import KEYS
+from worldmodel.game.keyboard_layout import forget_layout
 from worldmodel.game.level_map import LARGE, SMALL, LevelMap
-from worldmodel.game.load import Load
+from worldmodel.game.menu.content import HOME, Answer, GoOn, Quit
 from worldmodel.game.menu.menu import BACK, PRESS, WAYS, Menu
-from worldmodel.game.menu.pages import HOME, Answer, GoOn, Quit
-from worldmodel.game.meter import Meter
-from worldmodel.game.orders import Elsewhere, Order, ToMoment, ToSpot, ToStart
 from worldmodel.game.pace import Pace, what_would_help
+from worldmodel.game.play_session import Session
+from worldmodel.game.preferences import Preferences
+from worldmodel.game.recording_control import RecordingControl
+from worldmodel.game.reference_play import Beside
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Session
-from worldmodel.game.settings import Preferences
+from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
 from worldmodel.game.window import Window
 from worldmodel.world import Knows, Walkable
@@ -59,10 +59,10 @@ class Game:
     source: FrameSource
     window: Window
     devices: Input
-    camera: Camera
+    camera: RecordingControl
     is_human: bool = True  # else the mouse stays with the desktop
     replay: Replay | None = None
-    keeper: Keeper | None = None  # of the player's moments
+    keeper: SaveWorker | None = None  # of the player's moments
     beside: Beside | None = None  # the real game, if one can be started
     frames: int | None = None  # play ends after this many
     scale: int | None = None

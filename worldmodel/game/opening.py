@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 
 from worldmodel.config import UserError
 from worldmodel.game.input import Taken
-from worldmodel.game.keeper import Keeper
+from worldmodel.game.messages import introduce, say
+from worldmodel.game.play_session import Keeping, Session, Take
 from worldmodel.game.policy import PolicyPlayer
 from worldmodel.game.request import Request
-from worldmodel.game.session import Keeping, Session, Take
-from worldmodel.game.terminal import introduce, say
+from worldmodel.game.save_worker import SaveWorker
 from worldmodel.players import said_during
 from worldmodel.world import Prepares, World
 
@@ -17,7 +17,11 @@ PlayerFor = Callable[[World], Take]  # who plays, once it is known what can be d
 
 
 def open_session(
-    request: Request, world: World, player_for: PlayerFor, rate: float | None, keeper: Keeper | None
+    request: Request,
+    world: World,
+    player_for: PlayerFor,
+    rate: float | None,
+    keeper: SaveWorker | None,
 ) -> Session:
     """At its start or moment; `rate` None is the world's own."""
     start, seed = request.start(world), request.options.seed

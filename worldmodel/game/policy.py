@@ -13,7 +13,7 @@ from typing import Any
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
 from worldmodel.game.input import Taken
-from worldmodel.game.session import Session
+from worldmodel.game.play_session import Session
 from worldmodel.world import Frame
 
 Policy = Callable[[Frame], Any]

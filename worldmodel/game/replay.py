@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.action import IDLE
-from worldmodel.files import is_file
 from worldmodel.game.input import Taken
 from worldmodel.game.step import Step
-from worldmodel.limits import LONGEST_SHOWN
-from worldmodel.moments import Moment, load_moment
-from worldmodel.printable import shown
-from worldmodel.recording import Header, RecordingError, Row, hash_frame, read_recording
-from worldmodel.versions import installed_versions
+from worldmodel.storage.files import is_file
+from worldmodel.storage.moments import Moment, load_moment
+from worldmodel.storage.recording import (
+    FrameRow,
+    Header,
+    RecordingError,
+    hash_frame,
+    read_recording,
+)
+from worldmodel.system.limits import LONGEST_SHOWN
+from worldmodel.system.printable import shown
+from worldmodel.system.versions import installed_versions
 
 FRAME_MAKERS = ("worldmodel", "torch")  # versions that can change a frame
 
@@ -25,7 +31,7 @@ class Replay:
 
     path: Path
     header: Header
-    rows: list[Row]
+    rows: list[FrameRow]
     moment: Moment | None = None  # where it begins, if not at a start
     same: int = 0
     first_different: int | None = None  # counted in rows

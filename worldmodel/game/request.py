@@ -8,20 +8,16 @@ from typing import Any
 
 from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
-from worldmodel.files import is_file
-from worldmodel.game.camera import Place
-from worldmodel.game.cli import Choice
+from worldmodel.game.choice import Choice
+from worldmodel.game.choose_moment import choose_moment, offer_broken_sessions
 from worldmodel.game.controls import load_controls
-from worldmodel.game.fresh import REAL, record_fresh
 from worldmodel.game.input import Taken
-from worldmodel.game.moments import choose_moment, offer_broken_sessions
-from worldmodel.game.orders import Elsewhere
+from worldmodel.game.jumps import Elsewhere
+from worldmodel.game.messages import say
 from worldmodel.game.policy import MakePolicy
+from worldmodel.game.recording_control import Place
+from worldmodel.game.reference_start import REAL, record_fresh
 from worldmodel.game.replay import Replay
-from worldmodel.game.terminal import say
-from worldmodel.limits import MOST_FOREIGN_STEPS
-from worldmodel.moments import Moment
-from worldmodel.paths import to_path
 from worldmodel.players import (
     Player,
     RandomPlayer,
@@ -30,7 +26,11 @@ from worldmodel.players import (
     load_script,
     load_timeline,
 )
-from worldmodel.real import OpenReal
+from worldmodel.reference.game import OpenReal
+from worldmodel.storage.files import is_file
+from worldmodel.storage.moments import Moment
+from worldmodel.system.limits import MOST_FOREIGN_STEPS
+from worldmodel.system.paths import to_path
 from worldmodel.world import Spot, World
 from worldmodel.worlds.find import Recorded, find_recorded, is_world
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from worldmodel.action import Action
-from worldmodel.game.timeline import Past
+from worldmodel.game.timeline import TimelineEntry
 from worldmodel.world import Frame, Split
 
 
@@ -23,7 +23,7 @@ class Step:
     time: float  # seconds of play since the segment began, pauses left out
     split: Split  # clean is that of the frame before
     count: int  # frames made in this segment up to this one
-    past: Past  # the world as this frame found it; of a segment's first frame, its own
+    past: TimelineEntry  # the world as this frame found it; of a segment's first frame, its own
     back_to: int | None = None  # the frame before this one, if play went back to it
     is_past: bool = False  # seen again while going back, not made
     notice: str = ""  # what the world tells the player

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.history import History
+from worldmodel.storage.action_history import History
 from worldmodel.world import Frame, State, World, step
 
 MEGABYTES = 256  # of states and pictures; what is older is forgotten
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class TimelineEntry:
     """The world right after one frame."""
 
     index: int
@@ -39,9 +39,9 @@ class Timeline:
         self.world = world
         self.history = History()
         self._most = int(megabytes * 2**20)
-        self._ring: deque[Past] = deque()
+        self._ring: deque[TimelineEntry] = deque()
         self._size = 0
-        self._first: Past | None = None  # where this past begins
+        self._first: TimelineEntry | None = None  # where this past begins
 
     @property
     def oldest(self) -> int:
@@ -49,7 +49,7 @@ class Timeline:
         return self._ring[0].index
 
     @property
-    def newest(self) -> Past:
+    def newest(self) -> TimelineEntry:
         """The frame that was added last."""
         return self._ring[-1]
 
@@ -58,7 +58,7 @@ class Timeline:
         """Memory that the ring holds."""
         return self._size / 2**20
 
-    def begin(self, first: Past, history: History) -> None:
+    def begin(self, first: TimelineEntry, history: History) -> None:
         """A beginning: nothing before it can be gone back to."""
         self._ring.clear()
         self._size, self._first, self.history = 0, first, history
@@ -70,9 +70,9 @@ class Timeline:
         state = self.world.save_state()
         size = frame.nbytes + state.bytes_beside(newest.state)
         self.history.append(action)
-        self._keep(Past(newest.index + 1, action, frame, state, size))
+        self._keep(TimelineEntry(newest.index + 1, action, frame, state, size))
 
-    def at(self, index: int) -> Past:
+    def at(self, index: int) -> TimelineEntry:
         """A frame of the ring."""
         return self._ring[index - self.oldest]
 
@@ -92,7 +92,7 @@ class Timeline:
         self.history.cut(index)
         return self.newest.frame
 
-    def _play_again(self, first: Past, index: int) -> Frame:
+    def _play_again(self, first: TimelineEntry, index: int) -> Frame:
         """The long way: the same actions from the beginning give the same frames."""
         history = self.history
         history.cut(index)
@@ -104,13 +104,13 @@ class Timeline:
             self.add(action, step(self.world, action))
         return self.newest.frame
 
-    def _keep(self, past: Past) -> None:
+    def _keep(self, past: TimelineEntry) -> None:
         self._ring.append(past)
         self._size += past.size
         while self._size > self._most and len(self._ring) > 1:
             self._size -= self._ring.popleft().size
 
 
-def first_past(index: int, action: Action, frame: Frame, state: State) -> Past:
+def first_past(index: int, action: Action, frame: Frame, state: State) -> TimelineEntry:
     """The past as it is where it begins."""
-    return Past(index, action, frame, state, frame.nbytes + state.bytes_beside(None))
+    return TimelineEntry(index, action, frame, state, frame.nbytes + state.bytes_beside(None))

@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 import pygame
 
-from worldmodel.beside import View, draw_beside
 from worldmodel.config import UserError
+from worldmodel.font import start_fonts
 from worldmodel.game.gamepad import start_gamepads, stop_gamepads
 from worldmodel.game.hud import Hud, Overlay
-from worldmodel.game.layout import forget_layout
-from worldmodel.game.settings import Settings
-from worldmodel.letters import start_fonts
-from worldmodel.recording import free_name
+from worldmodel.game.keyboard_layout import forget_layout
+from worldmodel.game.preferences import DisplaySettings
+from worldmodel.reference.side_by_side import View, draw_beside
+from worldmodel.storage.recording import free_name
 from worldmodel.world import Frame
 
 FIRST_SIZE = (960, 720)
@@ -42,7 +42,7 @@ PATH = re.compile(
 STEP_READY = pygame.event.custom_type()  # wakes the window when the generator has a frame
 
 
-class Drawn(Protocol):
+class Cover(Protocol):
     """What covers the world while it is open."""
 
     @property
@@ -94,11 +94,11 @@ class Window:
         except pygame.error as error:
             raise NoDisplayError(f"no window can be opened: {error}") from error
         start_gamepads()
-        self.settings = Settings()
+        self.settings = DisplaySettings()
         self.overlay = Overlay(caption="loading")
         self.hud = Hud()
         self.convert_ms = self.present_ms = 0.0  # of the last picture: draw it, flip it
-        self.menu: Drawn | None = None  # drawn over the world while it is open
+        self.menu: Cover | None = None  # drawn over the world while it is open
         self.view: View | None = None  # of the real game beside the dream, in place of the frame
         self._frame: Frame | None = None
         self._drawn = 0.0
@@ -179,7 +179,7 @@ class Window:
                 self._open(is_fullscreen=was)
         self._draw()
 
-    def adopt(self, settings: Settings) -> None:
+    def adopt(self, settings: DisplaySettings) -> None:
         """Look as a person wants it; what a key switched meanwhile stays as it is."""
         before, self.settings = self.settings, settings
         if settings.fullscreen != before.fullscreen and settings.fullscreen != self._is_fullscreen:

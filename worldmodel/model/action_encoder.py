@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 
-def untold(actions: Tensor) -> Tensor:
+def unconditional(actions: Tensor) -> Tensor:
     """Conditions ... z of a player whose actions are not known: every button at -1.
 
     So is what the rays of the view read, in a world with a plan. No player can send it, and it is

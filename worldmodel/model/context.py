@@ -1,8 +1,8 @@
 """What a frame may look at: the one seam between training and play.
 
 Attention hands every layer's queries, keys and values to a `Context` and gets back what they
-attended to. In training a `Clip` has all frames at once; in play a `KVCache` has kept the past. The
-transformer cannot tell them apart.
+attended to. In training a `ClipContext` has all frames at once; in play a `KVCache` has kept the
+past. The transformer cannot tell them apart.
 
 Every frame sees itself, the `context_frames - 1` frames before it, and the `sink_frames` first
 frames of the rollout for good. Keys carry the time of their frame (`rotary`). A sink that the
@@ -29,7 +29,7 @@ from einops import rearrange
 from torch import Tensor
 
 from worldmodel.config import ModelConfig
-from worldmodel.model.rotary import time_angles, turn, turns
+from worldmodel.model.rotary import apply_rope, rope_cos_sin, time_angles
 
 Device = torch.device | str
 
@@ -38,7 +38,7 @@ class Context(Protocol):
     """Supplies the past to attention."""
 
     @property
-    def turns(self) -> tuple[Tensor, Tensor]:
+    def rope_cos_sin(self) -> tuple[Tensor, Tensor]:
         """Cosines and sines t e/2 of the positions of the tokens that are passed in."""
 
     def previous(self, latents: Tensor) -> Tensor:
@@ -71,12 +71,12 @@ def pinned_time(config: ModelConfig, sink: int, now: int) -> int:
     return max(sink, end - config.context_frames - config.sink_frames + sink)
 
 
-class Clip:
+class ClipContext:
     """All frames of a clip at once, each seeing the past: used on clean latents."""
 
     def __init__(self, config: ModelConfig, frames: int, device: Device = "cpu") -> None:
         self.config = config
-        self.turns = _kept_turns(config, 0, frames, device)
+        self.rope_cos_sin = _kept_turns(config, 0, frames, device)
         self.hidden = _kept_mask(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
@@ -103,9 +103,9 @@ class TeacherForcing:
         self, config: ModelConfig, frames: int, copies: int = 1, device: Device = "cpu"
     ) -> None:
         self.config, self.frames, self.copies = config, frames, copies
-        self.clean = Clip(config, frames, device)
-        cos, sin = self.clean.turns
-        self.turns = cos.repeat(1 + copies, 1), sin.repeat(1 + copies, 1)
+        self.clean = ClipContext(config, frames, device)
+        cos, sin = self.clean.rope_cos_sin
+        self.rope_cos_sin = cos.repeat(1 + copies, 1), sin.repeat(1 + copies, 1)
         self.hidden = _kept_past(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class WholeClip:
     """
 
     def __init__(self, config: ModelConfig, frames: int, known: Tensor) -> None:
-        self.turns = _kept_turns(config, 0, frames, known.device)
+        self.rope_cos_sin = _kept_turns(config, 0, frames, known.device)
         times = torch.arange(frames, device=known.device)
         self.before = torch.minimum(times, known[:, None]) - 1  # b f
 
@@ -182,7 +182,7 @@ class KVCache:
         sink_tokens = config.sink_frames * config.tokens_per_frame
         self.sink_k = self.k[..., :sink_tokens, :].clone()  # as they came, never moved
         self.now = 0
-        self.turns = _kept_turns(config, 0, config.chunk_frames, device)
+        self.rope_cos_sin = _kept_turns(config, 0, config.chunk_frames, device)
         self.last = torch.zeros(batch, 1, *config.latent_shape, device=device)
         self._current = self.last
         self._copies: dict[str, Tensor] = {}  # of slots, as `save` handed them out
@@ -290,7 +290,7 @@ class KVCache:
         """The positions of frame `now`, and the sinks where it sees them."""
         config = self.config
         self.now = now
-        self.turns = _kept_turns(config, now, config.chunk_frames, self.device)
+        self.rope_cos_sin = _kept_turns(config, now, config.chunk_frames, self.device)
         if config.sink_frames and pinned_time(config, 0, now) > 0:
             tokens = config.sink_frames * config.tokens_per_frame
             self.k[..., :tokens, :] = _pin_sinks(config, self.sink_k, now)
@@ -315,7 +315,7 @@ def slot_name(slot: int) -> str:
     return f"slot.{slot}"
 
 
-class Beginning(Clip):
+class Beginning(ClipContext):
     """A clip that is read at once into an empty cache, instead of chunk by chunk."""
 
     def __init__(self, cache: KVCache, frames: int) -> None:
@@ -352,7 +352,7 @@ def _kept_turns(
     config: ModelConfig, first: int, frames: int, device: Device
 ) -> tuple[Tensor, Tensor]:
     """Turns of `frames` frames from `first` on; kept, since a copy to a GPU waits for the GPU."""
-    return turns(config, first + torch.arange(frames), device)
+    return rope_cos_sin(config, first + torch.arange(frames), device)
 
 
 @lru_cache(maxsize=8)
@@ -380,7 +380,7 @@ def _over_tokens(mask: Tensor, config: ModelConfig) -> Tensor:
 def _pin_sinks(config: ModelConfig, k: Tensor, now: int) -> Tensor:
     """Move the sinks' keys ... t e to where a query of the chunk that begins at `now` sees them."""
     cos, sin = _sink_turns(config, now, k.device)
-    return turn(k.float(), cos, sin).to(k.dtype)
+    return apply_rope(k.float(), cos, sin).to(k.dtype)
 
 
 @lru_cache(maxsize=512)

@@ -47,7 +47,7 @@ def space_angles(config: ModelConfig) -> Tensor:
     return torch.cat((still, torch.outer(y, down), torch.outer(x, across)), dim=1)
 
 
-def turns(
+def rope_cos_sin(
     config: ModelConfig, times: Tensor, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines t e/2 of all tokens (t = f p) of frames at `times` f."""
@@ -56,7 +56,7 @@ def turns(
     return angles.cos().to(device), angles.sin().to(device)
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate ... t e by angles t e/2; channel i pairs with channel i + e/2."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from worldmodel.config import ModelConfig
 from worldmodel.model.action_encoder import ActionEncoder
 from worldmodel.model.context import Context
-from worldmodel.model.rotary import turn
+from worldmodel.model.rotary import apply_rope
 from worldmodel.schedule import velocity_around
 
 MODULATIONS = 6  # shift, scale, gate of attention; shift, scale, gate of the feed-forward layer
@@ -60,13 +60,15 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.width, config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], context: Context) -> Tensor:
-        """Attend: b t d -> b t d; `turns` are the rotary cosines and sines t e/2."""
+    def forward(self, x: Tensor, cos_sin: tuple[Tensor, Tensor], context: Context) -> Tensor:
+        """Attend: b t d -> b t d; `cos_sin` are the rotary cosines and sines t e/2."""
         q, k, v = (
             rearrange(project(x), "b t (n e) -> b n t e", n=self.heads)
             for project in (self.q, self.k, self.v)
         )
-        y = context.attend(self.layer, turn(normalise(q), *turns), turn(normalise(k), *turns), v)
+        y = context.attend(
+            self.layer, apply_rope(normalise(q), *cos_sin), apply_rope(normalise(k), *cos_sin), v
+        )
         return self.out(rearrange(y, "b n t e -> b t (n e)"))
 
 
@@ -81,13 +83,13 @@ class Block(nn.Module):
         self.contract = nn.Linear(hidden, config.width, bias=False)
 
     def forward(
-        self, x: Tensor, modulation: Tensor, turns: tuple[Tensor, Tensor], context: Context
+        self, x: Tensor, modulation: Tensor, cos_sin: tuple[Tensor, Tensor], context: Context
     ) -> Tensor:
         """x b f p d, modulation b f 6 d -> b f p d."""
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation[:, :, :, None].unbind(2)
         frames = x.shape[1]
         y = torch.addcmul(shift_a, normalise(x), 1 + scale_a)
-        y = self.attention(rearrange(y, "b f p d -> b (f p) d"), turns, context)
+        y = self.attention(rearrange(y, "b f p d -> b (f p) d"), cos_sin, context)
         x = torch.addcmul(x, gate_a, rearrange(y, "b (f p) d -> b f p d", f=frames))
         y = torch.addcmul(shift_f, normalise(x), 1 + scale_f)
         y = self.contract(F.relu(self.expand(y)).square())  # ReLU², arXiv 2109.08668
@@ -154,10 +156,10 @@ class WorldTransformer(nn.Module):
         modulations = rearrange(
             self.modulate(condition), "b f (l six d) -> l b f six d", six=MODULATIONS, d=x.shape[-1]
         )
-        cos, sin = context.turns
-        turns = cos.to(x.dtype), sin.to(x.dtype)
+        cos, sin = context.rope_cos_sin
+        cos_sin = cos.to(x.dtype), sin.to(x.dtype)
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            x = block(x, modulation, turns, context)
+            x = block(x, modulation, cos_sin, context)
 
         shift, scale = self.modulate_out(condition)[:, :, None].chunk(2, dim=-1)
         y = self.unembed(torch.addcmul(shift, normalise(x[:, :, m:]), 1 + scale))

@@ -17,16 +17,16 @@ from worldmodel.config import (
     to_table,
     to_toml,
 )
-from worldmodel.episodes import find_episodes, load_episode
-from worldmodel.games.doom import DoomConfig
-from worldmodel.games.together import Source
+from worldmodel.data_sources.doom import DoomConfig
+from worldmodel.data_sources.parallel_record import GameSource
 from worldmodel.model.autoencoder import encode_frames
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.recipe.config import INTERPOLATION, Recipe, StagePart
-from worldmodel.training.run import STAGES, Config
+from worldmodel.recipe.recipe_file import INTERPOLATION, Recipe, StagePart
+from worldmodel.storage.episodes import find_episodes, load_episode
+from worldmodel.training.run_stage import STAGES, Config
 from worldmodel.training.runs import load_autoencoder
-from worldmodel.training.states import read_states
+from worldmodel.training.state_episodes import read_states
 
 TRAIN, HELDOUT = "train", "heldout"  # folders of episodes
 HELDOUT_SEED = 900_000
@@ -34,7 +34,7 @@ MEASURED = 20  # episodes that tell how much latents change
 UNKNOWN_CHANGE = 1.0  # stands in plans for what is measured later
 
 
-def source_of(recipe: Recipe) -> Source:
+def source_of(recipe: Recipe) -> GameSource:
     """The game that a recipe names."""
     width, height = recipe.record.size
     if recipe.doom is not None:
@@ -43,18 +43,18 @@ def source_of(recipe: Recipe) -> Source:
         if not isinstance(levels, list) or not levels or "level" in table:
             raise ConfigError('[doom]: expected levels = ["my_way_home", …]')
         size = {"frame_height": height, "frame_width": width}
-        return Source(
+        return GameSource(
             doom=tuple(
                 build_config(DoomConfig, {**table, **size, "level": level}, "[doom]")
                 for level in levels
             )
         )
-    from worldmodel.games.gym import GymConfig
+    from worldmodel.data_sources.gym import GymConfig
 
     table = dict(recipe.gym or {})
     player = table.pop("player", "sticky")
     config = build_config(GymConfig, {**table, "size": [height, width]}, "[gym]")
-    return Source(gym=config, player=str(player))
+    return GameSource(gym=config, player=str(player))
 
 
 @dataclass(frozen=True, slots=True)

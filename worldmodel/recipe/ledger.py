@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.config import ConfigError, build_config
-from worldmodel.files import read_record, write_atomically
+from worldmodel.storage.files import read_record, write_atomically
 
 FILE = "progress.json"
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldmodel.files import read_record
-from worldmodel.recipe.config import DRAWS, Recipe
-from worldmodel.training.run import SUMMARY
+from worldmodel.recipe.recipe_file import DRAWS, Recipe
+from worldmodel.storage.files import read_record
+from worldmodel.training.run_stage import SUMMARY
 
 UNKNOWN = "no verdict (trained by an older version)"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RunVerdict:
     """What a run's summary says about its worth."""
 
     sentence: str
@@ -29,14 +29,16 @@ class Told:
         return not self.sentence.startswith(("FAILED", "weak"))
 
 
-def read_verdict(run: Path) -> Told:
+def read_verdict(run: Path) -> RunVerdict:
     """Of a finished run; one that says nothing is not called bad."""
     try:
         summary = read_record(run / SUMMARY)
         figures = dict(summary.get("figures", {}))
-        return Told(str(summary.get("verdict", UNKNOWN)), figures, str(summary.get("picture", "")))
+        return RunVerdict(
+            str(summary.get("verdict", UNKNOWN)), figures, str(summary.get("picture", ""))
+        )
     except (ValueError, AttributeError, TypeError):
-        return Told(UNKNOWN, {}, "")
+        return RunVerdict(UNKNOWN, {}, "")
 
 
 def tell(recipe: Recipe, root: Path, world: Path, *, rehearses: bool) -> list[str]:

@@ -7,9 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from worldmodel.recording import read_recording
 from worldmodel.selftest.trials import SelftestError
-from worldmodel.video import read_video
+from worldmodel.storage.recording import read_recording
+from worldmodel.storage.video import read_video
 
 RATE = 20.0
 ROWS = 70  # before the kill
@@ -19,7 +19,7 @@ RECORD = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from worldmodel.recording import Header, Recorder, Row
+from worldmodel.storage.recording import Header, Recorder, Row
 header = Header(settings={}, identity={}, seed=0, start=0, first_frame=0, frames_per_second=20.0,
                 frame_size=(48, 64), buttons=("KeyW",))
 recorder = Recorder(Path(sys.argv[1]), header)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.game.session import Session
+from worldmodel.game.play_session import Session
 from worldmodel.selftest.trials import SelftestError, session_of
 from worldmodel.world import World
 

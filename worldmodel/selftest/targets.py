@@ -20,30 +20,31 @@ import torch
 from safetensors.numpy import save
 
 from worldmodel.action import IDLE, Action
-from worldmodel.checkpoint import load_tensors
 from worldmodel.config import UserError, to_toml
-from worldmodel.episodes import Episode, episode_bytes, load_episode
 from worldmodel.game.controls import load_controls
+from worldmodel.game.preferences import SETTINGS_FILE, Preferences
 from worldmodel.game.replay import Replay
-from worldmodel.game.settings import SETTINGS_FILE, Preferences
-from worldmodel.history import History
-from worldmodel.limits import LONGEST_MESSAGE
-from worldmodel.moments import Moment, MomentHeader, load_moment, peek, save_moment
-from worldmodel.pictures import read_picture
 from worldmodel.players import load_script, load_timeline
-from worldmodel.real import Way
-from worldmodel.recording import Header, Recorder, Row, load_recording
+from worldmodel.reference.game import Way
+from worldmodel.reference.trajectory import load_way, way_bytes
 from worldmodel.state_spec import StateNumber, StateSpec, track_of
-from worldmodel.video import read_rate
-from worldmodel.wan.config import WanConfig
-from worldmodel.wan.files import read_tensors
+from worldmodel.storage.action_history import History
+from worldmodel.storage.checkpoint import load_tensors
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import episode_bytes, load_episode
+from worldmodel.storage.images import read_picture
+from worldmodel.storage.moments import Moment, MomentHeader, load_moment, peek, save_moment
+from worldmodel.storage.recording import FrameRow, Header, Recorder, load_recording
+from worldmodel.storage.video import read_rate
+from worldmodel.system.limits import LONGEST_MESSAGE
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import load_prompts
-from worldmodel.ways import load_way, way_bytes
+from worldmodel.wan.weight_files import read_tensors
 from worldmodel.world import State
-from worldmodel.worlds.folder import WORLD_FILE, read_world_file
-from worldmodel.worlds.wan_file import read_wan_world
-from worldmodel.worlds.wan_import import ImportPlan, new_world
-from worldmodel.worlds.wan_start import read_frames
+from worldmodel.worlds.wan.importer import ImportPlan, new_world
+from worldmodel.worlds.wan.start import read_frames
+from worldmodel.worlds.wan.world_file import read_wan_world
+from worldmodel.worlds.world_folder import WORLD_FILE, read_world_file
 
 
 class FuzzError(AssertionError):
@@ -241,7 +242,7 @@ def _recording() -> tuple[bytes, bytes]:
             frame = np.full((8, 16, 3), 40 * i, np.uint8)
             action = Action(frozenset({"KeyW"}), (0.25 * i, 0.0))
             state = (0.5 * i, math.nan) if i else None
-            row = Row(index=index, time=i / 10, action=action, back_to=back_to, state=state)
+            row = FrameRow(index=index, time=i / 10, action=action, back_to=back_to, state=state)
             recorder.write(frame, row)
         recorder.finish()
         recorder.wait()

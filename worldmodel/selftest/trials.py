@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from worldmodel.action import Action
-from worldmodel.game.camera import Camera, Place
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
-from worldmodel.game.keeper import Keeper
+from worldmodel.game.play_session import Keeping, Session
+from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.replay import Replay
-from worldmodel.game.session import Keeping, Session
+from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
-from worldmodel.moments import Moment, load_moment, save_moment
 from worldmodel.players import RandomPlayer
+from worldmodel.storage.moments import Moment, load_moment, save_moment
 from worldmodel.world import Frame, State, World
 
 
@@ -60,7 +60,7 @@ def session_of(
     world: World,
     *,
     seed: int,
-    keeper: Keeper | None = None,
+    keeper: SaveWorker | None = None,
     moment: Moment | None = None,
     megabytes: float = 64,
 ) -> Session:
@@ -125,7 +125,7 @@ def faults(world: World, trial: int) -> int:
     expected = {step.index: step for step in play(undisturbed, frames)}
     faulty = FaultyWorld(world, random.Random(trial), share=0.05)
     with tempfile.TemporaryDirectory() as folder:
-        keeper = Keeper(Path(folder))
+        keeper = SaveWorker(Path(folder))
         try:
             session = session_of(faulty, seed=trial, keeper=keeper)
             session.begin()
@@ -141,7 +141,7 @@ def replay(world: World, trial: int) -> int:
     chance = random.Random(trial)
     with tempfile.TemporaryDirectory() as folder:
         session = session_of(world, seed=trial)
-        camera = Camera(Place(Path(folder), "walk"), lambda _: None)
+        camera = RecordingControl(Place(Path(folder), "walk"), lambda _: None)
         camera.is_rolling = True
         camera.show(session, session.begin(), None)
         for _ in range(3):

@@ -31,12 +31,12 @@ from worldmodel.model.autoencoder import (
     to_tensor,
 )
 from worldmodel.model.context import Device
-from worldmodel.training.data import load_frames, load_views
-from worldmodel.training.loop import LoopConfig
+from worldmodel.training.clips import load_frames, load_views
+from worldmodel.training.row_files import ReadSpeed, nearby
 from worldmodel.training.runs import load_plan
-from worldmodel.training.samples import save_grid
-from worldmodel.training.store import Reading, nearby
-from worldmodel.training.streams import host_stream, seed_default
+from worldmodel.training.sample_grids import save_grid
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.torch_streams import host_stream, seed_default
 
 HELD_OUT_STRIDE = 31
 HELD_OUT, HELD_OUT_SEEN = 256, 48  # frames that are looked at while it trains; those with a plan
@@ -63,7 +63,7 @@ class AutoencoderStage:
     """Holds the frames and the model; gives the loop its loss."""
 
     def __init__(self, config: AutoencoderTraining, folder: Path, device: Device = "cpu") -> None:
-        self.config, self.reading = config, Reading()
+        self.config, self.reading = config, ReadSpeed()
         size = (config.model.frame_height, config.model.frame_width)
         frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
         self.frames = nearby(frames, device)
@@ -145,7 +145,9 @@ def _known(frames: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
     return (frames, views) if known.all() else (frames[known], views[known])
 
 
-def draw_frames(frames: Tensor, count: int, generator: torch.Generator, reading: Reading) -> Tensor:
+def draw_frames(
+    frames: Tensor, count: int, generator: torch.Generator, reading: ReadSpeed
+) -> Tensor:
     """Some of the frames uint8 b h w 3, as `to_tensor` shows them: count 3 h w."""
     return take_frames(frames, draw_index(frames, count, generator), generator, reading)
 
@@ -156,7 +158,7 @@ def draw_index(frames: Tensor, count: int, generator: torch.Generator) -> Tensor
 
 
 def take_frames(
-    frames: Tensor, index: Tensor, generator: torch.Generator, reading: Reading
+    frames: Tensor, index: Tensor, generator: torch.Generator, reading: ReadSpeed
 ) -> Tensor:
     """The chosen frames of uint8 b h w 3, where the generator is, as `to_tensor` shows them."""
     pixels = to_tensor(reading.gather(frames, index, generator.device))

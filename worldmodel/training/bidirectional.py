@@ -22,7 +22,7 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, ModelConfig, SamplerConfig, require_positive
-from worldmodel.model.action_encoder import untold
+from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.context import Context, Device, WholeClip
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import denoise
@@ -33,12 +33,12 @@ from worldmodel.schedule import (
     sigma_grid,
     velocity_target,
 )
-from worldmodel.training.data import LatentEpisodes
-from worldmodel.training.loop import LoopConfig
+from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
-from worldmodel.training.streams import seed_default, torch_stream
+from worldmodel.training.stage import LoopConfig
 from worldmodel.training.teacher_forcing import HIGH, check_latents, mean_where
+from worldmodel.training.torch_streams import seed_default, torch_stream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +134,7 @@ class BidirectionalStage:
         clean, actions = self.data.clips(clips.batch, clips.frames, 0, generator)
         rolls = torch.rand(4, clips.batch, 1, generator=generator, device=device)
         actions = torch.where(
-            (rolls[0] < clips.action_dropout)[..., None], untold(actions), actions
+            (rolls[0] < clips.action_dropout)[..., None], unconditional(actions), actions
         )
         known = (1 + rolls[1, :, 0] * clips.known).long() * (rolls[2, :, 0] < clips.known_share)
         levels = sample_sigmas((clips.batch, clips.frames), clips.sigma_shift, generator)

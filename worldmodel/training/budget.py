@@ -26,7 +26,7 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-class Pace:
+class StepTime:
     """How long a step takes, told after as few steps as will do."""
 
     def __init__(self, device: torch.device, period: int) -> None:

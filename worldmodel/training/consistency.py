@@ -25,10 +25,10 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.schedule import add_noise, euler_step, sigma_grid, to_clean
-from worldmodel.training.data import LatentEpisodes
-from worldmodel.training.loop import LoopConfig
+from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.stage import LoopConfig
 from worldmodel.training.teacher_forcing import (
     ClipTraining,
     PackedForward,
@@ -78,7 +78,7 @@ class ForcedClip(Protocol):
         """The true latents b f c h w."""
 
     @property
-    def untold(self: C) -> C:
+    def unconditional(self: C) -> C:
         """The clip for the velocity without a condition, for guidance."""
 
 
@@ -101,7 +101,7 @@ def consistency_loss(
     with torch.no_grad():
         velocity = packed(teacher, clip, x, sigmas, context)
         if guidance != 1.0:
-            without = packed(teacher, clip.untold, x, sigmas, context)
+            without = packed(teacher, clip.unconditional, x, sigmas, context)
             velocity = without + guidance * (velocity - without)
         y = euler_step(x, velocity, sigmas, next_sigmas)
         velocity = packed(target, clip, y, next_sigmas, context)

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from worldmodel.config import ConfigError, SamplerConfig, require_positive
-from worldmodel.episodes import Episode, EpisodeError, find_episodes, load_episode
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import (
     Autoencoder,
@@ -38,21 +37,23 @@ from worldmodel.model.autoencoder import (
     to_tensor,
 )
 from worldmodel.model.context import Device
-from worldmodel.progress import through
+from worldmodel.random_streams import arrays, seed_of
 from worldmodel.rollout import roll_out
-from worldmodel.streams import arrays, seed_of
+from worldmodel.storage.episode import Episode, EpisodeError
+from worldmodel.storage.episodes import find_episodes, load_episode
+from worldmodel.system.progress import through
 from worldmodel.training.autoencoder import (
     compile_convolutions,
     disturb,
     draw_frames,
     gradient_loss,
 )
-from worldmodel.training.data import facts_of, load_frames
-from worldmodel.training.loop import LoopConfig
+from worldmodel.training.clips import facts_of, load_frames
+from worldmodel.training.row_files import ReadSpeed, nearby
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
-from worldmodel.training.samples import save_grid
-from worldmodel.training.store import Reading, nearby
-from worldmodel.training.streams import seed_default, torch_stream
+from worldmodel.training.sample_grids import save_grid
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.torch_streams import seed_default, torch_stream
 
 PLAY_BATCH = 64  # rollouts side by side
 HALF_TRUE = 4  # frames of play after which the real frame counts half
@@ -196,7 +197,7 @@ class DecoderStage:
     """Holds the frames and the models; gives the loop its loss."""
 
     def __init__(self, config: DecoderTraining, folder: Path, device: Device = "cpu") -> None:
-        self.config, self.reading = config, Reading()
+        self.config, self.reading = config, ReadSpeed()
         autoencoder = load_autoencoder(config.autoencoder).to(device)
         if autoencoder.plan is not None:
             raise ConfigError(

@@ -43,22 +43,23 @@ from worldmodel.config import (
     require_no_less,
     require_positive,
 )
-from worldmodel.model.action_encoder import untold
+from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.context import Device
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.streams import choices
+from worldmodel.random_streams import choices
 from worldmodel.training.bidirectional import (
     BidirectionalTraining,
     WholeForward,
     whole_velocity,
 )
-from worldmodel.training.data import LatentEpisodes
-from worldmodel.training.loop import CONFIG, Critic, LoopConfig
+from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.matching import DistributionMatching, Judged, Truth
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.self_play import Exit, let_go, let_go_of, self_play
+from worldmodel.training.stage import Critic, LoopConfig
 from worldmodel.training.teacher_forcing import check_latents
+from worldmodel.training.train_loop import CONFIG
 
 HALF_TOLD = 4  # frames of play after which what really came counts half
 
@@ -156,9 +157,9 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
         """Fuse the judges' passes; the student's rollout stays as it is in play."""
         self.forward = torch.compile(whole_velocity)
 
-    def untold(self, judged: Judged[Tensor]) -> Tensor:
+    def unconditional(self, judged: Judged[Tensor]) -> Tensor:
         """The actions of a clip, not told."""
-        return untold(judged.told)
+        return unconditional(judged.conditions)
 
     def play(self, step: int, generator: torch.Generator) -> Judged[Tensor]:
         """Roll the student out and cut a clip, anywhere from its true start to its end.

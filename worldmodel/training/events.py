@@ -27,17 +27,17 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, EventsConfig, require_positive, to_toml
-from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
 from worldmodel.model.events import CHANGE, HOLD, SET, Events, Recent
+from worldmodel.random_streams import arrays
 from worldmodel.state_spec import StateSpec
-from worldmodel.streams import arrays
-from worldmodel.training.data import LatentEpisodes
-from worldmodel.training.loop import LoopConfig
+from worldmodel.storage.files import write_atomically
+from worldmodel.training.clips import LatentEpisodes
+from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC, load_autoencoder
-from worldmodel.training.states import StateEpisodes
-from worldmodel.training.store import Reading
-from worldmodel.training.streams import host_stream, seed_default
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.state_episodes import StateEpisodes
+from worldmodel.training.torch_streams import host_stream, seed_default
 
 HORIZONS = (16, 64, 256)  # frames after which the error of a number is measured
 WALKS = 128  # stretches of unseen play
@@ -104,7 +104,7 @@ class Play:
         states = StateEpisodes.load(folder, config.actions)
         return cls(states, latents.latents, begins(states.starts, config.model.frames))
 
-    def recent(self, index: Tensor, config: EventsConfig, reading: Reading) -> Recent:
+    def recent(self, index: Tensor, config: EventsConfig, reading: ReadSpeed) -> Recent:
         """The past of frames b, itself the last."""
         past = index[:, None] + torch.arange(1 - config.frames, 1)
         seen = past[:, config.frames - config.seen :]
@@ -117,7 +117,7 @@ class EventsStage:
 
     def __init__(self, config: EventsTraining, folder: Path, device: Device = "cpu") -> None:
         del device  # it is small, and draws on the CPU in play
-        self.config, self.reading = config, Reading()
+        self.config, self.reading = config, ReadSpeed()
         self.play = Play.load(config.data, folder.parent / "latents.safetensors", config)
         unseen = folder.parent / "unseen_latents.safetensors"
         self.heldout = Play.load(config.heldout, unseen, config)
@@ -305,7 +305,7 @@ def measure_calibration(
     happened = bins[spread + 1]
     rates = _rates(taught, model.config.bins)
     for index in spread.split(1024):
-        recent = play.recent(index, model.config, Reading())
+        recent = play.recent(index, model.config, ReadSpeed())
         hidden = model.hidden(recent, play.states.actions[index + 1])
         expected += model.probabilities(hidden, bins[index + 1]).sum(dim=0)
         cost += float(model.loss(hidden, bins[index + 1]).sum()) * len(index)
@@ -333,7 +333,7 @@ def measure_numbers(model: Events, play: Play) -> dict[str, float]:
     Beside it, as NAME_F_still, the error of the number that stays what it was.
     """
     figures: dict[str, float] = {}
-    spec, config, reading = play.states.spec, model.config, Reading()
+    spec, config, reading = play.states.spec, model.config, ReadSpeed()
     for horizon in HORIZONS:
         ends = play.begins + horizon
         inside = ends < play.states.starts[-1]

@@ -9,11 +9,13 @@ from safetensors.torch import save
 from torch import nn
 
 from worldmodel.config import ConfigError, SamplerConfig, read_toml
-from worldmodel.episodes import Episode, episode_bytes, load_episode
-from worldmodel.files import read_record, read_text
-from worldmodel.paths import to_path
-from worldmodel.real import Way
-from worldmodel.training.loop import CONFIG
+from worldmodel.reference.game import Way
+from worldmodel.reference.trajectory import ENDING as WAY_ENDING
+from worldmodel.reference.trajectory import way_bytes
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import episode_bytes, load_episode
+from worldmodel.storage.files import read_record, read_text
+from worldmodel.system.paths import to_path
 from worldmodel.training.runs import (
     Lineage,
     lineage,
@@ -22,9 +24,8 @@ from worldmodel.training.runs import (
     load_motion,
     load_transformer,
 )
-from worldmodel.ways import ENDING as WAY_ENDING
-from worldmodel.ways import way_bytes
-from worldmodel.worlds.folder import (
+from worldmodel.training.train_loop import CONFIG
+from worldmodel.worlds.world_folder import (
     AUTOENCODER,
     EVENTS,
     FORMAT,

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import torch
 
-from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, ModelConfig, read_toml, to_toml
-from worldmodel.files import write_atomically
-from worldmodel.training.loop import CONFIG, STATE
+from worldmodel.storage.checkpoint import save_tensors
+from worldmodel.storage.files import write_atomically
 from worldmodel.training.runs import lineage, load_transformer
+from worldmodel.training.train_loop import CONFIG, STATE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

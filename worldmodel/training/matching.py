@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worldmodel.schedule import add_noise, sample_sigmas, to_clean, velocity_target
 from worldmodel.training.bidirectional import unknown
-from worldmodel.training.loop import Critic
+from worldmodel.training.stage import Critic
 from worldmodel.training.teacher_forcing import mean_where
 
 M = TypeVar("M")  # a transformer
@@ -24,7 +24,7 @@ class Judged(Generic[T]):
     """Clips of play that two networks look at."""
 
     latents: Tensor  # b f c h w, with the student's gradient
-    told: T  # for b f
+    conditions: T  # for b f
     known: Tensor  # b, how many frames at the beginning are true
     truth: "Truth | None" = None
 
@@ -89,7 +89,7 @@ class DistributionMatching(Generic[M, T]):
         """Clips of the student's own play."""
         raise NotImplementedError
 
-    def untold(self, judged: Judged[T]) -> T:
+    def unconditional(self, judged: Judged[T]) -> T:
         """What the teacher is told for the velocity without a condition."""
         raise NotImplementedError
 
@@ -102,10 +102,10 @@ class DistributionMatching(Generic[M, T]):
         judged = self.play(step, generator)
         noisy, sigmas, _ = self._noised(judged, generator)
         with torch.no_grad():
-            fake = self._clean(self.fake, judged, noisy, sigmas, judged.told)
-            told = self._clean(self.real, judged, noisy, sigmas, judged.told)
-            without = self._clean(self.real, judged, noisy, sigmas, self.untold(judged))
-            real = without + self.levels.guidance * (told - without)
+            fake = self._clean(self.fake, judged, noisy, sigmas, judged.conditions)
+            conditions = self._clean(self.real, judged, noisy, sigmas, judged.conditions)
+            without = self._clean(self.real, judged, noisy, sigmas, self.unconditional(judged))
+            real = without + self.levels.guidance * (conditions - without)
         loss, apart = dmd_loss(judged, fake, real)
         if judged.truth is None:
             return loss, {"apart": apart}
@@ -122,12 +122,14 @@ class DistributionMatching(Generic[M, T]):
         noise = torch.randn(x.shape, generator=generator, device=generator.device)
         return add_noise(x, noise, sigmas), sigmas, noise
 
-    def _clean(self, model: M, judged: Judged[T], noisy: Tensor, sigmas: Tensor, told: T) -> Tensor:
-        velocity = self.forward(model, noisy, sigmas, told, judged.known)
+    def _clean(
+        self, model: M, judged: Judged[T], noisy: Tensor, sigmas: Tensor, conditions: T
+    ) -> Tensor:
+        velocity = self.forward(model, noisy, sigmas, conditions, judged.known)
         return to_clean(noisy, velocity, sigmas)
 
     def _critic_loss(self, judged: Judged[T], generator: torch.Generator) -> Tensor:
         noisy, sigmas, noise = self._noised(judged, generator)
-        velocity = self.forward(self.fake, noisy, sigmas, judged.told, judged.known)
+        velocity = self.forward(self.fake, noisy, sigmas, judged.conditions, judged.known)
         error = (velocity - velocity_target(judged.latents, noise)).square().mean(dim=(2, 3, 4))
         return mean_where(error, unknown(judged.known, noisy.shape[1]))

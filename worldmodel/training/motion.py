@@ -22,15 +22,15 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, MotionConfig, require_positive, to_toml
-from worldmodel.files import write_atomically
 from worldmodel.model.context import Device
 from worldmodel.model.ground import walked_ground
 from worldmodel.model.motion import Motion
-from worldmodel.training.loop import LoopConfig
+from worldmodel.storage.files import write_atomically
+from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC
-from worldmodel.training.states import StateEpisodes
-from worldmodel.training.store import Reading
-from worldmodel.training.streams import host_stream, seed_default
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.state_episodes import StateEpisodes
+from worldmodel.training.torch_streams import host_stream, seed_default
 
 DELTA = 0.001  # of a step
 FAR = 8.0  # steps: whoever is so far on was moved, and did not move
@@ -72,7 +72,7 @@ class MotionStage:
     """Holds the states and the network; gives the loop its loss."""
 
     def __init__(self, config: MotionTraining, folder: Path, device: Device = "cpu") -> None:
-        self.config, self.reading, self.device = config, Reading(), device
+        self.config, self.reading, self.device = config, ReadSpeed(), device
         data = StateEpisodes.load(config.data, config.actions)
         self.heldout = StateEpisodes.load(config.heldout, config.actions)
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ class MotionStage:
         chosen = torch.randint(len(self.begins), (self.config.batch,), generator=host)
         index = self.begins[chosen][:, None] + torch.arange(self.config.unroll + 1)
         states = self.reading.gather(self.states, index, self.device)
-        actions = Reading().gather(self.actions, index, self.device)
+        actions = ReadSpeed().gather(self.actions, index, self.device)
         model, roles = self.student, self.student.roles
         state, places, others = states[:, 0], [], []
         for f in range(1, self.config.unroll + 1):

@@ -20,10 +20,9 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, ModelConfig, load_config, require_positive
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.schedule import to_clean
-from worldmodel.training.loop import CONFIG, LoopConfig
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
-from worldmodel.training.streams import host_choices
+from worldmodel.training.stage import LoopConfig
 from worldmodel.training.teacher_forcing import (
     PackedClip,
     PackedForward,
@@ -31,6 +30,8 @@ from worldmodel.training.teacher_forcing import (
     first_taught,
     packed_velocity,
 )
+from worldmodel.training.torch_streams import host_choices
+from worldmodel.training.train_loop import CONFIG
 from worldmodel.training.trajectories import OdeTrajectories, TrajectoryShards
 
 

@@ -23,12 +23,12 @@ from worldmodel.model.autoencoder import to_frames, to_tensor
 from worldmodel.model.context import Device
 from worldmodel.model.plan import Plan
 from worldmodel.training.autoencoder import gradient_loss
-from worldmodel.training.data import load_frames, load_views
-from worldmodel.training.loop import LoopConfig
+from worldmodel.training.clips import load_frames, load_views
+from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import begin_plan
-from worldmodel.training.samples import save_grid
-from worldmodel.training.store import Reading
-from worldmodel.training.streams import host_stream, seed_default
+from worldmodel.training.sample_grids import save_grid
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.torch_streams import host_stream, seed_default
 
 HELD_OUT_STRIDE = 97
 SHOWN = 8
@@ -62,7 +62,7 @@ class PlanStage:
     """Holds frames, their views and the plan; gives the loop its loss."""
 
     def __init__(self, config: PlanTraining, folder: Path, device: Device = "cpu") -> None:
-        self.config, self.reading, self.device = config, Reading(), device
+        self.config, self.reading, self.device = config, ReadSpeed(), device
         size = (config.model.frame_height, config.model.frame_width)
         self.views = load_views(config.data, config.frame_stride)
         self.frames = load_frames(config.data, config.frame_stride, *size, folder.parent)

@@ -16,16 +16,17 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ModelConfig, SamplerConfig
-from worldmodel.episodes import EpisodeError, find_episodes, load_episode
 from worldmodel.metrics import in_motion, psnr, sharpness
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.random_streams import arrays
 from worldmodel.rollout import next_frames, roll_out
 from worldmodel.schedule import sigma_grid
-from worldmodel.streams import arrays
-from worldmodel.training.data import facts_of
-from worldmodel.training.samples import save_clip, save_grid
-from worldmodel.training.states import views_of
+from worldmodel.storage.episode import EpisodeError
+from worldmodel.storage.episodes import find_episodes, load_episode
+from worldmodel.training.clips import facts_of
+from worldmodel.training.sample_grids import save_clip, save_grid
+from worldmodel.training.state_episodes import views_of
 
 CLIPS = 32
 ROLL = 24

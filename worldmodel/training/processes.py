@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from worldmodel.config import ConfigError
 from worldmodel.model.context import KVCache
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.wan.context import RollingCache
+from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.transformer import WanTransformer
 
 Transformer = WorldTransformer | WanTransformer  # what is split and checkpointed, block by block

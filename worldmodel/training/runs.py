@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from worldmodel.action import ActionSpec
-from worldmodel.checkpoint import CheckpointError, broken_weight, load_tensors
 from worldmodel.config import (
     AutoencoderConfig,
     ConfigError,
@@ -26,8 +25,9 @@ from worldmodel.model.motion import Motion
 from worldmodel.model.plan import Plan
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateSpec
-from worldmodel.training.loop import CONFIG, STATE, UnfinishedError
-from worldmodel.worlds.folder import AUTOENCODER, WORLD_FILE, read_world_file
+from worldmodel.storage.checkpoint import CheckpointError, broken_weight, load_tensors
+from worldmodel.training.train_loop import CONFIG, STATE, UnfinishedError
+from worldmodel.worlds.world_folder import AUTOENCODER, WORLD_FILE, read_world_file
 
 STATE_SPEC = "state.toml"  # what the numbers of a motion's state are
 # Keys that name runs of transformers. The first says where the weights began.

@@ -25,13 +25,13 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from worldmodel.checkpoint import holds_numbers
 from worldmodel.config import UserError
-from worldmodel.files import FileWriteError, read_record, write_atomically
-from worldmodel.limits import LONGEST_SHOWN
-from worldmodel.training.keeping import BrokenStateError, before, check_header, keep_before
+from worldmodel.storage.checkpoint import holds_numbers
+from worldmodel.storage.files import FileWriteError, read_record, write_atomically
+from worldmodel.system.limits import LONGEST_SHOWN
+from worldmodel.training.kept_states import BrokenStateError, before, check_header, keep_before
 from worldmodel.training.processes import Processes, local
-from worldmodel.training.state import PartlyTrained, TrainState
+from worldmodel.training.train_state import PartlyTrained, TrainState
 
 FOLDER, LATEST = "sharded", "latest.json"
 # What torch says of parts that are missing, cut off or of another shape. Its own is no `Exception`.

@@ -29,16 +29,16 @@ from torch import Tensor
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, ModelConfig, require_positive
-from worldmodel.model.action_encoder import untold
+from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, residual_weight, sample_sigmas, to_clean, velocity_target
-from worldmodel.training.data import LatentEpisodes, check_change
-from worldmodel.training.loop import LoopConfig
+from worldmodel.training.clips import LatentEpisodes, check_change
 from worldmodel.training.probe import Probe
 from worldmodel.training.runs import load_autoencoder, load_transformer
-from worldmodel.training.streams import seed_default
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.torch_streams import seed_default
 
 STILL = 0.4  # δ: a change of latents that is hardly seen
 HIGH = 0.9  # σ above which the loss is logged on its own: what play's first step has to do
@@ -126,12 +126,12 @@ class PackedClip:
     history: Tensor  # b f c h w, what the clean half shows
     history_sigmas: Tensor  # b f, and how noisy that is
     actions: Tensor  # b f (k+2)
-    told: Tensor  # b f (k+2), of those what the noisy frames are told
+    conditions: Tensor  # b f (k+2), of those what the noisy frames are told
 
     @property
-    def untold(self) -> "PackedClip":
+    def unconditional(self) -> "PackedClip":
         """The clip for the velocity without actions, for guidance; the past keeps its own."""
-        return replace(self, told=untold(self.actions))
+        return replace(self, conditions=unconditional(self.actions))
 
 
 def packed_velocity(
@@ -146,7 +146,7 @@ def packed_velocity(
     velocity = model(
         torch.cat((clip.history, noisy.flatten(1, 2)), dim=1),
         torch.cat((clip.history_sigmas, sigmas.flatten(1, 2)), dim=1),
-        torch.cat((clip.actions, clip.told.repeat(1, copies, 1)), dim=1),
+        torch.cat((clip.actions, clip.conditions.repeat(1, copies, 1)), dim=1),
         context,
     )
     return velocity[:, frames:].unflatten(1, (copies, frames))
@@ -190,13 +190,13 @@ def draw_clip(
         exact = PackedClip(clean[:own], clean[:own], torch.zeros_like(sigmas[:own]), acts, acts)
         history = torch.cat((_resample(packed, model, exact, generator), clean[own:]))
     noise = torch.randn(clean.shape, generator=generator, device=device)
-    told = actions
+    conditions = actions
     if config.action_dropout:
         chunks = config.frames // model.config.chunk_frames
         roll = torch.rand(config.batch, chunks, generator=generator, device=device)
         hidden = per_chunk(roll < config.action_dropout, model.config)
-        told = torch.where(hidden[..., None], untold(actions), actions)
-    return PackedClip(clean, add_noise(history, noise, sigmas), sigmas, actions, told)
+        conditions = torch.where(hidden[..., None], unconditional(actions), actions)
+    return PackedClip(clean, add_noise(history, noise, sigmas), sigmas, actions, conditions)
 
 
 @torch.no_grad()

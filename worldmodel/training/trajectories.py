@@ -28,23 +28,23 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel.action import ActionSpec
-from worldmodel.checkpoint import CheckpointError, parse_header, save_tensors
 from worldmodel.config import ConfigError, ModelConfig, require_positive, to_toml
-from worldmodel.files import read_record, write_atomically
-from worldmodel.limits import LARGEST_WEIGHTS, LONGEST_SHOWN
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.printable import printable
-from worldmodel.progress import through
+from worldmodel.random_streams import SCHEME
 from worldmodel.schedule import euler_step, sigma_grid
-from worldmodel.streams import SCHEME
-from worldmodel.tensor_files import OpenFiles, open_tensors, rows_of
-from worldmodel.training.data import LatentEpisodes
-from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
+from worldmodel.storage.checkpoint import CheckpointError, parse_header, save_tensors
+from worldmodel.storage.files import read_record, write_atomically
+from worldmodel.storage.tensor_files import OpenFiles, open_tensors, rows_of
+from worldmodel.system.limits import LARGEST_WEIGHTS, LONGEST_SHOWN
+from worldmodel.system.printable import printable
+from worldmodel.system.progress import through
+from worldmodel.training.clips import LatentEpisodes
+from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import load_autoencoder, load_transformer
-from worldmodel.training.store import Reading
-from worldmodel.training.streams import host_stream, torch_stream
 from worldmodel.training.teacher_forcing import PackedClip, packed_velocity
+from worldmodel.training.torch_streams import host_stream, torch_stream
+from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
 
 OPEN = 64  # shards that are kept open
 
@@ -115,7 +115,9 @@ def follow(
     def velocity_at(x: Tensor, now: Tensor) -> Tensor:
         velocity = packed_velocity(teacher, clip, x[:, None], now[:, None], context)[:, 0]
         if config.guidance != 1.0:
-            without = packed_velocity(teacher, clip.untold, x[:, None], now[:, None], context)[:, 0]
+            without = packed_velocity(
+                teacher, clip.unconditional, x[:, None], now[:, None], context
+            )[:, 0]
             velocity = without + config.guidance * (velocity - without)
         return velocity
 
@@ -256,7 +258,7 @@ class TrajectoryShards:
                 f"{missing[0]}: missing; finish the stage `ode_trajectories` with "
                 "`worldmodel train`"
             )
-        self.paths, self.reading = paths, Reading()
+        self.paths, self.reading = paths, ReadSpeed()
         self._files = OpenFiles(OPEN, LARGEST_WEIGHTS)
 
     def draw(

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import UserError
-from worldmodel.episodes import find_episodes, load_episode
 from worldmodel.metrics import in_motion, psnr
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
-from worldmodel.training.loop import Stage
+from worldmodel.storage.episodes import find_episodes, load_episode
 from worldmodel.training.probe import Marks, Probe
 from worldmodel.training.processes import local
-from worldmodel.training.samples import save_grid
-from worldmodel.training.states import views_of
+from worldmodel.training.sample_grids import save_grid
+from worldmodel.training.stage import Stage
+from worldmodel.training.state_episodes import views_of
 
 PAIRS = 256  # of a frame and the one before it
 PAIRS_OF_EPISODE = 8

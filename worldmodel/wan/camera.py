@@ -21,7 +21,7 @@ FARTHEST = 1.6  # units from the anchor before it moves; training clips are 1.52
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
+class CameraMotion:
     """What the camera does during one latent frame, seen from itself: first it turns, then moves.
 
     Yaw is positive to the right, pitch upwards, in degrees; units are those of the training poses.
@@ -33,8 +33,8 @@ class Motion:
     yaw: float = 0.0
     pitch: float = 0.0
 
-    def __add__(self, other: "Motion") -> "Motion":
-        return Motion(
+    def __add__(self, other: "CameraMotion") -> "CameraMotion":
+        return CameraMotion(
             self.right + other.right,
             self.down + other.down,
             self.forward + other.forward,
@@ -42,12 +42,12 @@ class Motion:
             self.pitch + other.pitch,
         )
 
-    def __mul__(self, share: float) -> "Motion":
+    def __mul__(self, share: float) -> "CameraMotion":
         parts = (self.right, self.down, self.forward, self.yaw, self.pitch)
-        return Motion(*(share * part for part in parts))
+        return CameraMotion(*(share * part for part in parts))
 
 
-def motion_matrix(motion: Motion) -> Tensor:
+def motion_matrix(motion: CameraMotion) -> Tensor:
     """The camera after `motion` in the frame of the camera before it: 4 4, fp64."""
     yaw, pitch = math.radians(motion.yaw), math.radians(motion.pitch)
     turn_y = torch.tensor(
@@ -74,7 +74,7 @@ class CameraPath:
         self.pose = torch.eye(4, dtype=torch.float64)  # camera to anchor
         self._lens = torch.diag(torch.tensor([*focal, 1.0, 1.0], dtype=torch.float64))
 
-    def walk(self, motion: Motion) -> None:
+    def walk(self, motion: CameraMotion) -> None:
         """Go on by one latent frame."""
         self.pose = self.pose @ motion_matrix(motion)
 

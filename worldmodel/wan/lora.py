@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.checkpoint import CheckpointError, load_tensors, save_tensors
 from worldmodel.config import ConfigError, build_config, require_positive
-from worldmodel.wan.config import WanConfig
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.transformer import WanTransformer
 
 A, B = "lora_a", "lora_b"

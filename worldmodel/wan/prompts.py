@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worldmodel.checkpoint import CheckpointError, load_tensors, save_tensors
-from worldmodel.limits import LARGEST_PROMPTS
-from worldmodel.printable import shown
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.system.limits import LARGEST_PROMPTS
+from worldmodel.system.printable import shown
 
 FORMAT = 1
 

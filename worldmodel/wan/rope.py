@@ -9,7 +9,7 @@ Letters: f frames, p tokens a frame, t = f p tokens, e head width.
 import torch
 from torch import Tensor
 
-from worldmodel.wan.config import WanConfig
+from worldmodel.wan.model_config import WanConfig
 
 BASE = 10_000.0
 
@@ -26,7 +26,7 @@ def _angles(positions: Tensor, pairs: int) -> Tensor:
     return torch.outer(positions.double(), frequencies).remainder(2 * torch.pi)
 
 
-def time_turns(config: WanConfig, times: Tensor) -> tuple[Tensor, Tensor]:
+def time_cos_sin(config: WanConfig, times: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines f e/2 of times alone: what moves a key in time."""
     time, rows, columns = pair_split(config.head_width)
     angles = _angles(times, time)
@@ -34,7 +34,9 @@ def time_turns(config: WanConfig, times: Tensor) -> tuple[Tensor, Tensor]:
     return angles.cos().float(), angles.sin().float()
 
 
-def turns(config: WanConfig, times: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def rope_cos_sin(
+    config: WanConfig, times: Tensor, rows: int, columns: int
+) -> tuple[Tensor, Tensor]:
     """Cosines and sines t e/2 of frames at `times` f, of rows x columns tokens each."""
     split = pair_split(config.head_width)
     frames, p = len(times), rows * columns
@@ -49,7 +51,7 @@ def turns(config: WanConfig, times: Tensor, rows: int, columns: int) -> tuple[Te
     return angles.cos().float(), angles.sin().float()
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate ... t e by angles t e/2, in fp32; channel 2i pairs with channel 2i + 1."""
     first, second = x[..., 0::2].float(), x[..., 1::2].float()
     turned = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1)

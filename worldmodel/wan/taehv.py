@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError
-from worldmodel.wan.costs import Shape, remembered
-from worldmodel.wan.files import load_strict, read_tensors
-from worldmodel.wan.streaming import LAST, Past, Stepwise
+from worldmodel.storage.checkpoint import refuse_broken
+from worldmodel.wan.layer_costs import Shape, remembered
+from worldmodel.wan.streaming_decoder import LAST, LayerCaches, Stepwise
 from worldmodel.wan.taehv_config import TaehvConfig
 from worldmodel.wan.taehv_cost import decoder_layers
 from worldmodel.wan.vae_layers import channels_last
+from worldmodel.wan.weight_files import load_strict, read_tensors
 
 
 def _conv(inputs: int, outputs: int, *, bias: bool = True, stride: int = 1) -> nn.Conv2d:
@@ -42,7 +42,7 @@ class MemoryBlock(nn.Module):
             {"0": _conv(2 * width, width), "2": _conv(width, width), "4": _conv(width, width)}
         )
 
-    def forward(self, x: Tensor, past: Past, batch: int) -> Tensor:
+    def forward(self, x: Tensor, past: LayerCaches, batch: int) -> Tensor:
         """(b t) c h w -> (b t) c h w."""
         with_past = past.extend(rearrange(x, "(b t) c h w -> b c t h w", b=batch), frames=1)
         before = rearrange(with_past[:, :, :-1], "b c t h w -> (b t) c h w")
@@ -112,7 +112,7 @@ def _decoder(config: TaehvConfig) -> nn.ModuleList:
     return nn.ModuleList([*layers, nn.ReLU(), _conv(widths[-1], 3)])
 
 
-def _run(layers: nn.ModuleList, frames: Tensor, past: Past) -> Tensor:
+def _run(layers: nn.ModuleList, frames: Tensor, past: LayerCaches) -> Tensor:
     """b c t h w through the layers of an encoder or a decoder."""
     batch = frames.shape[0]
     x = rearrange(frames, "b c t h w -> (b t) c h w")
@@ -146,13 +146,13 @@ class Taehv(Stepwise):
         video = video.to(weight.device, weight.dtype)
         lacking = -video.shape[2] % step
         video = torch.cat((video, video[:, :, -1:].expand(-1, -1, lacking, -1, -1)), dim=2)
-        parts, past = [], Past()
+        parts, past = [], LayerCaches()
         for frames in video.contiguous(memory_format=LAST).split(step, dim=2):
             parts.append(_run(self.encoder, (frames + 1) / 2, past))
-            past = Past(past.after)
+            past = LayerCaches(past.after)
         return torch.cat(parts, dim=2).float().contiguous()
 
-    def step(self, latent: Tensor, past: Past) -> Tensor:
+    def step(self, latent: Tensor, past: LayerCaches) -> Tensor:
         """Latent b c 1 h w -> frames b 3 t 8h 8w in [-1, 1] (t = 1 in the first step, then 4)."""
         frames = _run(self.decoder, latent.to(next(self.parameters()).dtype), past)
         if past.first:  # the Wan autoencoder's first latent frame is a single picture
@@ -160,7 +160,7 @@ class Taehv(Stepwise):
         return frames.clamp(0, 1).mul_(2).sub_(1)
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in its `Past` for latents of rows x columns: b t h w c of each."""
+        """What a step leaves in `LayerCaches` for latents of rows x columns: b t h w c of each."""
         return remembered(decoder_layers(self.config), batch, rows, columns)
 
     def _check(self, video: Tensor) -> None:

@@ -1,6 +1,6 @@
 """The layers of the tiny decoder as numbers, for `costs`."""
 
-from worldmodel.wan.costs import Layer
+from worldmodel.wan.layer_costs import Layer
 from worldmodel.wan.taehv_config import TaehvConfig
 
 

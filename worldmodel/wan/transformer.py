@@ -1,7 +1,7 @@
 """The Wan 2.1 text-to-video transformer; modules are named as in the released files.
 
 The same weights serve the bidirectional model and its causal students: what a frame sees is the
-`Context`'s matter. Noise level is per latent frame and modulates every layer (adaLN, arXiv
+`WanContext`'s matter. Noise level is per latent frame and modulates every layer (adaLN, arXiv
 2212.09748). Where the weights have cameras, each self-attention has a second, unturned branch that
 sees through them (`camera`), added through a projection that training began at nought.
 
@@ -17,9 +17,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.wan.camera import see_through
-from worldmodel.wan.config import WanConfig
-from worldmodel.wan.context import Context, Text, Words, heads
-from worldmodel.wan.rope import turn
+from worldmodel.wan.kv_cache import Text, WanContext, Words, heads
+from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.rope import apply_rope
 
 EPSILON = 1e-6
 MODULATIONS = 6  # shift, scale, gate of attention; shift, scale, gate of the feed-forward layer
@@ -41,7 +41,7 @@ class RMSNorm(nn.Module):
         return wide.to(x.dtype) * self.weight
 
 
-class Attention(nn.Module):
+class WanAttention(nn.Module):
     """Queries, keys, values and what comes out of them; both attentions of a block."""
 
     def __init__(self, config: WanConfig) -> None:
@@ -56,7 +56,7 @@ class Attention(nn.Module):
         return rearrange(x, "b n t e -> b t (n e)")
 
 
-class SelfAttention(Attention):
+class SelfAttention(WanAttention):
     """Frames attend to frames."""
 
     def __init__(self, config: WanConfig, layer: int) -> None:
@@ -64,12 +64,17 @@ class SelfAttention(Attention):
         self.layer, self.camera_bank = layer, config.layers + layer
         self.prope_o = nn.Linear(config.width, config.width) if config.cameras else None
 
-    def forward(self, x: Tensor, cameras: tuple[Tensor, Tensor], context: Context) -> Tensor:
+    def forward(self, x: Tensor, cameras: tuple[Tensor, Tensor], context: WanContext) -> Tensor:
         """b t d -> b t d; cameras are P and P⁻¹, b f 4 4."""
         q = heads(self.norm_q(self.q(x)), self.heads)
         k = heads(self.norm_k(self.k(x)), self.heads)
         v = heads(self.v(x), self.heads)
-        y = context.attend(self.layer, turn(q, *context.turns), turn(k, *context.turns), v)
+        y = context.attend(
+            self.layer,
+            apply_rope(q, *context.rope_cos_sin),
+            apply_rope(k, *context.rope_cos_sin),
+            v,
+        )
         out: Tensor = self.o(self.merge(y))
         if self.prope_o is not None:
             p, inverse = cameras
@@ -79,7 +84,7 @@ class SelfAttention(Attention):
         return out
 
 
-class CrossAttention(Attention):
+class CrossAttention(WanAttention):
     """Frames attend to the prompt, whose keys and values play computes once (`read`)."""
 
     def forward(self, x: Tensor, text: Read | Tensor) -> Tensor:
@@ -96,7 +101,7 @@ class CrossAttention(Attention):
         return heads(self.norm_k(self.k(text)), self.heads), heads(self.v(text), self.heads)
 
 
-class Block(nn.Module):
+class WanBlock(nn.Module):
     """Self-attention, the prompt, a feed-forward layer; modulated frame by frame."""
 
     def __init__(self, config: WanConfig, layer: int) -> None:
@@ -118,7 +123,7 @@ class Block(nn.Module):
         modulation: Tensor,
         text: Read | Tensor,
         cameras: tuple[Tensor, Tensor],
-        context: Context,
+        context: WanContext,
     ) -> Tensor:
         """x b f p d, modulation b f 6 d -> b f p d."""
         frames = x.shape[1]
@@ -162,7 +167,7 @@ class WanTransformer(nn.Module):
             nn.Linear(config.time_features, d), nn.SiLU(), nn.Linear(d, d)
         )
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(d, MODULATIONS * d))
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.blocks = nn.ModuleList(WanBlock(config, layer) for layer in range(config.layers))
         self.head = Head(config)
 
     def alike(self) -> "WanTransformer":
@@ -187,7 +192,9 @@ class WanTransformer(nn.Module):
         text = self.text_embedding(embeddings.to(self.device, self.dtype))
         return [block.cross_attn.read(text) for block in self.blocks]  # type: ignore[operator, union-attr]  # ModuleList forgets what it holds
 
-    def forward(self, latents: Tensor, sigmas: Tensor, cameras: Tensor, context: Context) -> Tensor:
+    def forward(
+        self, latents: Tensor, sigmas: Tensor, cameras: Tensor, context: WanContext
+    ) -> Tensor:
         """Latents b f c h w, sigmas b f, projections b f 4 4 -> velocity b f c h w, in fp32."""
         q = self.config.patch
         rows, columns = latents.shape[-2] // q, latents.shape[-1] // q

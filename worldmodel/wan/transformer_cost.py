@@ -7,7 +7,7 @@ out of operations: it costs memory traffic, not arithmetic.
 
 from dataclasses import dataclass
 
-from worldmodel.wan.config import WanConfig, WindowConfig
+from worldmodel.wan.model_config import WanConfig, WindowConfig
 
 
 def parameters(config: WanConfig) -> int:
@@ -58,7 +58,7 @@ def block_flops(config: WanConfig, window: WindowConfig, seen: int, steps: int) 
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class SessionMemory:
     """Bytes that a session keeps; what a pass needs for a moment is not in it."""
 
     weights: int
@@ -78,12 +78,12 @@ def memory(
     batch: int = 1,
     *,
     float8: bool = False,
-) -> Memory:
+) -> SessionMemory:
     """What weights and sessions of a batch keep, with numbers of `number_bytes` each."""
     token = 2 * config.banks * config.width * number_bytes  # a key and a value in every bank
     frames = window.slots + window.sink_frames  # sinks are kept twice: as they came, and as seen
     text = 2 * config.layers * config.text_tokens * config.width * number_bytes
-    return Memory(
+    return SessionMemory(
         weights=weight_bytes(config, number_bytes, float8=float8),
         cache=batch * frames * window.tokens(config) * token,
         text=batch * text,

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from worldmodel.checkpoint import CheckpointError
-from worldmodel.wan.config import WanConfig
-from worldmodel.wan.files import size
+from worldmodel.storage.checkpoint import CheckpointError
+from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.weight_files import size
 
 HEAD_WIDTH = 128
 

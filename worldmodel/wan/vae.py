@@ -19,29 +19,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoint import refuse_broken
 from worldmodel.config import UserError
-from worldmodel.wan.costs import remembered
-from worldmodel.wan.files import load_strict, read_tensors
-from worldmodel.wan.streaming import LAST, Past, Shape, Stepwise
+from worldmodel.storage.checkpoint import refuse_broken
+from worldmodel.wan.layer_costs import remembered
+from worldmodel.wan.streaming_decoder import LAST, LayerCaches, Shape, Stepwise
 from worldmodel.wan.vae_config import VaeConfig
 from worldmodel.wan.vae_cost import decoder_layers
 from worldmodel.wan.vae_keys import released_names
 from worldmodel.wan.vae_layers import (
-    Attention,
     Downsample,
-    ResidualBlock,
     RmsNorm,
+    SpatialAttention,
     Upsample,
+    WanResidualBlock,
     activate_and_convolve,
     causal,
     channels_last,
     convolve,
 )
+from worldmodel.wan.weight_files import load_strict, read_tensors
 
 
 class Trunk(nn.Module):
-    """What encoder and decoder have in common: layers that take x and the `Past`, and a head."""
+    """What encoder and decoder have in common: layers that take x and `LayerCaches`, and a head."""
 
     def __init__(self, inputs: int, widths: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ class Trunk(nn.Module):
         self.conv1 = causal(inputs, first)
         self.middle = nn.ModuleList(
             [
-                ResidualBlock(coarsest, coarsest),
-                Attention(coarsest),
-                ResidualBlock(coarsest, coarsest),
+                WanResidualBlock(coarsest, coarsest),
+                SpatialAttention(coarsest),
+                WanResidualBlock(coarsest, coarsest),
             ]
         )
         self.head = nn.ModuleDict({"0": RmsNorm(last, spatial=3), "2": causal(last, outputs)})
 
-    def run(self, x: Tensor, layers: Iterable[nn.Module], past: Past) -> Tensor:
+    def run(self, x: Tensor, layers: Iterable[nn.Module], past: LayerCaches) -> Tensor:
         """b c t h w through the first convolution, `layers` and the head."""
         x = convolve(self.conv1, x, past)
         for layer in layers:
@@ -64,7 +64,7 @@ class Trunk(nn.Module):
         return activate_and_convolve(self.head["0"], self.head["2"], x, past)
 
 
-class Encoder(Trunk):
+class WanEncoder(Trunk):
     """Frames b 3 t h w -> means and log variances b 2c f h/8 w/8, neither normalised."""
 
     def __init__(self, config: VaeConfig) -> None:
@@ -74,18 +74,18 @@ class Encoder(Trunk):
         incoming = config.width
         for level, width in enumerate(widths):
             for _ in range(config.blocks):
-                layers.append(ResidualBlock(incoming, width))
+                layers.append(WanResidualBlock(incoming, width))
                 incoming = width
             if level < len(config.time_halvings):
                 layers.append(Downsample(width, time=config.time_halvings[level]))
         self.downsamples = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
         """b 3 t h w -> b 2c t' h/8 w/8: one frame in the first step, four (-> 1) in the others."""
         return self.run(x, (*self.downsamples, *self.middle), past)
 
 
-class Decoder(Trunk):
+class WanDecoder(Trunk):
     """Latents b c 1 h w, not normalised -> frames b 3 t 8h 8w."""
 
     def __init__(self, config: VaeConfig) -> None:
@@ -95,14 +95,14 @@ class Decoder(Trunk):
         incoming = widths[0]
         for level, width in enumerate(widths):
             for _ in range(config.blocks + 1):
-                layers.append(ResidualBlock(incoming, width))
+                layers.append(WanResidualBlock(incoming, width))
                 incoming = width
             if level < len(config.time_halvings):
                 layers.append(Upsample(width, time=config.time_halvings[-1 - level]))
                 incoming = width // 2
         self.upsamples = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
         """b c 1 h w -> b 3 t 8h 8w: t = 1 in the first step, 4 in the others."""
         return self.run(x, (*self.middle, *self.upsamples), past)
 
@@ -114,10 +114,10 @@ class WanVAE(Stepwise):
         super().__init__()
         self.config = config
         channels = config.latent_channels
-        self.encoder = Encoder(config)
+        self.encoder = WanEncoder(config)
         self.conv1 = nn.Conv3d(2 * channels, 2 * channels, 1)
         self.conv2 = nn.Conv3d(channels, channels, 1)
-        self.decoder = Decoder(config)
+        self.decoder = WanDecoder(config)
 
     @property
     def latent_channels(self) -> int:
@@ -131,22 +131,22 @@ class WanVAE(Stepwise):
         weight = self.conv1.weight
         video = video.to(weight.device, weight.dtype).contiguous(memory_format=LAST)
         later = video[:, :, 1:].split(self.config.frames_per_latent, dim=2)
-        parts, past = [], Past()
+        parts, past = [], LayerCaches()
         for frames in (video[:, :, :1], *(part for part in later if part.shape[2])):
             parts.append(self.encoder(frames, past))
-            past = Past(past.after)
+            past = LayerCaches(past.after)
         means = self.conv1(torch.cat(parts, dim=2)).chunk(2, dim=1)[0]
         mean, std = self._statistics(weight.device)
         return ((means.float() - mean) / std).contiguous()
 
-    def step(self, latent: Tensor, past: Past) -> Tensor:
+    def step(self, latent: Tensor, past: LayerCaches) -> Tensor:
         """Latent b c 1 h w -> frames b 3 t 8h 8w in [-1, 1] (t = 1 in the first step, then 4)."""
         mean, std = self._statistics(latent.device)
         raw = (latent.float() * std + mean).to(self.conv2.weight.dtype)
         return self.decoder(self.conv2(raw), past).clamp_(-1, 1)
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in its `Past` for latents of rows x columns: b t h w c of each."""
+        """What a step leaves in `LayerCaches` for latents of rows x columns: b t h w c of each."""
         return remembered(decoder_layers(self.config), batch, rows, columns)
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from worldmodel.config import ConfigError, require_at_most, require_positive
-from worldmodel.printable import shown
+from worldmodel.system.printable import shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """The layers of the Wan decoder as numbers, for `costs`."""
 
-from worldmodel.wan.costs import Layer
+from worldmodel.wan.layer_costs import Layer
 from worldmodel.wan.vae_config import VaeConfig
 
 

@@ -1,8 +1,9 @@
 """The layers of the Wan2.1 video autoencoder, named as in its released weights.
 
-Convolutions are causal in time: they see the frame itself and the two before it, which a `Past`
-supplies, so that a clip can be cut between any two latent frames without a difference. Everything
-is fastest with channels last in memory (`channels_last`); results are the same in any layout.
+Convolutions are causal in time: they see the frame itself and the two before it, which
+`LayerCaches` supplies, so that a clip can be cut between any two latent frames without a
+difference. Everything is fastest with channels last in memory (`channels_last`); results are the
+same in any layout.
 
 Letters: b batch, c d channels, t frames, h w rows, columns.
 """
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.wan.streaming import Past
+from worldmodel.wan.streaming_decoder import LayerCaches
 
 TINY = 1e-24  # the square of the norm below which a vector counts as zero
 
@@ -36,20 +37,22 @@ def causal(inputs: int, outputs: int) -> nn.Conv3d:
     return nn.Conv3d(inputs, outputs, 3, padding=(0, 1, 1))
 
 
-def convolve(layer: nn.Module, x: Tensor, past: Past) -> Tensor:
+def convolve(layer: nn.Module, x: Tensor, past: LayerCaches) -> Tensor:
     """A convolution over 3 frames on x: b c t h w and the two frames before -> b d t h w."""
     x = past.extend(x, frames=2)
     return layer(x)
 
 
-def activate_and_convolve(norm: nn.Module, layer: nn.Module, x: Tensor, past: Past) -> Tensor:
+def activate_and_convolve(
+    norm: nn.Module, layer: nn.Module, x: Tensor, past: LayerCaches
+) -> Tensor:
     """Norm, SiLU, then `convolve`: b c t h w -> b d t h w."""
     x = F.silu(norm(x), inplace=True)  # rebound, so that what it was made of can be freed
     x = past.extend(x, frames=2)
     return layer(x)
 
 
-class ResidualBlock(nn.Module):
+class WanResidualBlock(nn.Module):
     """Two causal convolutions beside a shortcut: b c t h w -> b d t h w."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -64,7 +67,7 @@ class ResidualBlock(nn.Module):
         )
         self.shortcut = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
         """b c t h w -> b d t h w."""
         part = self.residual
         y = activate_and_convolve(
@@ -76,7 +79,7 @@ class ResidualBlock(nn.Module):
         return y.add_(self.shortcut(x))
 
 
-class Attention(nn.Module):
+class SpatialAttention(nn.Module):
     """Every position of a frame attends to all of the same frame, one head: b c t h w -> same."""
 
     def __init__(self, width: int) -> None:
@@ -85,7 +88,7 @@ class Attention(nn.Module):
         self.to_qkv = nn.Conv2d(width, 3 * width, 1)
         self.proj = nn.Conv2d(width, width, 1)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:  # noqa: ARG002  # as all layers of a level
+    def forward(self, x: Tensor, past: LayerCaches) -> Tensor:  # noqa: ARG002  # as all layers of a level
         """b c t h w -> b c t h w."""
         b, _, _, h, w = x.shape
         y = self.to_qkv(self.norm(rearrange(x, "b c t h w -> (b t) c h w")))
@@ -108,7 +111,7 @@ class Downsample(nn.Module):
         )
         self.time_conv = nn.Conv3d(width, width, (3, 1, 1), stride=(2, 1, 1)) if time else None
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
         """b c t h w -> b c t/2 h/2 w/2 (t = 1 in the first step)."""
         b = x.shape[0]
         y = self.resample(rearrange(x, "b c t h w -> (b t) c h w"))
@@ -133,7 +136,7 @@ class Upsample(nn.Module):
             nn.Conv2d(width, width // 2, 3, padding=1),
         )
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
+    def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
         """b c t h w -> b c/2 2t 2h 2w (t stays 1 in the first step)."""
         if self.time_conv is not None and past.first:
             past.extend(x[:, :, :0], frames=2)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from worldmodel.action import Action
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs, empty_inputs
-from worldmodel.engine.static import StaticRollout
+from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.web.weights import FILE
 from worldmodel.worlds.native import NativeWorld
 

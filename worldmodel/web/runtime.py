@@ -16,9 +16,9 @@ from importlib import metadata
 from pathlib import Path
 
 from worldmodel.config import UserError
-from worldmodel.files import FileReadError, read_file, write_atomically
-from worldmodel.folders import cache_folder
-from worldmodel.limits import MB
+from worldmodel.storage.files import FileReadError, read_file, write_atomically
+from worldmodel.storage.user_dirs import cache_folder
+from worldmodel.system.limits import MB
 
 VERSION = "1.30.0"
 NAME = f"onnxruntime-web-{VERSION}"

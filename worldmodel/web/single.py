@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from worldmodel.files import write_atomically
+from worldmodel.storage.files import write_atomically
 from worldmodel.web.bundle import bundle
 
 CARRIED = ("world/", "runtime/")

@@ -32,8 +32,8 @@ from worldmodel.web.graphs import ExportError, picture_graph, step_graph
 from worldmodel.web.runtime import NAME, read_notices
 from worldmodel.web.weights import pack, unpack
 from worldmodel.web.world_files import check_actions, describe_world, to_json
-from worldmodel.worlds.folder import replace_folder
 from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.world_folder import replace_folder
 
 CHECKED = 24  # frames that are compared with torch before anything is written
 EXPECTED = 8  # of which the page compares the first, when a graphics processor computes

@@ -9,20 +9,20 @@ from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 from worldmodel.config import UserError, read_toml
-from worldmodel.files import is_file
-from worldmodel.paths import Pathlike, list_files, to_path
-from worldmodel.printable import shown
+from worldmodel.storage.files import is_file
+from worldmodel.system.paths import Pathlike, list_files, to_path
+from worldmodel.system.printable import shown
 from worldmodel.world import World
-from worldmodel.worlds.folder import (
+from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.wan.world_file import BACKEND as WAN
+from worldmodel.worlds.wan.world_file import WanWorldFile, read_wan_world
+from worldmodel.worlds.world_folder import (
     WORLD_FILE,
     WorldError,
     WorldFile,
     check_part,
     read_world_file,
 )
-from worldmodel.worlds.settings import Settings
-from worldmodel.worlds.wan_file import BACKEND as WAN
-from worldmodel.worlds.wan_file import WanWorldFile, read_wan_world
 
 DEFAULT = "doom-places"
 MOST_ABOVE = 3  # folders above a recording whose folders are looked at
@@ -30,7 +30,7 @@ MOST_ABOVE = 3  # folders above a recording whose folders are looked at
 # hurt nobody else.
 BACKENDS = {
     "native": "worldmodel.worlds.native:NativeWorld",
-    "wan": "worldmodel.worlds.wan:WanWorld",
+    "wan": "worldmodel.worlds.wan.world:WanWorld",
 }
 
 
@@ -150,7 +150,7 @@ def _has_weights(folder: Path, wanted: Mapping[str, str]) -> bool:
     return False
 
 
-def open_world(name: Pathlike | None = None, settings: Settings | None = None) -> World:
+def open_world(name: Pathlike | None = None, settings: RunSettings | None = None) -> World:
     """Load a world, ready to `reset`."""
     folder = find_world(name)
     chosen = WAN if is_file(folder) else read_toml(folder / WORLD_FILE).get("backend")
@@ -161,4 +161,4 @@ def open_world(name: Pathlike | None = None, settings: Settings | None = None) -
         )
     module, _, kind = BACKENDS[chosen].partition(":")
     backend = getattr(importlib.import_module(module), kind)
-    return cast(World, backend.load(folder, settings or Settings()))
+    return cast(World, backend.load(folder, settings or RunSettings()))

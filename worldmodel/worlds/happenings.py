@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.limits import LATEST_FRAME
 from worldmodel.model.events import Events
 from worldmodel.model.events import Recent as Recent  # what a player has seen, for whoever begins
-from worldmodel.streams import arrays
+from worldmodel.random_streams import arrays
+from worldmodel.system.limits import LATEST_FRAME
 from worldmodel.world import StateError
 
 STATES, ACTIONS, LATENTS = "happened.states", "happened.actions", "happened.latents"

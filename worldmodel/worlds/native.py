@@ -21,25 +21,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action
-from worldmodel.checkpoint import broken_weight, check_fit, load_weights
 from worldmodel.config import SamplerConfig, UserError
 from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.openvino import OpenVinoEngine
-from worldmodel.engine.state import load_playing, save_playing
+from worldmodel.engine.saved_state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
-from worldmodel.episodes import Episode
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
 from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.real import Origin, Way
+from worldmodel.reference.game import Origin, Way
+from worldmodel.reference.trajectory import ENDING as WAY_ENDING
 from worldmodel.schedule import sigma_grid
 from worldmodel.state_spec import FULL_TURN, StateSpec
-from worldmodel.ways import ENDING as WAY_ENDING
+from worldmodel.storage.checkpoint import broken_weight, check_fit, load_weights
+from worldmodel.storage.episode import Episode
 from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
-from worldmodel.worlds.folder import (
+from worldmodel.worlds.fork_guard import refuse_fork
+from worldmodel.worlds.identity import check_same_world
+from worldmodel.worlds.place_tracker import STATE as PLACE
+from worldmodel.worlds.place_tracker import PlaceTracker
+from worldmodel.worlds.run_settings import RunSettings, available_cores
+from worldmodel.worlds.starts import load_starts, origin_of
+from worldmodel.worlds.world_folder import (
     AUTOENCODER,
     EVENTS,
     MOTION,
@@ -49,12 +55,6 @@ from worldmodel.worlds.folder import (
     check_weights,
     read_world_file,
 )
-from worldmodel.worlds.forks import refuse_fork
-from worldmodel.worlds.same import check_same_world
-from worldmodel.worlds.settings import Settings, available_cores
-from worldmodel.worlds.starts import load_starts, origin_of
-from worldmodel.worlds.whereabouts import STATE as PLACE
-from worldmodel.worlds.whereabouts import Whereabouts
 
 LONGEST_WARM_UP = 64  # frames
 
@@ -94,7 +94,7 @@ class NativeWorld:
         self._identity = self.identity  # one for all states
 
     @classmethod
-    def load(cls, folder: Path, settings: Settings) -> "NativeWorld":
+    def load(cls, folder: Path, settings: RunSettings) -> "NativeWorld":
         """Read a world's folder; errors name the file, what was found and what was expected."""
         refuse_fork()  # even looking at the weights would wait for ever
         file = read_world_file(folder)
@@ -134,7 +134,7 @@ class NativeWorld:
         autoencoder: Autoencoder,
         clips: Sequence[Episode],
         captions: Sequence[str],
-        settings: Settings,
+        settings: RunSettings,
         ways: Sequence[Way | UserError] = (),
         motion: Motion | None = None,
         events: Events | None = None,
@@ -243,10 +243,10 @@ class NativeWorld:
         self.where.load(place, state.arrays, 1)
         self._rollout = rollout
 
-    def whereabouts(self) -> Whereabouts:
+    def whereabouts(self) -> PlaceTracker:
         """Where players of this world are; for each batch of sessions one."""
         state_numbers = self.file.transformer.state_numbers
-        return Whereabouts(
+        return PlaceTracker(
             self.engine, self.motion, self.file.autoencoder.plan, self.events, state_numbers
         )
 
@@ -293,7 +293,7 @@ class NativeWorld:
         """Latents 1 f c h w and conditions 1 f z of the first start."""
         return self._primes[0].latents, self._primes[0].conditions
 
-    def past(self, start: int) -> "Past":
+    def past(self, start: int) -> "ContextFrames":
         """What the world is shown before play at a start."""
         return self._primes[start]
 
@@ -318,7 +318,7 @@ class NativeWorld:
         why = f", and so does the weight {weight}" if weight else ""
         raise WorldFaultError(f"{what} hold values that are not numbers{why}")
 
-    def _encode(self, clip: Episode) -> "Past":
+    def _encode(self, clip: Episode) -> "ContextFrames":
         """What a start shows, at most what is visible."""
         longest = self.file.transformer.context_frames + self.file.transformer.sink_frames
         frames = torch.from_numpy(np.ascontiguousarray(clip.frames[-longest:]))
@@ -326,10 +326,10 @@ class NativeWorld:
         latents = encode_frames(self.autoencoder, frames[None])
         actions = actions[None].to(self.device)
         if self.motion is None and self.events is None:
-            return Past(latents, actions, None)
+            return ContextFrames(latents, actions, None)
         states = self._states(clip)[-longest:][None]
         recent = self._recent(states, actions, latents)
-        return Past(latents, self._conditions(actions, states), states[:, -1], recent)
+        return ContextFrames(latents, self._conditions(actions, states), states[:, -1], recent)
 
     def _conditions(self, actions: Tensor, states: Tensor) -> Tensor:
         """What the transformer is told of frames: actions b f (k+2), states b f n -> b f z."""
@@ -378,7 +378,7 @@ class NativeWorld:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class ContextFrames:
     """What a world is shown before play."""
 
     latents: Tensor  # 1 f c h w
@@ -399,7 +399,7 @@ def _candidates(
     transformer: WorldTransformer,
     autoencoder: Autoencoder,
     sampler: SamplerConfig,
-    settings: Settings,
+    settings: RunSettings,
     device: torch.device,
     key: str,
 ) -> dict[str, Callable[[], Engine]]:

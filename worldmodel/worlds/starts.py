@@ -9,13 +9,14 @@ import numpy as np
 
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
-from worldmodel.episodes import Episode, load_episode
-from worldmodel.footage import is_episode, is_video, nearest, open_footage
-from worldmodel.paths import Pathlike, to_path
-from worldmodel.pictures import fit, read_picture
-from worldmodel.real import Origin, Way
-from worldmodel.ways import ENDING, WayError, load_way
-from worldmodel.worlds.folder import WorldFile, check_part, source_of
+from worldmodel.reference.game import Origin, Way
+from worldmodel.reference.trajectory import ENDING, WayError, load_way
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import load_episode
+from worldmodel.storage.footage import is_episode, is_video, nearest, open_footage
+from worldmodel.storage.images import fit, read_picture
+from worldmodel.system.paths import Pathlike, to_path
+from worldmodel.worlds.world_folder import WorldFile, check_part, source_of
 
 
 @dataclass(frozen=True, slots=True)

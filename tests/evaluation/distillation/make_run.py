@@ -8,11 +8,11 @@ import torch
 
 from tests.conftest import make_lively
 from tests.training.tiny_data import MODEL
-from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ModelConfig, to_toml
-from worldmodel.games.doom import ACTIONS
+from worldmodel.data_sources.doom import ACTIONS
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.training.loop import CONFIG, STATE
+from worldmodel.storage.checkpoint import save_tensors
+from worldmodel.training.train_loop import CONFIG, STATE
 
 DOOM_MODEL = replace(MODEL, latent_height=3, latent_width=4, buttons=len(ACTIONS.buttons))
 

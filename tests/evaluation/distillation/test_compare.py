@@ -9,8 +9,8 @@ import pytest
 from tests.evaluation.distillation.make_run import DOOM_MODEL, make_run
 from tests.worlds.make_world import make_world
 from worldmodel.__main__ import main
-from worldmodel.games.doom import DoomConfig
-from worldmodel.games.record import record_doom
+from worldmodel.data_sources.doom import DoomConfig
+from worldmodel.data_sources.record_doom import record_doom
 
 pytest.importorskip("vizdoom")
 

@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from worldmodel.config import ConfigError, SamplerConfig, UserError
-from worldmodel.evaluation.distillation.claims import verdict
-from worldmodel.evaluation.distillation.figures import (
+from studies.distillation.claims import verdict
+from studies.distillation.figures import (
     Estimate,
     Figures,
     difference,
@@ -16,7 +15,8 @@ from worldmodel.evaluation.distillation.figures import (
     resampled,
     save_figures,
 )
-from worldmodel.evaluation.distillation.motion import mean_flow
+from studies.distillation.optical_flow import mean_flow
+from worldmodel.config import ConfigError, SamplerConfig, UserError
 from worldmodel.schedule import sigma_grid
 
 GRID = tuple(sigma_grid(24).tolist())

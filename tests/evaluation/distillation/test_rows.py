@@ -4,12 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.evaluation.distillation.make_run import DOOM_MODEL, make_run
-from tests.worlds.make_world import make_world
-from worldmodel.config import ConfigError, ModelConfig, SamplerConfig
-from worldmodel.evaluation.distillation.costs import cost_of, keep_records
-from worldmodel.evaluation.distillation.measure import check_chunk, draw_next_frames, told
-from worldmodel.evaluation.distillation.rows import (
+from studies.distillation.measure import check_chunk, draw_next_frames, told
+from studies.distillation.rows import (
     Comparison,
     Contender,
     Row,
@@ -17,9 +13,13 @@ from worldmodel.evaluation.distillation.rows import (
     read_comparison,
     sampler_of,
 )
-from worldmodel.evaluation.distillation.yardstick import CLIP, PAST, STRIDE, Plan
+from studies.distillation.training_costs import cost_of, keep_records
+from studies.distillation.yardstick import CLIP, PAST, STRIDE, YardstickPlan
+from tests.evaluation.distillation.make_run import DOOM_MODEL, make_run
+from tests.worlds.make_world import make_world
+from worldmodel.config import ConfigError, ModelConfig, SamplerConfig
 from worldmodel.rollout import Rollout
-from worldmodel.worlds.folder import read_world_file
+from worldmodel.worlds.world_folder import read_world_file
 
 SAMPLER = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 CHUNKS = replace(DOOM_MODEL, context_frames=6, sink_frames=3, chunk_frames=3)
@@ -51,7 +51,7 @@ def test_a_row_without_levels_takes_the_teachers_steps() -> None:
     row = Row(title="teacher", run=Path("x"))
     teacher = sampler_of(row, SAMPLER, 48)
     assert (teacher.steps, teacher.renoise) == (48, False)
-    plan = Plan(drift_frames=2000, teacher_drift_frames=450)
+    plan = YardstickPlan(drift_frames=2000, teacher_drift_frames=450)
     assert (plan.long_frames(48), plan.long_frames(4)) == (400, 2000)
 
 

@@ -10,22 +10,22 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 from tests.game.drawn_world import SPEC, DrawnWorld
-from worldmodel.game.beside import Beside
-from worldmodel.game.camera import Camera, Place
 from worldmodel.game.controls import Command
 from worldmodel.game.generator import InLine
 from worldmodel.game.input import Input
-from worldmodel.game.keeper import Keeper
-from worldmodel.game.keys import KEYS
+from worldmodel.game.jumps import Elsewhere, ToStart
+from worldmodel.game.key_names import KEYS
 from worldmodel.game.loop import Game
+from worldmodel.game.menu.content import GoOn
+from worldmodel.game.menu.library import Installed, Library, StartEntry
 from worldmodel.game.menu.menu import Menu
-from worldmodel.game.menu.pages import GoOn
-from worldmodel.game.menu.shelf import Installed, Shelf, Start
-from worldmodel.game.orders import Elsewhere, ToStart
-from worldmodel.game.session import Keeping, Session
-from worldmodel.game.settings import Preferences
+from worldmodel.game.play_session import Keeping, Session
+from worldmodel.game.preferences import Preferences
+from worldmodel.game.recording_control import Place, RecordingControl
+from worldmodel.game.reference_play import Beside
+from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.window import Window
-from worldmodel.moments import list_moments
+from worldmodel.storage.moments import list_moments
 
 SCANCODES = {code: scancode for scancode, code in KEYS.items()}
 PADS = {"up": 11, "down": 12, "left": 13, "right": 14, "A": 0, "B": 1, "start": 6}
@@ -33,14 +33,14 @@ PADS = {"up": 11, "down": 12, "left": 13, "right": 14, "A": 0, "B": 1, "start": 
 
 def installed(folder: Path, name: str) -> Installed:
     picture = DrawnWorld().reset(0, 0)
-    starts = [Start(caption=caption, picture=picture) for caption in DrawnWorld().starts]
+    starts = [StartEntry(caption=caption, picture=picture) for caption in DrawnWorld().starts]
     return Installed(
         folder=folder, name=name, title="squares", frame_size=(48, 64), frames_per_second=30.0,
         megabytes=1.0, actions=SPEC, starts=starts, measured=29.5,
     )  # fmt: skip
 
 
-class DrawnShelf(Shelf):
+class DrawnShelf(Library):
     """Worlds that are nowhere on disk; moments are those of the tests' own folder."""
 
     def look(self) -> None:
@@ -61,13 +61,13 @@ def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
 def game(window: Window, tmp_path: Path) -> Iterator[Game]:
     preferences = Preferences.read(folder=tmp_path / "config")
     devices = Input(preferences.controls)
-    keeper = Keeper(tmp_path / "moments")
+    keeper = SaveWorker(tmp_path / "moments")
     session = Session(DrawnWorld(), lambda _: devices.take(), keeping=Keeping(keeper=keeper))
     shelf = DrawnShelf(Path("here"))
     shelf.folder = tmp_path / "moments"
     menu = Menu(preferences, shelf, lambda: playing.adopt(preferences))
     window.menu = menu
-    camera = Camera(Place(tmp_path, "clip"), lambda _: None)
+    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
     playing = Game(InLine(lambda: session), window, devices, camera, keeper=keeper, menu=menu)
     yield playing
     keeper.close(None)

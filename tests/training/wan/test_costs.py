@@ -14,11 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.wan.memory import peak_bytes
 from worldmodel.__main__ import main
 from worldmodel.config import SamplerConfig, to_toml
-from worldmodel.training.loop import LoopConfig
 from worldmodel.training.processes import checkpoint_blocks
-from worldmodel.training.run import read_stage
+from worldmodel.training.run_stage import read_stage
 from worldmodel.training.self_play import Exit
-from worldmodel.training.wan.config import (
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.wan.estimate import estimate
+from worldmodel.training.wan.flops import packed_pass, rollout_pass, stage_flops, whole_pass
+from worldmodel.training.wan.forward import Conditions, WanClip, packed_velocity, whole_velocity
+from worldmodel.training.wan.load_weights import make_student
+from worldmodel.training.wan.memory import memory, played, trained_parameters
+from worldmodel.training.wan.self_play import self_play
+from worldmodel.training.wan.stage_config import (
     WanBidirectionalTraining,
     WanClips,
     WanDmdTraining,
@@ -26,15 +32,9 @@ from worldmodel.training.wan.config import (
     WanTeacherTraining,
     WanTraining,
 )
-from worldmodel.training.wan.costs import packed_pass, rollout_pass, stage_flops, whole_pass
-from worldmodel.training.wan.estimate import estimate
-from worldmodel.training.wan.forward import Told, WanClip, packed_velocity, whole_velocity
-from worldmodel.training.wan.memory import memory, played, trained_parameters
-from worldmodel.training.wan.self_play import self_play
-from worldmodel.training.wan.start import make_student
 from worldmodel.wan.camera import no_cameras
-from worldmodel.wan.config import WanConfig
 from worldmodel.wan.lora import LoraConfig
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.transformer import WanTransformer
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -78,7 +78,7 @@ def pass_of(config: WanTraining, model: WanTransformer, stage: str) -> Callable[
     """The passes of a stage that are differentiated."""
     window, size = config.model.window, model.config
     clean = torch.randn(1, FRAMES, size.latent_channels, 8, 16)
-    told = Told(
+    told = Conditions(
         torch.randn(1, size.text_tokens, size.text_width),
         torch.zeros(size.text_tokens, size.text_width),
         no_cameras(1, FRAMES),

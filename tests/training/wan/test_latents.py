@@ -13,18 +13,19 @@ from safetensors.torch import load_file
 
 from tests.training.wan.tiny import CAMERA, FRAMES, SIZE, Root, write_walks
 from worldmodel.action import IDLE, Action
-from worldmodel.checkpoint import CheckpointError, load_tensors, save_tensors
 from worldmodel.config import ConfigError, UserError
-from worldmodel.episodes import EpisodeError, load_episode
-from worldmodel.footage import Timed, nearest
-from worldmodel.training.loop import UnfinishedError
-from worldmodel.training.samples import save_clip
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.storage.episode import EpisodeError
+from worldmodel.storage.episodes import load_episode
+from worldmodel.storage.footage import Timed, nearest
+from worldmodel.training.sample_grids import save_clip
+from worldmodel.training.train_loop import UnfinishedError
 from worldmodel.training.wan import latents as stage
-from worldmodel.training.wan.data import Index, LatentClips
+from worldmodel.training.wan.clips import Index, LatentClips
 from worldmodel.training.wan.latents import write_latents
-from worldmodel.training.wan.sources import Clip, read_clips
-from worldmodel.training.wan.start import load_autoencoder
-from worldmodel.wan.camera import CameraPath, Motion
+from worldmodel.training.wan.load_weights import load_autoencoder
+from worldmodel.training.wan.sources import PixelClip, read_clips
+from worldmodel.wan.camera import CameraMotion, CameraPath
 from worldmodel.wan.prompts import load_prompts
 
 LENGTH = 1 + 4 * (FRAMES - 1)
@@ -61,8 +62,8 @@ def test_each_clip_is_what_the_autoencoder_makes_of_its_frames(root: Root) -> No
         expected = rearrange(vae.encode(video), "b c f h w -> b f c h w")
         torch.testing.assert_close(clip.clean, expected, rtol=2e-3, atol=2e-3)
         told = words[captions[walk]]
-        assert torch.equal(clip.told.text[0, : len(told)], told)
-        assert not clip.told.text[0, len(told) :].any()
+        assert torch.equal(clip.conditions.text[0, : len(told)], told)
+        assert not clip.conditions.text[0, len(told) :].any()
         short = data.read([number], 2)
         assert torch.equal(short.clean, clip.clean[:, :2])
 
@@ -74,15 +75,15 @@ def test_held_keys_and_the_mouse_move_cameras_as_in_play(root: Root) -> None:
     done: list[tuple[Action, ...]] = [(forward,)] * 9
     done[1:5] = [(IDLE,), (forward,), (turn,), (turn, IDLE)]
     done[5:9] = [(IDLE,)] * 4
-    seen = Clip(frames, tuple(done)).cameras(CAMERA, 4)
+    seen = PixelClip(frames, tuple(done)).cameras(CAMERA, 4)
     path = CameraPath(CAMERA.focal)
     expected = [path.projection()]
-    for motion in (Motion(forward=0.08, yaw=4.0, pitch=2.0), Motion()):
+    for motion in (CameraMotion(forward=0.08, yaw=4.0, pitch=2.0), CameraMotion()):
         path.walk(motion)
         expected.append(path.projection())
     torch.testing.assert_close(seen, torch.cat(expected, dim=1)[0])
     root.run(root.latents())
-    cameras = LatentClips(root.runs / "latents", SIZE).read([1], FRAMES).told.cameras
+    cameras = LatentClips(root.runs / "latents", SIZE).read([1], FRAMES).conditions.cameras
     assert (cameras[0, 0] != cameras[0, 1]).any()
 
 
@@ -180,13 +181,13 @@ def test_words_that_stand_for_none_and_dropout(root: Root) -> None:
     words = load_prompts(root.folder / "words.safetensors")["a forest + rain"]
     assert torch.equal(data.nothing[: len(words)], words)
     silent = [
-        bool((clip.told.text[b] == data.nothing).all())
+        bool((clip.conditions.text[b] == data.nothing).all())
         for seed in range(50)
         for clip in (data.draw(2, 1, 0.3, torch.Generator().manual_seed(seed)),)
         for b in range(2)
     ]
     assert 0.15 < sum(silent) / len(silent) < 0.45
-    told = data.draw(2, 1, 0.0, torch.Generator().manual_seed(0)).untold.told
+    told = data.draw(2, 1, 0.0, torch.Generator().manual_seed(0)).unconditional.conditions
     assert torch.equal(told.text[1], data.nothing)
     assert data.reading.frames_per_second > 0
 

@@ -10,7 +10,7 @@ from play import open_world
 from tests.training.wan.tiny import LOOP, Root, preview, write_walks
 from worldmodel.game.cli import main
 from worldmodel.wan.lora import LoraConfig
-from worldmodel.worlds.wan_file import read_wan_world
+from worldmodel.worlds.wan.world_file import read_wan_world
 
 SHORT = replace(LOOP, steps=3, save_every=3)
 

@@ -14,23 +14,23 @@ from safetensors.torch import save_file
 
 from tests.training.tiny_recipe import KillAfter
 from tests.training.wan.tiny import FRAMES, LOOP, SIZE, TWO, Root, means, write_walks
-from worldmodel.checkpoint import CheckpointError, load_tensors, load_weights
 from worldmodel.config import ConfigError, SamplerConfig, to_toml
-from worldmodel.training.loop import STATE, UnfinishedError
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors, load_weights
 from worldmodel.training.processes import Processes
-from worldmodel.training.run import Training, make_stage, prepare, read_stage
-from worldmodel.training.state import trained_weights
-from worldmodel.training.wan.config import WanClips, WanTraining
+from worldmodel.training.run_stage import Training, make_stage, prepare, read_stage
+from worldmodel.training.train_loop import STATE, UnfinishedError
+from worldmodel.training.train_state import trained_weights
 from worldmodel.training.wan.dmd import WanDmdStage
 from worldmodel.training.wan.export import WanExport
 from worldmodel.training.wan.forward import whole_velocity
+from worldmodel.training.wan.load_weights import load_network, run_weights
 from worldmodel.training.wan.ode import WanOdeStage
 from worldmodel.training.wan.self_play import full_play
-from worldmodel.training.wan.start import load_network, run_weights
+from worldmodel.training.wan.stage_config import WanClips, WanTraining
 from worldmodel.training.wan.teacher import WanTeacherStage
 from worldmodel.wan.lora import LoraConfig, load_lora
 from worldmodel.wan.transformer import WanTransformer
-from worldmodel.worlds.wan_file import TRANSFORMER, read_wan_world
+from worldmodel.worlds.wan.world_file import TRANSFORMER, read_wan_world
 
 LORA = LoraConfig(rank=4, alpha=8.0, also=("self_attn.prope_o", "head"))
 STAGES = ("teacher", "bidirectional", "student", "ode", "dmd")
@@ -87,7 +87,9 @@ def test_a_judge_of_one_clip_draws_the_student_s_play_towards_it(
 
     def distance(model: WanTransformer) -> float:
         plays = [
-            full_play(model, stage.window, TWO, clip.told, torch.Generator().manual_seed(seed))
+            full_play(
+                model, stage.window, TWO, clip.conditions, torch.Generator().manual_seed(seed)
+            )
             for seed in range(4)
         ]
         return float((torch.cat(plays) - clip.clean).square().mean())
@@ -136,7 +138,7 @@ def test_a_lora_run_is_small_and_merges_into_what_it_answered(root: Root) -> Non
     clip = stage.data.read([0], FRAMES)
     sigmas = torch.full((1, FRAMES), 0.7)
     found = [
-        whole_velocity(model, clip.clean, sigmas, clip.told, stage.window)
+        whole_velocity(model, clip.clean, sigmas, clip.conditions, stage.window)
         for model in (plain, stage.ema, load_network(root.folder / "start.safetensors", SIZE))
     ]
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

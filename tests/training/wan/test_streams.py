@@ -20,13 +20,13 @@ from tests.training.independence import (
 )
 from tests.training.wan.tiny import FRAMES, LOOP, Root, write_walks
 from worldmodel.config import SamplerConfig
-from worldmodel.training.run import make_stage
+from worldmodel.training.run_stage import make_stage
 from worldmodel.training.self_play import Exit
 from worldmodel.training.wan import dmd, ode, student, teacher
-from worldmodel.training.wan.config import WanClips
-from worldmodel.training.wan.data import LatentClips
+from worldmodel.training.wan.clips import LatentClips
 from worldmodel.training.wan.forward import WanClip
 from worldmodel.training.wan.stage import WanStage
+from worldmodel.training.wan.stage_config import WanClips
 from worldmodel.wan.lora import LoraConfig
 
 __all__ = ["watch"]  # the fixture
@@ -63,7 +63,7 @@ def shown(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> list[WanClip]:
 
     def draw(self: LatentClips, *chosen: Any) -> WanClip:
         clip = real[1](self, *chosen)
-        watch.see(silent=(clip.told.text == clip.told.nothing).all(dim=(1, 2)))
+        watch.see(silent=(clip.conditions.text == clip.conditions.nothing).all(dim=(1, 2)))
         shown[:] = [clip]
         return clip
 

@@ -12,10 +12,14 @@ from safetensors.torch import save_file
 from tests.worlds.wan_tiny import lively, make_wan_world, save_vae, save_words
 from worldmodel.action import Action
 from worldmodel.config import SamplerConfig, to_toml
-from worldmodel.episodes import Episode, save_episode
-from worldmodel.training.loop import LoopConfig
-from worldmodel.training.run import run_stage
-from worldmodel.training.wan.config import (
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import save_episode
+from worldmodel.training.run_stage import run_stage
+from worldmodel.training.stage import LoopConfig
+from worldmodel.training.wan.export import WanExport
+from worldmodel.training.wan.latents import WanLatents
+from worldmodel.training.wan.ode import WanOdeTrajectories
+from worldmodel.training.wan.stage_config import (
     Preview,
     WanBidirectionalTraining,
     WanClips,
@@ -25,12 +29,9 @@ from worldmodel.training.wan.config import (
     WanStudentTraining,
     WanTeacherTraining,
 )
-from worldmodel.training.wan.export import WanExport
-from worldmodel.training.wan.latents import WanLatents
-from worldmodel.training.wan.ode import WanOdeTrajectories
-from worldmodel.wan.config import WanConfig
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.transformer import WanTransformer
-from worldmodel.worlds.wan_file import CameraConfig
+from worldmodel.worlds.wan.world_file import CameraConfig
 
 SIZE = WanConfig(
     width=32,
@@ -199,7 +200,7 @@ class Root:
 def add_vae(world: Path, vae: Path) -> Path:
     """The world with an autoencoder beside its decoder."""
     from tests.worlds.wan_tiny import plan
-    from worldmodel.worlds.wan_import import import_files
+    from worldmodel.worlds.wan.importer import import_files
 
     import_files([vae], world, plan(None))
     return world

@@ -21,26 +21,26 @@ import pygame
 from worldmodel.action import ActionSpec
 from worldmodel.game.controls import Controls
 from worldmodel.game.gamepad import PAD_DOWN, PAD_UP
-from worldmodel.game.keys import KEYS, MOUSE_BUTTONS
-from worldmodel.game.menu.look import Look, arrows_of, foot_height
-from worldmodel.game.menu.page import Layout, Page, Placed, Way, lay_out, next_one
-from worldmodel.game.menu.pages import (
+from worldmodel.game.key_names import KEYS, MOUSE_BUTTONS
+from worldmodel.game.menu.content import (
     HOME,
     SETTINGS,
     Answer,
     GoOn,
-    Hands,
+    MenuActions,
     home,
     keys,
     settings,
 )
-from worldmodel.game.menu.pages import (
+from worldmodel.game.menu.content import (
     KEYS as KEYS_PAGE,
 )
+from worldmodel.game.menu.layout import Layout, Page, Placed, Way, lay_out, next_one
+from worldmodel.game.menu.library import Library
 from worldmodel.game.menu.remap import NOTHING, Target, assign, usual
-from worldmodel.game.menu.shelf import Shelf
-from worldmodel.game.paint import line_height
-from worldmodel.game.settings import Preferences
+from worldmodel.game.menu.style import Look, arrows_of, foot_height
+from worldmodel.game.panels import line_height
+from worldmodel.game.preferences import Preferences
 
 WAYS: dict[str, Way] = {
     "ArrowUp": (0, -1), "ArrowDown": (0, 1), "ArrowLeft": (-1, 0), "ArrowRight": (1, 0),
@@ -65,7 +65,7 @@ class Menu:
     """Used in the window's thread."""
 
     def __init__(
-        self, preferences: Preferences, shelf: Shelf, changed: Callable[[], None] = lambda: None
+        self, preferences: Preferences, shelf: Library, changed: Callable[[], None] = lambda: None
     ) -> None:
         self.preferences, self.shelf, self.changed = preferences, shelf, changed
         self.is_open = self.is_start = False
@@ -81,7 +81,7 @@ class Menu:
         self._message = ""
         self._by = "keys"  # what was used last
         self._held: tuple[Way, float] | None = None  # and when it repeats
-        self._hands = Hands(
+        self._hands = MenuActions(
             answer=self._give,
             open=self._open_page,
             change_settings=self._change_settings,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from worldmodel.action import ActionSpec
 from worldmodel.game.controls import Command, Controls, KeyMap
-from worldmodel.game.keys import is_pad, label, labels
+from worldmodel.game.key_names import is_pad, label, labels
 
 RESERVED = {"Escape": "leads out", "PadStart": "opens the menu"}
 NOTHING = ActionSpec(

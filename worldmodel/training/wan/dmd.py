@@ -11,21 +11,21 @@ from torch import Tensor
 
 from worldmodel.config import load_config
 from worldmodel.model.context import Device
-from worldmodel.streams import choices, seed_of
-from worldmodel.training.loop import Critic
+from worldmodel.random_streams import choices, seed_of
 from worldmodel.training.matching import DistributionMatching, Judged
 from worldmodel.training.self_play import Exit
-from worldmodel.training.wan.config import WanDmdTraining
-from worldmodel.training.wan.costs import dmd_flops
-from worldmodel.training.wan.forward import Told, whole_velocity
+from worldmodel.training.stage import Critic
+from worldmodel.training.wan.flops import dmd_flops
+from worldmodel.training.wan.forward import Conditions, whole_velocity
+from worldmodel.training.wan.load_weights import load_network, make_student
 from worldmodel.training.wan.self_play import self_play
 from worldmodel.training.wan.stage import WanStage, frozen_dtype
-from worldmodel.training.wan.start import load_network, make_student
-from worldmodel.wan.config import WanConfig
+from worldmodel.training.wan.stage_config import WanDmdTraining
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.transformer import WanTransformer
 
 
-class WanDmdStage(DistributionMatching[WanTransformer, Told], WanStage):
+class WanDmdStage(DistributionMatching[WanTransformer, Conditions], WanStage):
     """The student and its average, the frozen teacher, the critic."""
 
     def __init__(self, config: WanDmdTraining, folder: Path, device: Device = "cpu") -> None:
@@ -43,21 +43,26 @@ class WanDmdStage(DistributionMatching[WanTransformer, Told], WanStage):
         self.flops = dmd_flops(config, size)
 
     def forward(
-        self, model: WanTransformer, noisy: Tensor, sigmas: Tensor, told: Told, known: Tensor
+        self,
+        model: WanTransformer,
+        noisy: Tensor,
+        sigmas: Tensor,
+        conditions: Conditions,
+        known: Tensor,
     ) -> Tensor:
         """Velocity b f c h w of whole clips; none of their frames is known."""
         del known
-        return whole_velocity(model, noisy, sigmas, told, self.window)
+        return whole_velocity(model, noisy, sigmas, conditions, self.window)
 
-    def untold(self, judged: Judged[Told]) -> Told:
+    def unconditional(self, judged: Judged[Conditions]) -> Conditions:
         """The same cameras without words."""
-        return judged.told.untold
+        return judged.conditions.unconditional
 
-    def play(self, step: int, generator: torch.Generator) -> Judged[Told]:
+    def play(self, step: int, generator: torch.Generator) -> Judged[Conditions]:
         """One exit for all batches of a step: processes must pass as often as one another."""
         clips, sampler = self.config.clips, self.config.sampler
         host = choices(self.config.loop.seed, self.config.stage, step, "rollout")
         leave = Exit.draw(sampler, host)
-        told = self.data.draw(clips.batch, clips.frames, 0.0, generator).told
-        latents = self_play(self.student, self.window, sampler, told, leave, generator)
-        return Judged(latents, told, torch.zeros(len(latents), device=self.device).long())
+        conditions = self.data.draw(clips.batch, clips.frames, 0.0, generator).conditions
+        latents = self_play(self.student, self.window, sampler, conditions, leave, generator)
+        return Judged(latents, conditions, torch.zeros(len(latents), device=self.device).long())

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from worldmodel.config import ConfigError
-from worldmodel.training.wan.config import WanTraining
-from worldmodel.training.wan.costs import stage_flops
+from worldmodel.training.wan.flops import stage_flops
 from worldmodel.training.wan.memory import memory
+from worldmodel.training.wan.stage_config import WanTraining
 from worldmodel.wan.lora import LoraConfig
 
 PEAK = 989e12  # dense bfloat16 operations a second of an H100 or H200 SXM, by the data sheet
@@ -20,7 +20,7 @@ LORA = LoraConfig(rank=32, alpha=32.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class StageEstimate:
     """One way to run a stage."""
 
     gpus: int
@@ -32,7 +32,7 @@ class Estimate:
     hours: float  # the whole stage
 
 
-def estimate(config: WanTraining) -> list[Estimate]:
+def estimate(config: WanTraining) -> list[StageEstimate]:
     """Full training and LoRA on 1, 4 and 8 GPUs, with the config's global batch."""
     rows = []
     for lora in (None, config.lora or LORA):
@@ -43,7 +43,7 @@ def estimate(config: WanTraining) -> list[Estimate]:
             need = memory(other, gpus)
             seconds = flops / (gpus * PEAK * SHARE)
             rows.append(
-                Estimate(
+                StageEstimate(
                     gpus,
                     f"LoRA {lora.rank}" if lora else "full",
                     need.whole / 1e9,

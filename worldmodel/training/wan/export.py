@@ -23,24 +23,24 @@ from worldmodel.config import (
     read_toml,
     to_toml,
 )
-from worldmodel.files import read_text
-from worldmodel.training.loop import CONFIG
-from worldmodel.training.wan.config import WanModel
+from worldmodel.storage.files import read_text
+from worldmodel.training.train_loop import CONFIG
 from worldmodel.training.wan.latents import WanLatents
-from worldmodel.training.wan.start import load_network, whole_weights
-from worldmodel.wan.config import WanConfig
+from worldmodel.training.wan.load_weights import load_network, whole_weights
+from worldmodel.training.wan.stage_config import WanModel
 from worldmodel.wan.lora import load_lora, merged
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import load_prompts, save_prompts
-from worldmodel.wan.store import as_dtype, write_tensors
-from worldmodel.worlds.folder import WORLD_FILE, replace_folder, sha256_of, stamp_of
-from worldmodel.worlds.wan_file import (
+from worldmodel.wan.write_weights import as_dtype, write_tensors
+from worldmodel.worlds.wan.importer import card
+from worldmodel.worlds.wan.world_file import (
     PROMPTS,
     TRANSFORMER,
     CameraConfig,
     WanWorldFile,
     read_wan_world,
 )
-from worldmodel.worlds.wan_import import card
+from worldmodel.worlds.world_folder import WORLD_FILE, replace_folder, sha256_of, stamp_of
 
 RECIPE = "trained"
 COPIED = ("NOTICE", "taehv.safetensors", "vae.safetensors", PROMPTS)

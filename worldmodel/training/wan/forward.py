@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from worldmodel.wan.config import WindowConfig
-from worldmodel.wan.context import Clip
-from worldmodel.wan.past import Packed
+from worldmodel.wan.kv_cache import WholeClipContext
+from worldmodel.wan.model_config import WindowConfig
+from worldmodel.wan.training_context import WanTeacherForcing
 from worldmodel.wan.transformer import WanTransformer
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Conditions:
     """What clips are told: words, and what their cameras see through."""
 
     text: Tensor  # b u d, embeddings, nought after the prompt
@@ -23,7 +23,7 @@ class Told:
     cameras: Tensor  # b f 4 4
 
     @property
-    def untold(self) -> "Told":
+    def unconditional(self) -> "Conditions":
         """The same cameras without words, for guidance."""
         return replace(self, text=self.nothing.expand_as(self.text))
 
@@ -33,12 +33,12 @@ class WanClip:
     """A batch of true clips."""
 
     clean: Tensor  # b f c h w
-    told: Told
+    conditions: Conditions
 
     @property
-    def untold(self) -> "WanClip":
+    def unconditional(self) -> "WanClip":
         """For the velocity without words, for guidance."""
-        return replace(self, told=self.told.untold)
+        return replace(self, conditions=self.conditions.unconditional)
 
 
 def packed_velocity(
@@ -49,18 +49,24 @@ def packed_velocity(
     The clean half passes at σ = 0, as what is remembered in play does.
     """
     frames = clip.clean.shape[1]
-    context = Packed(model.config, window, frames, clip.told.text, noisy.device)
+    context = WanTeacherForcing(model.config, window, frames, clip.conditions.text, noisy.device)
     levels = torch.cat((torch.zeros_like(sigmas[:, 0]), sigmas[:, 0]), dim=1)
     latents = torch.cat((clip.clean, noisy[:, 0]), dim=1)
-    velocity: Tensor = model(latents, levels, clip.told.cameras.repeat(1, 2, 1, 1), context)
+    velocity: Tensor = model(latents, levels, clip.conditions.cameras.repeat(1, 2, 1, 1), context)
     return velocity[:, None, frames:]
 
 
 def whole_velocity(
-    model: WanTransformer, noisy: Tensor, sigmas: Tensor, told: Told, window: WindowConfig
+    model: WanTransformer,
+    noisy: Tensor,
+    sigmas: Tensor,
+    conditions: Conditions,
+    window: WindowConfig,
 ) -> Tensor:
     """Velocity b f c h w of clips whose every frame sees all others."""
     frames = noisy.shape[1]
-    context = Clip(model.config, window, frames, told.text, causal=False, device=noisy.device)
-    found: Tensor = model(noisy, sigmas, told.cameras, context)
+    context = WholeClipContext(
+        model.config, window, frames, conditions.text, causal=False, device=noisy.device
+    )
+    found: Tensor = model(noisy, sigmas, conditions.cameras, context)
     return found

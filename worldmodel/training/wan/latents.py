@@ -21,24 +21,24 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, UserError, require_positive, to_toml
-from worldmodel.files import write_atomically
-from worldmodel.footage import left_out
-from worldmodel.limits import LARGEST_PROMPTS
 from worldmodel.model.context import Device
-from worldmodel.progress import note, through
-from worldmodel.tensor_files import open_tensors
-from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
+from worldmodel.storage.checkpoint import save_tensors
+from worldmodel.storage.files import write_atomically
+from worldmodel.storage.footage import left_out
+from worldmodel.storage.tensor_files import open_tensors
+from worldmodel.system.limits import LARGEST_PROMPTS
+from worldmodel.system.progress import note, through
+from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.trajectories import load_header
-from worldmodel.training.wan.data import FORMAT, INDEX, NOTHING, Index
+from worldmodel.training.wan.clips import FORMAT, INDEX, NOTHING, Index
+from worldmodel.training.wan.load_weights import load_autoencoder
 from worldmodel.training.wan.sources import caption_of, find_sources, read_clips
-from worldmodel.training.wan.start import load_autoencoder
 from worldmodel.wan.camera import no_cameras
 from worldmodel.wan.prompts import save_prompts
 from worldmodel.wan.vae import WanVAE
-from worldmodel.worlds.wan_file import CameraConfig
-from worldmodel.worlds.wan_text import encode
+from worldmodel.worlds.wan.prompt_encoder import encode
+from worldmodel.worlds.wan.world_file import CameraConfig
 
 RECENT = 64  # embeddings that are kept: many sources share their words
 
@@ -75,7 +75,7 @@ class WanLatents:
 def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> dict[str, Any]:
     """Write the files that are not there yet, then the index. SIGTERM ends between two sources."""
     vae = load_autoencoder(config.vae).to(device, getattr(torch, config.dtype))
-    words, sources = Words(config, torch.device(device)), find_sources(config.data)
+    words, sources = CaptionEmbeddings(config, torch.device(device)), find_sources(config.data)
     if told := left_out(config.data, sources):
         note(told)
     write_atomically(folder / CONFIG, to_toml(config).encode())
@@ -114,7 +114,7 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
 def _encode(
     config: WanLatents,
     vae: WanVAE,
-    words: "Words",
+    words: "CaptionEmbeddings",
     source: Path,
     path: Path,
     header: dict[str, Any],
@@ -145,7 +145,7 @@ def _encode(
     return header
 
 
-class Words:
+class CaptionEmbeddings:
     """Embeddings of captions: looked up one by one in a file, or made by the text encoder."""
 
     def __init__(self, config: WanLatents, device: torch.device) -> None:

@@ -10,15 +10,15 @@ from functools import lru_cache
 
 import torch
 
-from worldmodel.training.wan.config import (
+from worldmodel.training.wan.flops import judge_size, seen_frames
+from worldmodel.training.wan.stage_config import (
     WanBidirectionalTraining,
     WanDmdTraining,
     WanStudentTraining,
     WanTraining,
 )
-from worldmodel.training.wan.costs import judge_size, seen_frames
-from worldmodel.wan.config import WanConfig, WindowConfig
 from worldmodel.wan.lora import LoraConfig, LoraTransformer
+from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.transformer_cost import parameters
 
 WIDE = 4  # bytes of an fp32 number
@@ -26,7 +26,7 @@ ENDS = 7  # numbers for each channel of a token: outside the layers, and gradien
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class StageMemory:
     """Bytes on one GPU."""
 
     weights: int  # fp32 masters of what is trained, and what is frozen beside it
@@ -46,7 +46,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ActivationBytes:
     """What autograd keeps of one layer: bytes for each token."""
 
     width: int  # for each channel of the model
@@ -58,7 +58,9 @@ class Kept:
         return self.width * size.width + self.feed_forward * size.feed_forward + self.plain
 
 
-def kept(size: WanConfig, lora: LoraConfig | None, *, bfloat16: bool, packed: bool) -> Kept:
+def kept(
+    size: WanConfig, lora: LoraConfig | None, *, bfloat16: bool, packed: bool
+) -> ActivationBytes:
     """Counted for all weights trained, and for LoRA on all linear layers of a block."""
     number = 2 if bfloat16 else WIDE
     width, plain = (68, 52) if bfloat16 else (94, 52)
@@ -69,7 +71,7 @@ def kept(size: WanConfig, lora: LoraConfig | None, *, bfloat16: bool, packed: bo
         plain += 8 * lora.rank * number
     if packed:  # the block's own keys and values are kept together with the past's
         width -= 2 * number * (2 if size.cameras else 1)
-    return Kept(width, 2 * number, plain)
+    return ActivationBytes(width, 2 * number, plain)
 
 
 def joined(size: WanConfig, window: WindowConfig, frames: int, *, bfloat16: bool) -> int:
@@ -97,7 +99,7 @@ def activations(
     return stream + ends + layer // blocks
 
 
-def memory(config: WanTraining, gpus: int = 1) -> Memory:
+def memory(config: WanTraining, gpus: int = 1) -> StageMemory:
     """Of one of `gpus` GPUs, each of which computes batches of `clips.batch` clips."""
     size, lora = config.model.load_size(), config.lora
     all_of_it, learned = parameters(size), trained_parameters(size, lora)
@@ -113,7 +115,7 @@ def memory(config: WanTraining, gpus: int = 1) -> Memory:
     # Frozen weights are shared with the average, unless each is split by itself.
     average = WIDE * (learned + (frozen if gpus > 1 else 0))
     most, cache = _passes(config)
-    return Memory(
+    return StageMemory(
         weights=WIDE * (frozen + learned) // gpus,
         gradients=WIDE * learned // gpus,
         optimizer=2 * WIDE * learned // gpus,

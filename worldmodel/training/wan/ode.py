@@ -17,17 +17,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from worldmodel.checkpoint import save_tensors
 from worldmodel.config import ConfigError, load_config, require_positive, to_toml
-from worldmodel.files import write_atomically
-from worldmodel.limits import LARGEST_WEIGHTS
 from worldmodel.model.context import Device
-from worldmodel.progress import through
+from worldmodel.random_streams import SCHEME
 from worldmodel.schedule import to_clean
-from worldmodel.streams import SCHEME
-from worldmodel.tensor_files import open_tensors, rows_of
-from worldmodel.training.loop import CONFIG, UnfinishedError, stop_on_sigterm
-from worldmodel.training.streams import host_choices, torch_stream
+from worldmodel.storage.checkpoint import save_tensors
+from worldmodel.storage.files import write_atomically
+from worldmodel.storage.tensor_files import open_tensors, rows_of
+from worldmodel.system.limits import LARGEST_WEIGHTS
+from worldmodel.system.progress import through
+from worldmodel.training.torch_streams import host_choices, torch_stream
+from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.trajectories import (
     add_to_summary,
     broken_clip,
@@ -36,13 +36,13 @@ from worldmodel.training.trajectories import (
     levels_through,
     load_header,
 )
-from worldmodel.training.wan.config import WanModel, WanOdeTraining
-from worldmodel.training.wan.costs import teacher_flops
-from worldmodel.training.wan.data import LatentClips, check_clips
+from worldmodel.training.wan.clips import LatentClips, check_clips
+from worldmodel.training.wan.flops import teacher_flops
 from worldmodel.training.wan.forward import WanClip, packed_velocity
+from worldmodel.training.wan.load_weights import load_network
 from worldmodel.training.wan.stage import WanStage
-from worldmodel.training.wan.start import load_network
-from worldmodel.wan.recipes import SHIFT
+from worldmodel.training.wan.stage_config import WanModel, WanOdeTraining
+from worldmodel.wan.samplers import SHIFT
 from worldmodel.wan.transformer import WanTransformer
 
 
@@ -133,12 +133,12 @@ def _trajectory(
     window = config.model.window
 
     def velocity_at(x: Tensor, now: Tensor) -> Tensor:
-        def of(told: WanClip) -> Tensor:
-            return packed_velocity(teacher, told, x[:, None], now[:, None], window)[:, 0]
+        def of(conditions: WanClip) -> Tensor:
+            return packed_velocity(teacher, conditions, x[:, None], now[:, None], window)[:, 0]
 
         velocity = of(clip)
         if config.guidance != 1.0:
-            without = of(clip.untold)
+            without = of(clip.unconditional)
             velocity = without + config.guidance * (velocity - without)
         return velocity
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from worldmodel.config import SamplerConfig
 from worldmodel.rollout import denoise
 from worldmodel.training.self_play import Exit
-from worldmodel.training.wan.forward import Told
-from worldmodel.wan.config import WindowConfig
-from worldmodel.wan.past import GrowingCache
+from worldmodel.training.wan.forward import Conditions
+from worldmodel.wan.model_config import WindowConfig
+from worldmodel.wan.training_context import GrowingCache
 from worldmodel.wan.transformer import WanTransformer
 
 
@@ -20,23 +20,23 @@ def self_play(
     model: WanTransformer,
     window: WindowConfig,
     sampler: SamplerConfig,
-    told: Told,
+    conditions: Conditions,
     leave: Exit,
     generator: torch.Generator,
 ) -> Tensor:
     """Frames b f c h w of play from words alone, as many as `told` has cameras for."""
     device, n = generator.device, window.block_frames
-    batch, frames = told.cameras.shape[:2]
+    batch, frames = conditions.cameras.shape[:2]
     shape = (batch, n, model.config.latent_channels, window.rows, window.columns)
     cache = GrowingCache(
-        model.config, window, frames, told.text, batch, compute_dtype(device.type), device
+        model.config, window, frames, conditions.text, batch, compute_dtype(device.type), device
     )
 
     def noise() -> Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
     drawn: list[Tensor] = []
-    for number, cameras in enumerate(told.cameras.split(n, dim=1)):
+    for number, cameras in enumerate(conditions.cameras.split(n, dim=1)):
         now = number * n
         levels, exit_step = (sampler, leave.rest) if number else (sampler.first, leave.first)
         drawn.append(denoise(model, noise, levels.until(exit_step), cameras, cache.at(now)))
@@ -52,13 +52,13 @@ def full_play(
     model: WanTransformer,
     window: WindowConfig,
     sampler: SamplerConfig,
-    told: Told,
+    conditions: Conditions,
     generator: torch.Generator,
 ) -> Tensor:
     """Play to the last step of every block, as a player would see it: b f c h w."""
     last = Exit(sampler.first.steps - 1, sampler.steps - 1)
     with torch.no_grad():
-        return self_play(model, window, sampler, told, last, generator)
+        return self_play(model, window, sampler, conditions, last, generator)
 
 
 def compute_dtype(kind: str) -> torch.dtype:

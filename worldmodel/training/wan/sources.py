@@ -18,18 +18,18 @@ from torch import Tensor
 
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.episodes import EpisodeError
-from worldmodel.files import FileReadError, read_text
-from worldmodel.footage import find_footage, nearest, open_footage
-from worldmodel.limits import LARGEST_CAPTION
-from worldmodel.pictures import fit
-from worldmodel.video import ENDINGS as VIDEOS
-from worldmodel.worlds.wan_drive import Drive
-from worldmodel.worlds.wan_file import CameraConfig
+from worldmodel.storage.episode import EpisodeError
+from worldmodel.storage.files import FileReadError, read_text
+from worldmodel.storage.footage import find_footage, nearest, open_footage
+from worldmodel.storage.images import fit
+from worldmodel.storage.video import ENDINGS as VIDEOS
+from worldmodel.system.limits import LARGEST_CAPTION
+from worldmodel.worlds.wan.camera_control import Drive
+from worldmodel.worlds.wan.world_file import CameraConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class PixelClip:
     """A stretch of a source at the rate of the world."""
 
     frames: NDArray[np.uint8]  # t h w 3
@@ -75,7 +75,7 @@ def caption_of(source: Path, otherwise: str) -> str:
         raise UserError(f"{error}; it should hold the words of {source.name}") from error
 
 
-def read_clips(source: Path, rate: float, length: int, every: int) -> Iterator[Clip]:
+def read_clips(source: Path, rate: float, length: int, every: int) -> Iterator[PixelClip]:
     """Clips of `length` frames, one beginning `every` frames after the other; a rest is left."""
     frames: list[NDArray[np.uint8]] = []
     actions: list[tuple[Action, ...]] = []
@@ -87,6 +87,6 @@ def read_clips(source: Path, rate: float, length: int, every: int) -> Iterator[C
         frames.append(frame)
         actions.append(done)
         if len(frames) == length:
-            yield Clip(np.stack(frames), tuple(actions))
+            yield PixelClip(np.stack(frames), tuple(actions))
             skip = max(0, every - length)
             frames, actions = frames[every:], actions[every:]

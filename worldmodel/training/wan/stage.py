@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from worldmodel.config import ConfigError, SamplerConfig
 from worldmodel.model.context import Device
+from worldmodel.random_streams import seed_of
 from worldmodel.rollout import denoise
-from worldmodel.streams import seed_of
-from worldmodel.training.samples import save_clip, save_grid
-from worldmodel.training.streams import torch_stream
-from worldmodel.training.wan.config import Preview, WanTraining
-from worldmodel.training.wan.data import LatentClips, check_clips
-from worldmodel.training.wan.forward import Told, whole_velocity
+from worldmodel.training.sample_grids import save_clip, save_grid
+from worldmodel.training.torch_streams import torch_stream
+from worldmodel.training.wan.clips import LatentClips, check_clips
+from worldmodel.training.wan.forward import Conditions, whole_velocity
+from worldmodel.training.wan.load_weights import load_autoencoder, load_network, make_student
 from worldmodel.training.wan.self_play import full_play
-from worldmodel.training.wan.start import load_autoencoder, load_network, make_student
-from worldmodel.wan.context import Clip
+from worldmodel.training.wan.stage_config import Preview, WanTraining
+from worldmodel.wan.kv_cache import WholeClipContext
 from worldmodel.wan.transformer import WanTransformer
 
 FRAMES_PER_SECOND = 16.0
@@ -65,7 +65,7 @@ class WanStage:
         generator = torch_stream(self.device, "preview")
         kind, compute = self.device.type, self.settings.loop.dtype == "bfloat16"
         with torch.autocast(kind, torch.bfloat16, enabled=compute):
-            drawn = self._draw(preview.sampler, true.told, generator)
+            drawn = self._draw(preview.sampler, true.conditions, generator)
         if preview.vae is not None:
             save_preview(folder, step, preview, drawn, true.clean)
         # A rollout that dies goes grey or still: less spread, less change than in true clips.
@@ -75,23 +75,25 @@ class WanStage:
         return {name: float(value) for name, value in figures.items()}
 
     @torch.no_grad()
-    def _draw(self, sampler: SamplerConfig, told: Told, generator: torch.Generator) -> Tensor:
+    def _draw(
+        self, sampler: SamplerConfig, conditions: Conditions, generator: torch.Generator
+    ) -> Tensor:
         if not self.whole:
-            return full_play(self.ema, self.window, sampler, told, generator)
-        window, (batch, frames) = self.window, told.cameras.shape[:2]
+            return full_play(self.ema, self.window, sampler, conditions, generator)
+        window, (batch, frames) = self.window, conditions.cameras.shape[:2]
         channels = self.size.latent_channels
         shape = (batch, frames, channels, window.rows, window.columns)
 
-        def velocity(x: Tensor, sigmas: Tensor, _: Tensor, context: Clip) -> Tensor:
+        def velocity(x: Tensor, sigmas: Tensor, _: Tensor, context: WholeClipContext) -> Tensor:
             del context
-            return whole_velocity(self.ema, x, sigmas, told, window)
+            return whole_velocity(self.ema, x, sigmas, conditions, window)
 
-        context = Clip(self.size, window, 1, (), causal=False)
+        context = WholeClipContext(self.size, window, 1, (), causal=False)
         return denoise(
             velocity,
             lambda: torch.randn(shape, generator=generator, device=generator.device),
             sampler,
-            told.cameras,
+            conditions.cameras,
             context,
         )
 

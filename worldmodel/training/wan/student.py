@@ -9,10 +9,10 @@ from worldmodel.model.context import Device
 from worldmodel.schedule import sigma_grid
 from worldmodel.training.consistency import consistency_loss
 from worldmodel.training.teacher_forcing import mean_where
-from worldmodel.training.wan.config import WanStudentTraining
-from worldmodel.training.wan.costs import student_flops
+from worldmodel.training.wan.flops import student_flops
 from worldmodel.training.wan.forward import packed_velocity
 from worldmodel.training.wan.stage import WanStage
+from worldmodel.training.wan.stage_config import WanStudentTraining
 
 
 class WanStudentStage(WanStage):

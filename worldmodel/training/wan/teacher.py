@@ -15,11 +15,11 @@ from torch import Tensor
 from worldmodel.model.context import Device
 from worldmodel.schedule import add_noise, velocity_target
 from worldmodel.training.teacher_forcing import HIGH, mean_where
-from worldmodel.training.wan.config import WanBidirectionalTraining, WanTeacherTraining
-from worldmodel.training.wan.costs import teacher_flops, whole_flops
+from worldmodel.training.wan.flops import teacher_flops, whole_flops
 from worldmodel.training.wan.forward import packed_velocity, whole_velocity
 from worldmodel.training.wan.stage import WanStage
-from worldmodel.wan.levels import draw_levels
+from worldmodel.training.wan.stage_config import WanBidirectionalTraining, WanTeacherTraining
+from worldmodel.wan.noise_levels import draw_levels
 
 
 class WanTeacherStage(WanStage):
@@ -68,7 +68,7 @@ class WanBidirectionalStage(WanStage):
         sigmas = level.expand(-1, clips.frames)
         noise = torch.randn(clip.clean.shape, generator=generator, device=generator.device)
         noisy = add_noise(clip.clean, noise, sigmas)
-        found = whole_velocity(self.student, noisy, sigmas, clip.told, self.window)
+        found = whole_velocity(self.student, noisy, sigmas, clip.conditions, self.window)
         error = squared(found, clip.clean, noise)
         return (weight * error).mean(), {"high_noise": mean_where(error.detach(), sigmas > HIGH)}
 

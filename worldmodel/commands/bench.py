@@ -1,0 +1,128 @@
+"""Measure speed on this machine."""
+
+import argparse
+import json
+import os
+from typing import TYPE_CHECKING
+
+from worldmodel.commands.argument_types import count, positive
+from worldmodel.commands.bench_wan import bench_wan, is_wan
+from worldmodel.game.cli import ENGINES
+from worldmodel.system.paths import to_path
+from worldmodel.system.printable import tell
+
+if TYPE_CHECKING:
+    from worldmodel.game.window import Window
+    from worldmodel.worlds.run_settings import RunSettings
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.add_argument("--world", help="folder, name or random:38m; none: the default world")
+    parser.add_argument(
+        "--sizes", nargs="+", metavar="W", help="a row for each: default, random:300m, random:1b, …"
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="the real game loop, with made-up key presses"
+    )
+    parser.add_argument("--growth", type=to_path, metavar="PNG", help="plot time against size")
+    parser.add_argument("--frames", type=positive, default=600, help="frames to time")
+    parser.add_argument("--steps", type=count, default=0, help="denoising steps; 0: the world's")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    parser.add_argument("--engine", default="auto", choices=ENGINES)
+    parser.add_argument("--compile", action="store_true", help="torch, fused by its compiler")
+    parser.add_argument("--threads", type=count, default=0, help="0: the fastest number")
+    parser.add_argument(
+        "--soak", type=positive, nargs="+", default=[], metavar="N", help="look at these frames"
+    )
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="two settings in turns: engine=torch,…"
+    )
+    parser.add_argument(
+        "--sessions", type=positive, nargs="+", metavar="B", help="play so many as one batch"
+    )
+    wan = parser.add_argument_group("the released Wan models (wan-1.3b, wan-14b, …)")
+    wan.add_argument("--random-weights", action="store_true", help="the speed needs no others")
+    wan.add_argument("--layers", type=count, default=0, help="so many only; 0: all")
+    wan.add_argument(
+        "--windows", type=positive, nargs="+", default=[6, 9, 21], metavar="N", help="frames seen"
+    )
+    wan.add_argument("--sinks", type=count, default=0, help="first frames that stay visible")
+    wan.add_argument("--float8", action="store_true", help="the transformer's matrices as float8")
+    wan.add_argument("--block", type=positive, default=1, help="latent frames drawn together")
+    wan.add_argument("--decoder", default="both", choices=["both", "taehv", "vae"])
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    from worldmodel.evaluation.bench_report import print_bench, print_comparison, print_throughput
+    from worldmodel.evaluation.speed import bench, compare, throughput
+    from worldmodel.worlds.run_settings import RunSettings
+
+    if options.random_weights or is_wan(options.world):
+        bench_wan(options)
+        return
+    settings = RunSettings(
+        steps=options.steps,
+        device=options.device,
+        dtype=options.dtype,
+        engine=options.engine,
+        compile=options.compile,
+        threads=options.threads,
+    )
+    if options.sessions:
+        print_throughput(throughput(options.world, settings, options.sessions, options.frames))
+        return
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ["SDL_VIDEODRIVER"] = "dummy"  # frames are drawn and flipped, no screen is needed
+    from worldmodel.game.window import Window
+
+    with Window("bench") as window:
+        if options.sizes:
+            from worldmodel.evaluation.scaling import measure_sizes, print_sizes
+
+            names = [None if name == "default" else name for name in options.sizes]
+            results = measure_sizes(names, settings, options.frames, window)
+            print_sizes(results)
+            tell(json.dumps(results))
+        elif options.live:
+            _bench_live(options, settings, window)
+        elif options.growth:
+            from worldmodel.evaluation.scaling import measure_growth, plot_growth
+
+            growth = measure_growth(settings, options.frames, window)
+            plot_growth(growth, options.growth)
+            tell(json.dumps(growth))
+        elif options.compare:
+            pair = (options.compare[0], options.compare[1])
+            print_comparison(compare(options.world, settings, pair, options.frames, window))
+        else:
+            print_bench(bench(options.world, settings, options.frames, window, options.soak))
+
+
+def _bench_live(options: argparse.Namespace, settings: "RunSettings", window: "Window") -> None:
+    """Five sessions of the real game loop."""
+    from worldmodel.evaluation.other_programs import Others, disturbance
+    from worldmodel.evaluation.speed import open_to_measure
+    from worldmodel.game.input_benchmark import print_rehearsals, rehearse
+    from worldmodel.system.progress import Progress
+
+    world = open_to_measure(options.world, settings)
+    plans = [(None, True), (0.0, False), (0.0, True), (0.0, False), (0.0, True)]
+    others, rows = Others(), []
+    with Progress(total=len(plans) * options.frames, unit="frame") as progress:
+        for number, (fps, records) in enumerate(plans):
+            before = number * options.frames
+
+            def show(frames: int, before: int = before) -> None:
+                progress.update(before + frames - progress.n)
+
+            rows.append(
+                rehearse(world, window, options.frames, fps=fps, records=records, progress=show)
+            )
+    print_rehearsals(rows)
+    if told := disturbance(others.cores()):
+        tell(told)
+    tell(json.dumps(rows))

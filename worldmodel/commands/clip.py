@@ -1,0 +1,30 @@
+"""Make a new clip of a recording: with its keys, or beside the real game."""
+
+import argparse
+import os
+
+from worldmodel.system.paths import to_path
+from worldmodel.system.printable import tell
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.add_argument("recording", type=to_path, help="the .jsonl or .mp4 of a recording")
+    parser.add_argument("--beside", action="store_true", help="the real game beside it, no keys")
+    parser.add_argument("--out", type=to_path, help="the clip (NAME_keys.mp4 or NAME_beside.mp4)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if options.beside:
+        from worldmodel.data_sources.doom import open_game
+        from worldmodel.game.side_by_side_clip import keep_beside, origin_of_recording
+
+        origin = origin_of_recording(options.recording)
+        tell(str(keep_beside(options.recording, origin, open_game, options.out)))
+        return
+    from worldmodel.game.clip_with_keys import draw_keys
+
+    tell(str(draw_keys(options.recording, options.out)))

@@ -1,0 +1,114 @@
+"""Measure a world against the real game, or finished runs against each other."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from worldmodel.commands.argument_types import count, positive
+from worldmodel.system.paths import to_path
+from worldmodel.system.printable import tell
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.add_argument("--world", help="folder or name; none: the default world")
+    parser.add_argument(
+        "--clips", type=positive, help="unseen clips to roll out (64; 32 to compare)"
+    )
+    parser.add_argument("--teacher-steps", type=positive, default=24, help="of the teacher")
+    parser.add_argument("--drift-frames", type=count, default=2000, help="of long play")
+    parser.add_argument(
+        "--seed", type=count, default=2_000_000, help="first seed of the real game, not trained on"
+    )
+    parser.add_argument(
+        "--judge-clips",
+        type=positive,
+        help="of real play that teach the judge (320; 160 to compare)",
+    )
+    parser.add_argument("--judge-steps", type=positive, default=1200, help="of its training")
+    parser.add_argument("--write", action="store_true", help="put the figures into world.toml")
+    parser.add_argument(
+        "--out", type=to_path, default=Path("outputs/evaluate"), help="pictures and figures"
+    )
+    places = parser.add_argument_group("does the world stay itself: a minute of walks, and returns")
+    places.add_argument("--places", action="store_true", help="measure this and nothing else")
+    places.add_argument("--walks", type=positive, default=8, help="with the game's own keys")
+    _add_compare(parser.add_argument_group("several finished runs, as one page of tables"))
+    parser.set_defaults(run=run)
+
+
+def _add_compare(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--compare", type=to_path, metavar="FILE", help="rows to measure: configs/doom/compare.toml"
+    )
+    add("--rows", nargs="+", default=[], metavar="NAME", help="measure these only")
+    add("--teacher-drift-frames", type=count, default=400, help="of long play, over 8 steps")
+    add("--streams", type=positive, default=2, help="of each kind of long play")
+    add("--speed-frames", type=count, default=96, help="timed for each row; 0: none")
+    add("--unseen-clips", type=count, default=32, help="of never-seen actions; 0: none")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    if options.compare:
+        _compare(options)
+        return
+    if options.places:
+        _places(options)
+        return
+    from worldmodel.evaluation.evaluate import JUDGE_CLIPS, EvaluationPlan, evaluate, save_pictures
+    from worldmodel.evaluation.report import headline, print_report
+    from worldmodel.worlds.find import find_world
+    from worldmodel.worlds.world_folder import write_measured
+
+    plan = EvaluationPlan(
+        clips=options.clips or 64,
+        drift_frames=options.drift_frames,
+        seed=options.seed,
+        teacher_steps=options.teacher_steps,
+        judge_clips=options.judge_clips or JUDGE_CLIPS,
+        judge_steps=options.judge_steps,
+    )
+    measured = evaluate(options.world, plan, options.out, _say)
+    print_report(measured)
+    if options.write:
+        write_measured(find_world(options.world), headline(measured))
+    save_pictures(measured, options.out)
+
+
+def _places(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.places_report import evaluate_places, print_places, write_places
+    from worldmodel.worlds.find import find_world
+
+    folder = find_world(options.world)
+    measured = evaluate_places(options.world, options.seed, options.walks)
+    print_places(measured, folder.name)
+    if options.write:
+        write_places(folder, measured)
+
+
+def _say(line: str) -> None:
+    tell(line, to=sys.stderr)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from studies.distillation.compare import compare_rows
+    from studies.distillation.write_page import print_results, write_page
+    from studies.distillation.yardstick import YardstickPlan
+
+    plan = YardstickPlan(
+        clips=options.clips or YardstickPlan().clips,
+        drift_frames=options.drift_frames,
+        teacher_drift_frames=options.teacher_drift_frames,
+        streams=options.streams,
+        seed=options.seed,
+        teacher_steps=options.teacher_steps,
+        judge_clips=options.judge_clips or YardstickPlan().judge_clips,
+        judge_steps=options.judge_steps,
+        speed_frames=options.speed_frames,
+        unseen_clips=options.unseen_clips,
+    )
+    results = compare_rows(options.compare, plan, options.rows, options.out)
+    print_results(results)
+    tell(f"page: {write_page(results)}", to=sys.stderr)

@@ -1,0 +1,68 @@
+"""Make a world of released files."""
+
+import argparse
+import signal
+
+from worldmodel.config import UserError
+from worldmodel.system.paths import to_path
+from worldmodel.system.printable import tell
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    add = parser.add_argument
+    add("files", type=to_path, nargs="+", metavar="FILE", help="weights: .pt, .pth, .safetensors")
+    add("--to", type=to_path, required=True, metavar="WORLD", help="folder to make or to add to")
+    add("--recipe", help="how a student is sampled, where its tensors do not say")
+    add("--title", default="", help="one line about the world")
+    add("--prompt", action="append", default=[], metavar="TEXT", help="opening words, one a start")
+    add(
+        "--key",
+        action="append",
+        default=[],
+        metavar="CODE=TEXT",
+        help="words on a key, Digit1='+ It rains.'; + adds them to the opening words",
+    )
+    add("--text-encoder", type=to_path, metavar="FILE", help="UMT5-XXL's weights, for any words")
+    kinds = ["bfloat16", "float32", "float8", "file"]
+    add("--dtype", default="bfloat16", choices=kinds, help="of weights; float8: its large matrices")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    import torch
+
+    from worldmodel.worlds.wan.importer import ImportPlan, import_files, sources_of
+    from worldmodel.worlds.wan.prompt_encoder import unsaid
+
+    pairs = [text.partition("=") for text in options.key]
+    if wrong := [code for code, equals, text in pairs if not (code and equals and text)]:
+        raise UserError(f"--key {wrong[0]!r}: expected a key and words, like Digit1='+ It rains.'")
+    kinds = {
+        "bfloat16": torch.bfloat16,
+        "float32": torch.float32,
+        "float8": torch.float8_e4m3fn,
+        "file": None,
+    }
+    plan = ImportPlan(
+        recipe=options.recipe,
+        title=options.title,
+        openings=tuple(options.prompt),
+        keys={code: text for code, _, text in pairs},
+        text_encoder=str(options.text_encoder.resolve()) if options.text_encoder else "",
+        dtype=kinds[options.dtype],
+    )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing half made stays
+    try:
+        world = import_files(options.files, options.to, plan)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set from Python
+    tell(f"{options.to}: {world.title}")
+    for line in sources_of(world):
+        tell(f"  {line}")
+    for text in unsaid(options.to, world):
+        tell(
+            f"  {text!r} cannot be said yet: name --text-encoder, or import a file that has its "
+            "embedding"
+        )

@@ -1,0 +1,46 @@
+"""Make a world from nothing, from one recipe."""
+
+import argparse
+import os
+
+from worldmodel.commands.argument_types import count
+from worldmodel.config import UserError
+from worldmodel.system.paths import to_path
+from worldmodel.system.printable import tell
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    add = parser.add_argument
+    add("recipe", type=to_path, help="a TOML file, for instance configs/siege/recipe.toml")
+    add("--minutes", type=float, default=0.0, help="for all of it; 0: what the recipe says")
+    add("--out", type=to_path, help="folder of the world (default: assets/worlds/NAME)")
+    add("--run", dest="root", type=to_path, help="folder of all the rest (default: runs/NAME)")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    add("--threads", type=count, default=0, help="of torch; 0: one per core")
+    add("--processes", type=count, default=0, help="that record; 0: one per core")
+    add("--rehearse", action="store_true", help="every step, everything small: some minutes")
+    add("--plan", action="store_true", help="say what would be done, and when")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    from worldmodel.recipe.maker import Job, make
+
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
+    if not 0 <= options.minutes < 1e6:
+        raise UserError(f"--minutes {options.minutes}: expected a number above 0")
+    job = Job(
+        recipe=options.recipe,
+        minutes=options.minutes,
+        out=options.out,
+        root=options.root,
+        device=options.device,
+        threads=options.threads,
+        processes=options.processes,
+        rehearse=options.rehearse,
+        plans_only=options.plan,
+    )
+    make(job, tell)

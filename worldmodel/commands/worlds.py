@@ -1,0 +1,37 @@
+"""List and describe the worlds that are here."""
+
+import argparse
+
+from worldmodel.system.printable import tell
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    told = "compare every file of these worlds with the sha256 in world.toml (none: all shipped)"
+    parser.add_argument("--check", nargs="*", metavar="WORLD", help=told)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    from worldmodel.worlds.find import check_world, find_world, list_all_worlds
+    from worldmodel.worlds.wan.world_file import WanWorldFile
+
+    if options.check is not None:
+        folders = [find_world(name) for name in options.check]
+        for folder in folders or [folder for folder, _ in list_all_worlds()]:
+            tell(f"{folder}: {check_world(folder)} files are what {folder.name} says they are")
+        return
+    for folder, world in list_all_worlds():
+        if isinstance(world, WanWorldFile):
+            (rows, columns), captions = world.frame_size, world.captions
+        else:
+            rows, columns = world.autoencoder.frame_height, world.autoencoder.frame_width
+            captions = [*world.starts.values()]
+        tell(f"{world.name:16} {world.title}")
+        tell(
+            f"{'':16} {columns}x{rows}, {world.frames_per_second:g} frames/s, "
+            f"{world.sampler.steps} denoising steps, licence {world.licence}; {folder}"
+        )
+        for number, caption in enumerate(captions):
+            tell(f"{'':16} start {number}: {caption}")

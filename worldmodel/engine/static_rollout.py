@@ -1,0 +1,114 @@
+"""Rollouts on programs of fixed shape: the same frames as `Rollout`, for compilers.
+
+A `Program` reads and writes tensors that never move. A `StaticRollout` fills them, runs it once a
+frame, and puts the keys and values that come out into their slot of the cache. A finished frame's
+clean pass is part of the next frame's run (`graphs`), so `remember` only sets it aside.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from worldmodel.config import ModelConfig, SamplerConfig
+from worldmodel.engine.graphs import FrameInputs, FrameOutputs
+from worldmodel.engine.static_cache import StaticCache, put
+from worldmodel.rollout import round_to_grid
+from worldmodel.schedule import add_noise
+
+
+class Program(Protocol):
+    """A compiled `FrameGraph` and the tensors that it reads and writes."""
+
+    @property
+    def inputs(self) -> FrameInputs:
+        """To be filled before a run."""
+
+    @property
+    def outputs(self) -> FrameOutputs:
+        """What the last run wrote; the next one overwrites it."""
+
+    def run(self) -> None:
+        """Compute the outputs from the inputs."""
+
+
+class StaticRollout:
+    """Played worlds on a program: what `Rollout` is on plain torch."""
+
+    def __init__(
+        self, program: Program, config: ModelConfig, sampler: SamplerConfig, seeds: Sequence[int]
+    ) -> None:
+        self.program, self.config, self.sampler = program, config, sampler
+        self.cache = StaticCache(config, program.inputs)
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.drawn = 0
+        self._current: tuple[Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def prime(self, latents: Tensor, actions: Tensor) -> None:
+        """Show the worlds their past: clean latents b f c h w and the actions b f (k+2) in it."""
+        for f in range(latents.shape[1]):
+            self._clean_pass()
+            self._current = latents[:, f : f + 1].float(), actions[:, f : f + 1].float()
+            self.remember()
+
+    @torch.inference_mode()
+    def denoise(self, action: Tensor) -> Tensor:
+        """The next frame: action b 1 (k+2) -> clean latent b 1 c h w."""
+        for draw in self.program.inputs.noise:
+            put(self._noise(), draw)
+        self._run(action)
+        latent = round_to_grid(self.program.outputs.latent.clone(), self.sampler)
+        self._current = latent, action
+        return latent
+
+    @torch.inference_mode()
+    def remember(self) -> None:
+        """Make the frame part of the past; its clean pass comes with the next frame."""
+        assert self._current is not None
+        inputs, (latent, action) = self.program.inputs, self._current
+        inputs.before.copy_(inputs.finished)
+        inputs.finished.copy_(latent)
+        if sigma := self.sampler.context_sigma:
+            level = torch.full(latent.shape[:2], sigma, device=latent.device)
+            noise = put(self._noise(), torch.empty_like(latent))
+            inputs.finished.copy_(add_noise(latent, noise, level))
+        put(action, inputs.actions[:, :1])
+        self.cache.advance()
+        self.drawn += 1
+        self._current = None
+
+    def _clean_pass(self) -> None:
+        """Of a finished frame that no frame will follow by `denoise`."""
+        if self.cache.now >= 0:
+            self._run(self.program.inputs.actions[:, :1])
+
+    def _run(self, action: Tensor) -> None:
+        put(action, self.program.inputs.actions[:, 1:])
+        self.program.run()
+        self.cache.keep(self.program.outputs.k, self.program.outputs.v)
+
+    def _noise(self) -> Tensor:
+        shape = (1, 1, *self.config.latent_shape)
+        # Drawn on the CPU: the same seed gives the same noise on every device.
+        return torch.cat([torch.randn(shape, generator=g) for g in self.generators])
+
+
+class ProgramPool:
+    """Programs by the number of sessions; a rollout that is no longer used gives its own back."""
+
+    def __init__(self, build: Callable[[int], Program]) -> None:
+        self._build = build
+        self._free: dict[int, list[Program]] = {}
+
+    def begin(
+        self, config: ModelConfig, sampler: SamplerConfig, seeds: Sequence[int]
+    ) -> StaticRollout:
+        """A rollout on a program that no other rollout uses."""
+        free = self._free.setdefault(len(seeds), [])
+        program = free.pop() if free else self._build(len(seeds))
+        rollout = StaticRollout(program, config, sampler, seeds)
+        weakref.finalize(rollout, free.append, program)
+        return rollout

@@ -1,0 +1,238 @@
+"""A whole evaluation of a world: every part, said as it begins and kept as it ends.
+
+All comparisons run the real game on seeds from `--seed` upwards, which no training uses. The
+inverse-dynamics model that judges actions is trained here, on real frames of other such seeds.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldmodel.data_sources.doom import Doom
+from worldmodel.evaluation.drift import (
+    STREAMS,
+    WINDOW,
+    Drift,
+    Play,
+    measure_drift,
+    record_long_play,
+)
+from worldmodel.evaluation.facts import (
+    drift_facts,
+    next_facts,
+    real_facts,
+    rollout_facts,
+    start_facts,
+)
+from worldmodel.evaluation.inverse_dynamics import (
+    ActionReading,
+    InverseDynamics,
+    features_of,
+    read_actions,
+    train_inverse_dynamics,
+)
+from worldmodel.evaluation.kept_parts import KeptParts, say_nothing
+from worldmodel.evaluation.quality import (
+    HORIZONS,
+    FreeRollout,
+    NextFrame,
+    measure_next_frame,
+    measure_rollout,
+)
+from worldmodel.evaluation.reference_clips import Clips, check_state, game_of, record_clips
+from worldmodel.evaluation.start_pictures import FRAMES as START_FRAMES
+from worldmodel.evaluation.start_pictures import FromStart, play_starts, save_starts
+from worldmodel.evaluation.subject import Subjects, load_subjects
+from worldmodel.metrics import Gaussian, frechet_distance
+from worldmodel.training.sample_grids import save_grid
+from worldmodel.worlds.find import find_world
+from worldmodel.worlds.run_settings import RunSettings, available_cores
+
+JUDGE_FRAMES = 160
+JUDGE_CLIPS = 320
+# Seeds of the parts of an evaluation lie this far apart.
+APART = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything that was measured of one world."""
+
+    world: str
+    next_frame: NextFrame
+    rollouts: dict[str, FreeRollout]
+    real_frames: Tensor  # uint8 b g h w 3, what the rollouts stand for
+    real_reading: ActionReading
+    real_frechet: float
+    drift: dict[str, Drift]
+    starts: list[FromStart]
+    frames_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """How much to measure."""
+
+    clips: int
+    drift_frames: int
+    seed: int
+    teacher_steps: int
+    next_clips: int = 320
+    judge_clips: int = JUDGE_CLIPS  # of real play, that the inverse-dynamics model learns from
+    judge_steps: int = 1200
+
+
+def evaluate(
+    name: str | None,
+    plan: EvaluationPlan,
+    out: Path | None = None,
+    say: Callable[[str], None] = say_nothing,
+) -> Evaluation:
+    """Measure a world against its real game.
+
+    Every part is said, and what it found is in the folder `out` when it ends: figures and pictures.
+    """
+    torch.set_num_threads(available_cores())
+    subjects = load_subjects(find_world(name), RunSettings(), plan.teacher_steps)
+    with Doom(game_of(subjects.file)) as game:
+        return _Measuring(subjects, plan, game, find_world(name), out, say).measure()
+
+
+class _Measuring:
+    """An evaluation on its way."""
+
+    def __init__(
+        self,
+        subjects: Subjects,
+        plan: EvaluationPlan,
+        game: Doom,
+        folder: Path,
+        out: Path | None,
+        say: Callable[[str], None],
+    ) -> None:
+        check_state(subjects.file, game)
+        self.subjects, self.plan, self.game, self.folder, self.out = (
+            subjects,
+            plan,
+            game,
+            folder,
+            out,
+        )
+        self.everyone = [subjects.student, *subjects.others]
+        self.spec = subjects.file.actions
+        shape = subjects.file.transformer
+        self.past = shape.context_frames + shape.sink_frames
+        self.frames = plan.drift_frames // WINDOW * WINDOW  # whole windows
+        self.plays: tuple[Play, ...] = ("idle", "random") if self.frames else ()
+        self.parts = KeptParts(5 + len(self.everyone) + len(self.plays), out, say)
+
+    def measure(self) -> Evaluation:
+        """All parts, one after the other."""
+        parts, plan = self.parts, self.plan
+        parts.keep("world", self.subjects.file.name)
+        with parts.part(f"real play that teaches the judge, {plan.judge_clips} clips"):
+            lessons = self._record(3, plan.judge_clips, JUDGE_FRAMES)
+        with parts.part(f"the judge learns, {plan.judge_steps} steps"):
+            judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
+            reference = Gaussian.of(_features(judge, lessons))
+        with parts.part("real play to measure against"):
+            fresh = self._record(2, plan.judge_clips // 2, JUDGE_FRAMES)
+            next_clips = self._record(1, plan.next_clips, self.past)
+            clips = self._record(0, plan.clips, self.past + max(HORIZONS))
+            reading = read_actions(judge, clips.pairs(self.past))
+            floor = frechet_distance(_features(judge, fresh), reference)
+            parts.keep("real", real_facts(reading, floor))
+        with parts.part(f"the next frame, {len(self.everyone)} samplers"):
+            near = measure_next_frame(self.subjects, self.everyone, next_clips)
+            parts.keep("next_frame", next_facts(near))
+        rollouts = self._roll_out(clips, judge, reference)
+        drift = self._drift(judge, reference)
+        with parts.part("from the world's own starts"):
+            starts = play_starts(self.folder, self.subjects, self.game, START_FRAMES)
+            parts.keep("starts", start_facts(starts))
+        return Evaluation(
+            world=self.subjects.file.name,
+            next_frame=near,
+            rollouts=rollouts,
+            real_frames=clips.frames[:, self.past :],
+            real_reading=reading,
+            real_frechet=floor,
+            drift=drift,
+            starts=starts,
+            frames_per_second=self.subjects.file.frames_per_second,
+        )
+
+    def _record(self, part: int, count: int, length: int) -> Clips:
+        """Clips of seeds that no other part uses."""
+        return record_clips(self.game, self.spec, self.plan.seed + part * APART, count, length)
+
+    def _roll_out(
+        self, clips: Clips, judge: InverseDynamics, reference: Gaussian
+    ) -> dict[str, FreeRollout]:
+        found: dict[str, FreeRollout] = {}
+        for subject in self.everyone:
+            with self.parts.part(f"free rollouts, {subject.name}"):
+                found[subject.name] = measure_rollout(
+                    self.subjects, subject, clips, self.past, judge, reference
+                )
+                self.parts.keep("rollout", {k: rollout_facts(r) for k, r in found.items()})
+                if self.out is not None:
+                    _save_rollouts(clips.frames[:, self.past :], found, self.out)
+        return found
+
+    def _drift(self, judge: InverseDynamics, reference: Gaussian) -> dict[str, Drift]:
+        found: dict[str, Drift] = {}
+        visible, seed = self.subjects.file.transformer.context_frames, self.plan.seed + 4 * APART
+        for play in self.plays:
+            with self.parts.part(f"{play} play, {self.frames} frames"):
+                long_play = record_long_play(
+                    self.game, self.spec, play, self.frames, seed, visible, STREAMS
+                )
+                found[play] = measure_drift(
+                    self.subjects, self.subjects.student, long_play, judge, reference
+                )
+                self.parts.keep("drift", {k: drift_facts(drift) for k, drift in found.items()})
+                if self.out is not None:
+                    _save_drift(play, found[play], self.out)
+        return found
+
+
+def _features(judge: InverseDynamics, clips: Clips) -> Tensor:
+    return torch.cat([features_of(judge, clip, stride=2) for clip in clips.frames])
+
+
+def save_pictures(evaluation: Evaluation, out: Path) -> None:
+    """Contact sheets: rollouts beside the real game, long play every 200 frames."""
+    _save_rollouts(evaluation.real_frames, evaluation.rollouts, out)
+    for play, drift in evaluation.drift.items():
+        _save_drift(play, drift, out)
+    if evaluation.starts:
+        both = [frames for one in evaluation.starts for frames in (one.dream, one.real)]
+        save_grid(out / "starts.png", [_stretched(frames[::8]) for frames in both])
+        save_starts(evaluation.starts, out, evaluation.frames_per_second)
+
+
+def _save_rollouts(real: Tensor, rollouts: Mapping[str, FreeRollout], out: Path) -> None:
+    rows = []
+    for clip in range(min(6, len(real))):
+        rows.append(real[clip, 3::4].numpy())
+        rows += [rollout.frames[clip, 3::4].numpy() for rollout in rollouts.values()]
+    save_grid(out / "rollouts.png", rows)
+
+
+def _save_drift(play: str, drift: Drift, out: Path) -> None:
+    pairs = []
+    for made, seen in zip(drift.frames, drift.real_frames, strict=True):
+        pairs += [made[::WINDOW].numpy(), seen[::WINDOW].numpy()]
+    save_grid(out / f"drift_{play}.png", pairs)
+
+
+def _stretched(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As many frames as all rows have: where the level ended, its last one stays."""
+    missing = START_FRAMES // 8 + 1 - len(frames)
+    return np.concatenate([frames, frames[-1:].repeat(missing, axis=0)])

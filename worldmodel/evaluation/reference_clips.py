@@ -1,0 +1,134 @@
+"""The real game on seeds that no training has seen: what generated play is held against.
+
+Letters: b batch (clips), f frames, h w rows, columns, k buttons.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.action import IDLE, Action, ActionSpec
+from worldmodel.config import UserError
+from worldmodel.data_sources.doom import Doom, DoomConfig, config_of
+from worldmodel.data_sources.record_doom import record_episode
+from worldmodel.evaluation.evaluation_streams import player_of
+from worldmodel.players import RandomPlayer
+from worldmodel.random_streams import arrays, seed_of
+from worldmodel.system.progress import Progress
+from worldmodel.worlds.world_folder import WorldFile, source_of
+
+EPISODE_FRAMES = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """Stretches of real play: what was seen, and the actions that led to it."""
+
+    frames: Tensor  # uint8 b f h w 3
+    actions: Tensor  # b f (k+2)
+    states: Tensor | None = None  # b f n, what the game said of itself
+
+    @classmethod
+    def together(cls, clips: Sequence["Clips"]) -> "Clips":
+        """Clips of one length side by side."""
+        states = [clip.states for clip in clips if clip.states is not None]
+        return cls(
+            torch.cat([clip.frames for clip in clips]),
+            torch.cat([clip.actions for clip in clips]),
+            torch.cat(states) if states else None,
+        )
+
+    def cut(self, first: int, end: int) -> "Clips":
+        """Frames from `first` until before `end`."""
+        states = None if self.states is None else self.states[:, first:end]
+        return Clips(self.frames[:, first:end], self.actions[:, first:end], states)
+
+    def joined(self, other: "Clips") -> "Clips":
+        """These clips and what comes after them."""
+        states = (
+            None
+            if self.states is None or other.states is None
+            else torch.cat((self.states, other.states), dim=1)
+        )
+        return Clips(
+            torch.cat((self.frames, other.frames), dim=1),
+            torch.cat((self.actions, other.actions), dim=1),
+            states,
+        )
+
+    def pairs(self, first: int = 0) -> list[tuple[Tensor, Tensor]]:
+        """One (frames, actions) for each clip, from frame `first` on."""
+        return list(zip(self.frames[:, first:], self.actions[:, first:], strict=True))
+
+
+def game_of(world: WorldFile) -> DoomConfig:
+    """The real game that a world was learned from."""
+    return config_of(source_of(world))
+
+
+def check_state(world: WorldFile, game: Doom) -> None:
+    """Refuse to hold a world's places against a game that counts its state in another way."""
+    if world.state is not None and world.state.names != game.state_spec.names:
+        raise UserError(
+            f"{world.name} knows {', '.join(world.state.names)} of itself, this version of the "
+            f"game tells {', '.join(game.state_spec.names)}; record and train it anew"
+        )
+
+
+def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: int) -> Clips:
+    """`count` clips of `length` frames, each from an episode of its own."""
+    frames: list[Tensor] = []
+    actions: list[Tensor] = []
+    states: list[Tensor] = []
+    with Progress(total=count, desc=f"real play, seeds {seed}…") as progress:
+        while len(frames) < count:
+            episode = record_episode(game, player_of(game, seed), seed, EPISODE_FRAMES)
+            cut = arrays(seed, "cut")
+            seed += 1
+            if len(episode) < length:
+                continue
+            first = int(cut.integers(0, len(episode) - length + 1))
+            stretch = slice(first, first + length)
+            frames.append(torch.from_numpy(episode.frames[stretch].copy()))
+            actions.append(torch.from_numpy(spec.encode(episode.actions[stretch])))
+            assert episode.state is not None, "the game says its state in every frame"
+            states.append(torch.from_numpy(episode.state.values[stretch].copy()))
+            progress.update()
+    return Clips(torch.stack(frames), torch.stack(actions), torch.stack(states))
+
+
+def play_on(
+    game: Doom, spec: ActionSpec, seed: int, past: int, actions: list[Action]
+) -> tuple[Clips, Clips]:
+    """Play for `past` frames, then do `actions`: both stretches, as one clip each.
+
+    Where the level ends, the next seed's episode goes on.
+    """
+    frames, done = [game.reset(seed)], [IDLE]
+    states = [game.state]
+    player = player_of(game, seed)
+    plan = iter(actions)
+    while len(frames) < past + len(actions):
+        action = player.act(game) if len(frames) < past else next(plan)
+        frame = game.step(action)
+        if game.over:
+            seed += 100_000
+            frame = game.reset(seed)
+        frames.append(frame)
+        done.append(action)
+        states.append(game.state)
+    whole = Clips(
+        torch.from_numpy(np.stack(frames))[None],
+        torch.from_numpy(spec.encode(done))[None],
+        torch.from_numpy(np.stack(states))[None],
+    )
+    return whole.cut(0, past), whole.cut(past, len(frames))
+
+
+def random_actions(spec: ActionSpec, seed: int, frames: int) -> list[Action]:
+    """What the random player does in the stream of an episode of that seed."""
+    player = RandomPlayer(spec, seed_of(seed, "random actions"))
+    return [player.act(index) for index in range(1, frames + 1)]

@@ -1,0 +1,110 @@
+"""From a world's own starts: the dream beside the real game, which was brought to the same places.
+
+The game goes on from each start with its scripted player at the keys; the dream does the same from
+the start's clip. What is measured is what a player sees who presses F7.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worldmodel.action import Action
+from worldmodel.config import UserError
+from worldmodel.data_sources.doom import Doom
+from worldmodel.evaluation.conditions import guide
+from worldmodel.evaluation.evaluation_streams import noise_seeds, player_of
+from worldmodel.evaluation.played import play_out
+from worldmodel.evaluation.reference_clips import Clips
+from worldmodel.evaluation.subject import Subjects
+from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.reference.game import bring, is_same_place, psnr
+from worldmodel.reference.side_by_side import save_beside, views_of
+from worldmodel.worlds.starts import Start, load_starts
+
+FRAMES = 128
+HORIZONS = (0, 1, 8, 32, 64, 128)
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class FromStart:
+    """Both from one start; frame 0 is the start itself."""
+
+    caption: str
+    dream: Frames  # f h w 3
+    real: Frames
+    exact: bool  # whether the game drew the start's last frame bit for bit
+
+    @property
+    def psnr(self) -> dict[int, float]:
+        """dB at the frames of `HORIZONS` that there are."""
+        shown = [h for h in HORIZONS if h < len(self.real)]
+        return {h: psnr(self.dream[h], self.real[h]) for h in shown}
+
+
+def play_starts(folder: Path, subjects: Subjects, game: Doom, frames: int) -> list[FromStart]:
+    """Every start that the game has a way to."""
+    starts = load_starts(folder, subjects.file, None)
+    played = (_play(n, start, subjects, game, frames) for n, start in enumerate(starts))
+    return [one for one in played if one is not None]
+
+
+def _play(
+    number: int, start: Start, subjects: Subjects, game: Doom, frames: int
+) -> FromStart | None:
+    if isinstance(start.way, UserError):
+        return None
+    real, states = [bring(game, start.way)], list[NDArray[np.float32]]()
+    if not is_same_place(real[0], start.way.frame):
+        return None
+    # Whoever played up to here had a stream of the episode's seed; who goes on has another.
+    player, actions = player_of(game, start.way.seed, "start", number), list[Action]()
+    while len(real) <= frames:
+        action = player.act(game)
+        picture = game.step(action)
+        if game.over:
+            break
+        real.append(picture)
+        actions.append(action)
+        states.append(game.state)
+    spec, shape = subjects.file.actions, subjects.file.transformer
+    visible = shape.context_frames + shape.sink_frames
+    clip = torch.from_numpy(np.ascontiguousarray(start.clip.frames[-visible:]))
+    latents = encode_frames(subjects.autoencoder, clip[None])
+    known = clip.shape[0]
+    done = [*start.clip.actions[-visible:], *actions]
+    held = start.clip.state
+    whole = Clips(
+        torch.cat((clip, torch.from_numpy(np.stack(real[1:]))))[None],
+        torch.from_numpy(spec.encode(done))[None],
+        None
+        if held is None
+        else torch.from_numpy(np.concatenate((held.values[-visible:], states)))[None],
+    )
+    told, student = guide(subjects, whole, known), subjects.student
+    past = told.conditions[:, :known]
+    ahead = told.after(known)
+    seeds = noise_seeds(1, "start", number)
+    primed = latents, past
+    made = play_out(subjects, student, whole, primed, ahead, start.caption, seeds).latents
+    shown = torch.cat([latents[:, -1:].to(made.dtype), made], dim=1)
+    seen = told.after(known - 1).views
+    return FromStart(
+        caption=start.caption,
+        dream=decode_latents(subjects.autoencoder, shown, seen)[0].cpu().numpy(),
+        real=np.stack(real),
+        exact=bool(np.array_equal(real[0], start.way.frame)),
+    )
+
+
+def save_starts(played: list[FromStart], out: Path, frames_per_second: float) -> None:
+    """A clip for each start, as F7 shows it."""
+    out.mkdir(parents=True, exist_ok=True)
+    for number, one in enumerate(played):
+        path = out / f"start_{number}.mp4"
+        path.unlink(missing_ok=True)
+        views = views_of(one.dream, one.real, frames_per_second)
+        save_beside(path, views, frames_per_second)

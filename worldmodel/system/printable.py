@@ -1,0 +1,35 @@
+"""Text from a file on its way to a person: one line, no control characters, of a length to read.
+
+A terminal obeys what it is sent, so a tensor's name could clear the screen or write over what was
+said before. `UserError` goes through here; so does everything else that is printed.
+
+    tell(f"{world.name}: {world.title}")      # in place of print
+"""
+
+import sys
+from typing import TextIO
+
+from worldmodel.system.limits import LONGEST_MESSAGE, LONGEST_SHOWN
+
+
+def printable(text: str, most: int = LONGEST_MESSAGE) -> str:
+    """The text with "?" for what has no letter of its own; `most` letters, its middle left out."""
+    if len(text) > most:
+        text = f"{text[: most - most // 4]}…{text[len(text) - most // 4 :]}"
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "?" for c in text)
+
+
+def tell(*lines: str, to: TextIO | None = None) -> None:
+    """Print lines, whatever files put into them; none: on standard output."""
+    stream = sys.stdout if to is None else to
+    if stream is not None:  # a program may have been started without one
+        stream.write("".join(f"{printable(line, len(line))}\n" for line in lines))
+        stream.flush()
+
+
+def shown(value: object) -> str:
+    """A value for a message: short, on one line, whatever it is."""
+    try:
+        return printable(repr(value), LONGEST_SHOWN)
+    except (ValueError, RecursionError):  # a number of 5000 digits, a nest without end
+        return f"a {type(value).__name__}"

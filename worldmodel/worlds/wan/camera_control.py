@@ -1,0 +1,53 @@
+"""From what a player does during several frames to what one block of latents is told.
+
+    drive = Drive(world.camera, block_frames=1)
+    drive.feed(action)                       # once a frame
+    cameras = drive.cameras()                # once a block: projections 1 f 4 4
+
+A button that was down in any frame since the last block moves the camera for the whole block, so no
+tap is lost; mouse travel adds up and is spread over the block's latent frames.
+"""
+
+import torch
+from torch import Tensor
+
+from worldmodel.action import Action
+from worldmodel.wan.camera import CameraMotion, CameraPath
+from worldmodel.worlds.wan.world_file import CameraConfig
+
+
+class Drive:
+    """The camera of one session and what has been done since the last block."""
+
+    def __init__(self, config: CameraConfig, block_frames: int) -> None:
+        self.config, self.block_frames = config, block_frames
+        self.path = CameraPath(config.focal)
+        self.held: set[str] = set()
+        self.mouse = (0.0, 0.0)
+
+    def feed(self, action: Action) -> None:
+        """What was done during one frame."""
+        self.held |= action.buttons
+        self.mouse = self.mouse[0] + action.mouse[0], self.mouse[1] + action.mouse[1]
+
+    def cameras(self) -> Tensor:
+        """Move on by one block: projections 1 f 4 4."""
+        motion = self._motion()
+        self.held, self.mouse = set(), (0.0, 0.0)
+        seen = []
+        for _ in range(self.block_frames):
+            self.path.walk(motion)
+            seen.append(self.path.projection())
+        return torch.cat(seen, dim=1)
+
+    def first_cameras(self, frames: int) -> Tensor:
+        """A camera that stands where the session begins: projections 1 f 4 4."""
+        return self.path.projection().expand(1, frames, 4, 4)
+
+    def _motion(self) -> CameraMotion:
+        """Of each latent frame in the block."""
+        right, down = self.mouse
+        motion = CameraMotion(yaw=right / self.block_frames, pitch=-down / self.block_frames)
+        for button in sorted(self.held.intersection(self.config.motions)):
+            motion += CameraMotion(*self.config.motions[button])
+        return motion

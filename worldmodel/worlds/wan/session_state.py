@@ -1,0 +1,172 @@
+"""All that changes in a Wan session as arrays, and back.
+
+    arrays = save_session(session, start)      # between two frames
+    session = load_session(open_start, arrays) # goes on from there bit for bit
+
+Numbers that numpy has no dtype for (bfloat16) are kept as the 16 bits they are. What is small and
+no tensor (words, held keys, counters) is JSON in the array `session`.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldmodel.action import Prompt
+from worldmodel.system.limits import LARGEST_SESSION, LATEST_FRAME
+from worldmodel.wan.kv_cache import KeptSlot
+from worldmodel.world import Later, LazyArrays, StateError
+from worldmodel.worlds.wan.session import WanSession
+
+Arrays = Mapping[str, NDArray[Any]]
+Open = Callable[[int], WanSession]  # a fresh session at a start
+BROKEN = (LookupError, TypeError, ValueError, OverflowError, RuntimeError)  # deep nests too
+
+
+def save_session(session: WanSession, start: int) -> LazyArrays:
+    """Cache, history, decoder, camera, noise, frames to come, words."""
+    rollout, drive = session.rollout, session.drive
+    prompt = session.prompt
+    table = {
+        "start": start,
+        "said": session.said,
+        "prompt": [prompt.text, prompt.renew] if prompt else None,
+        "held": sorted(session.held),
+        "driven": sorted(drive.held),
+        "mouse": drive.mouse,
+        "now": rollout.cache.now,
+        "drawn": rollout.drawn,
+        "history": [len(rollout.sinks), len(rollout.recent)],
+        "dtype": str(rollout.cache.k.dtype),
+    }
+    held: dict[str, NDArray[Any] | Later] = {}
+    tensors: dict[str, Tensor] = {}
+    for name, found in rollout.cache.save().items():
+        if isinstance(found, KeptSlot):
+            held[f"cache.{name}"] = found
+        else:
+            tensors[f"cache.{name}"] = found
+    tensors |= {f"decoder.{name}": tensor for name, tensor in session.stream.state().items()}
+    kept = [*rollout.sinks, *rollout.recent]
+    seen = rollout.cache.now // rollout.window.block_frames
+    numbers = _numbers(len(rollout.sinks), len(rollout.recent), seen)
+    for block, pair in zip(numbers, kept, strict=True):
+        tensors |= {f"history.{block}.latents": pair[0], f"history.{block}.cameras": pair[1]}
+    tensors |= {f"latent.{i}": latent for i, latent in enumerate(session.latents)}
+    tensors["pose"], tensors["noise"] = drive.path.pose, session.generator.get_state()
+    held |= session.arrays_of(tensors)
+    held |= {f"frame.{i}": frame for i, frame in enumerate(session.frames)}
+    held["session"] = np.frombuffer(json.dumps(table).encode(), np.uint8)
+    return LazyArrays(held)
+
+
+def load_session(open_start: Open, arrays: Arrays) -> WanSession:
+    """A session that goes on from a state; a `StateError` says why none can.
+
+    It may be opened on the cache of the session that is played: that is written to last of all.
+    """
+    try:
+        if arrays["session"].nbytes > LARGEST_SESSION:
+            raise ValueError(f"a table of {arrays['session'].nbytes >> 20} MB")
+        table = json.loads(arrays["session"].tobytes())
+        session = open_start(int(table["start"]))
+        with torch.inference_mode():
+            _fill(session, table, arrays)
+    except BROKEN as error:
+        raise StateError(
+            f"the saved state is broken or of another world ({type(error).__name__}: "
+            f"{str(error)[:200]}); nothing was changed"
+        ) from error
+    return session
+
+
+def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
+    rollout, drive = session.rollout, session.drive
+    now, dtype = int(table["now"]), rollout.cache.k.dtype
+    if not 0 <= now < LATEST_FRAME:
+        raise ValueError(f"frame {now}")
+    if table["dtype"] != str(dtype):
+        raise ValueError(f"kept as {table['dtype']}, played in {dtype}; choose the same --dtype")
+    session.said, session.held = str(table["said"]), frozenset(map(str, table["held"]))
+    said = table["prompt"]
+    session.prompt = Prompt(str(said[0]), renew=bool(said[1])) if said else None
+    right, down = map(float, table["mouse"])
+    drive.held, drive.mouse = set(map(str, table["driven"])), (right, down)
+    drive.path.pose = _to_tensor(arrays["pose"], (4, 4), torch.float64)
+    noise = session.generator.get_state()
+    session.generator.set_state(_to_tensor(arrays["noise"], tuple(noise.shape), torch.uint8))
+    words = session.read(session.said)
+    rollout.drawn = int(table["drawn"])
+    _fill_history(session, table, arrays)
+    _fill_frames(session, arrays)
+    shapes = rollout.cache.saved_shapes(now)
+    kinds = {name: torch.float64 if name == "moved" else dtype for name in shapes}
+    saved = {n: _to_tensor(arrays[f"cache.{n}"], s, kinds[n]) for n, s in shapes.items()}
+    rollout.cache.load(saved, now)
+    rollout.say(words)
+
+
+def _fill_history(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
+    rollout = session.rollout
+    sinks, recent = map(int, table["history"])
+    if not (0 <= sinks <= rollout.window.slots and 0 <= recent <= rollout.window.slots):
+        raise ValueError(f"a history of {sinks} and {recent} blocks")
+    shape, device = rollout.latent_shape, session.parts.transformer.device
+    blocks = [
+        (
+            _to_tensor(arrays[f"history.{i}.latents"], shape, torch.float32).to(device),
+            _to_tensor(arrays[f"history.{i}.cameras"], (*shape[:2], 4, 4), torch.float32),
+        )
+        for i in _numbers(sinks, recent, int(table["now"]) // rollout.window.block_frames)
+    ]
+    rollout.sinks = blocks[:sinks]
+    rollout.recent = deque(blocks[sinks:], maxlen=rollout.recent.maxlen)
+
+
+def _numbers(sinks: int, recent: int, seen: int) -> list[int]:
+    """Of the blocks whose latents are kept, when so many blocks were seen."""
+    return [*range(sinks), *range(seen - recent, seen)]
+
+
+def _fill_frames(session: WanSession, arrays: Arrays) -> None:
+    """What was drawn and not shown, and the decoder's memory."""
+    one = (1, 1, *session.rollout.latent_shape[2:])
+    device = session.parts.transformer.device
+    for i in range(sum(name.startswith("latent.") for name in arrays)):
+        session.latents.append(_to_tensor(arrays[f"latent.{i}"], one, torch.float32).to(device))
+    size = (*session.file.frame_size, 3)
+    for i in range(sum(name.startswith("frame.") for name in arrays)):
+        frame = arrays[f"frame.{i}"]
+        if frame.shape != size or frame.dtype != np.uint8:
+            raise ValueError(f"frame.{i} is {frame.dtype} {list(frame.shape)}")
+        session.frames.append(frame)
+    dtype = next(session.parts.decoder.parameters()).dtype
+    before = "decoder."
+    names = [name for name in arrays if name.startswith(before)]
+    decoder, window = session.parts.decoder, session.file.window
+    kept = {
+        f"{before}past.{number:02}": shape
+        for number, shape in enumerate(decoder.past_shapes(1, window.rows, window.columns))
+    }
+    session.stream.load_state(
+        {n.removeprefix(before): _to_tensor(arrays[n], kept.get(n, ()), dtype) for n in names}
+    )
+
+
+def _to_tensor(array: NDArray[Any], shape: tuple[int, ...] | None, dtype: torch.dtype) -> Tensor:
+    """An array as the numbers it means; its shape is looked at before it is read."""
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{array.dtype} {list(array.shape)}, expected {dtype} {list(shape)}")
+    tensor = torch.from_numpy(np.array(array))
+    if dtype is torch.bfloat16 and tensor.dtype is torch.int16:
+        tensor = tensor.view(torch.bfloat16)
+    if tensor.dtype != dtype or (shape is not None and tuple(tensor.shape) != shape):
+        raise ValueError(f"{tensor.dtype} {list(tensor.shape)}, expected {dtype} {shape}")
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise ValueError("values that are not numbers")
+    return tensor

@@ -1,0 +1,64 @@
+"""Where a Wan session begins: words alone, or words and a picture or clip of the user's own.
+
+Frames of another shape are fitted by the rule of `pictures`.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldmodel.config import UserError
+from worldmodel.storage.footage import is_episode, is_video, nearest, open_footage
+from worldmodel.storage.images import fit, read_picture
+from worldmodel.wan.taehv import Taehv
+from worldmodel.wan.vae import WanVAE
+
+
+@dataclass(frozen=True, slots=True)
+class WanStart:
+    """One place to begin at."""
+
+    caption: str
+    opening: str  # the prompt
+    latents: Tensor | None = None  # 1 f c h w, in whole blocks
+
+
+def read_frames(path: Path, most: int, size: tuple[int, int], rate: float) -> NDArray[np.uint8]:
+    """Frames t h w 3 of a picture (one); the last, `most` of them, of a video or an episode.
+
+    They come at `rate` a second, fitted to rows and columns one by one: of a large video only
+    small frames are kept.
+    """
+    if not (is_video(path) or is_episode(path)):
+        return fit(read_picture(path), *size)[None]
+    found = nearest(open_footage(path, most / rate), rate)
+    frames = deque((fit(frame, *size) for frame, _ in found), maxlen=most)
+    if not frames:
+        raise UserError(f"{path}: holds no frames")
+    return np.stack(frames)
+
+
+def encode_start(
+    encoder: WanVAE | Taehv, frames: NDArray[np.uint8], size: tuple[int, int], block: int, most: int
+) -> Tensor:
+    """The last of frames t h w 3 as at most `most` latents, in whole blocks: 1 f c h w.
+
+    f latents show 1 + 4 (f - 1) frames. Too few frames for a block: the first is held before them.
+    """
+    step = encoder.config.frames_per_latent
+    latents = max(1, (len(frames) - 1) // step + 1)
+    latents = min(most, max(block, latents - latents % block))
+    needed = 1 + step * (latents - 1)
+    frames = frames[-needed:]
+    still = np.repeat(frames[:1], needed - len(frames), axis=0)
+    whole = np.stack([fit(frame, *size) for frame in (*still, *frames)])  # what is not yet
+    video = rearrange(torch.from_numpy(whole), "t h w c -> 1 c t h w").float() / 127.5 - 1
+    if isinstance(encoder, Taehv):  # which makes a latent of every 4 frames
+        video = torch.cat((video[:, :, :1].expand(-1, -1, step - 1, -1, -1), video), dim=2)
+    return rearrange(encoder.encode(video), "b c f h w -> b f c h w").float()

@@ -1,0 +1,191 @@
+"""A Wan world on disk. Nothing in it is ever executed.
+
+Beside `world.toml`, which is a `WanWorldFile`:
+
+    transformer.safetensors
+    taehv.safetensors  vae.safetensors    decoders: one of them or both; the faster one decodes
+    prompts.safetensors                   embeddings of prompts: play needs no text encoder
+    CARD.md  NOTICE                       what it is and where it came from; licences
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worldmodel.action import ActionSpec
+from worldmodel.config import ConfigError, SamplerConfig, build_config, read_toml, require_played
+from worldmodel.storage.files import check_inside, is_file
+from worldmodel.system.limits import LARGEST_WAN_STEP, LONGEST_PROMPT, LONGEST_TITLE, MOST_SAID
+from worldmodel.system.printable import printable, shown
+from worldmodel.wan import taehv_cost, vae_cost
+from worldmodel.wan.layer_costs import working_bytes
+from worldmodel.wan.model_config import WanConfig, WindowConfig
+from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
+from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
+from worldmodel.worlds.world_folder import WORLD_FILE, WorldError, check_part, stamp_of
+
+FORMAT = 1
+BACKEND = "wan"
+CAPTION = 60  # characters of a prompt that name a start
+TRANSFORMER = "transformer.safetensors"
+TAEHV = "taehv.safetensors"
+VAE = "vae.safetensors"
+PROMPTS = "prompts.safetensors"
+PARTS = (TRANSFORMER, TAEHV, VAE, PROMPTS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CameraConfig:
+    """How devices drive the camera. Mouse travel turns it by as many degrees."""
+
+    focal: tuple[float, float]  # fx, fy in widths and heights of the frame
+    # Held button -> motion of one latent frame: right, down, forward (units), yaw right, pitch up
+    # (degrees). Buttons held together add up.
+    motions: dict[str, tuple[float, float, float, float, float]]
+
+    def __post_init__(self) -> None:
+        if not all(1e-3 <= length <= 1e3 for length in self.focal):
+            raise ConfigError(f"focal {list(self.focal)} must be from 0.001 to 1000")
+        if fast := [key for key, motion in self.motions.items() if max(map(abs, motion)) > 1e4]:
+            raise ConfigError(f"motions of {shown(fast[0])}: each number must be at most 10 000")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptsConfig:
+    """What the world is told. A text that begins with "+" is said after the opening one."""
+
+    opening: tuple[str, ...] = ()  # each is a start
+    keys: dict[str, str] = field(default_factory=dict)  # button -> text
+    renew: bool = False  # whether a button's text also renews what is remembered
+    text_encoder: str = ""  # the encoder's file of weights, for any other text
+
+    def __post_init__(self) -> None:
+        count = max(1, len(self.opening)) * (1 + len(self.keys))
+        if count > MOST_SAID:
+            raise ConfigError(f"{count} texts of openings and keys together, at most {MOST_SAID}")
+        for text in (*self.opening, *self.keys.values()):
+            if len(text) > LONGEST_PROMPT or "\0" in text:
+                raise ConfigError(f"the text {shown(text)} may have {LONGEST_PROMPT} letters")
+
+    def full(self, text: str, opening: str) -> str:
+        """A text as the encoder gets it."""
+        return f"{opening} {text[1:].strip()}".strip() if text.startswith("+") else text
+
+    def all_texts(self) -> list[str]:
+        """Everything that is said without typing, each once."""
+        openings = self.opening or ("",)
+        keys = [self.full(text, opening) for opening in openings for text in self.keys.values()]
+        return list(dict.fromkeys(text for text in (*openings, *keys) if text))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WanWorldFile:
+    """Everything in `world.toml` of a world with the `wan` backend."""
+
+    format: int
+    name: str
+    title: str
+    licence: str
+    backend: str
+    recipe: str
+    frames_per_second: float
+    sampler: SamplerConfig
+    first_sampler: SamplerConfig
+    transformer: WanConfig
+    window: WindowConfig
+    actions: ActionSpec
+    prompts: PromptsConfig = PromptsConfig()
+    camera: CameraConfig | None = None
+    taehv: TaehvConfig = TAEW2_1
+    vae: VaeConfig = WAN21_VAE
+    sha256: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, str] = field(default_factory=dict)  # of the files when sha256 was taken
+    source: dict[str, Any] = field(default_factory=dict)  # the files it was imported from
+
+    def __post_init__(self) -> None:
+        require_played(self.frames_per_second, self.sampler, self.first_sampler)
+        for text in (self.title, self.licence, self.recipe):
+            if len(text) > LONGEST_TITLE or not text.isprintable():  # it goes to a terminal
+                raise ConfigError(
+                    f"the text {shown(text)} may hold {LONGEST_TITLE} printable characters"
+                )
+        if self.format != FORMAT:
+            raise ConfigError(
+                f"format = {self.format}: this version reads format {FORMAT} of Wan worlds"
+            )
+        if not re.fullmatch(r"\w[\w.-]{0,199}", self.name):
+            raise ConfigError(
+                f"the name {shown(self.name)} may hold letters, digits, '_', '-', '.' only"
+            )
+        self.window.tokens(self.transformer)
+        self._check_decoders()
+        if self.transformer.cameras and self.camera is None:
+            raise ConfigError("the transformer has cameras, so [camera] must say what moves them")
+        known = {*(self.camera.motions if self.camera else ()), *self.prompts.keys}
+        if unknown := known - set(self.actions.buttons):
+            raise ConfigError(
+                f"actions.buttons lacks {sorted(unknown)}, which move the camera or say a prompt"
+            )
+
+    def _check_decoders(self) -> None:
+        """Refuse decoders of another kind of latents, and pictures that no memory holds."""
+        channels = self.transformer.latent_channels
+        for name, config in (("taehv", self.taehv), ("vae", self.vae)):
+            if config.latent_channels != channels:
+                raise ConfigError(
+                    f"{name}: decodes {config.latent_channels} latent channels, the transformer "
+                    f"draws {channels}"
+                )
+        if self.taehv.pixels_per_latent != self.vae.pixels_per_latent:
+            raise ConfigError(
+                f"vae and taehv differ in the size of a latent: {self.vae.pixels_per_latent} and "
+                f"{self.taehv.pixels_per_latent} pixels"
+            )
+        rows, columns = self.window.rows, self.window.columns
+        layers = (*vae_cost.decoder_layers(self.vae),), (*taehv_cost.decoder_layers(self.taehv),)
+        needed = max(working_bytes(each, rows, columns, 4) for each in layers)
+        if needed > LARGEST_WAN_STEP:
+            raise ConfigError(
+                f"latents of {rows} x {columns}: decoding takes {needed >> 30} GB, at most "
+                f"{LARGEST_WAN_STEP >> 30} are allowed"
+            )
+
+    @property
+    def captions(self) -> list[str]:
+        """Of the places to begin at: what is said first."""
+        return [caption(text) for text in self.prompts.opening or ("",)]
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Rows and columns of pixels."""
+        scale = self.vae.pixels_per_latent
+        return self.window.rows * scale, self.window.columns * scale
+
+
+def caption(text: str) -> str:
+    """A prompt as the name of a start."""
+    short = text if len(text) <= CAPTION else f"{text[: CAPTION - 1]}…"
+    return printable(short) or "no prompt"
+
+
+def check_files(folder: Path, world: WanWorldFile) -> None:
+    """Tell of a file that is not the one `world.toml` speaks of.
+
+    Gigabytes are not hashed at every start: only a file that was touched or copied since is.
+    """
+    for name in PARTS:
+        path = folder / name
+        if not is_file(path):
+            continue  # whether all that is needed is there is seen when it is loaded
+        check_inside(path, folder)
+        if name in world.sha256 and stamp_of(path) != world.stamps.get(name):
+            check_part(folder, world, name)
+
+
+def read_wan_world(folder: Path) -> WanWorldFile:
+    """Read and check `world.toml`; weights are checked when they are loaded."""
+    path = folder / WORLD_FILE
+    if not is_file(path):
+        raise WorldError(f"{folder}: not a world (no {WORLD_FILE} in it)")
+    return build_config(WanWorldFile, read_toml(path), str(path))
