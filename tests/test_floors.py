@@ -1,122 +1,117 @@
-"""The package is a house of floors: imports go sideways or down, never up."""
+"""The package is a house of floors: imports go down, never up, and no circle joins two files."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "worldmodel"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "worldmodel"
 
-BASE = {
-    "config", "action", "schedule", "files", "metrics",
-    "folders", "history", "versions", "keycodes", "streams", "console", "signals", "text",
-    "limits", "printable", "progress", "tensor_files", "state_spec", "paths", "strangers",
-}  # fmt: skip
-STORE = {
-    *BASE, "episodes", "recording", "recording_lines", "players", "video", "moments",
-    "autosave", "pictures", "real", "ways", "beside", "letters", "footage",
-}  # fmt: skip
-MODEL = {*BASE, "model", "rollout", "checkpoint"}
+SMALL = {"system", "config", "action", "state_spec", "schedule", "metrics", "random_streams"}
+DISK = {*SMALL, "storage", "world", "players", "font", "reference"}
+NETS = {*SMALL, "storage", "world", "model", "rollout"}
+WORLDS = {*DISK, *NETS, "engine", "wan", "worlds"}
 # What each part may import from the rest of the package. Absent from a list means forbidden.
 ALLOWED: dict[str, set[str]] = {
-    "text": set(),
-    "limits": set(),
-    "strangers": set(),
-    "paths": set(),
-    "printable": {"limits"},
-    "progress": {"printable"},
-    "config": {"limits", "paths", "printable", "strangers", "text"},
-    "action": {"config", "limits"},
-    "files": {"config", "limits", "strangers", "text"},
-    "tensor_files": {"files", "limits"},
-    "state_spec": {"config", "limits"},
-    "keycodes": set(),
-    "streams": set(),
+    "system": set(),
+    "config": {"system"},
+    "action": {"system", "config"},
+    "state_spec": {"system", "config"},
     "schedule": set(),
     "metrics": set(),
-    "folders": {"config", "paths"},
-    "versions": set(),
-    "console": set(),
-    "signals": set(),
-    "history": {"config", "action", "limits"},
-    "moments": {*BASE, "world", "autosave"},
-    "autosave": {"config"},
-    "episodes": {*BASE, "recording"},
-    "recording_lines": BASE,
-    "recording": {*BASE, "recording_lines", "episodes", "video", "world", "moments"},
-    "containers": set(),
-    "video": {"config", "containers", "files", "limits", "world"},
-    "footage": {"action", "config", "episodes", "paths", "video"},
-    "real": {"action", "config", "world"},
-    "ways": {"config", "episodes", "files", "limits", "printable", "real"},
-    "letters": set(),
-    "beside": {"config", "letters", "real", "video", "world"},
-    "players": {"config", "action", "files", "limits", "recording"},
-    "exif": set(),
-    "pictures": {"config", "exif", "files", "limits"},
-    "pages": {"config", "files"},
+    "random_streams": set(),
+    "font": set(),
+    "world": {"config", "action", "state_spec"},
+    "storage": {*SMALL, "world"},
+    "players": {*SMALL, "storage"},
+    "reference": {*SMALL, "storage", "world", "font"},
     "model": {"config", "schedule", "state_spec"},
-    "rollout": {*BASE, "model"},
-    "checkpoint": BASE,
-    "world": BASE,
-    "engine": {*MODEL, "world"},
-    "wan": {*MODEL},
-    "worlds": {*MODEL, *STORE, "world", "engine", "wan"},
-    "datacheck": STORE,
-    "games": {*STORE, "world"},
-    "game": {*STORE, "world", "worlds"},
-    "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game", "wan"},
-    "env": {*BASE, "world", "worlds", "engine", "game"},
-    "web": {*MODEL, "world", "worlds", "engine"},
-    "training": {*MODEL, *STORE, "worlds", "wan"},
-    "evaluation": {
-        *MODEL,
-        *STORE,
-        "pages",
-        "world",
-        "worlds",
-        "games",
-        "training",
-        "engine",
-        "wan",
-    },
-    "recipe": {*MODEL, *STORE, "pages", "worlds", "games", "training", "evaluation", "datacheck"},
-    "jobs": {
+    "rollout": {*SMALL, "model"},
+    "engine": NETS,
+    "wan": NETS,
+    "worlds": WORLDS,
+    "data_sources": DISK,
+    "datacheck": DISK,
+    "game": {*DISK, "worlds"},
+    "gym_env": {*DISK, "worlds", "engine", "game"},
+    "web": WORLDS,
+    "serve": WORLDS,
+    "training": WORLDS,
+    "selftest": {*WORLDS, "game", "serve"},
+    "evaluation": {*WORLDS, "data_sources", "training"},
+    "recipe": {*WORLDS, "data_sources", "training", "evaluation", "datacheck"},
+    "commands": {
+        "system",
         "config",
-        "printable",
-        "progress",
-        "paths",
-        "games",
+        "worlds",
+        "data_sources",
+        "datacheck",
+        "game",
         "training",
         "recipe",
         "evaluation",
-        "worlds",
-        "game",
-        "datacheck",
         "selftest",
         "web",
+        "serve",
     },
-    "__main__": {"config", "jobs", "console", "signals"},
+    "__main__": {"system", "config", "commands"},
 }
+MOST_MODULES = 10  # beside the packages
 
 
-def parts_imported_by(path: Path) -> set[str]:
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imported_by(path: Path) -> set[str]:
+    """The package's files that a file imports, lazily or for types alone too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
         elif isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-    return {name.split(".")[1] for name in names if name.startswith("worldmodel.")}
+            names |= {alias.name for alias in node.names}
+    found = names & FILES.keys()
+    # `from package import module` imports the module, and of the package only what it is made of
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+def _part(name: str) -> str:
+    return [*name.split("."), ""][1]
 
 
 def test_every_import_goes_down() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if part == "__init__":
-            continue
-        up = parts_imported_by(path) - ALLOWED[part] - {part}
-        assert not up, f"{path.relative_to(PACKAGE.parent)} may not import {sorted(up)}"
+    for name, path in FILES.items():
+        part = _part(name)
+        parts = {_part(other) for other in imported_by(path)} - {part, ""}
+        up = parts - ALLOWED[part] if part else parts
+        assert not up, f"{path.relative_to(ROOT)} may not import {sorted(up)}"
+
+
+def test_no_circle_joins_files() -> None:
+    imports = {name: imported_by(path) - {name} for name, path in FILES.items()}
+    while imports:
+        leaves = [name for name, others in imports.items() if not others & imports.keys()]
+        assert leaves, f"imports go in a circle among {sorted(imports)}"
+        for name in leaves:
+            del imports[name]
+
+
+def test_few_modules_stand_beside_the_packages() -> None:
+    modules = [path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
+    assert len(modules) <= MOST_MODULES, sorted(modules)
+
+
+def test_only_commands_know_of_the_studies() -> None:
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("studies"):
+                assert _part(name) == "commands", f"{name} imports {node.module}"
 
 
 def test_the_model_loads_neither_window_nor_pictures() -> None:

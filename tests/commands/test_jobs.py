@@ -10,7 +10,9 @@ from worldmodel.__main__ import main
 from worldmodel.commands.argument_types import count, minutes, positive
 
 MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)}
-JOBS = sorted(name.removesuffix("_") for name in MODULES - {"numbers", "bench_wan"})
+JOBS = sorted(
+    name.removesuffix("_") for name in MODULES - {"argument_types", "studies", "bench_wan"}
+)
 
 
 @pytest.mark.parametrize("job", JOBS)

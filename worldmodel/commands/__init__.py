@@ -1,4 +1,5 @@
-"""The jobs of `python -m worldmodel`, a module each: `add` its flags, `run` it.
+"""The commands of `worldmodel`, a module each: `add` its flags, `run` it.
 
-Nothing heavy is imported before a job runs: `--help` has to answer at once.
+They may import every package, but only when they run: `--help` has to answer at once. Begin with
+`worlds`, the smallest.
 """

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from worldmodel.commands.argument_types import count, positive
+from worldmodel.commands.studies import find_studies
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell
 
@@ -93,6 +94,7 @@ def _say(line: str) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    find_studies()
     from studies.distillation.compare import compare_rows
     from studies.distillation.write_page import print_results, write_page
     from studies.distillation.yardstick import YardstickPlan

@@ -3,6 +3,7 @@
 import argparse
 
 from worldmodel.commands.argument_types import count
+from worldmodel.commands.studies import find_studies
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell
 
@@ -18,6 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
+    find_studies()
     from studies.ideas.ideas_page import write_page
     from studies.ideas.try_ideas import read_ideas, try_ideas
     from worldmodel.worlds.native import choose_device

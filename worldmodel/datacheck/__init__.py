@@ -1,5 +1,5 @@
-"""What is wrong with a data set, before hours are spent on it: `worldmodel data check`.
+"""`worldmodel data check`: what is wrong with a data set, before hours are spent on it.
 
-Files are read in blocks of frames, so memory does not grow with their length; what stays of a frame
-are a few numbers. Letters: n frames, h w rows, columns, k buttons.
+It may import `storage` and what lies below. Begin with `faults`, which turns numbers into
+sentences, then `scan`, one pass over a file.
 """

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -17,15 +17,21 @@ from worldmodel.config import UserError
 from worldmodel.storage.checkpoint import CheckpointError, holds_numbers
 from worldmodel.storage.files import FileWriteError
 
-if TYPE_CHECKING:
-    from worldmodel.training.train_state import TrainState
-
 KEPT = 2  # states of a run, the newest included
 MOST_STEPS = 10**9  # of any run
 
 
 class BrokenStateError(UserError):
     """A state is not whole, or holds what no training leaves."""
+
+
+class LoadsState(Protocol):
+    """What is filled from a file: a training's state (`train_state.TrainState`)."""
+
+    step: int
+
+    def load(self, path: Path) -> None:
+        """Fill it; a `BrokenStateError` or `CheckpointError` where the file is not whole."""
 
 
 def before(path: Path) -> Path:
@@ -49,7 +55,7 @@ def keep_before(path: Path) -> None:
         raise FileWriteError(f"{old}: cannot be written: {error.strerror}") from error
 
 
-def load_newest(state: "TrainState", path: Path) -> str:
+def load_newest(state: LoadsState, path: Path) -> str:
     """Fill a state from the newest file that is whole, if any is there; what is to be said of it.
 
     A `BrokenStateError` where the only states are broken.

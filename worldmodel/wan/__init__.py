@@ -1,1 +1,5 @@
-"""Wan 2.1: the causal students of Causal Forcing and minWM, their files, autoencoders and text."""
+"""Wan 2.1 networks: transformer, autoencoders, text encoder, and the files they are released in.
+
+It may import `config`, `schedule`, `rollout` and `storage`; no world and no training. Begin with
+`transformer`, then `kv_cache` and `wan_rollout`.
+"""
