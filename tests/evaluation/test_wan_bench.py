@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.wan.memory import peak_bytes
-from tests.worlds import wan_tiny
-from tests.worlds.wan_tiny import make_wan_world, save_student, save_taehv, save_vae, save_words
+from tests.worlds.wan import wan_tiny
+from tests.worlds.wan.wan_tiny import make_wan_world, save_student, save_taehv, save_vae, save_words
 from worldmodel.__main__ import main
 from worldmodel.action import IDLE
 from worldmodel.config import ConfigError, UserError

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.worlds.make_world import make_world
-from tests.worlds.wan_tiny import make_wan_world, plan, save_student, save_taehv, save_vae
+from tests.worlds.wan.wan_tiny import make_wan_world, plan, save_student, save_taehv, save_vae
 from worldmodel.action import IDLE
 from worldmodel.config import to_toml
 from worldmodel.storage.checkpoint import CheckpointError, holds_numbers, refuse_broken

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from tests.worlds.wan_tiny import lively, make_wan_world, save_vae, save_words
+from tests.worlds.wan.wan_tiny import lively, make_wan_world, save_vae, save_words
 from worldmodel.action import Action
 from worldmodel.config import SamplerConfig, to_toml
 from worldmodel.storage.episode import Episode
@@ -199,7 +199,7 @@ class Root:
 
 def add_vae(world: Path, vae: Path) -> Path:
     """The world with an autoencoder beside its decoder."""
-    from tests.worlds.wan_tiny import plan
+    from tests.worlds.wan.wan_tiny import plan
     from worldmodel.worlds.wan.importer import import_files
 
     import_files([vae], world, plan(None))

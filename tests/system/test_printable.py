@@ -10,7 +10,7 @@ from worldmodel.commands.evaluate import _say
 from worldmodel.evaluation.bench_report import print_comparison, print_throughput
 from worldmodel.system.printable import tell
 
-PACKAGE = Path(__file__).parents[1] / "worldmodel"
+PACKAGE = Path(__file__).parents[2] / "worldmodel"
 HOSTILE = "doom\x1b[2J\x1b]0;owned\x07\x9b1mrooms\rgone\nline\x7f"
 
 

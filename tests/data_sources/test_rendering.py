@@ -83,7 +83,7 @@ def test_what_is_recorded_can_be_read_and_trained_on(look: str, tmp_path: Path) 
     command = [
         "record",
         "--env",
-        "tests.data_sources.test_looks:Draws",
+        "tests.data_sources.test_rendering:Draws",
         "--env-arg",
         f"look={look}",
     ]
@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_not_recorded(
     command = [
         "record",
         "--env",
-        "tests.data_sources.test_looks:Draws",
+        "tests.data_sources.test_rendering:Draws",
         "--env-arg",
         f"look={look}",
     ]
@@ -121,7 +121,7 @@ def test_no_file_is_written_that_could_not_be_read(tmp_path: Path) -> None:
 def test_a_size_that_nothing_can_be_trained_on_is_refused_before_recording(
     size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["record", "--env", "tests.data_sources.test_looks:Draws", "--size", size]
+    command = ["record", "--env", "tests.data_sources.test_rendering:Draws", "--size", size]
     assert main([*command, "--frames", "10", "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert f"--size {size}: nothing could be trained on it" in told

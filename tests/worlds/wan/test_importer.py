@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.worlds.wan_tiny import (
+from tests.worlds.wan.wan_tiny import (
     make_wan_world,
     plan,
     save_student,

@@ -192,7 +192,7 @@ def test_a_session_whose_folder_is_removed_meanwhile_does_not_count_as_broken(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.test_moments import make_moment
+from tests.storage.test_moments import make_moment
 from worldmodel.storage.autosave import Autosave
 from worldmodel.storage.moments import save_moment
 autosave = Autosave(Path(sys.argv[1]) / "drawn")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.worlds.make_world import make_world
-from tests.worlds.wan_tiny import make_wan_world, save_words
+from tests.worlds.wan.wan_tiny import make_wan_world, save_words
 from worldmodel.config import UserError, read_toml
 from worldmodel.datacheck.scan import scan_file
 from worldmodel.players import load_script

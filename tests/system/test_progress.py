@@ -11,7 +11,7 @@ import pytest
 from worldmodel.system import progress
 from worldmodel.system.progress import LINE_SECONDS, Progress, note, through
 
-PACKAGE = Path(__file__).parents[1] / "worldmodel"
+PACKAGE = Path(__file__).parents[2] / "worldmodel"
 
 
 class Terminal(io.StringIO):

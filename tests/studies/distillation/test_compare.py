@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.distillation.make_run import DOOM_MODEL, make_run
+from tests.studies.distillation.make_run import DOOM_MODEL, make_run
 from tests.worlds.make_world import make_world
 from worldmodel.__main__ import main
 from worldmodel.data_sources.doom import DoomConfig

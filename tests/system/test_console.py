@@ -11,7 +11,7 @@ import pytest
 
 from worldmodel.system import console
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="redirections of a POSIX shell")
 WORLDS = f"{sys.executable} -m worldmodel worlds"
 HELP = f"{sys.executable} play.py --help"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.test_data import record
+from tests.training.test_clips import record
 from tests.training.tiny_data import write_episodes
 from worldmodel.__main__ import main
 from worldmodel.action import IDLE, Action

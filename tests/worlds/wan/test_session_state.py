@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.worlds.wan_tiny import make_wan_world
+from tests.worlds.wan.wan_tiny import make_wan_world
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.game.timeline import Timeline, first_past
 from worldmodel.players import RandomPlayer

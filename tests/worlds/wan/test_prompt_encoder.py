@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import UMT5Config, UMT5EncoderModel
 
 from play import open_world
-from tests.worlds.wan_tiny import plan, save_student, save_taehv, save_words
+from tests.worlds.wan.wan_tiny import plan, save_student, save_taehv, save_words
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import UserError
 from worldmodel.game.cli import main

@@ -15,7 +15,7 @@ from studies.distillation.rows import (
 )
 from studies.distillation.training_costs import cost_of, keep_records
 from studies.distillation.yardstick import CLIP, PAST, STRIDE, YardstickPlan
-from tests.evaluation.distillation.make_run import DOOM_MODEL, make_run
+from tests.studies.distillation.make_run import DOOM_MODEL, make_run
 from tests.worlds.make_world import make_world
 from worldmodel.config import ConfigError, ModelConfig, SamplerConfig
 from worldmodel.rollout import Rollout

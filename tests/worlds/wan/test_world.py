@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.worlds.wan_tiny import (
+from tests.worlds.wan.wan_tiny import (
     WORDS,
     make_wan_world,
     plan,

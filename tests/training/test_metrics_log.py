@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_limits import SPARSE
+from tests.system.test_limits import SPARSE
 from worldmodel.recipe.ledger import FILE, Ledger
 from worldmodel.recipe.outcome import UNKNOWN, read_verdict
 from worldmodel.storage.files import FileReadError

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.worlds.wan_tiny import make_wan_world
+from tests.worlds.wan.wan_tiny import make_wan_world
 from worldmodel.config import UserError, read_toml, to_toml
 from worldmodel.system.limits import LATEST_FRAME
 from worldmodel.world import State, StateError

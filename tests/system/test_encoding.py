@@ -17,7 +17,7 @@ from worldmodel.system.encoding import TextError, decode_text
 from worldmodel.training.wan.sources import caption_of
 from worldmodel.wan.weight_files import read_tensors
 
-PACKAGE = Path(__file__).parents[1] / "worldmodel"
+PACKAGE = Path(__file__).parents[2] / "worldmodel"
 SAVED: dict[str, Callable[[str], bytes]] = {
     "plain": lambda text: text.encode(),
     "mark": lambda text: text.encode("utf-8-sig"),

@@ -9,7 +9,7 @@ import gymnasium
 import pytest
 
 import worldmodel.gym_env  # noqa: F401  # registers the environment
-from tests.test_episodes import make_episode
+from tests.storage.test_episodes import make_episode
 from tests.training.tiny_data import SPEC
 from tests.worlds.make_world import make_world
 from worldmodel.config import build_config

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.worlds.wan_tiny import plan, save_student, save_taehv, save_words
+from tests.worlds.wan.wan_tiny import plan, save_student, save_taehv, save_words
 from worldmodel.__main__ import main
 from worldmodel.action import IDLE
 from worldmodel.config import UserError

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.test_episodes import make_episode
+from tests.storage.test_episodes import make_episode
 from tests.worlds.make_world import make_world
-from tests.worlds.wan_tiny import make_wan_world
+from tests.worlds.wan.wan_tiny import make_wan_world
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
 from worldmodel.storage.episodes import save_episode

@@ -181,7 +181,7 @@ def test_small_frames_are_scaled_up_by_a_whole_number_to_even_sizes(
 WRITE_FOREVER = """
 import itertools, sys, time
 from pathlib import Path
-from tests.test_recording import HEADER, frames
+from tests.storage.test_recording import HEADER, frames
 from worldmodel.storage.recording import Recorder, Row
 recorder = Recorder(Path(sys.argv[1]), HEADER)
 clip = frames(40)
@@ -212,7 +212,7 @@ def test_a_killed_process_leaves_a_playable_recording(tmp_path: Path) -> None:
 WRITE_TO_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from tests.test_recording import HEADER
+from tests.storage.test_recording import HEADER
 from worldmodel.storage.recording import Recorder, RecordingError, Row
 import numpy as np
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))

@@ -7,7 +7,7 @@ import pygame
 import pytest
 
 from play import open_world
-from tests.worlds.wan_tiny import make_wan_world
+from tests.worlds.wan.wan_tiny import make_wan_world
 from worldmodel.action import Prompt
 from worldmodel.font import words
 from worldmodel.game.cli import main

@@ -12,7 +12,7 @@ from tests.worlds.make_world import make_world
 from worldmodel.storage.recording import read_recording
 from worldmodel.storage.video import read_video
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 

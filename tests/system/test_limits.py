@@ -13,8 +13,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from tests.test_episodes import make_episode
-from tests.test_moments import make_moment
+from tests.storage.test_episodes import make_episode
+from tests.storage.test_moments import make_moment
 from worldmodel.action import IDLE
 from worldmodel.config import ConfigError, SamplerConfig, UserError, read_toml
 from worldmodel.players import RandomPlayer
