@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,9 +48,20 @@ class Recorded(Protocol):
 
 
 def shipped_worlds() -> Path:
-    """The folder with the worlds that come with the project."""
+    """The folder with the worlds that come with a checkout, or that the wheel has installed."""
     beside_package = Path(__file__).parents[2] / "assets" / "worlds"
-    return beside_package if beside_package.is_dir() else Path("assets/worlds")
+    if beside_package.is_dir():
+        return beside_package
+    return _installed_worlds() or Path("assets/worlds")
+
+
+def _installed_worlds() -> Path | None:
+    """Where the wheel's data files lie, as its own list of files says."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files("worldmodel") or ():
+            if file.name == WORLD_FILE and file.parts[-4:-2] == ("worldmodel", "worlds"):
+                return Path(str(file.locate())).resolve().parents[1]
+    return None
 
 
 def list_worlds() -> list[tuple[Path, WorldFile]]:
@@ -106,7 +118,10 @@ def find_world(name: Pathlike | None) -> Path:
     if os.path.exists(path):  # noqa: PTH110  # `Path.exists` raises for names of 300 letters
         raise WorldError(f"{path}: not a world (a folder with {WORLD_FILE} in it)")
     known = ", ".join(folder.name for folder, _ in list_all_worlds()) or "none"
-    raise WorldError(f"unknown world {shown(wanted)}; there are: {known}, or give a world's folder")
+    raise WorldError(
+        f"unknown world {shown(wanted)}; there are: {known}, or give a world's folder (a checkout "
+        "of the project has all that ship)"
+    )
 
 
 def find_recorded(recorded: Recorded, near: Path) -> str | None:
