@@ -44,6 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     "commands": {
         "system",
         "config",
+        "reference",
+        "world",
         "worlds",
         "data_sources",
         "datacheck",

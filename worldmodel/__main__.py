@@ -1,5 +1,6 @@
 """The jobs around playing: python -m worldmodel JOB.
 
+play     a world, as play.py does
 record   collect episodes from a real game        train     one stage, from a TOML file
 evaluate a world against the real game            bench     speed on this machine
 worlds   list and describe                        data      check what was recorded
@@ -13,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from worldmodel import __version__
 from worldmodel.commands import (
     bench,
     clip,
@@ -21,14 +23,18 @@ from worldmodel.commands import (
     ideas,
     import_,
     make,
+    play,
     record,
     selftest,
     train,
     web,
     worlds,
 )
+from worldmodel.commands.argument_types import HelpFormatter
+from worldmodel.commands.play import PlayHelp
 from worldmodel.config import UserError
 from worldmodel.system import console
+from worldmodel.system.printable import for_programs
 from worldmodel.system.signals import describe, ended_by_signals
 
 
@@ -40,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        with ended_by_signals():
+        if getattr(options, "handles_signals", False):
+            return int(options.run(options))
+        with ended_by_signals(), for_programs(is_on=getattr(options, "json", False)):
             return int(options.run(options) or 0)
     except UserError as error:
         print(f"worldmodel: {error}", file=sys.stderr)
@@ -53,13 +61,22 @@ def _run(options: argparse.Namespace) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """All jobs and their flags; nothing heavy is imported before a job runs."""
-    style = argparse.ArgumentDefaultsHelpFormatter
+    style = HelpFormatter
     parser = argparse.ArgumentParser(
         prog="worldmodel",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"worldmodel {__version__}")
     jobs = parser.add_subparsers(required=True, metavar="JOB")
+    play.add(
+        jobs.add_parser(
+            "play",
+            help="play a world, as play.py does",
+            formatter_class=PlayHelp,
+            allow_abbrev=False,
+        )
+    )
     record.add(
         jobs.add_parser("record", help="collect episodes from a game", formatter_class=style)
     )

@@ -1,6 +1,5 @@
 """The page: tables and plots between two marks; what people wrote around them stays."""
 
-import json
 from pathlib import Path
 
 from studies.distillation.claims import claims_table
@@ -20,7 +19,7 @@ from studies.distillation.tables import (
 )
 from worldmodel.evaluation.inverse_dynamics import ABLE
 from worldmodel.storage.markdown import write_between
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import tell, tell_json
 
 BEGIN = "<!-- measured: begin. `worldmodel evaluate --compare` writes this part; do not edit it -->"
 END = "<!-- measured: end -->"
@@ -164,4 +163,4 @@ def print_results(results: Results) -> None:
         }
         for name, one in results.rows.items()
     }
-    tell(json.dumps({"rows": rows, "missing": results.missing}))
+    tell_json({"rows": rows, "missing": results.missing})

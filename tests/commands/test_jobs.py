@@ -1,13 +1,16 @@
 import argparse
+import json
+import math
 import pkgutil
 import subprocess
 import sys
 
 import pytest
 
-from worldmodel import commands
+from worldmodel import __version__, commands
 from worldmodel.__main__ import main
 from worldmodel.commands.argument_types import count, minutes, positive
+from worldmodel.system.printable import tell_json
 
 MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)}
 JOBS = sorted(
@@ -39,3 +42,31 @@ def test_numbers_beyond_their_range_are_refused() -> None:
     for read, text in [(count, "-1"), (count, str(2**31)), (positive, "0"), (minutes, "nan")]:
         with pytest.raises(argparse.ArgumentTypeError):
             read(text)
+
+
+def test_help_says_no_default_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for job in JOBS:
+        with pytest.raises(SystemExit):
+            main([job, "--help"])
+        said = capsys.readouterr().out
+        assert "(default: None)" not in said, job
+        assert "(default: False)" not in said, job
+
+
+def test_json_stands_alone_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["worlds", "--json"]) == 0
+    said = capsys.readouterr()
+    worlds = json.loads(said.out)["worlds"]
+    assert [world["name"] for world in worlds] == ["doom-places", "doom-rooms", "doom-siege"]
+    assert all(world["title"] in said.err for world in worlds)  # the table, for people
+
+
+def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_json({"psnr": [math.inf, 1.5], "ssim": math.nan})
+    assert capsys.readouterr().out == '{"psnr": [null, 1.5], "ssim": null}\n'
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"worldmodel {__version__}\n"

@@ -1,6 +1,16 @@
-"""Numbers on the command line."""
+"""What the flags of several commands have in common: numbers, and how help shows defaults."""
 
 import argparse
+
+JSON_HELP = "one JSON document on standard output; tables and progress go to standard error"
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where it says something: not None, False or an empty list."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default is None or action.default is False or action.default == []
+        return action.help if says_nothing else super()._get_help_string(action)
 
 
 def count(text: str) -> int:

@@ -1,15 +1,14 @@
 """Measure speed on this machine."""
 
 import argparse
-import json
 import os
 from typing import TYPE_CHECKING
 
-from worldmodel.commands.argument_types import count, positive
+from worldmodel.commands.argument_types import JSON_HELP, count, positive
 from worldmodel.commands.bench_wan import bench_wan, is_wan
 from worldmodel.game.cli import ENGINES
 from worldmodel.system.paths import to_path
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import tell, tell_json
 
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
@@ -52,6 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     wan.add_argument("--float8", action="store_true", help="the transformer's matrices as float8")
     wan.add_argument("--block", type=positive, default=1, help="latent frames drawn together")
     wan.add_argument("--decoder", default="both", choices=["both", "taehv", "vae"])
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
             names = [None if name == "default" else name for name in options.sizes]
             results = measure_sizes(names, settings, options.frames, window)
             print_sizes(results)
-            tell(json.dumps(results))
+            tell_json(results)
         elif options.live:
             _bench_live(options, settings, window)
         elif options.growth:
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
 
             growth = measure_growth(settings, options.frames, window)
             plot_growth(growth, options.growth)
-            tell(json.dumps(growth))
+            tell_json(growth)
         elif options.compare:
             pair = (options.compare[0], options.compare[1])
             print_comparison(compare(options.world, settings, pair, options.frames, window))
@@ -125,4 +125,4 @@ def _bench_live(options: argparse.Namespace, settings: "RunSettings", window: "W
     print_rehearsals(rows)
     if told := disturbance(others.cores()):
         tell(told)
-    tell(json.dumps(rows))
+    tell_json(rows)

@@ -1,13 +1,12 @@
 """Check what was recorded."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from worldmodel.commands.argument_types import positive
+from worldmodel.commands.argument_types import JSON_HELP, HelpFormatter, positive
 from worldmodel.system.paths import to_path
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import tell, tell_json
 
 if TYPE_CHECKING:
     from worldmodel.datacheck.dataset import DataSet
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
-    style = argparse.ArgumentDefaultsHelpFormatter
+    style = HelpFormatter
     kinds = parser.add_subparsers(required=True, metavar="WHAT")
     check = kinds.add_parser("check", help="what is wrong with a data set", formatter_class=style)
     check.add_argument("folder", type=to_path, help="of episodes and recordings")
     check.add_argument("heldout", type=to_path, nargs="?", help="of those to measure on, if any")
     check.add_argument("--clip", type=positive, default=13, help="frames of a clip in training")
-    check.add_argument("--json", action="store_true", help="one line for programs, no table")
+    check.add_argument("--json", action="store_true", help=JSON_HELP)
     check.set_defaults(run=run)
 
 
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     is_broken = any(data.errors for data in sets)
     is_fit = False if is_broken else _is_known_to_fit(sets)
     if options.json:
-        tell(json.dumps({"fit": is_fit, "sets": [data.facts() for data in sets]}))
+        tell_json({"fit": is_fit, "sets": [data.facts() for data in sets]})
     else:
         tell(*(line for data in sets for line in describe(data)))
         tell(conclude(sets))

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from worldmodel.commands.argument_types import count, positive
+from worldmodel.commands.argument_types import JSON_HELP, count, positive
 from worldmodel.commands.studies import find_studies
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell
@@ -31,6 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=to_path, default=Path("outputs/evaluate"), help="pictures and figures"
     )
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     places = parser.add_argument_group("does the world stay itself: a minute of walks, and returns")
     places.add_argument("--places", action="store_true", help="measure this and nothing else")
     places.add_argument("--walks", type=positive, default=8, help="with the game's own keys")

@@ -1,12 +1,11 @@
 """Train one stage, from a TOML file."""
 
 import argparse
-import json
 from pathlib import Path
 
 from worldmodel.commands.argument_types import count
 from worldmodel.system.paths import to_path
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import tell, tell_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -38,4 +37,4 @@ def run(options: argparse.Namespace) -> None:
         return
     folder = options.folder or Path("runs") / config.parent.name / config.stem
     device = choose_device(options.device)
-    tell(json.dumps(run_stage(config, folder, options.threads, device)))
+    tell_json(run_stage(config, folder, options.threads, device))

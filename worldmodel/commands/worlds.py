@@ -2,13 +2,15 @@
 
 import argparse
 
-from worldmodel.system.printable import tell
+from worldmodel.commands.argument_types import JSON_HELP
+from worldmodel.system.printable import tell, tell_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     told = "compare every file of these worlds with the sha256 in world.toml (none: all shipped)"
     parser.add_argument("--check", nargs="*", metavar="WORLD", help=told)
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 
@@ -19,9 +21,14 @@ def run(options: argparse.Namespace) -> None:
 
     if options.check is not None:
         folders = [find_world(name) for name in options.check]
+        checked = {}
         for folder in folders or [folder for folder, _ in list_all_worlds()]:
-            tell(f"{folder}: {check_world(folder)} files are what {folder.name} says they are")
+            checked[str(folder)] = check_world(folder)
+            tell(f"{folder}: {checked[str(folder)]} files are what {folder.name} says they are")
+        if options.json:
+            tell_json({"checked": checked})
         return
+    facts = []
     for folder, world in list_all_worlds():
         if isinstance(world, WanWorldFile):
             (rows, columns), captions = world.frame_size, world.captions
@@ -35,3 +42,18 @@ def run(options: argparse.Namespace) -> None:
         )
         for number, caption in enumerate(captions):
             tell(f"{'':16} start {number}: {caption}")
+        facts.append(
+            {
+                "name": world.name,
+                "title": world.title,
+                "folder": str(folder),
+                "columns": columns,
+                "rows": rows,
+                "frames_per_second": world.frames_per_second,
+                "steps": world.sampler.steps,
+                "licence": world.licence,
+                "starts": list(captions),
+            }
+        )
+    if options.json:
+        tell_json({"worlds": facts})

@@ -1,10 +1,9 @@
 """What `worldmodel bench` prints: a table for people, then one line of JSON."""
 
-import json
 from typing import Any
 
 from worldmodel.evaluation.other_programs import disturbance
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import tell, tell_json
 
 
 def print_throughput(result: dict[str, Any]) -> None:
@@ -16,7 +15,7 @@ def print_throughput(result: dict[str, Any]) -> None:
             f"{row['fps_each']:7.1f} frames/s each   {row['fps_together']:7.1f} together"
         )
     _say_disturbance(result)
-    tell(json.dumps(result))
+    tell_json(result)
 
 
 def print_bench(result: dict[str, Any]) -> None:
@@ -46,7 +45,7 @@ def print_bench(result: dict[str, Any]) -> None:
     )
     tell(*lines)
     _say_disturbance(result)
-    tell(json.dumps(result))
+    tell_json(result)
 
 
 def print_comparison(result: dict[str, Any]) -> None:
@@ -60,7 +59,7 @@ def print_comparison(result: dict[str, Any]) -> None:
         f"{low:.2f} to {high:.2f})"
     )
     _say_disturbance(result)
-    tell(json.dumps(result))
+    tell_json(result)
 
 
 def _say_disturbance(result: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """`worldmodel evaluate --places`: does a world stay itself, as tables and one JSON line."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from worldmodel.data_sources.doom import Doom
 from worldmodel.evaluation.places import HORIZONS, Alike, Places, measure_places
 from worldmodel.evaluation.reference_clips import game_of
 from worldmodel.evaluation.subject import load_subjects
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import tell, tell_json
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.run_settings import RunSettings, available_cores
 
@@ -73,7 +72,7 @@ def print_places(places: Places, name: str) -> None:
     for label, alike in rows.items():
         lines.append(f"  {label:20} {alike.dream:9.2f} {alike.game:7.2f} {alike.other:12.2f}")
     tell(*lines)
-    tell(json.dumps({"world": name, "places": facts(places)}))
+    tell_json({"world": name, "places": facts(places)})
 
 
 def write_places(folder: Path, places: Places) -> None:

@@ -1,6 +1,5 @@
 """`worldmodel evaluate`: every quality figure of a world as tables, a verdict, one JSON line."""
 
-import json
 import math
 from typing import Any
 
@@ -17,7 +16,7 @@ from worldmodel.evaluation.inverse_dynamics import ABLE
 from worldmodel.evaluation.quality import HORIZONS, NextFrame
 from worldmodel.evaluation.start_pictures import HORIZONS as START_HORIZONS
 from worldmodel.evaluation.start_pictures import FromStart
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import tell, tell_json
 
 JUDGED = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # what a judge says
 
@@ -66,7 +65,7 @@ def print_report(evaluation: Evaluation) -> None:
         lines += [*_drift_lines(play, drift), ""]
     lines += [verdict(evaluation)]
     tell(*lines)
-    tell(json.dumps(summarise(evaluation)))
+    tell_json(summarise(evaluation))
 
 
 def _next_lines(near: NextFrame) -> list[str]:

@@ -7,7 +7,6 @@ bytes and memory follow from formulas, and what a data sheet's GPU would need is
 The last line is one JSON object.
 """
 
-import json
 import os
 import statistics
 import time
@@ -24,7 +23,7 @@ from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.evaluation.machine_peak import product_rate
 from worldmodel.evaluation.wan_memory import PlayMemory, kind_of, layers_of, play_memory
 from worldmodel.system.paths import list_files
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import tell, tell_json
 from worldmodel.wan.device_memory import free_bytes
 from worldmodel.wan.float8 import FLOAT8, holds_float8, use_float8
 from worldmodel.wan.layer_costs import flops as decoder_flops
@@ -300,7 +299,7 @@ def print_wan_bench(result: dict[str, Any]) -> None:
     )
     for row in result["rows"]:
         tell(_line(row))
-    tell(json.dumps(result))
+    tell_json(result)
 
 
 def _line(row: dict[str, Any]) -> str:

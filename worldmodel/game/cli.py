@@ -16,29 +16,43 @@ from worldmodel.system.signals import describe
 from worldmodel.world import Spot, WorldFaultError
 
 ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
+DESCRIPTION = "Play a learned world. In the window, F1 shows the keys."
 MOST_FRAMES = 1_000_000_000
 LARGEST_SEED = 2**63 - 1  # what torch and a file take
+
+
+class PlayHelp(argparse.HelpFormatter):
+    """Wide enough that the help fits a screen."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=22, width=110)
 
 
 def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:
     """Play; 0 done, 2 the user must change something, 1 a replay's frames differ or a defect."""
     with console.kept():  # what it says beside the window is not what it is for
-        options = make_parser().parse_args(arguments)
-        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-        try:
-            from worldmodel.game.launch import launch
+        return play(make_parser().parse_args(arguments), open_world, open_real)
 
-            return launch(options, open_world, open_real)
-        except UserError as error:
-            sys.stderr.write(f"play: {error}\n")
-            return 2
-        except WorldFaultError as error:  # with nobody there to go back and on
-            sys.stderr.write(f"play: the world broke: {error}\n")
-            return 2
-        except KeyboardInterrupt as error:
-            told, code = describe(error)
-            sys.stderr.write(f"play: {told}\n")
-            return code
+
+def play(
+    options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None = None
+) -> int:
+    """Play as the flags say; the exit code is `main`'s."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    try:
+        from worldmodel.game.launch import launch
+
+        return launch(options, open_world, open_real)
+    except UserError as error:
+        sys.stderr.write(f"play: {error}\n")
+        return 2
+    except WorldFaultError as error:  # with nobody there to go back and on
+        sys.stderr.write(f"play: the world broke: {error}\n")
+        return 2
+    except KeyboardInterrupt as error:
+        told, code = describe(error)
+        sys.stderr.write(f"play: {told}\n")
+        return code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -46,10 +60,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="play.py",
         usage="python play.py [options]",
-        description="Play a learned world. In the window, F1 shows the keys.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=22, width=110),
+        description=DESCRIPTION,
+        formatter_class=PlayHelp,
         allow_abbrev=False,
     )
+    add_flags(parser)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `play.py` and of `worldmodel play`."""
     add = parser.add_argument
     add("--world", metavar="NAME", help="name or folder of a world (default: the one shipped)")
     what = "number of a start, a clip, video or image, or real: a fresh real episode (0)"
@@ -103,7 +123,6 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="no numbers and keys on the screen, whatever the settings say",
     )
-    return parser
 
 
 def count(low: int, high: int) -> Callable[[str], int]:

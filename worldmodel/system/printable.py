@@ -6,10 +6,17 @@ said before. `UserError` goes through here; so does everything else that is prin
     tell(f"{world.name}: {world.title}")      # in place of print
 """
 
+import contextlib
+import json
+import math
 import sys
-from typing import TextIO
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, TextIO
 
 from worldmodel.system.limits import LONGEST_MESSAGE, LONGEST_SHOWN
+
+_for_programs: ContextVar[bool] = ContextVar("for_programs", default=False)
 
 
 def printable(text: str, most: int = LONGEST_MESSAGE) -> str:
@@ -21,10 +28,33 @@ def printable(text: str, most: int = LONGEST_MESSAGE) -> str:
 
 def tell(*lines: str, to: TextIO | None = None) -> None:
     """Print lines, whatever files put into them; none: on standard output."""
-    stream = sys.stdout if to is None else to
+    stream = (sys.stderr if _for_programs.get() else sys.stdout) if to is None else to
     if stream is not None:  # a program may have been started without one
         stream.write("".join(f"{printable(line, len(line))}\n" for line in lines))
         stream.flush()
+
+
+@contextlib.contextmanager
+def for_programs(*, is_on: bool) -> Iterator[None]:
+    """While it is on, `tell` goes to standard error: `tell_json` has the output for itself."""
+    before = _for_programs.set(is_on)
+    try:
+        yield
+    finally:
+        _for_programs.reset(before)
+
+
+def tell_json(value: Any) -> None:
+    """Print one line of JSON on standard output; what is no finite number is null."""
+    tell(json.dumps(_finite(value), allow_nan=False), to=sys.stdout)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def shown(value: object) -> str:

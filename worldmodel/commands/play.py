@@ -1,0 +1,41 @@
+"""Play a world: `worldmodel play` and `play.py` are the same program."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from worldmodel.game.choice import Choice
+from worldmodel.game.cli import DESCRIPTION, PlayHelp, add_flags, play
+from worldmodel.reference.game import RealGame
+from worldmodel.world import World
+
+__all__ = ["PlayHelp", "add", "open_real", "open_world", "run"]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.description = DESCRIPTION
+    add_flags(parser)
+    parser.set_defaults(run=run, handles_signals=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it; the answer is the exit code."""
+    return play(options, open_world, open_real)
+
+
+def open_world(choice: Choice) -> World:
+    """Load the chosen world; torch is imported here and no earlier."""
+    from worldmodel.worlds.find import open_world
+    from worldmodel.worlds.run_settings import RunSettings
+
+    settings = asdict(choice)
+    return open_world(settings.pop("world"), RunSettings(**settings))
+
+
+def open_real(source: Mapping[str, Any]) -> RealGame:
+    """Start the real game that a world was learned from, in the process that calls this."""
+    from worldmodel.data_sources.doom import open_game
+
+    return open_game(source)
