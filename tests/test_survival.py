@@ -30,12 +30,12 @@ RECORD_IN_REAL_TIME = """
 import sys, time
 from pathlib import Path
 from tests.storage.test_recording import HEADER, frames
-from worldmodel.storage.recording import Recorder, Row
+from worldmodel.storage.recording import Recorder, FrameRow
 recorder, clip = Recorder(Path(sys.argv[1]), HEADER), frames(40)
 began = time.monotonic()
 for i in range(100_000):
     time.sleep(max(0, began + i / 20 - time.monotonic()))
-    recorder.write(clip[i % 40], Row(index=i, time=i / 20))
+    recorder.write(clip[i % 40], FrameRow(index=i, time=i / 20))
 """
 
 
@@ -140,12 +140,12 @@ RACE = """
 import sys
 from pathlib import Path
 from tests.storage.test_recording import HEADER, frames
-from worldmodel.storage.recording import Row, begin_recording
+from worldmodel.storage.recording import FrameRow, begin_recording
 sys.stdin.readline()
 for n in range(5):
     recorder = begin_recording(Path(sys.argv[1]), HEADER)
     for i in range(3):
-        recorder.write(frames(1)[0], Row(index=i, time=i / 20))
+        recorder.write(frames(1)[0], FrameRow(index=i, time=i / 20))
     recorder.finish()
     recorder.wait()
 """

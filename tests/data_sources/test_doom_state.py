@@ -131,5 +131,6 @@ def test_a_fight_moves_health_ammunition_and_kills() -> None:
     # The end is told in the frame that repeats the last one.
     assert last[track.spec.index("dead")] == 1
     assert not track.column("dead").any()
-    same = [i for i, name in enumerate(track.spec.names) if name != "dead"]
+    assert last[track.spec.index("health")] == 0
+    same = [i for i, name in enumerate(track.spec.names) if name not in ("dead", "health")]
     np.testing.assert_array_equal(last[same], track.values[-1][same])

@@ -51,7 +51,7 @@ def test_a_recording_that_was_killed_goes_on_and_plays_nothing_twice(tmp_path: P
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_recording_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from tests.games import test_together as t;"
+        "from pathlib import Path; from tests.data_sources import test_parallel_record as t;"
         f"t.record_together(t.SQUARES, Path({str(tmp_path)!r}), 10**9, 0, 20, 1)"
     )
     script = tmp_path / "script.py"

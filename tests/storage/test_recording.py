@@ -182,11 +182,11 @@ WRITE_FOREVER = """
 import itertools, sys, time
 from pathlib import Path
 from tests.storage.test_recording import HEADER, frames
-from worldmodel.storage.recording import Recorder, Row
+from worldmodel.storage.recording import Recorder, FrameRow
 recorder = Recorder(Path(sys.argv[1]), HEADER)
 clip = frames(40)
 for i in itertools.count():
-    recorder.write(clip[i % 40], Row(index=i, time=i / 20))
+    recorder.write(clip[i % 40], FrameRow(index=i, time=i / 20))
     time.sleep(0.002)
 """
 
@@ -213,14 +213,15 @@ WRITE_TO_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from tests.storage.test_recording import HEADER
-from worldmodel.storage.recording import Recorder, RecordingError, Row
+from worldmodel.storage.recording import Recorder, RecordingError, FrameRow
 import numpy as np
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 recorder = Recorder(Path(sys.argv[1]), HEADER)
 noise = np.random.default_rng(0)
 try:
     for i in range(400):
-        recorder.write(noise.integers(0, 255, (48, 64, 3), np.uint8), Row(index=i, time=i / 20))
+        frame = noise.integers(0, 255, (48, 64, 3), np.uint8)
+        recorder.write(frame, FrameRow(index=i, time=i / 20))
     recorder.finish()
     recorder.wait()
 except RecordingError as error:

@@ -115,4 +115,4 @@ def test_every_job_shows_its_progress_here() -> None:
         for path in PACKAGE.rglob("*.py")
         if re.search(r"^ *(from|import) tqdm\b", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    assert users == [Path("progress.py")]
+    assert users == [Path("system/progress.py")]

@@ -90,9 +90,9 @@ GONE = """
 import gc, signal, sys
 from pathlib import Path
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.run_settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 
-worlds = [NativeWorld.load(Path(sys.argv[1]), Settings(engine="openvino")) for _ in range(2)]
+worlds = [NativeWorld.load(Path(sys.argv[1]), RunSettings(engine="openvino")) for _ in range(2)]
 for world in worlds:
     world.reset(0, 0)
 del world

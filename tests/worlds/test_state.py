@@ -122,9 +122,9 @@ from tests.worlds.test_state import play_on
 from worldmodel.storage.recording import hash_frame
 from worldmodel.world import State
 from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.run_settings import Settings
+from worldmodel.worlds.run_settings import RunSettings
 folder, file, engine, dtype, since = sys.argv[1:]
-world = NativeWorld.load(Path(folder), Settings(threads=1, engine=engine, dtype=dtype))
+world = NativeWorld.load(Path(folder), RunSettings(threads=1, engine=engine, dtype=dtype))
 arrays = dict(np.load(file))
 world.load_state(State(json.loads(Path(file).with_suffix(".json").read_text()), arrays))
 print(json.dumps([hash_frame(frame) for frame in play_on(world, int(since))]))

@@ -40,7 +40,7 @@ def test_a_world_says_what_its_state_is_and_one_without_stays_as_it_was(tmp_path
     folder = make_world(tmp_path / "tiny")
     plain, without = read_world_file(folder), (folder / "world.toml").read_text()
     assert plain.state is None
-    assert "state" not in without
+    assert "[state]" not in without
     spec = StateSpec(
         {
             "x": StateNumber(kind="position", unit="map units", low=-160.0, high=1120.0),

@@ -19,7 +19,7 @@ RECORD = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from worldmodel.storage.recording import Header, Recorder, Row
+from worldmodel.storage.recording import Header, Recorder, FrameRow
 header = Header(settings={}, identity={}, seed=0, start=0, first_frame=0, frames_per_second=20.0,
                 frame_size=(48, 64), buttons=("KeyW",))
 recorder = Recorder(Path(sys.argv[1]), header)
@@ -27,7 +27,7 @@ noise = np.random.default_rng(0)
 began = time.monotonic()
 for i in range(100_000):
     time.sleep(max(0, began + i / 20 - time.monotonic()))
-    recorder.write(noise.integers(0, 255, (48, 64, 3), np.uint8), Row(index=i, time=i / 20))
+    recorder.write(noise.integers(0, 255, (48, 64, 3), np.uint8), FrameRow(index=i, time=i / 20))
 """
 
 
