@@ -20,7 +20,7 @@ def play(*arguments: str) -> int:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a world, and a recording that calls it by a relative path."""
+    """A folder with a world, and a recording that calls it by a relative path, as older ones do."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "project" / "worlds").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
@@ -28,9 +28,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert play("--world", "worlds/bar", "--record", "clips/walk") == 0
     path = Path("clips/walk.jsonl")
     text = path.read_text(encoding="utf-8")
-    absolute = str(Path("worlds/bar").resolve()).replace("\\", "\\\\")
-    assert text.count(absolute) == 1  # what is recorded now can be replayed from anywhere
-    path.write_text(text.replace(absolute, "worlds/bar"), encoding="utf-8")  # as it was before
+    assert str(tmp_path) not in text  # nobody who gets it learns where it was made
+    assert text.startswith('{"format": "worldmodel recording 1", "settings": {"world": "bar"')
+    path.write_text(text.replace('"world": "bar"', '"world": "worlds/bar"', 1), encoding="utf-8")
     return tmp_path / "project"
 
 
@@ -95,3 +95,33 @@ def test_the_real_game_behind_it_is_found_too(
     assert play("--world", "in/doom", "--record", "walk") == 0
     shutil.move("in", "moved")
     assert origin_of_recording(Path("walk.mp4")).world == "doom"
+
+
+@pytest.mark.parametrize("called", ["bar", "absolute"])
+def test_what_is_shared_names_the_world_and_play_knows_where_it_lies(
+    called: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project / "clips" / "walk.jsonl"
+    name = called if called == "bar" else str(project / "worlds" / "bar").replace("\\", "\\\\")
+    text = path.read_text(encoding="utf-8").replace("worlds/bar", name)
+    path.write_text(text, encoding="utf-8")
+    unrelated = project.parent / "a" / "b"
+    unrelated.mkdir(parents=True)
+    for file in (path, path.with_suffix(".mp4")):
+        shutil.move(file, unrelated / file.name)
+    monkeypatch.chdir(unrelated)
+    assert replays(unrelated / "walk.jsonl", capsys)
+
+
+def test_no_folder_of_this_machine_is_in_what_is_shared(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy("worlds/bar/starts/1.safetensors", "own.safetensors")
+    for number, start in enumerate(
+        (project / "own.safetensors", Path("../project/own.safetensors"))
+    ):
+        begin = ("--world", str(project / "worlds" / "bar"), "--start", str(start))
+        assert play(*begin, "--record", f"clips/own{number}") == 0
+        for file in Path("clips").glob(f"own{number}*"):
+            assert str(project.parent).encode() not in file.read_bytes(), file
+        assert replays(Path(f"clips/own{number}.jsonl"), capsys)

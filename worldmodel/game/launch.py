@@ -36,7 +36,8 @@ from worldmodel.game.window import NoDisplayError, Window, announce, ask_to_clos
 from worldmodel.reference.game import OpenReal
 from worldmodel.system.signals import ended_by_signals, on_hangup
 from worldmodel.world import World
-from worldmodel.worlds.find import find_world, read_any_world
+from worldmodel.worlds.find import find_world, is_shipped, read_any_world
+from worldmodel.worlds.known_folders import remember_folder
 
 HEADLESS_FRAMES = 300
 
@@ -212,6 +213,8 @@ class Launch:
         self, player_for: PlayerFor, rate: float | None, keeper: SaveWorker | None = None
     ) -> Session:
         world = self._world = self._open_world(self.request.choice)
+        if (folder := self._folder()) and not is_shipped(folder):
+            remember_folder(folder)
         return open_session(self.request, world, player_for, rate, keeper)
 
     def _camera(self, tell: Callable[[str], None], *, rolls: bool) -> RecordingControl:

@@ -26,6 +26,7 @@ from worldmodel.game.step import Step
 from worldmodel.game.timeline import MEGABYTES, Timeline, TimelineEntry, first_past
 from worldmodel.storage.action_history import History
 from worldmodel.storage.moments import Moment, MomentHeader, load_moment
+from worldmodel.system.paths import to_path
 from worldmodel.system.versions import installed_versions
 from worldmodel.world import (
     Ending,
@@ -337,6 +338,18 @@ def _ends_with(history: History, past: TimelineEntry) -> bool:
 
 
 def resolved(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with what the world made of every `auto`."""
+    """The settings with what the world made of every `auto`, as they may be shared.
+
+    Of an absolute path only the last name is kept: nobody learns where it lay on this machine.
+    """
     chosen = {key: identity[key] for key in settings.keys() & identity.keys() - {"world"}}
-    return {**settings, **chosen}
+    named = {key: _last_name(settings[key]) for key in ("world", "start") if key in settings}
+    return {**settings, **chosen, **named}
+
+
+def _last_name(place: str | None) -> str | None:
+    """A path without the folders that only this machine has; anything else as it is."""
+    if place is None:
+        return None
+    path = to_path(place)
+    return path.name if path.is_absolute() or ".." in path.parts else place

@@ -14,6 +14,7 @@ from worldmodel.storage.files import is_file
 from worldmodel.system.paths import Pathlike, list_files, to_path
 from worldmodel.system.printable import shown
 from worldmodel.world import World
+from worldmodel.worlds.known_folders import known_folders
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.world_file import BACKEND as WAN
 from worldmodel.worlds.wan.world_file import WanWorldFile, read_wan_world
@@ -62,6 +63,11 @@ def _installed_worlds() -> Path | None:
             if file.name == WORLD_FILE and file.parts[-4:-2] == ("worldmodel", "worlds"):
                 return Path(str(file.locate())).resolve().parents[1]
     return None
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a world came with the project."""
+    return folder.resolve().parent == shipped_worlds().resolve()
 
 
 def list_worlds() -> list[tuple[Path, WorldFile]]:
@@ -128,20 +134,33 @@ def find_recorded(recorded: Recorded, near: Path) -> str | None:
     """The world that a recording or a moment at `near` was made in, wherever it lies now.
 
     The one of that name, if it has the weights that were recorded; else whichever has them, of
-    those beside `near`, above it or above here, and of those that are shipped. Where none has them
+    those that were played on this machine (`known_folders`), those beside `near`, above it or above
+    here, and of those that are shipped. Where none has them
     it is the one of that name: what differs is told when it is opened.
     """
     wanted = recorded.identity.get("sha256")
     name = recorded.settings.get("world")
     name = None if name is None else str(name)
     if not isinstance(wanted, Mapping) or not wanted:
-        return name
+        return _known_by_name(name)
     with contextlib.suppress(UserError):
         if _has_weights(find_world(name), wanted):
             return name
     for folder in _likely_places(name, near):
         if _has_weights(folder, wanted):
             return str(folder)
+    return _known_by_name(name)
+
+
+def _known_by_name(name: str | None) -> str | None:
+    """A released file as it is has no `world.toml` to compare: it is known by its name."""
+    if name is not None:
+        with contextlib.suppress(UserError):
+            find_world(name)
+            return name
+        for known in known_folders():
+            if known.name == name and is_world(known):
+                return str(known)
     return name
 
 
@@ -149,6 +168,7 @@ def _likely_places(name: str | None, near: Path) -> Iterator[Path]:
     """Folders that may be the world, the likelier ones first; each once."""
     here = Path.cwd()
     above = list(dict.fromkeys((*near.resolve().parents, here, *here.parents)))
+    yield from known_folders()
     tails = [] if name is None else [to_path(name), Path(to_path(name).name)]
     yield from (folder / tail for tail in tails for folder in above)
     for folder in (*near.resolve().parents[:MOST_ABOVE], here, here.parent, shipped_worlds()):
