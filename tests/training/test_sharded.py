@@ -1,6 +1,9 @@
 """Parts that several processes write: the last two are kept, and a broken one costs no run."""
 
+import io
 import json
+import os
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
 from tests.training.tiny_data import AUTOENCODER, write_episodes
 from tests.training.tiny_recipe import LOOP
@@ -149,3 +153,56 @@ def test_a_disk_that_is_full_is_told_as_such(
     with pytest.raises(FileWriteError, match=r"00000004: cannot be written: OSError .*No space"):
         save_sharded(state, tmp_path, ALONE)
     assert json.loads((tmp_path / "sharded" / "latest.json").read_text())["step"] == 3
+
+
+class Attack:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.trace),)
+
+
+def test_a_list_of_parts_runs_no_code(stage: AutoencoderStage, tmp_path: Path) -> None:
+    written(stage, tmp_path / "run", 1, 2)
+    place, trace = tmp_path / "run" / "sharded" / "00000002", tmp_path / "executed"
+    with (place / ".metadata").open("rb") as file:
+        metadata = pickle.load(file)
+    metadata.planner_data = Attack(trace)
+    (place / ".metadata").write_bytes(pickle.dumps(metadata))
+    assert resumed(stage, tmp_path / "run") == 1  # the older one is whole
+    assert not trace.exists()
+
+
+def test_numbers_beside_the_tensors_run_no_code(stage: AutoencoderStage, tmp_path: Path) -> None:
+    written(stage, tmp_path / "run", 1, 2)
+    place, trace = tmp_path / "run" / "sharded" / "00000002", tmp_path / "executed"
+    with (place / ".metadata").open("rb") as file:
+        metadata = pickle.load(file)
+    planted = io.BytesIO()
+    torch.save({"lr": Attack(trace)}, planted)
+    (place / "planted.distcp").write_bytes(planted.getvalue())
+    numbers = [
+        index
+        for index in metadata.storage_data
+        if isinstance(metadata.state_dict_metadata[index.fqn], BytesStorageMetadata)
+    ]
+    assert numbers
+    info = metadata.storage_data[numbers[0]]
+    info.relative_path, info.offset, info.length = "planted.distcp", 0, len(planted.getvalue())
+    (place / ".metadata").write_bytes(pickle.dumps(metadata))
+    assert resumed(stage, tmp_path / "run") == 1
+    assert not trace.exists()
+
+
+def test_a_list_of_parts_stays_in_its_folder(stage: AutoencoderStage, tmp_path: Path) -> None:
+    written(stage, tmp_path / "run", 1, 2)
+    place = tmp_path / "run" / "sharded" / "00000002"
+    with (place / ".metadata").open("rb") as file:
+        metadata = pickle.load(file)
+    for info in metadata.storage_data.values():
+        info.relative_path = f"../00000001/{info.relative_path}"
+    (place / ".metadata").write_bytes(pickle.dumps(metadata))
+    assert resumed(stage, tmp_path / "run") == 1

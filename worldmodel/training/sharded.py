@@ -7,6 +7,7 @@ processes, one too, goes on from the newest that is whole.
 
 import contextlib
 import json
+import pickle
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -29,13 +30,25 @@ from worldmodel.config import UserError
 from worldmodel.storage.checkpoint import holds_numbers
 from worldmodel.storage.files import FileWriteError, read_record, write_atomically
 from worldmodel.system.limits import LONGEST_SHOWN
+from worldmodel.training.checked_parts import CheckedPlanner, CheckedReader
 from worldmodel.training.kept_states import BrokenStateError, before, check_header, keep_before
 from worldmodel.training.processes import Processes, local
 from worldmodel.training.train_state import PartlyTrained, TrainState
 
 FOLDER, LATEST = "sharded", "latest.json"
 # What torch says of parts that are missing, cut off or of another shape. Its own is no `Exception`.
-UNREADABLE = (CheckpointException, OSError, RuntimeError, LookupError, TypeError, ValueError)
+UNREADABLE = (
+    CheckpointException,
+    OSError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    pickle.UnpicklingError,
+    UserError,
+)
 
 
 def save_sharded(state: TrainState, folder: Path, processes: Processes) -> None:
@@ -106,7 +119,7 @@ def _load(state: TrainState, header: Mapping[str, Any], place: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says when one process reads alone, which is meant
-            load(parts, checkpoint_id=place)
+            load(parts, storage_reader=CheckedReader(place), planner=CheckedPlanner())
     except UNREADABLE as error:
         return _told(error)
     for name, tensor in _tensors(parts):
