@@ -172,6 +172,10 @@ def test_a_session_from_a_place_is_recorded_and_replayed(
     for other in (("--start", "1"), ("--replay", "walk.jsonl"), ("--beside",)):
         assert play(*common, "--at", "20,-10,90", *other) == 2
         assert f"--at and {other[0]}: " in capsys.readouterr().err
+    (tmp_path / "walk.moment").unlink()
+    assert play("--headless", "--world", str(folder), "--replay", "walk.jsonl") == 2
+    said = capsys.readouterr().err
+    assert "at a place of the map ('20, -10, 90°'), and walk.moment" in said
     with pytest.raises(SystemExit):
         play("--at", "here")
     assert "three numbers like" in capsys.readouterr().err

@@ -161,9 +161,10 @@ class RecordingControl:
         self.say(str(error))
 
     def _header(self, session: Session, step: Step) -> Header:
-        world = session.world
+        world, spot = session.world, session.spot
+        begins_there = spot is not None and not step.past.index
         return Header(
-            settings=session.settings,
+            settings={**session.settings, **({"at": str(spot)} if begins_there else {})},
             identity=session.identity,
             seed=step.seed,
             start=step.start,

@@ -102,13 +102,18 @@ class Replay:
 
 def _first_moment(path: Path, header: Header) -> Moment | None:
     beside = path.with_suffix(".moment")
-    if not header.first_frame and not is_file(beside):
+    spot = header.settings.get("at")  # a place of the level's map
+    if not header.first_frame and not spot and not is_file(beside):
         return None
     if not is_file(beside):
+        began = (
+            f"in the middle of play, at frame {header.first_frame}"
+            if header.first_frame
+            else f"at a place of the map ({shown(spot)})"
+        )
         raise RecordingError(
-            f"{path}: this recording was begun in the middle of play, at frame "
-            f"{header.first_frame}, and {beside.name}, with what came before, is not beside it; "
-            "it can be watched and trained on, not replayed"
+            f"{path}: this recording was begun {began}, and {beside.name}, with what came before, "
+            "is not beside it; it can be watched and trained on, not replayed"
         )
     moment = load_moment(beside)
     if moment.header.index != header.first_frame:
