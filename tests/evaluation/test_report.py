@@ -160,3 +160,10 @@ def test_the_command_line_says_how_much_the_judge_learns(monkeypatch: pytest.Mon
     assert main(["evaluate"]) != 0
     assert main(["evaluate", "--judge-clips", "5", "--judge-steps", "7"]) != 0
     assert [(plan.judge_clips, plan.judge_steps) for plan in plans] == [(320, 1200), (5, 7)]
+
+
+def test_figures_of_a_quick_look_are_not_written_into_the_world(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["evaluate", "--quick", "--write"]) == 2
+    assert "--quick and --write" in capsys.readouterr().err

@@ -3,11 +3,16 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from worldmodel.commands.argument_types import JSON_HELP, count, positive
 from worldmodel.commands.studies import find_studies
+from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell
+
+if TYPE_CHECKING:
+    from worldmodel.evaluation.evaluate import EvaluationPlan
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +37,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--out", type=to_path, default=Path("outputs/evaluate"), help="pictures and figures"
     )
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    parser.add_argument(
+        "--quick", action="store_true", help="a first table of few clips, in about two minutes"
+    )
     places = parser.add_argument_group("does the world stay itself: a minute of walks, and returns")
     places.add_argument("--places", action="store_true", help="measure this and nothing else")
     places.add_argument("--walks", type=positive, default=8, help="with the game's own keys")
@@ -59,12 +67,27 @@ def run(options: argparse.Namespace) -> None:
     if options.places:
         _places(options)
         return
-    from worldmodel.evaluation.evaluate import JUDGE_CLIPS, EvaluationPlan, evaluate, save_pictures
+    from worldmodel.evaluation.evaluate import EvaluationPlan, evaluate, save_pictures
     from worldmodel.evaluation.report import headline, print_report
     from worldmodel.worlds.find import find_world
     from worldmodel.worlds.world_folder import write_measured
 
-    plan = EvaluationPlan(
+    if options.quick and options.write:
+        raise UserError("--quick and --write: figures of so few clips do not belong in world.toml")
+    plan = EvaluationPlan.quick(options.seed)
+    if not options.quick:
+        plan = _whole_plan(options)
+    measured = evaluate(options.world, plan, options.out, _say)
+    print_report(measured)
+    if options.write:
+        write_measured(find_world(options.world), headline(measured))
+    save_pictures(measured, options.out)
+
+
+def _whole_plan(options: argparse.Namespace) -> "EvaluationPlan":
+    from worldmodel.evaluation.evaluate import JUDGE_CLIPS, EvaluationPlan
+
+    return EvaluationPlan(
         clips=options.clips or 64,
         drift_frames=options.drift_frames,
         seed=options.seed,
@@ -72,11 +95,6 @@ def run(options: argparse.Namespace) -> None:
         judge_clips=options.judge_clips or JUDGE_CLIPS,
         judge_steps=options.judge_steps,
     )
-    measured = evaluate(options.world, plan, options.out, _say)
-    print_report(measured)
-    if options.write:
-        write_measured(find_world(options.world), headline(measured))
-    save_pictures(measured, options.out)
 
 
 def _places(options: argparse.Namespace) -> None:

@@ -85,6 +85,21 @@ class EvaluationPlan:
     next_clips: int = 320
     judge_clips: int = JUDGE_CLIPS  # of real play, that the inverse-dynamics model learns from
     judge_steps: int = 1200
+    only_student: bool = False  # as it is played, without its other samplers and its teacher
+
+    @classmethod
+    def quick(cls, seed: int) -> "EvaluationPlan":
+        """A first table in about two minutes; the judge learns too little to say anything."""
+        return cls(
+            clips=6,
+            drift_frames=0,
+            seed=seed,
+            teacher_steps=1,
+            next_clips=32,
+            judge_clips=6,
+            judge_steps=3,
+            only_student=True,
+        )
 
 
 def evaluate(
@@ -123,7 +138,7 @@ class _Measuring:
             folder,
             out,
         )
-        self.everyone = [subjects.student, *subjects.others]
+        self.everyone = [subjects.student, *(() if plan.only_student else subjects.others)]
         self.spec = subjects.file.actions
         shape = subjects.file.transformer
         self.past = shape.context_frames + shape.sink_frames
