@@ -68,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "selftest": {*MODEL, *STORE, "world", "worlds", "engine", "game", "wan"},
     "env": {*BASE, "world", "worlds", "engine", "game"},
     "web": {*MODEL, "world", "worlds", "engine"},
+    "serve": {*BASE, "world", "worlds"},
     "training": {*MODEL, *STORE, "worlds", "wan"},
     "evaluation": {
         *MODEL,
@@ -95,6 +96,7 @@ ALLOWED: dict[str, set[str]] = {
         "datacheck",
         "selftest",
         "web",
+        "serve",
     },
     "__main__": {"config", "jobs", "console", "signals"},
 }
