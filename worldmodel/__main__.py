@@ -8,6 +8,7 @@ import   released models, as worlds               selftest what must not break, 
 make     a world from nothing, from one recipe    ideas    what each gives per operation
 clip     draw the pressed keys into a recording, or show it beside the real game
 web      a page that plays a world in the browser, without a server
+serve    a world that is played here and shown in browsers
 """
 
 import argparse
@@ -26,6 +27,7 @@ from worldmodel.commands import (
     play,
     record,
     selftest,
+    serve,
     train,
     web,
     worlds,
@@ -93,6 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     clip.add(jobs.add_parser("clip", help=told))
     told = "a page that plays a world in the browser"
     web.add(jobs.add_parser("web", help=told))
+    told = "play a world here, for browsers"
+    serve.add(jobs.add_parser("serve", help=told, formatter_class=style))
     import_.add(jobs.add_parser("import", help="make a world of released files"))
     worlds.add(jobs.add_parser("worlds", help="list and describe the worlds that are here"))
     return parser

@@ -8,6 +8,7 @@ One action gives one frame: its conditioning tokens, a few denoising steps again
 the decoder. All of it is used from one thread at a time.
 """
 
+import copy
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -249,6 +250,17 @@ class NativeWorld:
         return PlaceTracker(
             self.engine, self.motion, self.file.autoencoder.plan, self.events, state_numbers
         )
+
+    def another(self) -> "NativeWorld":
+        """One more player of this world: weights and engine are shared, rollout and place its own.
+
+        All of them are used from one thread; none changes what another shows.
+        """
+        world = copy.copy(self)
+        world._rollout = None
+        world.where = self.whereabouts()
+        world._split = Split()
+        return world
 
     @property
     def state_spec(self) -> StateSpec | None:

@@ -1,0 +1,104 @@
+"""A player without a page: the protocol over a real socket."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from worldmodel.serve.protocol import HEADER
+from worldmodel.world import Frame
+
+WITHIN = 20.0  # seconds in which anything must come
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A frame as it came."""
+
+    serial: int
+    number: int
+    time: float
+    frame: Frame
+    data: bytes
+
+
+class Client:
+    """Acknowledges every frame, unless told not to."""
+
+    socket: ClientConnection
+
+    def __init__(self, address: str, **options: Any) -> None:
+        self.origin = options.pop("origin", address.rstrip("/"))
+        self.url = address.replace("http", "ws", 1) + "play"
+        self.options = options
+        self.acknowledges = True
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> "Client":
+        opening = connect(
+            self.url, origin=self.origin, max_size=None, compression=None, **self.options
+        )
+        self.socket = self._open.enter_context(opening)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def say(self, kind: str, **values: Any) -> None:
+        self.socket.send(json.dumps({"type": kind, **values}))
+
+    def hear(self) -> dict[str, Any] | Shown:
+        data = self.socket.recv(timeout=WITHIN)
+        if isinstance(data, str):
+            return json.loads(data)
+        serial, number, time = HEADER.unpack_from(data)
+        picture = data[HEADER.size :]
+        image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+        if self.acknowledges:
+            self.say("ack", frame=serial)
+        return Shown(serial, number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), picture)
+
+    def told(self, kind: str) -> dict[str, Any]:
+        """The next message of a kind; frames and others before it are passed over."""
+        while True:
+            found = self.hear()
+            if isinstance(found, dict):
+                assert found["type"] != "refused" or kind == "refused", found
+                if found["type"] == kind:
+                    return found
+
+    def shown(self, wanted: Callable[[Shown], bool] = lambda _: True) -> Shown:
+        """The next frame that is wanted."""
+        while True:
+            found = self.hear()
+            if isinstance(found, Shown) and wanted(found):
+                return found
+
+    def play(self, start: int = 0, seed: int = 1, **hello: str) -> dict[str, Any]:
+        """Hello and play: what the server says of the session."""
+        self.say("hello", **hello)
+        self.told("world")
+        self.say("play", start=start, seed=seed)
+        return self.told("playing")
+
+    def why_closed(self, kind: str = "refused") -> tuple[str, int]:
+        """Why the server ended it, and the code it closed with."""
+        why = self.told(kind)["why"]
+        return why, self.close_code()
+
+    def close_code(self) -> int:
+        """What the server closed with; all before it is passed over."""
+        end = time.monotonic() + WITHIN
+        with contextlib.suppress(ConnectionClosed):
+            while time.monotonic() < end:
+                self.socket.recv(timeout=WITHIN)
+        code = self.socket.protocol.close_code
+        assert code is not None, "the server did not close"
+        return code

@@ -1,0 +1,148 @@
+"""The page in a real Chromium: its canvas shows the frames of the engine, pixel for pixel."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.serve.test_sessions import Seen, assert_as_alone
+from tests.web.browser import find_chromium, open_browser
+from worldmodel.serve.hall import Hall
+from worldmodel.serve.limits import Limits
+from worldmodel.serve.running import Running, run_server
+from worldmodel.serve.session import Session
+from worldmodel.worlds.native import NativeWorld
+
+FAST = 30.0
+PLAYING = "body[data-state=playing]"
+COLLECT = """
+window.shown = [];
+addEventListener("DOMContentLoaded", () => {
+  const screen = document.getElementById("screen");
+  screen.addEventListener("drawn", ({ detail }) => {
+    if (shown.length >= 400) return;
+    const pixels = screen.getContext("2d").getImageData(0, 0, screen.width, screen.height).data;
+    shown.push([detail, Array.from(pixels)]);
+  });
+});
+"""
+
+
+class Watched(Hall):
+    """A hall whose sessions are written down from their first frame."""
+
+    def __init__(self, world: NativeWorld) -> None:
+        super().__init__(world, Limits(), FAST)
+        self.seen: list[tuple[Session, Seen]] = []
+
+    def join(self, start: int, seed: int, owner: object, _: Any = None) -> Session:
+        seen = Seen()
+        session = super().join(start, seed, owner, seen.hear)
+        self.seen.append((session, seen))
+        return session
+
+
+@pytest.fixture(scope="module")
+def served(tiny: NativeWorld) -> Iterator[tuple[Watched, Running]]:
+    find_chromium()
+    hall = Watched(tiny)
+    # A further name asks for a token, as on any other network.
+    with run_server(hall, names=["play.example.org"]) as running:
+        yield hall, running
+
+
+@pytest.fixture(scope="module")
+def browser(served: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:  # noqa: ARG001  # skipped first
+    with open_browser(
+        tmp_path_factory.mktemp("browser"), viewport={"width": 800, "height": 600}
+    ) as context:
+        yield context
+
+
+def begin(browser: Any, link: str) -> Any:
+    page = browser.new_page()
+    page.add_init_script(COLLECT)
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and page.errors.append(said.text))
+    page.goto(link)
+    page.click("#starts button:nth-child(2)")
+    page.wait_for_selector(PLAYING)
+    return page
+
+
+def test_the_canvas_shows_the_engines_frames(
+    served: tuple[Watched, Running], browser: Any, tiny: NativeWorld
+) -> None:
+    hall, running = served
+    page = begin(browser, running.link)
+    keys = tiny.actions.buttons
+    for count in range(20, 121, 20):
+        page.keyboard.down(keys[count // 20 % len(keys)])
+        page.wait_for_function(f"shown.length >= {count}")
+        page.keyboard.up(keys[count // 20 % len(keys)])
+    shown = page.evaluate("shown")
+    session, seen = hall.seen[-1]
+    pictures = list(seen.pictures)
+    assert len(shown) >= 120
+    assert sum(bool(picture.action.buttons) for picture in pictures) > 20
+    for number, pixels in shown:
+        drawn = np.array(pixels, np.uint8).reshape(*tiny.frame_size, 4)[..., :3]
+        assert np.array_equal(drawn, pictures[number].frame), number
+    assert_as_alone(tiny, session, pictures)
+    assert "frames/s" in page.inner_text("#numbers")
+    assert "latency" in page.inner_text("#numbers")
+    assert page.errors == []
+    page.close()
+
+
+def test_keys_are_let_go_and_a_lost_connection_is_taken_up_again(
+    served: tuple[Watched, Running], browser: Any, tiny: NativeWorld
+) -> None:
+    hall, running = served
+    page = begin(browser, running.link)
+    (session, seen) = hall.seen[-1]
+    page.keyboard.down(tiny.actions.buttons[0])
+    page.wait_for_function("shown.length >= 10")
+    assert seen.pictures[-1].action.buttons
+    page.evaluate("window.dispatchEvent(new Event('blur'))")
+    seen.wait(len(seen.pictures) + 6)
+    assert not seen.pictures[-1].action.buttons
+    page.keyboard.press("F5")
+    page.wait_for_function("document.getElementById('note').textContent === 'saved'")
+    (connection,) = [c for c in running.server.connections if session.owner is c]
+    transport = connection.websocket
+    stood = threading.Event()
+    session.listeners.add(lambda what: getattr(what, "kind", "") == "parked" and stood.set())
+    connection._loop.call_soon_threadsafe(
+        lambda: connection._loop.create_task(transport.close(1012))
+    )
+    assert stood.wait(10)
+    at = seen.pictures[-1].number
+    page.wait_for_selector("body[data-state=lost]")
+    page.wait_for_selector(PLAYING)
+    seen.wait(len(seen.pictures) + 3)
+    assert [picture.number for picture in seen.pictures] == list(range(len(seen.pictures)))
+    assert len(seen.pictures) > at
+    assert hall.seen[-1][0] is session, "the same session went on"
+    page.keyboard.press("Escape")
+    page.wait_for_selector("body[data-state=parked]")
+    page.click("#continue")
+    page.wait_for_selector(PLAYING)
+    watching = browser.new_page()
+    watching.goto(f"{running.address}#watch={session.watch_key}")
+    watching.wait_for_selector(PLAYING)
+    watching.wait_for_function("document.getElementById('numbers').textContent !== ''")
+    watching.close()
+    page.close()
+
+
+def test_who_is_refused_reads_why(served: tuple[Watched, Running], browser: Any) -> None:
+    _, running = served
+    page = browser.new_page()
+    page.goto(running.address)
+    page.wait_for_selector("body[data-state=over]")
+    assert "token is needed" in page.inner_text("#message")
+    page.close()

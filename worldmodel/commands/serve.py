@@ -1,0 +1,53 @@
+"""Play a world here, for browsers."""
+
+import argparse
+
+from worldmodel.config import UserError
+from worldmodel.system.printable import tell
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    add = parser.add_argument
+    add("world", nargs="?", help="a shipped world or a folder (default: the default world)")
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: every network")
+    add("--port", type=int, default=8000, help="0: any that is free")
+    add("--name", action="append", default=[], help="a further name that browsers ask by")
+    add("--sessions", type=int, default=8, help="how many play at once")
+    add("--behind-proxy", action="store_true", help="believe a local proxy's X-Forwarded-For")
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
+    add("--engine", default="auto", help="auto, torch, torch-compiled or openvino")
+    add("--threads", type=int, default=0, help="0: one per core, or fewer if that is faster")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve until interrupted."""
+    try:
+        import starlette  # noqa: F401  # what is missing is told before a world is loaded
+        import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{error}: pip install 'worldmodel[serve]'") from error
+    from worldmodel.serve.hall import Hall
+    from worldmodel.serve.limits import Limits
+    from worldmodel.serve.running import run_server
+    from worldmodel.worlds.find import open_world
+    from worldmodel.worlds.run_settings import RunSettings
+
+    if options.sessions < 1:
+        raise UserError(f"--sessions {options.sessions}: must be at least 1")
+    if not 0 <= options.port <= 65535:
+        raise UserError(f"--port {options.port}: must be from 0 to 65535")
+    settings = RunSettings(device=options.device, engine=options.engine, threads=options.threads)
+    world = open_world(options.world, settings)
+    hall = Hall(world, Limits(sessions=options.sessions))
+    tell(f"{world.name}: {world.running_on}")
+    if hall.capacity < options.sessions:
+        tell(f"{world.name} plays {hall.capacity} session at a time")
+    with run_server(
+        hall, options.host, options.port, options.name, is_behind_proxy=options.behind_proxy
+    ) as running:
+        tell(f"open {running.link}  (Ctrl+C ends)")
+        while running.thread.is_alive():
+            running.thread.join(1.0)

@@ -1,0 +1,109 @@
+"""The web application: the page's files, and one socket for each player or spectator."""
+
+import base64
+import hmac
+from collections import Counter
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+from worldmodel.serve.connection import Connection
+from worldmodel.serve.door import Door
+from worldmodel.serve.hall import Hall
+from worldmodel.serve.protocol import encode
+from worldmodel.serve.session import Session
+
+KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+PAGE = {  # by address: everything there is
+    "/": ("serve", "index.html"),
+    "/serve.js": ("serve", "serve.js"),
+    "/serve.css": ("serve", "serve.css"),
+    "/input.js": ("web", "input.js"),  # shared with the page that has no server
+}
+
+
+class Server:
+    """What all sockets share; lives on the event loop."""
+
+    def __init__(self, hall: Hall, token: str) -> None:
+        """An empty token lets in everybody who can reach the server."""
+        self.hall, self.limits = hall, hall.limits
+        self._token = token.encode()
+        self.addresses: Counter[str] = Counter()
+        self.spectators: Counter[Session] = Counter()
+        self.connections: set[Connection] = set()
+        self.told = describe(hall)
+
+    def has_token(self, token: str) -> bool:
+        """Whether somebody may come in."""
+        return not self._token or hmac.compare_digest(self._token, token.encode())
+
+    async def socket(self, websocket: WebSocket) -> None:
+        """A socket from its first message to its last."""
+        connection = Connection(self, websocket)
+        address = websocket.client.host if websocket.client else ""
+        self.addresses[address] += 1
+        self.connections.add(connection)
+        try:
+            await connection.run(self._why_full(address))
+        finally:
+            self.connections.discard(connection)
+            self.addresses[address] -= 1
+            if not self.addresses[address]:
+                del self.addresses[address]
+
+    def _why_full(self, address: str) -> str:
+        limits = self.limits
+        if self.addresses[address] > limits.sockets_an_address:
+            return f"more than {limits.sockets_an_address} connections from your address"
+        if len(self.connections) > limits.sockets:
+            return f"full: more than {limits.sockets} connections; try again later"
+        return ""
+
+
+def describe(hall: Hall) -> dict[str, Any]:
+    """What a page must know of the world, as JSON."""
+    world, spec = hall.world, asdict(hall.world.actions)
+    pictures = [base64.b64encode(encode(frame, 80)).decode() for frame in hall.pictures]
+    return {
+        "type": "world",
+        "name": world.name,
+        "frames_per_second": hall.frames_per_second,
+        "rows": world.frame_size[0],
+        "columns": world.frame_size[1],
+        "actions": spec,
+        "starts": [
+            {"caption": caption, "picture": picture}
+            for caption, picture in zip(world.starts, pictures, strict=True)
+        ],
+    }
+
+
+def make_app(
+    hall: Hall, token: str, names: list[str], *, takes_addresses: bool = False
+) -> tuple[ASGIApp, Server]:
+    """The application; `names` and `takes_addresses` as in `Door`."""
+    server = Server(hall, token)
+    app = Starlette(routes=[*_pages(), WebSocketRoute("/play", server.socket)])
+    return Door(app, names, takes_addresses=takes_addresses), server
+
+
+def _pages() -> list[Route]:
+    return [Route(address, _file(*at), methods=["GET"]) for address, at in PAGE.items()]
+
+
+def _file(part: str, name: str) -> Any:
+    content = (files(f"worldmodel.{part}") / "page" / name).read_bytes()
+    kind = KINDS[name.rpartition(".")[2]]
+
+    async def answer(_: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return answer

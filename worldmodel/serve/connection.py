@@ -1,0 +1,206 @@
+"""One socket: hello, then a player's messages or a spectator's."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from typing import Any, Protocol
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from worldmodel.serve.hall import Hall, RefusedError
+from worldmodel.serve.limits import MESSAGE_BYTES, Limits
+from worldmodel.serve.outbox import Outbox
+from worldmodel.serve.protocol import (
+    Ack,
+    Act,
+    Hello,
+    Message,
+    Order,
+    Play,
+    ProtocolError,
+    read_message,
+)
+from worldmodel.serve.session import Note, Picture, Session
+
+REFUSED = 1008  # the close code for what a server does not allow
+OVER = 1000
+MOST_ORDERS = 4  # that wait for the next tick
+NO_TOKEN = "a token is needed: open the whole link that the server printed"
+
+
+class Shared(Protocol):
+    """What the connections of one server have in common (`app.Server`)."""
+
+    hall: Hall
+    limits: Limits
+    spectators: Counter[Session]
+    told: dict[str, Any]
+
+    def has_token(self, token: str) -> bool:
+        """Whether somebody may come in."""
+
+
+class Connection:
+    """Lives on the event loop; a session's frames reach it from the ticking thread."""
+
+    def __init__(self, server: Shared, websocket: WebSocket) -> None:
+        self.server, self.websocket = server, websocket
+        self.outbox = Outbox(websocket.send_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._session: Session | None = None
+        self._plays = False
+        self._notes: asyncio.Queue[Note] = asyncio.Queue()
+        self._tokens, self._counted_at = float(server.limits.messages_a_second), time.monotonic()
+
+    async def run(self, why_full: str) -> None:
+        """Until either side closes."""
+        await self.websocket.accept()
+        tasks = []
+        try:
+            if why_full:
+                raise RefusedError(why_full)
+            await self._greet()
+            tasks = [
+                asyncio.create_task(x) for x in (self._read(), self._tell(), self.outbox.run())
+            ]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except (RefusedError, ProtocolError) as error:
+            await self._close("refused", str(error), REFUSED)
+        except (WebSocketDisconnect, RuntimeError):  # starlette's, for one that is closed already
+            pass
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._let_go()
+
+    async def _greet(self) -> None:
+        within = self.server.limits.hello_within
+        try:
+            hello = await asyncio.wait_for(self._receive(), within)
+        except asyncio.TimeoutError as error:
+            raise RefusedError(f"no hello within {within:g} s") from error
+        if not isinstance(hello, Hello):
+            raise ProtocolError("the first message must be a hello")
+        hall = self.server.hall
+        if hello.watch:  # whose link is a secret itself
+            session = hall.watch(hello.watch)
+            if self.server.spectators[session] >= self.server.limits.spectators:
+                raise RefusedError("as many people as can already watch this session")
+            self.server.spectators[session] += 1
+            await self._send(self.server.told | {"starts": []})
+            await self._attach(session)
+            return
+        if not self.server.has_token(hello.token):
+            raise RefusedError(NO_TOKEN)
+        await self._send(self.server.told)
+        if hello.resume:
+            self._plays = True
+            await self._attach(hall.resume(hello.resume, self))
+
+    async def _attach(self, session: Session) -> None:
+        self._session = session
+        keys = {"resume": session.key, "watch": session.watch_key} if self._plays else {}
+        await self._send({"type": "playing", "parked": session.parked, **keys})
+        session.listeners.add(self._hear)
+        if session.picture is not None:
+            self.outbox.offer(session.picture)
+
+    def _let_go(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        session.listeners.discard(self._hear)
+        if self._plays:
+            self.server.hall.leave(session, self)
+            return
+        self.server.spectators[session] -= 1
+        if not self.server.spectators[session]:
+            del self.server.spectators[session]
+
+    def _hear(self, what: Picture | Note) -> None:
+        """On any thread."""
+        hear = self.outbox.offer if isinstance(what, Picture) else self._notes.put_nowait
+        with contextlib.suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(hear, what)  # type: ignore[arg-type]  # as just chosen
+
+    async def _tell(self) -> None:
+        while True:
+            note = await self._notes.get()
+            if note.kind == "ended" or (note.kind == "taken" and self._plays):
+                await self._close("ended", note.why, OVER)
+                return
+            if note.kind != "taken":
+                await self._send({"type": note.kind, "why": note.why})
+
+    async def _read(self) -> None:
+        while True:
+            waits = None if self._session else self.server.limits.drop_after
+            try:
+                message = await asyncio.wait_for(self._receive(), waits)
+            except asyncio.TimeoutError as error:
+                raise RefusedError(f"nothing was begun for {waits:.0f} s") from error
+            if isinstance(message, Ack):
+                self.outbox.acknowledge(message.serial)
+            elif isinstance(message, Hello):
+                raise ProtocolError("a hello comes once")
+            elif self._session is not None and not self._plays:
+                raise RefusedError("who watches cannot play")
+            elif isinstance(message, Play):
+                await self._play(message)
+            elif self._session is None:
+                raise ProtocolError("play comes first")
+            else:
+                self._obey(self._session, message)
+
+    async def _play(self, message: Play) -> None:
+        hall = self.server.hall
+        if self._session is not None:  # another start: the session before is over
+            before, self._session = self._session, None
+            before.listeners.discard(self._hear)
+            hall.end(before, "its player began another one")
+        session = hall.join(message.start, message.seed, self)
+        self._plays = True
+        await self._attach(session)
+
+    def _obey(self, session: Session, message: Act | Order) -> None:
+        hall = self.server.hall
+        if isinstance(message, Act):
+            session.act(message.action, message.time)
+            known = session.world.actions.known(message.action)
+            if known.buttons or any(known.mouse):
+                hall.go(session)
+        elif message.what == "park":
+            hall.park(session, "paused")
+        else:
+            hall.go(session)
+            if message.what != "go" and len(session.orders) < MOST_ORDERS:
+                session.orders.append(message.what)
+
+    async def _receive(self) -> Message:
+        """The next message; a `RefusedError` for what is too much."""
+        event = await self.websocket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code", OVER))
+        text = event.get("text")
+        if text is None:
+            raise ProtocolError("messages are text, not binary")
+        if len(text.encode(errors="replace")) > MESSAGE_BYTES:
+            raise RefusedError(f"a message has {MESSAGE_BYTES} bytes at most")
+        most, now = self.server.limits.messages_a_second, time.monotonic()
+        self._tokens = min(most, self._tokens + most * (now - self._counted_at)) - 1
+        self._counted_at = now
+        if self._tokens < 0:
+            raise RefusedError(f"more than {most} messages in a second")
+        return read_message(text)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self.websocket.send_json(message)
+
+    async def _close(self, kind: str, why: str, code: int) -> None:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._send({"type": kind, "why": why})
+            await self.websocket.close(code, why[:100])

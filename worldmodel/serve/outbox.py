@@ -1,0 +1,66 @@
+"""What is on the way to one browser: at most two frames unacknowledged, only the newest waits."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from worldmodel.serve.protocol import HEADER, encode, is_exact
+from worldmodel.serve.session import Picture
+
+ON_THE_WAY = 2
+BEST, WORST, DOWN, UP = 90, 30, 15, 5  # JPEG qualities, and steps
+LATE = 0.25  # seconds until a frame is acknowledged
+CALM = 30  # frames in time before the quality goes up again
+
+
+class Outbox:
+    """Frames of one socket; everything is called on the event loop."""
+
+    def __init__(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        self.quality = BEST
+        self.most_on_the_way = 0  # ever
+        self._send = send
+        self._waiting: Picture | None = None
+        self._sent: dict[int, float] = {}  # when, by serial number
+        self._serial = 0
+        self._calm = 0
+        self._changed = asyncio.Event()
+
+    def offer(self, picture: Picture) -> None:
+        """Show this one next, instead of any that still waits."""
+        self._waiting = picture
+        self._changed.set()
+
+    def acknowledge(self, serial: int) -> None:
+        """The browser drew a frame, and with it all before."""
+        sent = self._sent.get(serial)
+        if sent is None:
+            return
+        self._sent = {number: at for number, at in self._sent.items() if number > serial}
+        if time.monotonic() - sent > LATE:
+            self.quality, self._calm = max(WORST, self.quality - DOWN), 0
+        else:
+            self._calm += 1
+            if self._calm >= CALM:
+                self.quality, self._calm = min(BEST, self.quality + UP), 0
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._waiting is None or len(self._sent) >= ON_THE_WAY:
+                continue
+            picture, self._waiting = self._waiting, None
+            size = (picture.frame.shape[0], picture.frame.shape[1])
+            if is_exact(size):  # a quarter of a millisecond: less than handing it over
+                data = encode(picture.frame, self.quality)
+            else:
+                data = await asyncio.to_thread(encode, picture.frame, self.quality)
+            self._serial += 1
+            self._sent[self._serial] = time.monotonic()
+            self.most_on_the_way = max(self.most_on_the_way, len(self._sent))
+            await self._send(HEADER.pack(self._serial, picture.number, picture.time) + data)
+            if self._waiting is not None:
+                self._changed.set()

@@ -1,0 +1,233 @@
+/** The page of `worldmodel serve`: pictures come over a socket, what the player does goes back. */
+
+import { Input, Sticks } from "./input.js";
+
+const RETRY = 1000; // milliseconds between attempts to connect again
+const GIVE_UP = 60000; // the server keeps a session without its player for so long
+const ORDERS = { F5: "save", F9: "load", Backspace: "rewind" };
+const $ = (id) => document.getElementById(id);
+const link = new URLSearchParams(location.hash.slice(1));
+const keyName = `worldmodel resume ${location.host}`;
+
+const state = {
+  socket: null,
+  world: null,
+  input: null,
+  resume: link.get("watch") ? "" : (sessionStorage.getItem(keyName) ?? ""),
+  watch: link.get("watch") ?? "",
+  link: "",
+  playing: false,
+  over: "", // why nothing follows
+  lostAt: 0,
+  arrivals: [],
+  delays: [],
+  acting: 0,
+  drawing: Promise.resolve(),
+};
+
+function send(message) {
+  if (state.socket?.readyState === WebSocket.OPEN) state.socket.send(JSON.stringify(message));
+}
+
+function connect() {
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/play`);
+  socket.binaryType = "arraybuffer";
+  state.socket = socket;
+  state.over = "";
+  socket.onopen = () => send({
+    type: "hello", token: link.get("token") ?? "", resume: state.resume, watch: state.watch,
+  });
+  socket.onmessage = ({ data }) => {
+    if (typeof data === "string") heard[JSON.parse(data).type]?.(JSON.parse(data));
+    else state.drawing = state.drawing.then(() => draw(data)).catch((error) => note(String(error)));
+  };
+  socket.onclose = () => closed(socket);
+}
+
+const heard = {
+  world(message) {
+    state.world = message;
+    state.lostAt = 0;
+    $("name").textContent = document.title = message.name;
+    Object.assign($("screen"), { width: message.columns, height: message.rows });
+    const spec = message.actions;
+    $("keys").textContent = spec.buttons.map((code, n) => `${code}: ${spec.names[n]}`).join(" · ")
+      + " · F5 save, F9 load, Backspace rewind, Esc menu";
+    if (!state.input && !state.watch) listen(spec);
+    showStarts(message.starts);
+    show("menu", "Choose where to begin");
+  },
+  playing(message) {
+    state.playing = true;
+    if (message.resume) {
+      state.resume = message.resume;
+      state.link = `${location.origin}/#watch=${message.watch}`;
+      sessionStorage.setItem(keyName, message.resume);
+    }
+    if (message.parked) heard.parked({ why: message.parked });
+    else show("playing", "");
+  },
+  parked(message) {
+    state.input?.release();
+    $("continue").hidden = Boolean(state.watch);
+    show("parked", message.why);
+  },
+  going() {
+    show("playing", "");
+  },
+  told(message) {
+    note(message.why);
+  },
+  refused(message) {
+    state.over = message.why;
+  },
+  ended(message) {
+    state.over = message.why;
+  },
+};
+
+function closed(socket) {
+  if (socket !== state.socket) return;
+  state.playing = false;
+  state.input?.release();
+  if (state.over) {
+    forget();
+    show("over", state.over);
+    $("continue").hidden = false;
+    return;
+  }
+  state.lostAt ||= performance.now();
+  if (performance.now() - state.lostAt < GIVE_UP) {
+    show("lost", "The connection is lost; connecting again");
+    setTimeout(connect, RETRY);
+  } else {
+    forget();
+    show("over", "The server cannot be reached");
+    $("continue").hidden = false;
+  }
+}
+
+function forget() {
+  state.resume = "";
+  sessionStorage.removeItem(keyName);
+}
+
+/** A frame, and when it was drawn. */
+async function draw(data) {
+  const header = new DataView(data);
+  const [serial, number, time] = [header.getUint32(0, true), header.getUint32(4, true), header.getFloat64(8, true)];
+  const blob = new Blob([new Uint8Array(data, 16)]);
+  const picture = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const screen = $("screen");
+  screen.getContext("2d", { alpha: false }).drawImage(picture, 0, 0);
+  picture.close();
+  send({ type: "ack", frame: serial });
+  measure(time);
+  screen.dispatchEvent(new CustomEvent("drawn", { detail: number }));
+  if (state.playing && state.input && !state.acting) {
+    // Once a frame, shortly before the next one is computed.
+    state.acting = setTimeout(act, 600 / state.world.frames_per_second);
+  }
+}
+
+function act() {
+  state.acting = 0;
+  if (!state.input || !state.playing) return;
+  const { buttons, mouse, time } = state.input.take();
+  send({ type: "act", buttons, mouse, time: time ?? 0 });
+}
+
+function measure(time) {
+  const now = performance.now();
+  state.arrivals.push(now);
+  if (time) state.delays.push(now - time);
+  state.arrivals = state.arrivals.filter((at) => now - at < 1000);
+  state.delays = state.delays.slice(-20);
+  const middle = [...state.delays].sort((a, b) => a - b)[state.delays.length >> 1];
+  $("numbers").textContent = `${state.arrivals.length} frames/s`
+    + (middle === undefined ? "" : `, latency ${Math.round(middle)} ms`);
+}
+
+function listen(spec) {
+  const input = new Input($("play"), spec);
+  state.input = input;
+  input.onkey = (code) => {
+    if (code === "Escape") menu();
+    else if (ORDERS[code] && state.playing) send({ type: ORDERS[code] });
+    else return false;
+    return true;
+  };
+  input.onlock = (locked, reason) => reason && note(reason);
+  input.ontouch = () => {
+    if (!$("sticks").hidden) return;
+    $("sticks").hidden = false;
+    new Sticks($("sticks"), input);
+  };
+  $("screen").addEventListener("click", () => state.playing && input.lock());
+  window.addEventListener("blur", () => act());
+  // While the game stands still, any key of the world's goes on.
+  window.addEventListener("keydown", () => document.body.dataset.state === "parked" && act());
+  document.addEventListener("visibilitychange", () => {
+    if (state.playing && document.hidden) send({ type: "park" });
+  });
+}
+
+async function showStarts(starts) {
+  const buttons = await Promise.all(starts.map(async ({ caption, picture }, start) => {
+    const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+    const image = await createImageBitmap(new Blob([bytes]));
+    const [button, canvas, words] = ["button", "canvas", "span"].map((name) => document.createElement(name));
+    Object.assign(canvas, { width: image.width, height: image.height });
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    words.textContent = caption;
+    button.type = "button";
+    button.append(canvas, words);
+    button.addEventListener("click", () => begin(start));
+    return button;
+  }));
+  $("starts").replaceChildren(...buttons);
+}
+
+function begin(start) {
+  state.input?.release();
+  send({ type: "play", start, seed: crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 });
+  $("play").focus();
+}
+
+function menu() {
+  if (state.watch || !state.world) return;
+  state.input?.unlock();
+  if (state.playing) send({ type: "park" });
+  else show("menu", "Choose where to begin");
+}
+
+function show(name, message) {
+  document.body.dataset.state = name;
+  $("message").textContent = message;
+  if (name !== "parked" && name !== "over") $("continue").hidden = true;
+}
+
+function note(text) {
+  $("note").textContent = text;
+}
+
+$("continue").addEventListener("click", () => {
+  if (document.body.dataset.state === "parked") send({ type: "go" });
+  else connect();
+});
+$("menu").addEventListener("click", menu);
+$("fullscreen").addEventListener("click", () => {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen().catch((error) => note(error.message));
+});
+$("watch").addEventListener("click", async () => {
+  if (!state.link) return note("begin first");
+  try {
+    await navigator.clipboard.writeText(state.link);
+    note(`copied: ${state.link}`);
+  } catch {
+    note(state.link); // plain http on another machine: browsers give no clipboard there
+  }
+});
+
+connect();

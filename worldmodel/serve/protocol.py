@@ -1,0 +1,153 @@
+"""What goes over a socket: JSON text from the client, JSON text and binary frames to it.
+
+A client says `hello` first, then `play` (or it resumes or watches by its hello):
+
+    {"type": "hello", "token": "...", "resume": "...", "watch": "..."}   # each key is optional
+    {"type": "play", "start": 0, "seed": 1}
+    {"type": "act", "buttons": ["KeyW"], "mouse": [1.5, 0], "time": 12.5}
+    {"type": "ack", "frame": 7}                                         # the serial number
+    {"type": "save" | "load" | "rewind" | "park" | "go"}
+
+A frame is 16 bytes, little endian (serial number uint32, number of the frame in its session uint32,
+`time` of the newest action in it float64), then a PNG or a JPEG.
+"""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+
+from worldmodel.action import Action
+from worldmodel.system.limits import LONGEST_BUTTON, MOST_BUTTONS
+from worldmodel.world import Frame
+
+HEADER = struct.Struct("<IId")
+EXACT = 256  # pixels: frames of at most so many in both directions are sent as PNG
+MOST_SEED = 2**31 - 1
+LONGEST_KEY = 64
+ORDERS = ("save", "load", "rewind", "park", "go")
+
+
+class ProtocolError(ValueError):
+    """A message is none that a client may send; says what was found and expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who asks; keys are empty where none was given."""
+
+    token: str
+    resume: str
+    watch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """A new session."""
+
+    start: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What the player does from now on."""
+
+    action: Action
+    time: float  # of the client's clock, milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """A frame was drawn."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One of `ORDERS`."""
+
+    what: Literal["save", "load", "rewind", "park", "go"]
+
+
+Message = Hello | Play | Act | Ack | Order
+
+
+def read_message(text: str) -> Message:
+    """A client's message; a `ProtocolError` if it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("a message is no JSON") from error
+    if not isinstance(found, dict):
+        raise ProtocolError("a message must be a JSON object")
+    kind = found.get("type")
+    if kind == "hello":
+        return Hello(*(_key(found, name) for name in ("token", "resume", "watch")))
+    if kind == "play":
+        return Play(_count(found, "start"), _count(found, "seed"))
+    if kind == "act":
+        return Act(_action(found), _number(found.get("time", 0.0), "time"))
+    if kind == "ack":
+        return Ack(_count(found, "frame"))
+    if kind in ORDERS:
+        return Order(kind)
+    raise ProtocolError(f"type must be hello, play, act, ack, {', '.join(ORDERS)}")
+
+
+def _key(found: dict[str, Any], name: str) -> str:
+    value = found.get(name, "")
+    if not isinstance(value, str) or len(value) > LONGEST_KEY:
+        raise ProtocolError(f"{name} must be a text of at most {LONGEST_KEY} letters")
+    return value
+
+
+def _count(found: dict[str, Any], name: str) -> int:
+    value = found.get(name)
+    if type(value) is not int or not 0 <= value <= MOST_SEED:
+        raise ProtocolError(f"{name} must be a whole number from 0 to {MOST_SEED}")
+    return value
+
+
+def _number(value: object, name: str) -> float:
+    if type(value) not in (int, float):
+        raise ProtocolError(f"{name} must be a number")
+    try:
+        number = float(value)  # type: ignore[arg-type]  # just looked at
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ProtocolError(f"{name} must be finite")
+    return number
+
+
+def _action(found: dict[str, Any]) -> Action:
+    buttons, mouse = found.get("buttons", []), found.get("mouse", [0, 0])
+    if not isinstance(buttons, list) or len(buttons) > MOST_BUTTONS:
+        raise ProtocolError(f"buttons must be a list of at most {MOST_BUTTONS}")
+    if not all(isinstance(code, str) and len(code) <= LONGEST_BUTTON for code in buttons):
+        raise ProtocolError(f"a button must be a text of at most {LONGEST_BUTTON} letters")
+    if not isinstance(mouse, list) or len(mouse) != 2:
+        raise ProtocolError("mouse must be two numbers")
+    return Action(frozenset(buttons), (_number(mouse[0], "mouse"), _number(mouse[1], "mouse")))
+
+
+def is_exact(size: tuple[int, int]) -> bool:
+    """Whether frames of so many rows and columns are sent without loss."""
+    return max(size) <= EXACT
+
+
+def encode(frame: Frame, quality: int) -> bytes:
+    """A frame h w 3 as PNG if it is small, else as JPEG of a quality from 1 to 100."""
+    if is_exact((frame.shape[0], frame.shape[1])):
+        kind, options = ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    else:
+        kind, options = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(kind, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise RuntimeError(f"a frame {frame.shape} could not be encoded as {kind}")
+    return data.tobytes()

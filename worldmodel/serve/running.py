@@ -1,0 +1,108 @@
+"""The server in a thread of its own, for the command and for tests."""
+
+import contextlib
+import ipaddress
+import secrets
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import uvicorn
+
+from worldmodel.config import UserError
+from worldmodel.serve.app import Server, make_app
+from worldmodel.serve.door import LOOPBACK
+from worldmodel.serve.hall import Hall
+from worldmodel.serve.limits import MESSAGE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers."""
+
+    address: str  # http://host:port/
+    token: str  # empty where none is needed
+    server: Server
+    thread: threading.Thread
+
+    @property
+    def link(self) -> str:
+        """What a player opens; a browser never sends the part after # over the network."""
+        return f"{self.address}#token={self.token}" if self.token else self.address
+
+
+@contextlib.contextmanager
+def run_server(
+    hall: Hall,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    names: Sequence[str] = (),
+    *,
+    is_behind_proxy: bool = False,
+) -> Iterator[Running]:
+    """Serve until the end of the block; port 0 takes a free one.
+
+    A token is made unless only this machine can reach the server: it listens on a loopback address
+    and has no further `names`, which a reverse proxy would ask it by.
+    """
+    # A reverse proxy asks from this machine, for everybody: then loopback says nothing.
+    is_private = is_loopback(host) and not names and not is_behind_proxy
+    token = "" if is_private else secrets.token_urlsafe(16)
+    shown = socket.gethostname() if is_any(host) else host
+    app, server = make_app(hall, token, [*LOOPBACK, shown, *names], takes_addresses=is_any(host))
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=10,
+        ws_ping_timeout=10,
+        proxy_headers=is_behind_proxy,  # else anybody on this machine could name any address
+        forwarded_allow_ips="127.0.0.1,::1",
+        h11_max_incomplete_event_size=16384,
+        limit_concurrency=2 * hall.limits.sockets,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+        lifespan="off",
+        log_level="warning",
+    )
+    web = uvicorn.Server(config)
+    with _listen(host, port) as listening, hall.open():
+        thread = threading.Thread(
+            target=web.run, kwargs={"sockets": [listening]}, name="web", daemon=True
+        )
+        thread.start()
+        shown = f"[{shown}]" if ":" in shown else shown
+        try:
+            yield Running(f"http://{shown}:{listening.getsockname()[1]}/", token, server, thread)
+        finally:
+            web.should_exit = True
+            thread.join()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def is_any(host: str) -> bool:
+    """Whether an address is that of every network, which nobody can open."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_unspecified
+    return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise UserError(f"--host {host} --port {port} cannot be listened on: {error}") from error
+    listening.listen(64)
+    return listening

@@ -1,0 +1,138 @@
+"""One player's session: its world, what was pressed since the last frame, moments to go back to."""
+
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worldmodel.action import IDLE, Action
+from worldmodel.world import Frame, State, World
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A frame of a session, shown by its world after `action`."""
+
+    number: int
+    frame: Frame
+    action: Action
+    time: float  # the client's, of the newest action in it; 0: none was new
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to tell everybody who sees a session; after the last one nothing follows."""
+
+    kind: str  # "parked", "going", "told", "ended"
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a session can go back to."""
+
+    number: int
+    frame: Frame
+    state: State
+
+
+Listener = Callable[[Picture | Note], None]
+
+
+class Session:
+    """Input comes from any thread; `begin`, `step` and the moments belong to the ticking one."""
+
+    def __init__(self, world: World, start: int, seed: int, moments: int) -> None:
+        self.world, self.start, self.seed = world, start, seed
+        self.key, self.watch_key = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+        self.picture: Picture | None = None  # what is shown; None before the first frame
+        self.listeners: set[Listener] = set()
+        self.orders: deque[str] = deque()
+        self.parked = ""  # why it stands still
+        self.parked_at = self.touched_at = 0.0
+        self.owner: object | None = None  # the socket that plays
+        self._lock = threading.Lock()
+        self._held: frozenset[str] = frozenset()
+        self._tapped: frozenset[str] = frozenset()
+        self._travel = (0.0, 0.0)
+        self._time = 0.0
+        self._saved: Moment | None = None
+        self._past: deque[Moment] = deque(maxlen=moments)
+
+    def act(self, action: Action, time: float) -> None:
+        """Buttons are held until the next call; a tap counts for a frame, mouse travel adds up."""
+        known = self.world.actions.known(action)
+        with self._lock:
+            self._held = known.buttons
+            self._tapped |= known.buttons
+            self._travel = (self._travel[0] + known.mouse[0], self._travel[1] + known.mouse[1])
+            self._time = time
+
+    def release(self) -> None:
+        """Nothing is held any more."""
+        with self._lock:
+            self._held = self._tapped = frozenset()
+            self._travel, self._time = (0.0, 0.0), 0.0
+
+    def begin(self) -> None:
+        """The start's frame."""
+        frame = self.world.reset(self.start, self.seed)
+        self._publish(Picture(0, frame, IDLE, 0.0))
+
+    def step(self) -> None:
+        """One frame on; shown before it is remembered."""
+        assert self.picture is not None, "begin comes first"
+        action, time = self._take()
+        frame = self.world.generate(action)
+        self._publish(Picture(self.picture.number + 1, frame, action, time))
+        self.world.remember()
+
+    def keep(self) -> None:
+        """Remember this moment for rewinding."""
+        self._past.append(self._moment())
+
+    def obey(self, order: str) -> None:
+        """Save, load or rewind, between two frames."""
+        if order == "save":
+            self._saved = self._moment()
+            self.tell(Note("told", "saved"))
+        elif order == "load":
+            if self._saved is None:
+                self.tell(Note("told", "nothing was saved yet: F5 saves"))
+            else:
+                self._go_back(self._saved)
+                self.tell(Note("told", "loaded"))
+        elif order == "rewind":
+            if not self._past:
+                self.tell(Note("told", "there is nothing further back"))
+            else:
+                self._go_back(self._past.pop())
+
+    def tell(self, what: Picture | Note) -> None:
+        """Everybody who sees it."""
+        for listener in tuple(self.listeners):
+            listener(what)
+
+    def _moment(self) -> Moment:
+        assert self.picture is not None, "begin comes first"
+        return Moment(self.picture.number, self.picture.frame, self.world.save_state())
+
+    def _go_back(self, moment: Moment) -> None:
+        self.world.load_state(moment.state)
+        self._past = deque(
+            (m for m in self._past if m.number < moment.number), maxlen=self._past.maxlen
+        )
+        self.release()
+        self._publish(Picture(moment.number, moment.frame, IDLE, 0.0))
+
+    def _publish(self, picture: Picture) -> None:
+        self.picture = picture
+        self.tell(picture)
+
+    def _take(self) -> tuple[Action, float]:
+        with self._lock:
+            action = Action(self._held | self._tapped, self._travel)
+            time, self._time = self._time, 0.0
+            self._tapped, self._travel = frozenset(), (0.0, 0.0)
+        return self.world.actions.known(action), time
