@@ -65,7 +65,9 @@ def test_of_two_worlds_of_a_name_the_one_with_the_weights_is_played(
     assert impostor.is_dir()
     shutil.rmtree(other / "worlds")
     assert play("--replay", str(project / "clips" / "walk.jsonl")) == 2
-    assert "unknown world 'worlds/bar'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "made in the world 'worlds/bar' (sha256 of its weights: '" in said
+    assert "give its folder with --world; unknown world 'worlds/bar'" in said
 
 
 def test_a_world_that_was_asked_for_is_the_one_that_is_played(

@@ -32,7 +32,7 @@ from worldmodel.storage.moments import Moment
 from worldmodel.system.limits import MOST_FOREIGN_STEPS
 from worldmodel.system.paths import to_path
 from worldmodel.world import Spot, World
-from worldmodel.worlds.find import Recorded, find_recorded, is_world
+from worldmodel.worlds.find import Recorded, find_world_of, is_world
 
 
 class Request:
@@ -180,7 +180,7 @@ class Request:
         """What was not asked for is as it was then; files are looked for where they may be now."""
         chosen = _fill(asked, header.settings, f"{near}: settings")
         if asked.world is None:
-            chosen = replace(chosen, world=find_recorded(header, near))
+            chosen = replace(chosen, world=find_world_of(header, near))
         if asked.start is None and chosen.start and not _is_file(chosen.start):
             beside = [folder / to_path(chosen.start) for folder in near.resolve().parents]
             start = next((str(path) for path in beside if _is_file(str(path))), chosen.start)

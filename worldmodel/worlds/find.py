@@ -152,6 +152,22 @@ def find_recorded(recorded: Recorded, near: Path) -> str | None:
     return _known_by_name(name)
 
 
+def find_world_of(recorded: Recorded, near: Path) -> str | None:
+    """As `find_recorded`; a `WorldError` says which world is missing and how to name it."""
+    name = find_recorded(recorded, near)
+    try:
+        find_world(name)
+    except WorldError as error:
+        weights = recorded.identity.get("sha256")
+        hashes = list(weights.values()) if isinstance(weights, Mapping) else []
+        known = f" (sha256 of its weights: {shown(hashes[0])})" if hashes else ""
+        raise WorldError(
+            f"{near}: made in the world {shown(name)}{known}, which is not found from here: give "
+            f"its folder with --world; {error}"
+        ) from error
+    return name
+
+
 def _known_by_name(name: str | None) -> str | None:
     """A released file as it is has no `world.toml` to compare: it is known by its name."""
     if name is not None:
