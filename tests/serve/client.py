@@ -63,7 +63,8 @@ class Client:
         image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
         if self.acknowledges:
             self.say("ack", frame=serial)
-        return Shown(serial, number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), picture)
+        assert image is not None
+        return Shown(serial, number, time, np.asarray(image[..., ::-1], np.uint8), picture)
 
     def told(self, kind: str) -> dict[str, Any]:
         """The next message of a kind; frames and others before it are passed over."""

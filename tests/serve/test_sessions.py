@@ -39,13 +39,16 @@ class Seen:
 
 
 def assert_as_alone(world: NativeWorld, session: Session, seen: Sequence[Picture]) -> None:
-    """Every picture equals that of the same session in a world of its own."""
+    """Every picture, and the state after the last, equals that of the same session alone."""
     alone = world.another()
     assert np.array_equal(seen[0].frame, alone.reset(session.start, session.seed))
     for number, picture in enumerate(seen[1:], 1):
         assert picture.number == number
         assert np.array_equal(picture.frame, alone.generate(picture.action)), number
         alone.remember()
+    found, expected = session.world.save_state().arrays, alone.save_state().arrays
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in found)
 
 
 def test_sessions_join_and_leave_without_changing_each_other(tiny: NativeWorld) -> None:
@@ -64,14 +67,12 @@ def test_sessions_join_and_leave_without_changing_each_other(tiny: NativeWorld) 
             if number == 2:
                 hall.end(joined[0][0], "left")
         joined[-1][1].wait(14)  # the cache has wrapped in most of them
-    states = []
     for session, seen in joined:
         assert any(picture.action.buttons for picture in seen.pictures)
         assert_as_alone(tiny, session, seen.pictures)
-        states.append(session.world.save_state())
     assert len(joined[0][1].pictures) < len(joined[1][1].pictures), "the first one left"
-    frames = [seen.pictures[8].frame for _, seen in joined]
-    assert not np.array_equal(frames[0], frames[1]), "sessions that are all the same prove nothing"
+    two = [seen.pictures[8].frame for _, seen in joined[:2]]
+    assert not np.array_equal(two[0], two[1]), "sessions that are all the same prove nothing"
 
 
 def test_saving_loading_and_rewinding(tiny: NativeWorld) -> None:

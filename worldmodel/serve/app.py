@@ -96,7 +96,12 @@ def make_app(
 
 
 def _pages() -> list[Route]:
-    return [Route(address, _file(*at), methods=["GET"]) for address, at in PAGE.items()]
+    pages = [Route(address, _file(*at), methods=["GET"]) for address, at in PAGE.items()]
+    return [*pages, Route("/favicon.ico", _nothing, methods=["GET"])]
+
+
+async def _nothing(_: Request) -> Response:
+    return Response(status_code=204)
 
 
 def _file(part: str, name: str) -> Any:

@@ -16,10 +16,14 @@ CALM = 30  # frames in time before the quality goes up again
 class Outbox:
     """Frames of one socket; everything is called on the event loop."""
 
-    def __init__(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.quality = BEST
         self.most_on_the_way = 0  # ever
-        self._send = send
+        self._send, self._clock = send, clock
         self._waiting: Picture | None = None
         self._sent: dict[int, float] = {}  # when, by serial number
         self._serial = 0
@@ -37,7 +41,7 @@ class Outbox:
         if sent is None:
             return
         self._sent = {number: at for number, at in self._sent.items() if number > serial}
-        if time.monotonic() - sent > LATE:
+        if self._clock() - sent > LATE:
             self.quality, self._calm = max(WORST, self.quality - DOWN), 0
         else:
             self._calm += 1
@@ -59,7 +63,7 @@ class Outbox:
             else:
                 data = await asyncio.to_thread(encode, picture.frame, self.quality)
             self._serial += 1
-            self._sent[self._serial] = time.monotonic()
+            self._sent[self._serial] = self._clock()
             self.most_on_the_way = max(self.most_on_the_way, len(self._sent))
             await self._send(HEADER.pack(self._serial, picture.number, picture.time) + data)
             if self._waiting is not None:
