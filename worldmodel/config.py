@@ -67,7 +67,7 @@ class ConfigError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StateNumber:
+class ConditionNumber:
     """A number of the state that a transformer is told of every frame (`model.state_numbers`)."""
 
     name: str
@@ -112,7 +112,7 @@ class ModelConfig:
     rays: int = 0  # over the level's plan, that a frame's condition holds (`PlanConfig.rays`)
     ray_features: int = 0  # numbers of each
     state_numbers: tuple[
-        StateNumber, ...
+        ConditionNumber, ...
     ] = ()  # numbers of the state that a frame's condition holds
 
     def __post_init__(self) -> None:

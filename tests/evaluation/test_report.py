@@ -10,9 +10,14 @@ import pytest
 from tests.worlds.make_world import make_world
 from worldmodel.__main__ import main
 from worldmodel.config import UserError
-from worldmodel.evaluation.evaluate import Evaluation, EvaluationPlan, evaluate, save_pictures
 from worldmodel.evaluation.kept_parts import FILE, KeptParts
 from worldmodel.evaluation.report import headline, print_report, summarise
+from worldmodel.evaluation.whole_evaluation import (
+    Evaluation,
+    EvaluationPlan,
+    evaluate,
+    save_pictures,
+)
 from worldmodel.worlds.world_folder import check_weights, read_world_file, write_measured
 
 pytest.importorskip("vizdoom")
@@ -156,7 +161,7 @@ def test_the_command_line_says_how_much_the_judge_learns(monkeypatch: pytest.Mon
         plans.append(plan)
         raise UserError("enough")
 
-    monkeypatch.setattr("worldmodel.evaluation.evaluate.evaluate", note)
+    monkeypatch.setattr("worldmodel.evaluation.whole_evaluation.evaluate", note)
     assert main(["evaluate"]) != 0
     assert main(["evaluate", "--judge-clips", "5", "--judge-steps", "7"]) != 0
     assert [(plan.judge_clips, plan.judge_steps) for plan in plans] == [(320, 1200), (5, 7)]

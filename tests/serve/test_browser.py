@@ -10,9 +10,9 @@ import pytest
 from tests.serve.test_sessions import Seen, assert_as_alone
 from tests.web.browser import find_chromium, open_browser
 from worldmodel.serve.hall import Hall
-from worldmodel.serve.limits import Limits
 from worldmodel.serve.running import Running, run_server
-from worldmodel.serve.session import Note, Picture, Session
+from worldmodel.serve.served_session import Note, Picture, ServedSession
+from worldmodel.serve.server_limits import Limits
 from worldmodel.worlds.native import NativeWorld
 
 FAST = 30.0
@@ -35,9 +35,9 @@ class Watched(Hall):
 
     def __init__(self, world: NativeWorld) -> None:
         super().__init__(world, Limits(), FAST)
-        self.seen: list[tuple[Session, Seen]] = []
+        self.seen: list[tuple[ServedSession, Seen]] = []
 
-    def join(self, start: int, seed: int, owner: object, _: Any = None) -> Session:
+    def join(self, start: int, seed: int, owner: object, _: Any = None) -> ServedSession:
         seen = Seen()
         session = super().join(start, seed, owner, seen.hear)
         self.seen.append((session, seen))

@@ -8,7 +8,7 @@ import numpy as np
 from worldmodel.action import IDLE
 from worldmodel.serve.outbox import BEST, CALM, DOWN, UP, WORST, Outbox
 from worldmodel.serve.protocol import HEADER, encode
-from worldmodel.serve.session import Picture
+from worldmodel.serve.served_session import Picture
 from worldmodel.world import Frame
 
 

@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.serve.client import Client
 from worldmodel.serve.hall import Hall
-from worldmodel.serve.limits import Limits
 from worldmodel.serve.protocol import ProtocolError, read_message
 from worldmodel.serve.running import Running, is_any, is_loopback, run_server
+from worldmodel.serve.server_limits import Limits
 from worldmodel.worlds.native import NativeWorld
 
 FAST = 40.0

@@ -9,9 +9,9 @@ import pytest
 from tests.serve.client import Client
 from worldmodel.action import Action
 from worldmodel.serve.hall import Hall, RefusedError
-from worldmodel.serve.limits import Limits
 from worldmodel.serve.running import run_server
-from worldmodel.serve.session import Note, Picture, Session
+from worldmodel.serve.served_session import Note, Picture, ServedSession
+from worldmodel.serve.server_limits import Limits
 from worldmodel.worlds.native import NativeWorld
 
 FAST = 40.0  # frames a second
@@ -38,7 +38,7 @@ class Seen:
             assert self._changed.wait_for(lambda: len(self.pictures) >= frames, 20)
 
 
-def assert_as_alone(world: NativeWorld, session: Session, seen: Sequence[Picture]) -> None:
+def assert_as_alone(world: NativeWorld, session: ServedSession, seen: Sequence[Picture]) -> None:
     """Every picture, and the state after the last, equals that of the same session alone."""
     alone = world.another()
     assert np.array_equal(seen[0].frame, alone.reset(session.start, session.seed))
@@ -53,7 +53,7 @@ def assert_as_alone(world: NativeWorld, session: Session, seen: Sequence[Picture
 
 def test_sessions_join_and_leave_without_changing_each_other(tiny: NativeWorld) -> None:
     hall, rng = Hall(tiny, Limits(sessions=5), FAST), np.random.default_rng(0)
-    joined: list[tuple[Session, Seen]] = []
+    joined: list[tuple[ServedSession, Seen]] = []
     with hall.open():
         for number in range(5):
             seen = Seen()

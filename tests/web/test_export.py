@@ -17,7 +17,7 @@ from worldmodel.config import UserError
 from worldmodel.model.plan import GAIN, Plan, gather_sample
 from worldmodel.web import site
 from worldmodel.web.bundle import BundleError, bundle
-from worldmodel.web.graphs import ExportError
+from worldmodel.web.onnx_graphs import ExportError
 from worldmodel.web.runtime import SHA256, RuntimeFilesError, read_runtime
 from worldmodel.web.weights import FILE, pack, unpack
 from worldmodel.worlds.native import NativeWorld

@@ -20,7 +20,7 @@ from worldmodel.model.motion import Motion
 from worldmodel.rollout import round_to_grid
 from worldmodel.storage.checkpoint import load_weights
 from worldmodel.storage.episodes import load_episode
-from worldmodel.web.compare import Played, compare, play_torch
+from worldmodel.web.compare_graphs import GraphPlay, compare, play_torch
 from worldmodel.web.runtime import WASM, RuntimeFilesError, fetch_runtime
 from worldmodel.web.single import write_single
 from worldmodel.web.site import make_site, write_site
@@ -100,7 +100,9 @@ def script(spec: ActionSpec, frames: int) -> list[Action]:
     return actions
 
 
-def play_in(page: Any, world: NativeWorld, start: int, seed: int, actions: list[Action]) -> Played:
+def play_in(
+    page: Any, world: NativeWorld, start: int, seed: int, actions: list[Action]
+) -> GraphPlay:
     """The same on an open page."""
     sent = [{"buttons": sorted(a.buttons), "mouse": list(a.mouse)} for a in actions]
     found = page.evaluate(
@@ -123,7 +125,7 @@ def play_in(page: Any, world: NativeWorld, start: int, seed: int, actions: list[
     latents, pixels, states = zip(*found, strict=True)
     rows, columns = world.frame_size
     shape = world.transformer.config.latent_shape
-    return Played(
+    return GraphPlay(
         numbers(latents, np.float32).reshape(-1, *shape),
         numbers(pixels, np.uint8).reshape(-1, rows, columns, 4)[..., :3],
         None if states[0] is None else numbers(states, np.float32).reshape(len(states), -1),

@@ -12,7 +12,7 @@ from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell
 
 if TYPE_CHECKING:
-    from worldmodel.evaluation.evaluate import EvaluationPlan
+    from worldmodel.evaluation.whole_evaluation import EvaluationPlan
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> None:
     if options.places:
         _places(options)
         return
-    from worldmodel.evaluation.evaluate import EvaluationPlan, evaluate, save_pictures
     from worldmodel.evaluation.report import headline, print_report
+    from worldmodel.evaluation.whole_evaluation import EvaluationPlan, evaluate, save_pictures
     from worldmodel.worlds.find import find_world
     from worldmodel.worlds.world_folder import write_measured
 
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _whole_plan(options: argparse.Namespace) -> "EvaluationPlan":
-    from worldmodel.evaluation.evaluate import JUDGE_CLIPS, EvaluationPlan
+    from worldmodel.evaluation.whole_evaluation import JUDGE_CLIPS, EvaluationPlan
 
     return EvaluationPlan(
         clips=options.clips or 64,

@@ -1,6 +1,7 @@
 """Play a world here, for browsers."""
 
 import argparse
+import sys
 
 from worldmodel.config import UserError
 from worldmodel.system.printable import tell
@@ -30,8 +31,8 @@ def run(options: argparse.Namespace) -> None:
     except ImportError as error:
         raise UserError(f"{error}: pip install 'worldmodel[serve]'") from error
     from worldmodel.serve.hall import Hall
-    from worldmodel.serve.limits import Limits
     from worldmodel.serve.running import run_server
+    from worldmodel.serve.server_limits import Limits
     from worldmodel.worlds.find import open_world
     from worldmodel.worlds.run_settings import RunSettings
 
@@ -40,6 +41,10 @@ def run(options: argparse.Namespace) -> None:
     if not 0 <= options.port <= 65535:
         raise UserError(f"--port {options.port}: must be from 0 to 65535")
     settings = RunSettings(device=options.device, engine=options.engine, threads=options.threads)
+    tell(
+        f"loading {options.world or 'the default world'}; the first time it takes half a minute",
+        to=sys.stderr,
+    )
     world = open_world(options.world, settings)
     hall = Hall(world, Limits(sessions=options.sessions))
     tell(f"{world.name}: {world.running_on}")

@@ -25,7 +25,7 @@ FASTEST = 14.0  # degrees a frame
 
 
 @dataclass(slots=True)
-class _Mood:
+class _Aim:
     name: str
     frames: int
     turn: float  # degrees per frame that this mood tends to, where it does not aim
@@ -37,7 +37,7 @@ class Gunner:
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.turn = 0.0  # degrees per frame, right positive
-        self.mood = _Mood("watch", 12, 0.0)
+        self.mood = _Aim("watch", 12, 0.0)
         self.trigger = 0  # frames for which it stays pulled, below 0: let go
         self.choice = 0.0  # which of the monsters, from the nearest (0) to the farthest (1)
 
@@ -83,7 +83,7 @@ class Gunner:
         ):
             self.trigger = int(self.rng.integers(1, 7))
 
-    def _new_mood(self) -> _Mood:
+    def _new_mood(self) -> _Aim:
         names = list(MOODS)
         name = str(self.rng.choice(names, p=[MOODS[n][0] for n in names]))
         _, least, most = MOODS[name]
@@ -93,4 +93,4 @@ class Gunner:
             "spray": side * self.rng.choice([0, 3]),
         }
         self.choice = float(self.rng.beta(1, 3))
-        return _Mood(name, int(self.rng.integers(least, most + 1)), float(turn.get(name, 0.0)))
+        return _Aim(name, int(self.rng.integers(least, most + 1)), float(turn.get(name, 0.0)))

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 from worldmodel.evaluation.drift import WINDOW, Drift
-from worldmodel.evaluation.evaluate import Evaluation
 from worldmodel.evaluation.facts import (
     drift_facts,
     next_facts,
@@ -16,6 +15,7 @@ from worldmodel.evaluation.inverse_dynamics import ABLE
 from worldmodel.evaluation.quality import HORIZONS, NextFrame
 from worldmodel.evaluation.start_pictures import HORIZONS as START_HORIZONS
 from worldmodel.evaluation.start_pictures import FromStart
+from worldmodel.evaluation.whole_evaluation import Evaluation
 from worldmodel.system.printable import tell, tell_json
 
 JUDGED = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # what a judge says

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.config import EventsConfig, StateNumber
+from worldmodel.config import ConditionNumber, EventsConfig
 from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
@@ -70,7 +70,7 @@ class Events(nn.Module):
         numbers = spec.numbers
         self.drawn = [i for i, name in enumerate(numbers) if name not in config.moved]
         self.state_numbers = tuple(
-            StateNumber(name=name, kind=number.kind, low=number.low, high=number.high)
+            ConditionNumber(name=name, kind=number.kind, low=number.low, high=number.high)
             for name, number in numbers.items()
         )
         g, d = len(self.drawn), config.width

@@ -12,24 +12,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worldmodel.config import ConfigError, StateNumber
+from worldmodel.config import ConditionNumber, ConfigError
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
 TURNS = (1, 2, 4, 8)  # waves to a full turn that tell a direction
 
 
-def choose_state_numbers(spec: StateSpec, names: Sequence[str]) -> tuple[StateNumber, ...]:
+def choose_state_numbers(spec: StateSpec, names: Sequence[str]) -> tuple[ConditionNumber, ...]:
     """The numbers of a state that a transformer is to be told, by name; unknown is an error."""
     for name in names:
         spec.index(name)
     known = spec.numbers
     return tuple(
-        StateNumber(name=n, kind=known[n].kind, low=known[n].low, high=known[n].high) for n in names
+        ConditionNumber(name=n, kind=known[n].kind, low=known[n].low, high=known[n].high)
+        for n in names
     )
 
 
 def encode_state_numbers(
-    state_numbers: Sequence[StateNumber], names: Sequence[str], states: Tensor
+    state_numbers: Sequence[ConditionNumber], names: Sequence[str], states: Tensor
 ) -> Tensor:
     """States ... n, whose numbers have the `names`, as features ... t, fp32."""
     parts = []
@@ -42,7 +43,7 @@ def encode_state_numbers(
     return torch.cat(parts, dim=-1)
 
 
-def _features(number: StateNumber, values: Tensor) -> Tensor:
+def _features(number: ConditionNumber, values: Tensor) -> Tensor:
     """One number ... -> ... features."""
     known = torch.isfinite(values)[..., None]
     values = torch.nan_to_num(values, nan=number.low)

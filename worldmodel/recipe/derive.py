@@ -10,9 +10,9 @@ import torch
 from worldmodel.action import ActionSpec
 from worldmodel.config import (
     AutoencoderConfig,
+    ConditionNumber,
     ConfigError,
     ModelConfig,
-    StateNumber,
     build_config,
     to_table,
     to_toml,
@@ -58,7 +58,7 @@ def source_of(recipe: Recipe) -> GameSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedSettings:
     """What the stages have in common."""
 
     recipe: Recipe
@@ -99,13 +99,13 @@ class Shared:
             **part.settings.get("model", {}),
         }
 
-    def _state_numbers(self, names: Any) -> tuple[StateNumber, ...]:
+    def _state_numbers(self, names: Any) -> tuple[ConditionNumber, ...]:
         """The numbers of the state that the transformer gets, with the ranges of the data."""
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ConfigError('[model]: expected state_numbers = ["health", …], names of the state')
         if self.data(TRAIN).is_dir():
             return choose_state_numbers(read_states(self.data(TRAIN)), names)
-        return tuple(StateNumber(name=name, kind="number") for name in names)  # not known yet
+        return tuple(ConditionNumber(name=name, kind="number") for name in names)  # not known yet
 
     def data(self, which: str) -> Path:
         """A folder of episodes."""
@@ -181,12 +181,12 @@ class Shared:
         }
 
 
-def share_settings(recipe: Recipe, root: Path) -> Shared:
+def share_settings(recipe: Recipe, root: Path) -> SharedSettings:
     """Ask the game for its keys and its speed, and check every stage before anything begins."""
     actions, rate = source_of(recipe).describe()
     if recipe.actions is not None:
         actions = build_config(ActionSpec, recipe.actions, "[actions]")
-    shared = Shared(recipe, root, actions, rate)
+    shared = SharedSettings(recipe, root, actions, rate)
     for part in recipe.parts:
         table = budgeted(shared.config(part, UNKNOWN_CHANGE), minutes=1.0 if part.share else 0.0)
         check(table, f"the stage {part.stage}")
@@ -231,7 +231,7 @@ def as_toml(table: Mapping[str, Any], where: str) -> str:
     return head + to_toml(table)
 
 
-def count_parameters(shared: Shared) -> dict[str, int]:
+def count_parameters(shared: SharedSettings) -> dict[str, int]:
     """Of autoencoder and transformer."""
     from worldmodel.model.autoencoder import Autoencoder
 

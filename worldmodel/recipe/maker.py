@@ -25,7 +25,7 @@ from worldmodel.recipe.derive import (
     HELDOUT,
     HELDOUT_SEED,
     TRAIN,
-    Shared,
+    SharedSettings,
     as_toml,
     budgeted,
     measure_change,
@@ -101,7 +101,7 @@ class Maker:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SharedSettings,
         minutes: float,
         device: torch.device,
         job: Job,
@@ -292,7 +292,7 @@ class Maker:
         return str((self.recipe.gym or {}).get("env"))
 
     def _measure(self) -> None:
-        from worldmodel.evaluation import evaluate, report
+        from worldmodel.evaluation import report, whole_evaluation
         from worldmodel.worlds.world_folder import write_measured
 
         measuring = self.recipe.evaluate
@@ -300,7 +300,7 @@ class Maker:
 
         def do(entry: Entry) -> None:
             del entry
-            wanted = evaluate.EvaluationPlan(
+            wanted = whole_evaluation.EvaluationPlan(
                 clips=measuring.clips,
                 drift_frames=measuring.drift_frames,
                 seed=2_000_000,
@@ -309,9 +309,11 @@ class Maker:
                 judge_clips=measuring.judge_clips,
                 judge_steps=measuring.judge_steps,
             )
-            measured = evaluate.evaluate(str(self.out), wanted, self.root / "evaluation", self.say)
+            measured = whole_evaluation.evaluate(
+                str(self.out), wanted, self.root / "evaluation", self.say
+            )
             report.print_report(measured)
             write_measured(self.out, report.headline(measured))
-            evaluate.save_pictures(measured, self.root / "evaluation")
+            whole_evaluation.save_pictures(measured, self.root / "evaluation")
 
         self._step("evaluation", key, "a short one, against the real game", do)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from worldmodel.config import ConfigError
-from worldmodel.recipe.derive import Shared, count_parameters
+from worldmodel.recipe.derive import SharedSettings, count_parameters
 from worldmodel.recipe.recipe_file import Recipe
 from worldmodel.training.kept_states import KEPT
 
@@ -26,7 +26,7 @@ def measures(recipe: Recipe) -> bool:
     return recipe.doom is not None and recipe.evaluate.clips > 0
 
 
-def disk_bytes(shared: Shared) -> int:
+def disk_bytes(shared: SharedSettings) -> int:
     """What the run's folder will hold at most, about."""
     record = shared.recipe.record
     width, height = record.size
@@ -48,7 +48,7 @@ def disk_bytes(shared: Shared) -> int:
     return int(HEADROOM * (frames * per_frame + 4 * KEPT * STATE_COPIES * states))
 
 
-def check_disk(shared: Shared) -> None:
+def check_disk(shared: SharedSettings) -> None:
     """Refuse to begin what cannot be finished."""
     place = shared.root
     while not place.exists():
@@ -62,7 +62,9 @@ def check_disk(shared: Shared) -> None:
         )
 
 
-def describe(shared: Shared, minutes: float, device: torch.device, processes: int) -> list[str]:
+def describe(
+    shared: SharedSettings, minutes: float, device: torch.device, processes: int
+) -> list[str]:
     """The plan for people."""
     recipe = shared.recipe
     record, sizes = recipe.record, count_parameters(shared)
@@ -99,7 +101,7 @@ def describe(shared: Shared, minutes: float, device: torch.device, processes: in
 
 
 def share_of_rest(
-    shared: Shared, stage: str, minutes: float, spent: float, done: set[str]
+    shared: SharedSettings, stage: str, minutes: float, spent: float, done: set[str]
 ) -> float:
     """The minutes of a stage: its share of what is left to those that are not done."""
     recipe = shared.recipe

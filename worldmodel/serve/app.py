@@ -18,7 +18,7 @@ from worldmodel.serve.connection import Connection
 from worldmodel.serve.door import Door
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.protocol import encode
-from worldmodel.serve.session import Session
+from worldmodel.serve.served_session import ServedSession
 
 KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 PAGE = {  # by address: everything there is
@@ -37,7 +37,7 @@ class Server:
         self.hall, self.limits = hall, hall.limits
         self._token = token.encode()
         self.addresses: Counter[str] = Counter()
-        self.spectators: Counter[Session] = Counter()
+        self.spectators: Counter[ServedSession] = Counter()
         self.connections: set[Connection] = set()
         self.told = describe(hall)
 

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from worldmodel.serve.hall import Hall, RefusedError
-from worldmodel.serve.limits import MESSAGE_BYTES, Limits
 from worldmodel.serve.outbox import Outbox
 from worldmodel.serve.protocol import (
     Ack,
@@ -17,11 +16,12 @@ from worldmodel.serve.protocol import (
     Hello,
     Message,
     Order,
-    Play,
+    PlayMessage,
     ProtocolError,
     read_message,
 )
-from worldmodel.serve.session import Note, Picture, Session
+from worldmodel.serve.served_session import Note, Picture, ServedSession
+from worldmodel.serve.server_limits import MESSAGE_BYTES, Limits
 
 REFUSED = 1008  # the close code for what a server does not allow
 OVER = 1000
@@ -29,12 +29,12 @@ MOST_ORDERS = 4  # that wait for the next tick
 NO_TOKEN = "a token is needed: open the whole link that the server printed"
 
 
-class Shared(Protocol):
+class ServerState(Protocol):
     """What the connections of one server have in common (`app.Server`)."""
 
     hall: Hall
     limits: Limits
-    spectators: Counter[Session]
+    spectators: Counter[ServedSession]
     told: dict[str, Any]
 
     def has_token(self, token: str) -> bool:
@@ -44,11 +44,11 @@ class Shared(Protocol):
 class Connection:
     """Lives on the event loop; a session's frames reach it from the ticking thread."""
 
-    def __init__(self, server: Shared, websocket: WebSocket) -> None:
+    def __init__(self, server: ServerState, websocket: WebSocket) -> None:
         self.server, self.websocket = server, websocket
         self.outbox = Outbox(websocket.send_bytes)
         self._loop = asyncio.get_running_loop()
-        self._session: Session | None = None
+        self._session: ServedSession | None = None
         self._plays = False
         self._notes: asyncio.Queue[Note] = asyncio.Queue()
         self._tokens, self._counted_at = float(server.limits.messages_a_second), time.monotonic()
@@ -101,7 +101,7 @@ class Connection:
             self._plays = True
             await self._attach(hall.resume(hello.resume, self))
 
-    async def _attach(self, session: Session) -> None:
+    async def _attach(self, session: ServedSession) -> None:
         self._session = session
         keys = {"resume": session.key, "watch": session.watch_key} if self._plays else {}
         await self._send({"type": "playing", "parked": session.parked, **keys})
@@ -149,14 +149,14 @@ class Connection:
                 raise ProtocolError("a hello comes once")
             elif self._session is not None and not self._plays:
                 raise RefusedError("who watches cannot play")
-            elif isinstance(message, Play):
+            elif isinstance(message, PlayMessage):
                 await self._play(message)
             elif self._session is None:
                 raise ProtocolError("play comes first")
             else:
                 self._obey(self._session, message)
 
-    async def _play(self, message: Play) -> None:
+    async def _play(self, message: PlayMessage) -> None:
         hall = self.server.hall
         if self._session is not None:  # another start: the session before is over
             before, self._session = self._session, None
@@ -166,7 +166,7 @@ class Connection:
         self._plays = True
         await self._attach(session)
 
-    def _obey(self, session: Session, message: Act | Order) -> None:
+    def _obey(self, session: ServedSession, message: Act | Order) -> None:
         hall = self.server.hall
         if isinstance(message, Act):
             session.act(message.action, message.time)

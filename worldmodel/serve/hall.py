@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 
 from worldmodel.config import UserError
-from worldmodel.serve.limits import Limits
-from worldmodel.serve.session import Listener, Note, Session
+from worldmodel.serve.served_session import Listener, Note, ServedSession
+from worldmodel.serve.server_limits import Limits
 from worldmodel.world import Frame, World
 from worldmodel.worlds.native import NativeWorld
 
@@ -38,7 +38,7 @@ class Hall:
         self.capacity = self.limits.sessions if many else 1
         self.pictures: list[Frame] = [world.reset(n, seed=0) for n in range(len(world.starts))]
         self.tick_seconds = 0.0  # of the last tick
-        self._sessions: list[Session] = []
+        self._sessions: list[ServedSession] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ticks", daemon=True)
@@ -54,14 +54,14 @@ class Hall:
             self._thread.join()
 
     @property
-    def sessions(self) -> tuple[Session, ...]:
+    def sessions(self) -> tuple[ServedSession, ...]:
         """All there are."""
         with self._lock:
             return tuple(self._sessions)
 
     def join(
         self, start: int, seed: int, owner: object, listener: Listener | None = None
-    ) -> Session:
+    ) -> ServedSession:
         """A new session; a `RefusedError` says why not. A `listener` given here misses nothing."""
         if start >= len(self.world.starts):
             raise RefusedError(f"start {start}: {self.world.name} has {len(self.world.starts)}")
@@ -71,14 +71,14 @@ class Hall:
             if len(self._sessions) >= self.capacity:
                 raise RefusedError(f"full: all {self.capacity} sessions are taken; try again later")
             own = self.world.another() if isinstance(self.world, NativeWorld) else self.world
-            session = Session(own, start, seed, self.limits.moments)
+            session = ServedSession(own, start, seed, self.limits.moments)
             session.touched_at = time.monotonic()
             session.owner = owner
             session.listeners |= {listener} if listener else set()
             self._sessions.append(session)
         return session
 
-    def resume(self, key: str, owner: object) -> Session:
+    def resume(self, key: str, owner: object) -> ServedSession:
         """The session that a player lost; whoever played it so far is told."""
         session = self._find(key, "key")
         if session is None:
@@ -89,40 +89,40 @@ class Hall:
         self.go(session)
         return session
 
-    def watch(self, key: str) -> Session:
+    def watch(self, key: str) -> ServedSession:
         """The session that a spectator's link names."""
         session = self._find(key, "watch_key")
         if session is None:
             raise RefusedError("nobody plays here any more")
         return session
 
-    def go(self, session: Session) -> None:
+    def go(self, session: ServedSession) -> None:
         """Its player does something."""
         session.touched_at = time.monotonic()
         if session.parked:
             session.parked = ""
             session.tell(Note("going", ""))
 
-    def park(self, session: Session, why: str) -> None:
+    def park(self, session: ServedSession, why: str) -> None:
         """It stands still, nothing is held."""
         session.release()
         session.parked, session.parked_at = why, time.monotonic()
         session.tell(Note("parked", why))
 
-    def leave(self, session: Session, owner: object) -> None:
+    def leave(self, session: ServedSession, owner: object) -> None:
         """Its player's socket closed; it is kept for a while."""
         if session.owner is owner:
             session.owner = None
             self.park(session, "its player is not connected")
 
-    def end(self, session: Session, why: str) -> None:
+    def end(self, session: ServedSession, why: str) -> None:
         """It is over, and everybody is told."""
         with self._lock:
             if session in self._sessions:
                 self._sessions.remove(session)
         session.tell(Note("ended", why))
 
-    def _find(self, key: str, name: str) -> Session | None:
+    def _find(self, key: str, name: str) -> ServedSession | None:
         asked, found = key.encode(), None
         for session in self.sessions:
             if hmac.compare_digest(getattr(session, name).encode(), asked):
@@ -142,7 +142,7 @@ class Hall:
         for session in self.sessions:
             self.end(session, "the server is closing")
 
-    def _play(self, session: Session, *, keeps: bool) -> None:
+    def _play(self, session: ServedSession, *, keeps: bool) -> None:
         try:
             if session.picture is None:
                 session.begin()
@@ -161,7 +161,7 @@ class Hall:
             log.exception("a session broke")
             self.end(session, "the world broke in this session; begin again")
 
-    def _look_at_the_time(self, session: Session) -> None:
+    def _look_at_the_time(self, session: ServedSession) -> None:
         now, limits = time.monotonic(), self.limits
         if not session.parked:
             if now - session.touched_at > limits.park_after:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from worldmodel.serve.protocol import HEADER, encode, is_exact
-from worldmodel.serve.session import Picture
+from worldmodel.serve.served_session import Picture
 
 ON_THE_WAY = 2
 BEST, WORST, DOWN, UP = 90, 30, 15, 5  # JPEG qualities, and steps

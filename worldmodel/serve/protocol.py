@@ -45,7 +45,7 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
+class PlayMessage:
     """A new session."""
 
     start: int
@@ -74,7 +74,7 @@ class Order:
     what: Literal["save", "load", "rewind", "park", "go"]
 
 
-Message = Hello | Play | Act | Ack | Order
+Message = Hello | PlayMessage | Act | Ack | Order
 
 
 def read_message(text: str) -> Message:
@@ -89,7 +89,7 @@ def read_message(text: str) -> Message:
     if kind == "hello":
         return Hello(*(_key(found, name) for name in ("token", "resume", "watch")))
     if kind == "play":
-        return Play(_count(found, "start"), _count(found, "seed"))
+        return PlayMessage(_count(found, "start"), _count(found, "seed"))
     if kind == "act":
         return Act(_action(found), _number(found.get("time", 0.0), "time"))
     if kind == "ack":

@@ -14,7 +14,7 @@ from worldmodel.config import UserError
 from worldmodel.serve.app import Server, make_app
 from worldmodel.serve.door import LOOPBACK
 from worldmodel.serve.hall import Hall
-from worldmodel.serve.limits import MESSAGE_BYTES
+from worldmodel.serve.server_limits import MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

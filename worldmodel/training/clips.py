@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, StateNumber, to_toml
+from worldmodel.config import ConditionNumber, ConfigError, to_toml
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
 from worldmodel.model.state_numbers import encode_state_numbers
@@ -57,13 +57,15 @@ def load_views(folder: Path, stride: int) -> Tensor:
     return torch.cat(parts)
 
 
-def load_facts(folder: Path, state_numbers: Sequence[StateNumber]) -> Tensor:
+def load_facts(folder: Path, state_numbers: Sequence[ConditionNumber]) -> Tensor:
     """What is told of every frame of every episode: t features, in the order of the episodes."""
     parts = [facts_of(load_state(path), state_numbers, path) for path in find_episodes(folder)]
     return torch.cat(parts)
 
 
-def facts_of(track: StateTrack | None, state_numbers: Sequence[StateNumber], path: Path) -> Tensor:
+def facts_of(
+    track: StateTrack | None, state_numbers: Sequence[ConditionNumber], path: Path
+) -> Tensor:
     """What is told of the frames of a track: f t; an `EpisodeError` if there is none."""
     if track is None:
         raise EpisodeError(
@@ -96,7 +98,7 @@ class LatentEpisodes:
         autoencoder: Autoencoder,
         spec: ActionSpec,
         cache: Path,
-        state_numbers: Sequence[StateNumber] = (),
+        state_numbers: Sequence[ConditionNumber] = (),
     ) -> "LatentEpisodes":
         """Encode `folder`, or read what an earlier call with the same weights left in `cache`.
 

@@ -84,7 +84,7 @@ class EventsTraining:
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
+class EventsPlay:
     """States, actions and latents of a data set, frame by frame."""
 
     states: StateEpisodes
@@ -92,7 +92,7 @@ class Play:
     begins: Tensor  # frames with a whole past behind them, and a frame after them in their episode
 
     @classmethod
-    def load(cls, folder: Path, cache: Path, config: EventsTraining) -> "Play":
+    def load(cls, folder: Path, cache: Path, config: EventsTraining) -> "EventsPlay":
         """Encode a folder's frames, or read what an earlier stage has left in `cache`."""
         autoencoder = load_autoencoder(config.autoencoder)
         latents = LatentEpisodes.encode(folder, autoencoder, config.actions, cache)
@@ -118,9 +118,9 @@ class EventsStage:
     def __init__(self, config: EventsTraining, folder: Path, device: Device = "cpu") -> None:
         del device  # it is small, and draws on the CPU in play
         self.config, self.reading = config, ReadSpeed()
-        self.play = Play.load(config.data, folder.parent / "latents.safetensors", config)
+        self.play = EventsPlay.load(config.data, folder.parent / "latents.safetensors", config)
         unseen = folder.parent / "unseen_latents.safetensors"
-        self.heldout = Play.load(config.heldout, unseen, config)
+        self.heldout = EventsPlay.load(config.heldout, unseen, config)
         data = self.play.states
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / STATE_SPEC, to_toml(data.spec).encode())
@@ -293,7 +293,7 @@ def _exact(spec: StateSpec, index: int) -> float:
 
 
 def measure_calibration(
-    model: Events, play: Play, bins: Tensor, taught: Tensor
+    model: Events, play: EventsPlay, bins: Tensor, taught: Tensor
 ) -> dict[str, float]:
     """How often each number changes and is expected to; what the network knows beyond rates.
 
@@ -327,7 +327,7 @@ def _rates(bins: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def measure_numbers(model: Events, play: Play) -> dict[str, float]:
+def measure_numbers(model: Events, play: EventsPlay) -> dict[str, float]:
     """Mean error of every number after some frames of its own draws, seeing the game's frames.
 
     Beside it, as NAME_F_still, the error of the number that stays what it was.

@@ -18,17 +18,17 @@ from pathlib import Path
 import torch
 
 from worldmodel.engine.graphs import beyond_graphs
-from worldmodel.web.compare import (
+from worldmodel.web.compare_graphs import (
     DECODE,
     STEP,
-    Difference,
-    Played,
+    GraphDifference,
+    GraphPlay,
     compare,
     load_graphs,
     play_graphs,
     play_torch,
 )
-from worldmodel.web.graphs import ExportError, picture_graph, step_graph
+from worldmodel.web.onnx_graphs import ExportError, picture_graph, step_graph
 from worldmodel.web.runtime import NAME, read_notices
 from worldmodel.web.weights import pack, unpack
 from worldmodel.web.world_files import check_actions, describe_world, to_json
@@ -47,7 +47,7 @@ class Site:
     """The files of a page, and how its graphs compared with torch."""
 
     files: dict[str, bytes]  # by path inside the folder
-    difference: Difference
+    difference: GraphDifference
 
 
 def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = b"") -> Site:
@@ -62,7 +62,7 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
     graphs = {name: model.SerializeToString() for name, model in models.items()}
     expected = play_torch(world, 0, 0, check_actions(CHECKED))
     difference = _check(world, graphs, unpack(packed.content, packed.halves), expected)
-    first = Played(expected.latents[:EXPECTED], expected.frames[:EXPECTED], None)
+    first = GraphPlay(expected.latents[:EXPECTED], expected.frames[:EXPECTED], None)
     described, others = describe_world(world, first, tolerance(world))
     described["weights"] = {"halves": packed.halves, "whole": packed.whole}
     described["work"] = step.work + decode.work
@@ -116,8 +116,8 @@ def tolerance(world: NativeWorld) -> float:
 
 
 def _check(
-    world: NativeWorld, graphs: Mapping[str, bytes], weights: bytes, expected: Played
-) -> Difference:
+    world: NativeWorld, graphs: Mapping[str, bytes], weights: bytes, expected: GraphPlay
+) -> GraphDifference:
     sessions = load_graphs(
         world, {name.removesuffix(".onnx"): c for name, c in graphs.items()}, weights
     )

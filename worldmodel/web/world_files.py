@@ -22,8 +22,8 @@ from worldmodel.action import IDLE
 from worldmodel.model.ground import LEAST, ON_EDGE
 from worldmodel.model.motion import HAIR, SLIDES, Motion
 from worldmodel.model.rotary import TIME_BASE, pair_split, space_angles
-from worldmodel.web.compare import Played
-from worldmodel.web.graphs import ExportError
+from worldmodel.web.compare_graphs import GraphPlay
+from worldmodel.web.onnx_graphs import ExportError
 from worldmodel.worlds.native import NativeWorld
 
 FORMAT = 1
@@ -53,7 +53,7 @@ class Arrays:
 
 
 def describe_world(
-    world: NativeWorld, expected: Played, tolerance: float
+    world: NativeWorld, expected: GraphPlay, tolerance: float
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """`world.json` without the table of files, and the files that it names beside the graphs.
 

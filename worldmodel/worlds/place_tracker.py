@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.config import PlanConfig, StateNumber
+from worldmodel.config import ConditionNumber, PlanConfig
 from worldmodel.engine import Engine
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
@@ -44,7 +44,7 @@ class PlaceTracker:
         motion: Motion | None,
         plan: PlanConfig | None,
         events: Events | None = None,
-        state_numbers: Sequence[StateNumber] = (),
+        state_numbers: Sequence[ConditionNumber] = (),
     ) -> None:
         self.engine, self.motion, self.state_numbers = engine, motion, state_numbers
         self.happenings = None if events is None else Happenings(events)

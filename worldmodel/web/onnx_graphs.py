@@ -38,7 +38,7 @@ class ExportError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class OnnxGraph:
     """An ONNX model and the tensors that it was traced with, by name."""
 
     model: "onnx.ModelProto"
@@ -84,7 +84,9 @@ class PictureGraph(nn.Module):
         return torch.cat((colours, opaque), dim=-1).to(torch.uint8)
 
 
-def step_graph(model: WorldTransformer, autoencoder: Autoencoder, sampler: SamplerConfig) -> Graph:
+def step_graph(
+    model: WorldTransformer, autoencoder: Autoencoder, sampler: SamplerConfig
+) -> OnnxGraph:
     """The frame step; latents are rounded outside, where the rounding can be compared."""
     sampler = replace(sampler, latent_step=0.0)
     inputs = _example(empty_inputs(model.config, sampler, 1, torch.float32))
@@ -100,7 +102,7 @@ def step_graph(model: WorldTransformer, autoencoder: Autoencoder, sampler: Sampl
     return _export(StepGraph(model, autoencoder, sampler), given, names)
 
 
-def picture_graph(autoencoder: Autoencoder) -> Graph:
+def picture_graph(autoencoder: Autoencoder) -> OnnxGraph:
     """The decoder."""
     given = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
     if autoencoder.config.plan is not None:
@@ -115,7 +117,7 @@ def _example(inputs: FrameInputs) -> FrameInputs:
     return FrameInputs(**{**drawn, "mask": torch.zeros_like(inputs.mask)})
 
 
-def _export(module: nn.Module, given: dict[str, Tensor], outputs: Sequence[str]) -> Graph:
+def _export(module: nn.Module, given: dict[str, Tensor], outputs: Sequence[str]) -> OnnxGraph:
     """Trace a module in fp32; its inputs keep the names that they are given under."""
     import onnx
 
@@ -141,4 +143,4 @@ def _export(module: nn.Module, given: dict[str, Tensor], outputs: Sequence[str])
     model.doc_string = ""
     for node in model.graph.node:
         node.doc_string = ""
-    return Graph(model, given, work)
+    return OnnxGraph(model, given, work)

@@ -32,7 +32,7 @@ STEP, DECODE = "step", "decode"
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class GraphPlay:
     """What came out of some frames of play."""
 
     latents: NDArray[np.float32]  # f c h w
@@ -41,7 +41,7 @@ class Played:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class GraphDifference:
     """How far two plays are apart."""
 
     frames: int
@@ -108,7 +108,7 @@ def _session(
 
 
 @torch.inference_mode()
-def play_torch(world: NativeWorld, start: int, seed: int, actions: Sequence[Action]) -> Played:
+def play_torch(world: NativeWorld, start: int, seed: int, actions: Sequence[Action]) -> GraphPlay:
     """On the world's own engine, which must be torch in fp32."""
     past, where = world.past(start), world.whereabouts()
     playing = world.engine.begin([seed])
@@ -124,13 +124,13 @@ def play_torch(world: NativeWorld, start: int, seed: int, actions: Sequence[Acti
         if where.state is not None:
             states.append(where.state[0].numpy().copy())
         playing.remember()
-    return Played(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
+    return GraphPlay(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
 
 
 @torch.inference_mode()
 def play_graphs(
     world: NativeWorld, graphs: Graphs, start: int, seed: int, actions: Sequence[Action]
-) -> Played:
+) -> GraphPlay:
     """On the graphs; the player is moved by the world's own motion."""
     past, where = world.past(start), world.whereabouts()
     if world.motion is not None and past.state is not None:
@@ -149,12 +149,12 @@ def play_graphs(
         latents.append(latent[0, 0].numpy())
         frames.append(graphs.picture(latent))
         playing.remember()
-    return Played(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
+    return GraphPlay(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
 
 
-def compare(one: Played, other: Played) -> Difference:
+def compare(one: GraphPlay, other: GraphPlay) -> GraphDifference:
     """Two plays of the same actions."""
     apart = np.abs(one.latents - other.latents)
     pixels = np.abs(one.frames.astype(np.int16) - other.frames)
     equal = (apart == 0).all(axis=(1, 2, 3))
-    return Difference(len(apart), int(equal.sum()), float(apart.max()), int(pixels.max()))
+    return GraphDifference(len(apart), int(equal.sum()), float(apart.max()), int(pixels.max()))

@@ -29,7 +29,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ServedMoment:
     """Where a session can go back to."""
 
     number: int
@@ -40,7 +40,7 @@ class Moment:
 Listener = Callable[[Picture | Note], None]
 
 
-class Session:
+class ServedSession:
     """Input comes from any thread; `begin`, `step` and the moments belong to the ticking one."""
 
     def __init__(self, world: World, start: int, seed: int, moments: int) -> None:
@@ -57,8 +57,8 @@ class Session:
         self._tapped: frozenset[str] = frozenset()
         self._travel = (0.0, 0.0)
         self._time = 0.0
-        self._saved: Moment | None = None
-        self._past: deque[Moment] = deque(maxlen=moments)
+        self._saved: ServedMoment | None = None
+        self._past: deque[ServedMoment] = deque(maxlen=moments)
 
     def act(self, action: Action, time: float) -> None:
         """Buttons are held until the next call; a tap counts for a frame, mouse travel adds up."""
@@ -114,11 +114,11 @@ class Session:
         for listener in tuple(self.listeners):
             listener(what)
 
-    def _moment(self) -> Moment:
+    def _moment(self) -> ServedMoment:
         assert self.picture is not None, "begin comes first"
-        return Moment(self.picture.number, self.picture.frame, self.world.save_state())
+        return ServedMoment(self.picture.number, self.picture.frame, self.world.save_state())
 
-    def _go_back(self, moment: Moment) -> None:
+    def _go_back(self, moment: ServedMoment) -> None:
         self.world.load_state(moment.state)
         self._past = deque(
             (m for m in self._past if m.number < moment.number), maxlen=self._past.maxlen
