@@ -2,6 +2,11 @@
 
 import { Input, Sticks } from "./input.js";
 
+// "KeyW" as people read it: W. Keys act by place, whatever the layout writes on them.
+function buttonName(code) {
+  return code.replace(/^(Key|Digit)/, "").replace(/^Mouse(\d)$/, (_, n) => `mouse button ${+n + 1}`);
+}
+
 const RETRY = 1000; // milliseconds between attempts to connect again
 const GIVE_UP = 60000; // the server keeps a session without its player for so long
 const ORDERS = { F5: "save", F9: "load", Backspace: "rewind" };
@@ -51,7 +56,7 @@ const heard = {
     $("name").textContent = document.title = message.name;
     Object.assign($("screen"), { width: message.columns, height: message.rows });
     const spec = message.actions;
-    $("keys").textContent = spec.buttons.map((code, n) => `${code}: ${spec.names[n]}`).join(" · ")
+    $("keys").textContent = spec.buttons.map((code, n) => `${buttonName(code)}: ${spec.names[n]}`).join(" · ")
       + " · F5 save, F9 load, Backspace rewind, Esc menu";
     if (!state.input && !state.watch) listen(spec);
     showStarts(message.starts);
