@@ -105,7 +105,7 @@ def test_a_decimal_comma_is_told(tmp_path: Path) -> None:
 
 
 def test_there_is_one_reader_of_text() -> None:
-    """Nothing but `text` and `files` decodes files; what the system itself writes is ASCII."""
+    """Nothing but `encoding` and `files` decodes files; what the system itself writes is ASCII."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):

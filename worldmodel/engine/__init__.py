@@ -57,7 +57,7 @@ class Cache(Protocol):
 class Playing(Protocol):
     """Worlds being played side by side; b is 1 for a person at a keyboard.
 
-    Between two frames, all that changes is in these two (`engine.state` saves and loads it).
+    Between two frames, all that changes is in these two (`engine.saved_state` saves and loads it).
     """
 
     generators: list[Generator]  # of each session's noise

@@ -1,7 +1,7 @@
 """What a world makes of real clips after their first frames, with its own numbers.
 
 Where a world's numbers are predicted, they follow from what it draws itself, frame by frame; so
-every player has numbers of his own. Elsewhere conditions are known beforehand (`guide`).
+every player has numbers of his own. Elsewhere conditions are known beforehand (`conditions`).
 
 Letters: b batch (clips), f g frames, n numbers of a state, c h w latents, z numbers of a condition.
 """

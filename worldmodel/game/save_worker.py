@@ -1,6 +1,6 @@
 """Moments on their way to disk, in a thread of their own: play never waits for a disk.
 
-keeper = Keeper()
+keeper = SaveWorker()
 keeper.save(moment)                          # F5
 if keeper.autosave_is_due(): keeper.autosave(moment)
 for text in keeper.notices(): ...            # what there is to tell the player

@@ -74,10 +74,10 @@ class Events(nn.Module):
             for name, number in numbers.items()
         )
         g, d = len(self.drawn), config.width
-        state_numbers = sum(number.features for number in self.state_numbers)
+        features = sum(number.features for number in self.state_numbers)
         frames, action = config.frames, config.buttons + 2
         area = config.latent_channels * config.latent_height * config.latent_width
-        self.enter_numbers = nn.Linear(state_numbers + 2 * (frames - 1) * spec.width, d)
+        self.enter_numbers = nn.Linear(features + 2 * (frames - 1) * spec.width, d)
         self.enter_actions = nn.Linear((frames + 1) * action, d)
         self.enter_latents = nn.Linear(config.seen * area, d)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(3 * d, d), nn.SiLU(), nn.Linear(d, d))
@@ -115,8 +115,8 @@ class Events(nn.Module):
         for number in range(len(self.drawn)):
             logits = self._logits(hidden, known, number)
             error = F.cross_entropy(logits, known[:, number], reduction="none")
-            state_numbers = (bins[:, number] >= 0).float()
-            losses.append((error * state_numbers).sum() / state_numbers.sum().clamp(min=1))
+            is_known = (bins[:, number] >= 0).float()
+            losses.append((error * is_known).sum() / is_known.sum().clamp(min=1))
         return torch.stack(losses)
 
     def probabilities(self, hidden: Tensor, bins: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 A count is given digit by digit, as the game's own status bar draws it; a heading as a direction; a
 phase as one too. A number that is not known is given as zeros.
 
-Letters: n numbers of a state, t features of the state_numbers ones.
+Letters: n numbers of a state, t features of those that are given.
 """
 
 import math

@@ -5,7 +5,7 @@
 The gradient term (differences along rows and columns, at two scales) keeps edges that an L1 loss
 alone would blur. The square, where it is asked for, finds what is small and seldom the same: of a
 monster that may stand here or there, the median shows nothing, the mean a little of it everywhere.
- The decoder sees latents with noise of up to `latent_noise` added: what the
+The decoder sees latents with noise of up to `latent_noise` added: what the
 denoiser will hand it is never exact.
 
 With a `plan` (a run of that stage, whose weights stay as they are) the decoder begins with what the

@@ -103,9 +103,9 @@ class DistributionMatching(Generic[M, T]):
         noisy, sigmas, _ = self._noised(judged, generator)
         with torch.no_grad():
             fake = self._clean(self.fake, judged, noisy, sigmas, judged.conditions)
-            conditions = self._clean(self.real, judged, noisy, sigmas, judged.conditions)
+            conditional = self._clean(self.real, judged, noisy, sigmas, judged.conditions)
             without = self._clean(self.real, judged, noisy, sigmas, self.unconditional(judged))
-            real = without + self.levels.guidance * (conditions - without)
+            real = without + self.levels.guidance * (conditional - without)
         loss, apart = dmd_loss(judged, fake, real)
         if judged.truth is None:
             return loss, {"apart": apart}

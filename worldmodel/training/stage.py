@@ -85,8 +85,8 @@ class Stage(Protocol):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch of a step, and figures worth logging.
 
-        `generator` is the only source of chance, itself or by the streams beside it (`streams`); it
-        lives on the model's device, and is fresh.
+        `generator` is the only source of chance, itself or by streams beside it (`torch_streams`);
+        it lives on the model's device, and is fresh.
         """
 
     def compile(self) -> None:

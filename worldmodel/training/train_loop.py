@@ -1,12 +1,13 @@
 """The one training loop: every stage gives a loss, everything else is here.
 
 A step is a function of (weights, optimizer state, seed, step number): data, noise and dropout are
-drawn from `streams` whose keys are the last two. So a run that was killed and resumed on the same
-kind of device takes the same steps as one that was not, and no random state has to be stored.
+drawn from streams (`torch_streams`) whose keys are the last two. So a run that was killed and
+resumed on the same kind of device takes the same steps as one that was not, and no random state has
+to be stored.
 
 A run's folder holds `state.safetensors` (weights, EMA, optimizer, step; written atomically), the
-state before it (`keeping`), `metrics.jsonl`, TensorBoard events and `samples/`. Several processes
-(`processes`) save their parts of the state (`sharded`) and write the one file when they end.
+state before it (`kept_states`), `metrics.jsonl`, TensorBoard events and `samples/`. Several
+processes (`processes`) save their parts of the state (`sharded`) and write the one file when they end.
 """
 
 import signal

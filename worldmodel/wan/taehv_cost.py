@@ -1,4 +1,4 @@
-"""The layers of the tiny decoder as numbers, for `costs`."""
+"""The layers of the tiny decoder as numbers, for `layer_costs`."""
 
 from worldmodel.wan.layer_costs import Layer
 from worldmodel.wan.taehv_config import TaehvConfig

@@ -1,4 +1,4 @@
-"""The layers of the Wan decoder as numbers, for `costs`."""
+"""The layers of the Wan decoder as numbers, for `layer_costs`."""
 
 from worldmodel.wan.layer_costs import Layer
 from worldmodel.wan.vae_config import VaeConfig

@@ -1,6 +1,6 @@
 """What the players of a world are told of themselves: their states, what is seen from there.
 
-    where = Whereabouts(engine, motion, plan)
+    where = PlaceTracker(engine, motion, plan)
     where.begin(states)                        # as the start's clip ends
     conditions, sight = where.step(actions)    # moves everybody on
     latents = playing.denoise(conditions)

@@ -1,7 +1,7 @@
 """What a page of the menu holds, where it lies, and which way leads from one thing to the next.
 
 Everything is measured in `unit`, the height of a line of text. Positions are those on the whole
-page; what is seen of it is `look`'s matter.
+page; what is seen of it is `style`'s matter.
 """
 
 from collections.abc import Callable, Sequence

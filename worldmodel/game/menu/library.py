@@ -2,7 +2,7 @@
 
 Reading it takes a while where much was saved, so a thread does it and the menu is there at once.
 
-    shelf = Shelf(find_world(None)); shelf.look()
+    shelf = Library(find_world(None)); shelf.look()
     ...; shelf.worlds, shelf.sessions, shelf.moments       # what was found so far
     shelf.close()
 """

@@ -6,7 +6,7 @@ both the start screen and the default world at once, and choosing costs no time,
 takes longer to load than a person to press Enter. Later Escape (where it has no mouse to release),
 F10 and Start open it.
 
-    menu = Menu(preferences, Shelf(folder), changed)
+    menu = Menu(preferences, Library(folder), changed)
     menu.open(is_start=True)
     answer = menu.feed(event)       # GoOn, Quit, ToStart, ToMoment, Elsewhere, or None
     menu.draw(surface)

@@ -1,6 +1,6 @@
 """`worldmodel train CONFIG --estimate`: memory and time of a Wan stage, before any GPU is rented.
 
-Memory is by formula (`memory`), operations too (`costs`). The time is what a GPU of the data sheet
+Memory is by formula (`memory`), operations too (`flops`). The time is what a GPU of the data sheet
 would take if it reached 40 % of it: expected, not measured.
 """
 

@@ -133,8 +133,8 @@ def _trajectory(
     window = config.model.window
 
     def velocity_at(x: Tensor, now: Tensor) -> Tensor:
-        def of(conditions: WanClip) -> Tensor:
-            return packed_velocity(teacher, conditions, x[:, None], now[:, None], window)[:, 0]
+        def of(given: WanClip) -> Tensor:
+            return packed_velocity(teacher, given, x[:, None], now[:, None], window)[:, 0]
 
         velocity = of(clip)
         if config.guidance != 1.0:

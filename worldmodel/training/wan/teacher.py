@@ -3,8 +3,8 @@
     L = E_σ,ε w(σ) || v_θ(x_σ, σ | past, words, cameras) − (ε − x₀) ||²
 
 σ comes from the 1 000 shifted levels that Wan was trained on, w is its bell-shaped weight
-(`wan.levels`). The teacher packs a clip once clean and once noisy, with a level for every block
-(Causal Forcing, arXiv 2602.02214, §3); to the judge a clip has one level, and every frame sees all.
+(`wan.noise_levels`). The teacher packs a clip once clean and once noisy, with a level for every
+block (Causal Forcing, arXiv 2602.02214, §3); to the judge a clip has one level, and every frame sees all.
 """
 
 from pathlib import Path

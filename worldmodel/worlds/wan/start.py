@@ -1,6 +1,6 @@
 """Where a Wan session begins: words alone, or words and a picture or clip of the user's own.
 
-Frames of another shape are fitted by the rule of `pictures`.
+Frames of another shape are fitted by the rule of `storage.images`.
 """
 
 from collections import deque
