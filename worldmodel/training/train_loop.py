@@ -7,7 +7,8 @@ to be stored.
 
 A run's folder holds `state.safetensors` (weights, EMA, optimizer, step; written atomically), the
 state before it (`kept_states`), `metrics.jsonl`, TensorBoard events and `samples/`. Several
-processes (`processes`) save their parts of the state (`sharded`) and write the one file when they end.
+processes (`processes`) save their parts of the state (`sharded`) and write the one file when they
+end.
 """
 
 import signal

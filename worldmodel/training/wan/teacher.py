@@ -4,7 +4,8 @@
 
 σ comes from the 1 000 shifted levels that Wan was trained on, w is its bell-shaped weight
 (`wan.noise_levels`). The teacher packs a clip once clean and once noisy, with a level for every
-block (Causal Forcing, arXiv 2602.02214, §3); to the judge a clip has one level, and every frame sees all.
+block (Causal Forcing, arXiv 2602.02214, §3); to the judge a clip has one level, and every frame
+sees all.
 """
 
 from pathlib import Path
