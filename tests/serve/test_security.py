@@ -84,7 +84,7 @@ def test_a_token_is_needed_where_others_can_ask(guarded: Running, running: Runni
     assert running.token == ""
     assert len(guarded.token) >= 22  # 128 bits
     assert guarded.link.endswith(f"#token={guarded.token}")
-    for wrong in ("", "x", guarded.token[:-1], guarded.token + "x", "é", guarded.token.swapcase()):
+    for wrong in ("", "x", guarded.token[:-1], guarded.token + "x", "é", "\ud800"):
         with Client(guarded.address) as client:
             client.say("hello", token=wrong)
             why, code = client.why_closed()
@@ -109,6 +109,9 @@ def test_resuming_needs_the_token_and_the_key(guarded: Running) -> None:
 def test_a_message_that_is_too_long_ends_its_socket_alone(running: Running) -> None:
     with Client(running.address) as client:
         client.socket.send("x" * 4097)
+        assert client.why_closed() == ("a message has 4096 bytes at most", 1008)
+    with Client(running.address) as client:
+        client.socket.send("x" * 100_000)  # not even read to its end
         assert client.close_code() == 1009
     still_plays(running)
 
@@ -257,3 +260,17 @@ def test_which_addresses_are_this_machine_alone() -> None:
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "example.org", "")))
     assert is_any("0.0.0.0")
     assert is_any("::")
+
+
+def test_a_spectator_who_leaves_at_once_is_not_counted(running: Running) -> None:
+    with Client(running.address) as client:
+        watch = client.play()["watch"]
+        server = running.server
+        for _ in range(server.limits.spectators + 2):
+            with Client(running.address) as spectator:
+                spectator.say("hello", watch=watch)
+        deadline = time.monotonic() + 10
+        while server.spectators and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not server.spectators
+        client.shown()

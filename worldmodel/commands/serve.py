@@ -56,3 +56,4 @@ def run(options: argparse.Namespace) -> None:
         tell(f"open {running.link}  (Ctrl+C ends)")
         while running.thread.is_alive():
             running.thread.join(1.0)
+        raise UserError("the server has stopped by itself; what it said is above")

@@ -27,6 +27,7 @@ from worldmodel.game.replay import Replay
 from worldmodel.players import load_script, load_timeline
 from worldmodel.reference.game import Way
 from worldmodel.reference.trajectory import load_way, way_bytes
+from worldmodel.serve.protocol import Hello, ProtocolError, read_message
 from worldmodel.state_spec import StateNumber, StateSpec, track_of
 from worldmodel.storage.action_history import History
 from worldmodel.storage.checkpoint import load_tensors
@@ -104,9 +105,17 @@ def targets(folder: Path) -> list[Target]:
         ),
         Target("wan-start", "start.png", _load_wan_start, _pictures()),
         Target("wan-video", "clip.mp4", _load_wan_video, (video,)),
+        Target("serve-message", "message.json", _read_message, MESSAGES),
     ]
 
 
+MESSAGES = (
+    b'{"type": "hello", "token": "abc", "resume": "", "watch": ""}',
+    b'{"type": "play", "start": 0, "seed": 1}',
+    b'{"type": "act", "buttons": ["KeyW"], "mouse": [1.5, 0], "time": 12.5}',
+    b'{"type": "ack", "frame": 7}',
+    b'{"type": "rewind"}',
+)
 CONTROLS = b'degrees_per_pixel = 0.1\nturn_degrees = 5.0\n[buttons]\nKeyW = ["ArrowUp", "KeyW"]\n'
 SETTINGS = b'scaling = "integer"\nfilter = "nearest"\nfont = 1.5\nnumbers = false\n'
 TIMELINE = b"0 A forest.\n12.5 ! It begins to rain.\n# later\n40 Night falls.\n"
@@ -141,6 +150,17 @@ def _wan_world() -> bytes:
     )
     plan = ImportPlan(recipe="framewise-2step", openings=("a forest",), keys={"Digit1": "+ rain"})
     return to_toml(new_world(config, "w", plan)).encode()
+
+
+def _read_message(path: Path) -> None:
+    """What a browser says to `worldmodel serve`."""
+    try:
+        message = read_message(path.read_bytes().decode(errors="replace"))
+    except ProtocolError as error:
+        raise UserError(str(error)) from error
+    if isinstance(message, Hello):  # as the server compares it
+        for key in (message.token, message.resume, message.watch):
+            key.encode()
 
 
 def _clip() -> Episode:

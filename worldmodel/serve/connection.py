@@ -90,6 +90,7 @@ class Connection:
             session = hall.watch(hello.watch)
             if self.server.spectators[session] >= self.server.limits.spectators:
                 raise RefusedError("as many people as can already watch this session")
+            self._session = session  # counted from here on, whatever breaks
             self.server.spectators[session] += 1
             await self._send(self.server.told | {"starts": []})
             await self._attach(session)

@@ -101,8 +101,8 @@ def read_message(text: str) -> Message:
 
 def _key(found: dict[str, Any], name: str) -> str:
     value = found.get(name, "")
-    if not isinstance(value, str) or len(value) > LONGEST_KEY:
-        raise ProtocolError(f"{name} must be a text of at most {LONGEST_KEY} letters")
+    if not isinstance(value, str) or len(value) > LONGEST_KEY or not value.isascii():
+        raise ProtocolError(f"{name} must be a text of at most {LONGEST_KEY} plain letters")
     return value
 
 

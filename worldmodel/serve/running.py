@@ -54,7 +54,7 @@ def run_server(
     config = uvicorn.Config(
         app,
         ws="websockets-sansio",
-        ws_max_size=MESSAGE_BYTES,
+        ws_max_size=16 * MESSAGE_BYTES,  # those above `MESSAGE_BYTES` are told so, then closed
         ws_per_message_deflate=False,
         ws_ping_interval=10,
         ws_ping_timeout=10,
