@@ -46,8 +46,14 @@ def _program(home: Path, name: str) -> str:
 
 
 def _run(home: Path, tmp_path: Path, *command: str) -> str:
+    done = _start(home, tmp_path, *command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _start(home: Path, tmp_path: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
+    return subprocess.run(
         [_program(home, command[0]), *command[1:]],
         cwd=tmp_path,
         env={**environment, "XDG_DATA_HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"},
@@ -55,8 +61,6 @@ def _run(home: Path, tmp_path: Path, *command: str) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_wheel_lists_and_plays_its_worlds_from_any_folder(home: Path, tmp_path: Path) -> None:
@@ -71,3 +75,16 @@ def test_the_wheel_lists_and_plays_its_worlds_from_any_folder(home: Path, tmp_pa
 
 def test_gymnasium_finds_a_world_of_the_wheel(home: Path, tmp_path: Path) -> None:
     _run(home, tmp_path, "python", "-c", GYM)
+
+
+def test_what_is_not_in_the_wheel_is_said_to_be_missing(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "ideas.toml").write_text("", encoding="utf-8")
+    for words, said in (
+        (("ideas", "ideas.toml"), "not part of the installed package"),
+        (("bench", "--world", "wan-1.3b", "--random-weights"), "of a checkout's configs/wan"),
+        (("play", "--headless", "--world", "doom-siege"), "a checkout of the project has all"),
+    ):
+        done = _start(home, tmp_path, "worldmodel", *words)
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr

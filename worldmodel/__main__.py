@@ -12,6 +12,7 @@ serve    a world that is played here and shown in browsers
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,7 @@ from worldmodel.system.signals import describe, ended_by_signals
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; 0 done, 2 the user must change something, 1 a defect."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # on standard output, beside JSON
     with console.kept() as output:
         return output.exit_code(_run(make_parser().parse_args(arguments)))
 

@@ -1,6 +1,7 @@
 import argparse
 import json
 import math
+import os
 import pkgutil
 import subprocess
 import sys
@@ -70,3 +71,15 @@ def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"worldmodel {__version__}\n"
+
+
+def test_no_library_writes_beside_the_json() -> None:
+    code = (
+        "from worldmodel.__main__ import main; main(['worlds', '--json']); "
+        "import pygame, cv2, torch"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYGAME_HIDE_SUPPORT_PROMPT"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert list(json.loads(done.stdout)) == ["worlds"]

@@ -167,8 +167,9 @@ def test_the_command_line_says_how_much_the_judge_learns(monkeypatch: pytest.Mon
     assert [(plan.judge_clips, plan.judge_steps) for plan in plans] == [(320, 1200), (5, 7)]
 
 
-def test_figures_of_a_quick_look_are_not_written_into_the_world(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("other", ["--write", "--places", "--clips 9", "--teacher-steps 2"])
+def test_a_quick_look_takes_no_flag_that_it_would_ignore(
+    other: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", "--quick", "--write"]) == 2
-    assert "--quick and --write" in capsys.readouterr().err
+    assert main(["evaluate", "--quick", *other.split()]) == 2
+    assert f"--quick and {other.split()[0]}" in capsys.readouterr().err

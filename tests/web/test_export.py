@@ -152,3 +152,9 @@ def test_a_target_that_holds_other_files_is_refused_before_any_work(
     assert main(["web", "doom-rooms", "--single", "--to", str(tmp_path / "page")]) == 2
     assert "ends in .html" in capsys.readouterr().err
     assert (tmp_path / "diary.txt").read_text() == "mine"
+
+
+def test_a_world_whose_numbers_are_drawn_is_refused(tmp_path: Path) -> None:
+    lively = NativeWorld.load(make_world(tmp_path / "bar", is_numbered=True), SETTINGS)
+    with pytest.raises(ExportError, match="its numbers are drawn by a network"):
+        site.make_site(lively, {})

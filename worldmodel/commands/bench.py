@@ -75,7 +75,6 @@ def run(options: argparse.Namespace) -> None:
     if options.sessions:
         print_throughput(throughput(options.world, settings, options.sessions, options.frames))
         return
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # frames are drawn and flipped, no screen is needed
     from worldmodel.game.window import Window
 

@@ -61,6 +61,10 @@ def _add_compare(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
+    if options.quick and (other := _beside_quick(options)):
+        raise UserError(
+            f"--quick and {other}: --quick is a look at few clips of one world, as it is"
+        )
     if options.compare:
         _compare(options)
         return
@@ -72,8 +76,6 @@ def run(options: argparse.Namespace) -> None:
     from worldmodel.worlds.find import find_world
     from worldmodel.worlds.world_folder import write_measured
 
-    if options.quick and options.write:
-        raise UserError("--quick and --write: figures of so few clips do not belong in world.toml")
     plan = EvaluationPlan.quick(options.seed)
     if not options.quick:
         plan = _whole_plan(options)
@@ -82,6 +84,17 @@ def run(options: argparse.Namespace) -> None:
     if options.write:
         write_measured(find_world(options.world), headline(measured))
     save_pictures(measured, options.out)
+
+
+def _beside_quick(options: argparse.Namespace) -> str:
+    """A flag that --quick leaves no place for: it chooses the amounts, and nothing is written."""
+    usual = argparse.ArgumentParser()
+    add(usual)
+    names = ("compare", "places", "write", "clips", "teacher_steps", "drift_frames")
+    for name in (*names, "judge_clips", "judge_steps"):
+        if getattr(options, name) != usual.get_default(name):
+            return f"--{name.replace('_', '-')}"
+    return ""
 
 
 def _whole_plan(options: argparse.Namespace) -> "EvaluationPlan":

@@ -13,7 +13,11 @@ def find_studies() -> None:
     checkout = Path(worldmodel.__file__).resolve().parents[1]
     if (checkout / "studies" / "__init__.py").is_file() and str(checkout) not in sys.path:
         sys.path.append(str(checkout))
-    if importlib.util.find_spec("studies.distillation") is None:
+    try:
+        is_here = importlib.util.find_spec("studies.distillation") is not None
+    except ModuleNotFoundError:  # of the package `studies` itself
+        is_here = False
+    if not is_here:
         raise UserError(
             "this command is a study that is not part of the installed package: clone the "
             "repository and run it there"

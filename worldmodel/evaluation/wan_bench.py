@@ -111,7 +111,8 @@ def load_size(name: str, layers: int) -> WanConfig:
     path = sizes_folder() / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in list_files(sizes_folder(), "*.toml")))
-        raise UserError(f"--world {name}: --random-weights knows the sizes {known or 'none'}")
+        known = known or "of a checkout's configs/wan, and this is none"
+        raise UserError(f"--world {name}: --random-weights knows the sizes {known}")
     config = load_config(WanConfig, path)
     return replace(config, layers=layers) if layers else config
 

@@ -54,6 +54,10 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
     """Export a world that was opened on torch in fp32; refuse one whose graphs differ."""
     if reason := beyond_graphs(world.transformer.config, world.sampler):
         raise ExportError(f"{world.name}: a page cannot play it: it asks for {reason}")
+    if world.events is not None:
+        raise ExportError(
+            f"{world.name}: a page cannot play it yet: its numbers are drawn by a network (events)"
+        )
     autoencoder = world.autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not in stubs
     step = step_graph(world.transformer, autoencoder, world.sampler)
     decode = picture_graph(autoencoder)
