@@ -127,3 +127,16 @@ def test_no_folder_of_this_machine_is_in_what_is_shared(
         for file in Path("clips").glob(f"own{number}*"):
             assert str(project.parent).encode() not in file.read_bytes(), file
         assert replays(Path(f"clips/own{number}.jsonl"), capsys)
+
+
+def test_a_start_of_ones_own_is_found_for_the_real_game_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    world = make_world(Path("doom"), is_doom=True)
+    shutil.copy(world / "starts" / "1.safetensors", "own.safetensors")
+    own = str(tmp_path / "in" / "own.safetensors")
+    assert play("--world", "doom", "--start", own, "--record", "walk") == 0
+    monkeypatch.chdir(tmp_path)
+    assert origin_of_recording(tmp_path / "in" / "walk.mp4").world == "doom"

@@ -32,7 +32,7 @@ from worldmodel.storage.moments import Moment
 from worldmodel.system.limits import MOST_FOREIGN_STEPS
 from worldmodel.system.paths import to_path
 from worldmodel.world import Spot, World
-from worldmodel.worlds.find import Recorded, find_world_of, is_world
+from worldmodel.worlds.find import Recorded, find_start_of, find_world_of, is_world
 
 
 class Request:
@@ -181,10 +181,8 @@ class Request:
         chosen = _fill(asked, header.settings, f"{near}: settings")
         if asked.world is None:
             chosen = replace(chosen, world=find_world_of(header, near))
-        if asked.start is None and chosen.start and not _is_file(chosen.start):
-            beside = [folder / to_path(chosen.start) for folder in near.resolve().parents]
-            start = next((str(path) for path in beside if _is_file(str(path))), chosen.start)
-            chosen = replace(chosen, start=start)
+        if asked.start is None and chosen.start:
+            chosen = replace(chosen, start=find_start_of(chosen.start, near))
         return chosen
 
     def _begin_real_episode(self) -> Path:

@@ -21,7 +21,7 @@ from worldmodel.storage.files import write_atomically
 from worldmodel.storage.moments import load_moment
 from worldmodel.storage.recording import FrameRow, Header, free_name, read_frames, read_recording
 from worldmodel.world import Frame
-from worldmodel.worlds.find import find_recorded, find_world
+from worldmodel.worlds.find import find_start_of, find_world, find_world_of
 from worldmodel.worlds.starts import read_origin
 from worldmodel.worlds.world_folder import read_world_file
 
@@ -68,8 +68,9 @@ def origin_of_recording(recording: Path) -> Origin:
     """The real game behind the world that a recording was made in; its weights are not read."""
     header = read_recording(recording.with_suffix(".jsonl"))[0]
     own = header.settings.get("start")
-    folder = find_world(find_recorded(header, recording))
-    return read_origin(folder, read_world_file(folder), None if own is None else str(own))
+    folder = find_world(find_world_of(header, recording))
+    start = None if own is None else find_start_of(str(own), recording)
+    return read_origin(folder, read_world_file(folder), start)
 
 
 class _Film:

@@ -152,6 +152,13 @@ def find_recorded(recorded: Recorded, near: Path) -> str | None:
     return _known_by_name(name)
 
 
+def find_start_of(start: str, near: Path) -> str:
+    """A start of one's own that was recorded by its name: here, or beside or above `near`."""
+    places = (Path(), *near.resolve().parents)
+    found = (folder / to_path(start) for folder in places)
+    return next((str(path) for path in found if is_file(path)), start)
+
+
 def find_world_of(recorded: Recorded, near: Path) -> str | None:
     """As `find_recorded`; a `WorldError` says which world is missing and how to name it."""
     name = find_recorded(recorded, near)
