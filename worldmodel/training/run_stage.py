@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ Training = (
     | DmdTraining
     | WanTraining
 )
+# What each config makes; the config that a stage reads is the one it is made of.
+MAKERS: dict[type[Training], Callable[[Any, Path, Device], Stage]] = {
+    MotionTraining: MotionStage,
+    EventsTraining: EventsStage,
+    PlanTraining: PlanStage,
+    AutoencoderTraining: AutoencoderStage,
+    DecoderTraining: DecoderStage,
+    BidirectionalTraining: BidirectionalStage,
+    TeacherTraining: TeacherStage,
+    StudentTraining: StudentStage,
+    OdeTraining: OdeStage,
+    DmdTraining: DmdStage,
+}
 SUMMARY = "summary.json"  # what a finished run took, and what it is worth
 Config = Training | OdeTrajectories | WeightInterpolation | WorldExport | WanJob
 STAGES: dict[str, type[Config]] = {
@@ -245,22 +259,4 @@ def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
     """Read the data and build the models of a stage on a device."""
     if isinstance(config, WanTraining):
         return make_wan_stage(config, folder, device)
-    if isinstance(config, MotionTraining):
-        return MotionStage(config, folder, device)
-    if isinstance(config, EventsTraining):
-        return EventsStage(config, folder, device)
-    if isinstance(config, PlanTraining):
-        return PlanStage(config, folder, device)
-    if isinstance(config, AutoencoderTraining):
-        return AutoencoderStage(config, folder, device)
-    if isinstance(config, DecoderTraining):
-        return DecoderStage(config, folder, device)
-    if isinstance(config, BidirectionalTraining):
-        return BidirectionalStage(config, folder, device)
-    if isinstance(config, TeacherTraining):
-        return TeacherStage(config, folder, device)
-    if isinstance(config, OdeTraining):
-        return OdeStage(config, folder, device)
-    if isinstance(config, DmdTraining):
-        return DmdStage(config, folder, device)
-    return StudentStage(config, folder, device)
+    return MAKERS[type(config)](config, folder, device)

@@ -1,5 +1,6 @@
 """Which stages there are for Wan, and how each is run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,14 @@ STAGES: dict[str, type[WanConfigs]] = {
     "dmd": WanDmdTraining,
 }
 
+MAKERS: dict[type[WanTraining], Callable[[Any, Path, Device], WanStage]] = {
+    WanTeacherTraining: WanTeacherStage,
+    WanBidirectionalTraining: WanBidirectionalStage,
+    WanStudentTraining: WanStudentStage,
+    WanOdeTraining: WanOdeStage,
+    WanDmdTraining: WanDmdStage,
+}
+
 
 def read_wan_stage(table: dict[str, Any], where: str) -> WanConfigs | None:
     """The config in a table, if it is one of Wan's."""
@@ -65,16 +74,7 @@ def run_wan_job(config: WanJob, folder: Path, device: Device) -> dict[str, Any]:
 
 def make_wan_stage(config: WanTraining, folder: Path, device: Device) -> WanStage:
     """Open the latents and build the networks of a stage."""
-    if isinstance(config, WanTeacherTraining):
-        return WanTeacherStage(config, folder, device)
-    if isinstance(config, WanBidirectionalTraining):
-        return WanBidirectionalStage(config, folder, device)
-    if isinstance(config, WanStudentTraining):
-        return WanStudentStage(config, folder, device)
-    if isinstance(config, WanOdeTraining):
-        return WanOdeStage(config, folder, device)
-    assert isinstance(config, WanDmdTraining)
-    return WanDmdStage(config, folder, device)
+    return MAKERS[type(config)](config, folder, device)
 
 
 def write_lora(stage: WanStage, folder: Path, processes: Processes) -> None:
