@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from worldmodel.config import ModelConfig
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.transformer import WorldTransformer
 
 TINY = ModelConfig(

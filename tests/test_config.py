@@ -6,15 +6,8 @@ import pytest
 from studies.distillation.rows import read_comparison
 from studies.ideas.try_ideas import read_ideas
 from tests.conftest import TINY
-from worldmodel.config import (
-    AutoencoderConfig,
-    ConfigError,
-    ModelConfig,
-    SamplerConfig,
-    load_config,
-    read_toml,
-    to_toml,
-)
+from worldmodel.config import ConfigError, load_config, read_toml, to_toml
+from worldmodel.model.configs import AutoencoderConfig, ModelConfig, SamplerConfig
 from worldmodel.recipe.recipe_file import read_recipe
 from worldmodel.training.run_stage import Config, read_stage
 from worldmodel.wan.model_config import WanConfig

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {*SMALL, "world"},
     "players": {*SMALL, "storage"},
     "reference": {*SMALL, "storage", "world", "font"},
-    "model": {"config", "schedule", "state_spec"},
+    "model": {"system", "config", "schedule", "state_spec"},
     "rollout": {*SMALL, "model"},
     "engine": NETS,
     "wan": NETS,

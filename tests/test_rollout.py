@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from tests.conftest import TINY, make_lively
-from worldmodel.config import SamplerConfig
 from worldmodel.model.action_encoder import unconditional
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import ClipContext
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout, guided, next_frames, roll_out

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldmodel.config import SamplerConfig
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import Context
 from worldmodel.rollout import denoise
 from worldmodel.schedule import (

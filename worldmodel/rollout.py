@@ -21,8 +21,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from worldmodel.config import SamplerConfig
 from worldmodel.model.action_encoder import unconditional
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import Context, KVCache, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, euler_step, to_clean

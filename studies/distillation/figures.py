@@ -13,7 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from worldmodel.config import ConfigError, SamplerConfig, UserError, build_config
+from worldmodel.config import ConfigError, UserError, build_config
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.storage.files import read_text, write_atomically
 
 RESAMPLES = 200

@@ -5,14 +5,8 @@ from pathlib import Path
 
 import torch
 
-from worldmodel.config import (
-    ConfigError,
-    ModelConfig,
-    SamplerConfig,
-    build_config,
-    load_config,
-    read_toml,
-)
+from worldmodel.config import ConfigError, build_config, load_config, read_toml
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.training.runs import load_transformer

@@ -28,7 +28,7 @@ from worldmodel.metrics import Gaussian
 from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.storage.checkpoint import load_tensors, load_weights, save_tensors
 from worldmodel.system.progress import through
-from worldmodel.worlds.native import choose_device, choose_dtype
+from worldmodel.worlds.devices import choose_device, choose_dtype
 from worldmodel.worlds.world_folder import AUTOENCODER, WorldFile, sha256_of
 
 FORMAT = 2  # of the figures: a change of what they mean, or of what is drawn, changes every stamp

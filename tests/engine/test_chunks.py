@@ -7,11 +7,11 @@ import torch
 
 from tests.conftest import make_lively
 from tests.training.tiny_data import AUTOENCODER, MODEL
-from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.engine import EngineError
 from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from tests.conftest import TINY, make_lively
 from tests.training.tiny_data import AUTOENCODER
-from worldmodel.config import SamplerConfig
 from worldmodel.engine import EngineError, openvino
 from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 
 pytest.importorskip("openvino")

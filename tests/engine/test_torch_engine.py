@@ -7,10 +7,10 @@ from torch import Tensor
 
 from tests.conftest import TINY, make_lively
 from tests.training.tiny_data import AUTOENCODER
-from worldmodel.config import SamplerConfig
 from worldmodel.engine import Engine
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 
 CONFIG = replace(TINY, latent_channels=4, latent_width=4)

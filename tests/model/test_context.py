@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import TINY, make_lively
-from worldmodel.config import ModelConfig
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import ClipContext, KVCache, TeacherForcing, WholeClip, visible
 from worldmodel.model.transformer import WorldTransformer
 

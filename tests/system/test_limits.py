@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 from tests.storage.test_episodes import make_episode
 from tests.storage.test_moments import make_moment
 from worldmodel.action import IDLE
-from worldmodel.config import ConfigError, SamplerConfig, UserError, read_toml
+from worldmodel.config import ConfigError, UserError, read_toml
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.players import RandomPlayer
 from worldmodel.storage.action_log import RecordingError
 from worldmodel.storage.episode import EpisodeError
@@ -290,7 +291,7 @@ def test_a_backend_that_is_none_is_a_sentence(tmp_path: Path, backend: str) -> N
 
 
 def test_a_world_of_countless_steps_is_refused() -> None:
-    from worldmodel.config import require_played
+    from worldmodel.model.configs import require_played
 
     even = tuple(1 - i / (MOST_FOREIGN_STEPS + 1) for i in range(MOST_FOREIGN_STEPS + 1))
     sampler = SamplerConfig(sigmas=(*even, 0.0), renoise=False)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from tests.conftest import make_lively
 from tests.training.tiny_data import MODEL
-from worldmodel.config import ConfigError, SamplerConfig
+from worldmodel.config import ConfigError
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.training.bidirectional import WholeClips, draw_whole, unknown, whole_velocity

@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.conftest import make_lively
 from tests.training.tiny_data import MODEL, SPEC
 from worldmodel.action import IDLE
-from worldmodel.config import ModelConfig, SamplerConfig
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 from worldmodel.training.matching import Judged, Truth, dmd_loss, truth_loss

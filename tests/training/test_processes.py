@@ -18,8 +18,9 @@ from tests.conftest import make_lively
 from tests.training import tiny_data
 from tests.training.tiny_data import AUTOENCODER, SPEC, draw, write_episodes
 from worldmodel.action import IDLE
-from worldmodel.config import SamplerConfig, to_toml
+from worldmodel.config import to_toml
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import KVCache, TeacherForcing
 from worldmodel.model.transformer import Block, WorldTransformer
 from worldmodel.storage.checkpoint import load_tensors, save_tensors

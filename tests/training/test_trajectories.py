@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tests.conftest import make_lively
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
-from worldmodel.config import ConfigError, SamplerConfig, to_toml
+from worldmodel.config import ConfigError, to_toml
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames
 from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from worldmodel.action import IDLE, Action, ActionSpec
-from worldmodel.config import AutoencoderConfig, ModelConfig
+from worldmodel.model.configs import AutoencoderConfig, ModelConfig
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import save_episode
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
-from worldmodel.config import SamplerConfig, to_toml
+from worldmodel.config import to_toml
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.training.autoencoder import AutoencoderTraining
 from worldmodel.training.bidirectional import BidirectionalTraining, WholeClips
 from worldmodel.training.consistency import StudentTraining

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from worldmodel.config import SamplerConfig
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.samplers import warped_sigmas
 from worldmodel.wan.transformer import WanTransformer

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from tests.wan.memory import peak_bytes
 from tests.wan.reference import load
-from worldmodel.config import ConfigError, SamplerConfig
+from worldmodel.config import ConfigError
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.wan.camera import CameraMotion, CameraPath, no_cameras
 from worldmodel.wan.kv_cache import RollingCache, Text, WholeClipContext
 from worldmodel.wan.model_config import WanConfig, WindowConfig

@@ -15,7 +15,7 @@ import torch
 from tests.web.browser import find_chromium, let_in, open_browser, serve
 from tests.worlds.make_world import make_world
 from worldmodel.action import Action, ActionSpec
-from worldmodel.config import SamplerConfig
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.motion import Motion
 from worldmodel.rollout import round_to_grid
 from worldmodel.storage.checkpoint import load_weights

@@ -10,17 +10,12 @@ from safetensors.torch import save
 from tests.conftest import make_lively
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, draw
 from worldmodel.action import IDLE
-from worldmodel.config import (
-    AutoencoderConfig,
-    EventsConfig,
-    MotionConfig,
-    PlanConfig,
-    SamplerConfig,
-)
 from worldmodel.data_sources.doom import ACTIONS
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import AutoencoderConfig, SamplerConfig
 from worldmodel.model.events import CHANGE, HOLD, SET, Events
 from worldmodel.model.motion import Motion
+from worldmodel.model.state_configs import EventsConfig, MotionConfig, PlanConfig
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack

@@ -16,7 +16,7 @@ def bench_wan(options: argparse.Namespace) -> None:
         print_wan_bench,
         wan_bench,
     )
-    from worldmodel.worlds.native import choose_device
+    from worldmodel.worlds.devices import choose_device
 
     name = options.world or "wan-1.3b"
     is_world = is_wan(options.world)

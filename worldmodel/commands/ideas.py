@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     find_studies()
     from studies.ideas.ideas_page import write_page
     from studies.ideas.try_ideas import read_ideas, try_ideas
-    from worldmodel.worlds.native import choose_device
+    from worldmodel.worlds.devices import choose_device
 
     plan = read_ideas(options.file)
     for outcomes in try_ideas(plan, choose_device(options.device), options.threads):

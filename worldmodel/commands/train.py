@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Do it."""
     from worldmodel.training.run_stage import run_stage
-    from worldmodel.worlds.native import choose_device
+    from worldmodel.worlds.devices import choose_device
 
     config = options.config
     if options.estimate:

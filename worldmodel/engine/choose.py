@@ -18,9 +18,10 @@ from pathlib import Path
 
 import torch
 
-from worldmodel.config import ModelConfig, PlanConfig
 from worldmodel.engine import Engine, EngineError
 from worldmodel.engine.graphs import example_views
+from worldmodel.model.configs import ModelConfig
+from worldmodel.model.state_configs import PlanConfig
 from worldmodel.storage.files import FileWriteError, read_text, write_atomically
 from worldmodel.storage.user_dirs import cache_folder
 

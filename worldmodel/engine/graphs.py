@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.config import ModelConfig, PlanConfig, SamplerConfig
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.context import Context
 from worldmodel.model.plan import Sight
+from worldmodel.model.state_configs import PlanConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import denoise
 

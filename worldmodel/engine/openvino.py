@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import SamplerConfig
 from worldmodel.engine import EngineError
 from worldmodel.engine.graphs import (
     DecodeGraph,
@@ -36,6 +35,7 @@ from worldmodel.engine.graphs import (
 from worldmodel.engine.signal_stack import kept_signal_stack
 from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.storage.user_dirs import cache_folder

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from worldmodel.config import ModelConfig
 from worldmodel.engine.graphs import HIDDEN, FrameInputs
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import pinned_time, slot_name, slot_shapes
 from worldmodel.model.rotary import space_angles, time_angles
 

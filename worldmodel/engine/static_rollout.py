@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs
 from worldmodel.engine.static_cache import StaticCache, put
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.rollout import round_to_grid
 from worldmodel.schedule import add_noise
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import SamplerConfig
 from worldmodel.engine import EngineError, Playing
 from worldmodel.engine.chunks import ChunkedPlaying
 from worldmodel.engine.graphs import (
@@ -26,6 +25,7 @@ from worldmodel.engine.graphs import (
 )
 from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout

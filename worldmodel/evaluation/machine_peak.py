@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from worldmodel.config import ModelConfig
 from worldmodel.engine.torch_engine import DTYPES
+from worldmodel.model.configs import ModelConfig
 
 SQUARE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # rows and columns of the machine's best product
 REPEATS = 8

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from worldmodel.action import IDLE, ActionSpec
-from worldmodel.config import AutoencoderConfig, ConfigError, ModelConfig, SamplerConfig
+from worldmodel.config import ConfigError
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import AutoencoderConfig, ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.storage.episode import Episode

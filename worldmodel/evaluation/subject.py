@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from worldmodel.config import SamplerConfig
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.autoencoder import Autoencoder, channels_last
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.events import Events
 from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
@@ -52,7 +52,7 @@ class Subjects:
 
 def load_subjects(folder: Path, settings: RunSettings, teacher_steps: int) -> Subjects:
     """Read a world; its teacher is measured too where the folder holds one."""
-    from worldmodel.worlds.native import choose_device, choose_dtype
+    from worldmodel.worlds.devices import choose_device, choose_dtype
 
     file = read_world_file(folder)
     check_weights(folder, file, *(name for name in (TEACHER,) if name in file.sha256))

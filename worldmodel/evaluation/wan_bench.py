@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import SamplerConfig, UserError, load_config
+from worldmodel.config import UserError, load_config
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.evaluation.machine_peak import product_rate
 from worldmodel.evaluation.wan_memory import PlayMemory, kind_of, layers_of, play_memory
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.system.paths import list_files
 from worldmodel.system.printable import tell, tell_json
 from worldmodel.wan.device_memory import free_bytes

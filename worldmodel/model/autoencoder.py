@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.config import AutoencoderConfig
+from worldmodel.model.configs import AutoencoderConfig
 from worldmodel.model.plan import Plan, Sight
 
 BATCH = 256  # frames encoded or decoded at once

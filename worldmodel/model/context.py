@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from worldmodel.config import ModelConfig
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.rotary import apply_rope, rope_cos_sin, time_angles
 
 Device = torch.device | str

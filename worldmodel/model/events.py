@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.config import ConditionNumber, EventsConfig
+from worldmodel.model.state_configs import ConditionNumber, EventsConfig
 from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.state_spec import FULL_TURN, StateSpec
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.config import MotionConfig
+from worldmodel.model.state_configs import MotionConfig
 
 NUDGE = 0.002  # of a cell: a place so near to an edge does not say on which side it is
 ON_EDGE = 2e-4  # of a cell: whoever stands on a wall's very edge is not in it

@@ -27,8 +27,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import ConfigError, MotionConfig
+from worldmodel.config import ConfigError
 from worldmodel.model.ground import Ground
+from worldmodel.model.state_configs import MotionConfig
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
 SLIDES = 2  # along walls in a tic

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.config import PlanConfig
+from worldmodel.model.state_configs import PlanConfig
 
 MARGIN = 16.0  # map units that wall textures reach below the floor and above the ceiling
 FAR = 2000.0  # map units: the farthest that a floor or ceiling is looked up

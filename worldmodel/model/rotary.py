@@ -10,7 +10,7 @@ Letters: f frames, p tokens a frame, t tokens, e head width.
 import torch
 from torch import Tensor
 
-from worldmodel.config import ModelConfig
+from worldmodel.model.configs import ModelConfig
 
 TIME_BASE = 100.0  # slowest period about 600 frames
 SPACE_BASE = 30.0

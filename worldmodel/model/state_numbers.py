@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worldmodel.config import ConditionNumber, ConfigError
+from worldmodel.config import ConfigError
+from worldmodel.model.state_configs import ConditionNumber
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
 TURNS = (1, 2, 4, 8)  # waves to a full turn that tell a direction

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.config import ModelConfig
 from worldmodel.model.action_encoder import ActionEncoder
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Context
 from worldmodel.model.rotary import apply_rope
 from worldmodel.schedule import velocity_around

@@ -8,18 +8,12 @@ from typing import Any
 import torch
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import (
-    AutoencoderConfig,
-    ConditionNumber,
-    ConfigError,
-    ModelConfig,
-    build_config,
-    to_table,
-    to_toml,
-)
+from worldmodel.config import ConfigError, build_config, to_table, to_toml
 from worldmodel.data_sources.doom import DoomConfig
 from worldmodel.data_sources.parallel_record import GameSource
 from worldmodel.model.autoencoder import encode_frames
+from worldmodel.model.configs import AutoencoderConfig, ModelConfig
+from worldmodel.model.state_configs import ConditionNumber
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.recipe.recipe_file import INTERPOLATION, Recipe, StagePart

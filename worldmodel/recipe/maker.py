@@ -40,7 +40,7 @@ from worldmodel.training.kept_states import before
 from worldmodel.training.run_stage import has_compiler, run_stage
 from worldmodel.training.train_loop import STATE, DivergedError
 from worldmodel.training.trajectories import load_header
-from worldmodel.worlds.native import choose_device
+from worldmodel.worlds.devices import choose_device
 from worldmodel.worlds.run_settings import available_cores
 
 ATTEMPTS = 4  # at one stage

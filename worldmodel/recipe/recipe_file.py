@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel.config import ConfigError, SamplerConfig, build_config, read_toml, require_positive
+from worldmodel.config import ConfigError, build_config, read_toml, require_positive
+from worldmodel.model.configs import SamplerConfig
 
 # What a recipe may train, in any order in which each finds what it needs.
 NEEDS: dict[str, tuple[str, ...]] = {

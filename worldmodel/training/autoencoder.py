@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worldmodel.config import AutoencoderConfig, ConfigError
+from worldmodel.config import ConfigError
 from worldmodel.metrics import psnr
 from worldmodel.model.autoencoder import (
     Autoencoder,
@@ -30,6 +30,7 @@ from worldmodel.model.autoencoder import (
     encode_frames,
     to_tensor,
 )
+from worldmodel.model.configs import AutoencoderConfig
 from worldmodel.model.context import Device
 from worldmodel.training.clips import load_frames, load_views
 from worldmodel.training.row_files import ReadSpeed, nearby

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, ModelConfig, SamplerConfig, require_positive
+from worldmodel.config import ConfigError, require_positive
 from worldmodel.model.action_encoder import unconditional
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.context import Context, Device, WholeClip
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import denoise

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConditionNumber, ConfigError, to_toml
+from worldmodel.config import ConfigError, to_toml
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.context import Device
+from worldmodel.model.state_configs import ConditionNumber
 from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.state_spec import StateTrack
 from worldmodel.storage.checkpoint import load_tensors, save_tensors

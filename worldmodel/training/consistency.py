@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, ModelConfig
+from worldmodel.config import ConfigError
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.schedule import add_noise, euler_step, sigma_grid, to_clean
 from worldmodel.training.clips import LatentEpisodes

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from worldmodel.config import ConfigError, SamplerConfig, require_positive
+from worldmodel.config import ConfigError, require_positive
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import (
     Autoencoder,
@@ -36,6 +36,7 @@ from worldmodel.model.autoencoder import (
     to_frames,
     to_tensor,
 )
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import Device
 from worldmodel.random_streams import arrays, seed_of
 from worldmodel.rollout import roll_out

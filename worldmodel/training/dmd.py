@@ -35,15 +35,9 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import (
-    ConfigError,
-    ModelConfig,
-    SamplerConfig,
-    load_config,
-    require_no_less,
-    require_positive,
-)
+from worldmodel.config import ConfigError, load_config, require_no_less, require_positive
 from worldmodel.model.action_encoder import unconditional
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.context import Device
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.random_streams import choices

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, EventsConfig, require_positive, to_toml
+from worldmodel.config import ConfigError, require_positive, to_toml
 from worldmodel.model.context import Device
 from worldmodel.model.events import CHANGE, HOLD, SET, Events, Recent
+from worldmodel.model.state_configs import EventsConfig
 from worldmodel.random_streams import arrays
 from worldmodel.state_spec import StateSpec
 from worldmodel.storage.files import write_atomically

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from worldmodel.config import ConfigError, SamplerConfig, read_toml
+from worldmodel.config import ConfigError, read_toml
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.reference.game import Way
 from worldmodel.reference.trajectory import ENDING as WAY_ENDING
 from worldmodel.reference.trajectory import way_bytes

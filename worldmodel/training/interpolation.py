@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import torch
 
-from worldmodel.config import ConfigError, ModelConfig, read_toml, to_toml
+from worldmodel.config import ConfigError, read_toml, to_toml
+from worldmodel.model.configs import ModelConfig
 from worldmodel.storage.checkpoint import save_tensors
 from worldmodel.storage.files import write_atomically
 from worldmodel.training.runs import lineage, load_transformer

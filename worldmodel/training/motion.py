@@ -21,10 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, MotionConfig, require_positive, to_toml
+from worldmodel.config import ConfigError, require_positive, to_toml
 from worldmodel.model.context import Device
 from worldmodel.model.ground import walked_ground
 from worldmodel.model.motion import Motion
+from worldmodel.model.state_configs import MotionConfig
 from worldmodel.storage.files import write_atomically
 from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, ModelConfig, load_config, require_positive
+from worldmodel.config import ConfigError, load_config, require_positive
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.schedule import to_clean
 from worldmodel.training.probe import Probe

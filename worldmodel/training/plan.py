@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worldmodel.config import ConfigError, PlanConfig, require_positive
+from worldmodel.config import ConfigError, require_positive
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import to_frames, to_tensor
 from worldmodel.model.context import Device
 from worldmodel.model.plan import Plan
+from worldmodel.model.state_configs import PlanConfig
 from worldmodel.training.autoencoder import gradient_loss
 from worldmodel.training.clips import load_frames, load_views
 from worldmodel.training.row_files import ReadSpeed

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ModelConfig, SamplerConfig
 from worldmodel.metrics import in_motion, psnr, sharpness
 from worldmodel.model.autoencoder import Autoencoder, decode_latents, encode_frames
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.random_streams import arrays
 from worldmodel.rollout import next_frames, roll_out

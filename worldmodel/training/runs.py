@@ -9,20 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import (
-    AutoencoderConfig,
-    ConfigError,
-    EventsConfig,
-    ModelConfig,
-    MotionConfig,
-    PlanConfig,
-    build_config,
-    read_toml,
-)
+from worldmodel.config import ConfigError, build_config, read_toml
 from worldmodel.model.autoencoder import Autoencoder, channels_last
+from worldmodel.model.configs import AutoencoderConfig, ModelConfig
 from worldmodel.model.events import Events
 from worldmodel.model.motion import Motion
 from worldmodel.model.plan import Plan
+from worldmodel.model.state_configs import EventsConfig, MotionConfig, PlanConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateSpec
 from worldmodel.storage.checkpoint import CheckpointError, broken_weight, load_tensors

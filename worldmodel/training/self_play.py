@@ -12,7 +12,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from worldmodel.config import SamplerConfig
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import Device
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout

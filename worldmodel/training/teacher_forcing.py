@@ -28,9 +28,10 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, ModelConfig, require_positive
+from worldmodel.config import ConfigError, require_positive
 from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, residual_weight, sample_sigmas, to_clean, velocity_target

@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, ModelConfig, require_positive, to_toml
+from worldmodel.config import ConfigError, require_positive, to_toml
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.random_streams import SCHEME

@@ -7,7 +7,7 @@ shift 5 makes of d / 1000: 1000, 750, 500, 250 are played at 1000, 937.5, 833.3 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worldmodel.config import SamplerConfig
+from worldmodel.model.configs import SamplerConfig
 
 SHIFT = 5.0
 TICKS = 1000  # entries of step lists count thousandths

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from worldmodel.config import SamplerConfig
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.rollout import denoise
 from worldmodel.wan.camera import no_cameras
 from worldmodel.wan.kv_cache import RollingCache, Text

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldmodel.config import SamplerConfig, UserError
+from worldmodel.config import UserError
 from worldmodel.engine.graphs import FrameGraph, FrameInputs, empty_inputs, example_views
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 
 if TYPE_CHECKING:

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action
-from worldmodel.config import SamplerConfig, UserError
+from worldmodel.config import UserError
 from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.saved_state import load_playing, save_playing
 from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
 from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
 from worldmodel.model.state_numbers import encode_state_numbers
@@ -40,6 +41,7 @@ from worldmodel.state_spec import FULL_TURN, StateSpec
 from worldmodel.storage.checkpoint import broken_weight, check_fit, load_weights
 from worldmodel.storage.episode import Episode
 from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
+from worldmodel.worlds.devices import choose_device, choose_dtype
 from worldmodel.worlds.fork_guard import refuse_fork
 from worldmodel.worlds.identity import check_same_world
 from worldmodel.worlds.place_tracker import STATE as PLACE
@@ -445,31 +447,3 @@ def _candidates(
     if not found:
         raise UserError(f"--engine openvino plays on CPUs; --device is {device.type}")
     return found
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device to run on; one that is asked for and not there is an error."""
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return torch.device(next(name for name, found in there.items() if found))
-    if not there[wanted]:
-        raise UserError(
-            f"--device {wanted}: torch {torch.__version__} finds no such device here; "
-            "use --device cpu or install the torch build for it"
-        )
-    return torch.device(wanted)
-
-
-def choose_dtype(wanted: str, device: torch.device) -> str:
-    """bfloat16 where the processor multiplies it natively, else float32."""
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return "bfloat16"
-    return "float32"

@@ -22,11 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.config import ConditionNumber, PlanConfig
 from worldmodel.engine import Engine
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
 from worldmodel.model.plan import Sight, seen_rays
+from worldmodel.model.state_configs import ConditionNumber, PlanConfig
 from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.world import StateError
 from worldmodel.worlds.happenings import NAMES, Happenings

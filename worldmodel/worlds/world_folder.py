@@ -19,19 +19,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import (
-    AutoencoderConfig,
-    ConfigError,
-    EventsConfig,
-    ModelConfig,
-    MotionConfig,
-    SamplerConfig,
-    UserError,
-    build_config,
-    read_toml,
-    require_played,
-    to_toml,
-)
+from worldmodel.config import ConfigError, UserError, build_config, read_toml, to_toml
+from worldmodel.model.configs import AutoencoderConfig, ModelConfig, SamplerConfig, require_played
+from worldmodel.model.state_configs import EventsConfig, MotionConfig
 from worldmodel.state_spec import StateSpec
 from worldmodel.storage.files import (
     FileWriteError,

@@ -8,8 +8,9 @@ import torch
 
 from tests.conftest import make_lively
 from tests.training.tiny_data import MODEL
-from worldmodel.config import ModelConfig, to_toml
+from worldmodel.config import to_toml
 from worldmodel.data_sources.doom import ACTIONS
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.storage.checkpoint import save_tensors
 from worldmodel.training.train_loop import CONFIG, STATE

@@ -16,7 +16,8 @@ from studies.distillation.figures import (
     save_figures,
 )
 from studies.distillation.optical_flow import mean_flow
-from worldmodel.config import ConfigError, SamplerConfig, UserError
+from worldmodel.config import ConfigError, UserError
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.schedule import sigma_grid
 
 GRID = tuple(sigma_grid(24).tolist())

@@ -17,7 +17,8 @@ from studies.distillation.training_costs import cost_of, keep_records
 from studies.distillation.yardstick import CLIP, PAST, STRIDE, YardstickPlan
 from tests.studies.distillation.make_run import DOOM_MODEL, make_run
 from tests.worlds.make_world import make_world
-from worldmodel.config import ConfigError, ModelConfig, SamplerConfig
+from worldmodel.config import ConfigError
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.rollout import Rollout
 from worldmodel.worlds.world_folder import read_world_file
 

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.wan.memory import peak_bytes
 from worldmodel.__main__ import main
-from worldmodel.config import SamplerConfig, to_toml
+from worldmodel.config import to_toml
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.training.processes import checkpoint_blocks
 from worldmodel.training.run_stage import read_stage
 from worldmodel.training.self_play import Exit

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from tests.training.tiny_recipe import KillAfter
 from tests.training.wan.tiny import FRAMES, LOOP, SIZE, TWO, Root, means, write_walks
-from worldmodel.config import ConfigError, SamplerConfig, to_toml
+from worldmodel.config import ConfigError, to_toml
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.storage.checkpoint import CheckpointError, load_tensors, load_weights
 from worldmodel.training.processes import Processes
 from worldmodel.training.run_stage import Training, make_stage, prepare, read_stage

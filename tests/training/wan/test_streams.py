@@ -19,7 +19,7 @@ from tests.training.independence import (
     with_sizes,
 )
 from tests.training.wan.tiny import FRAMES, LOOP, Root, write_walks
-from worldmodel.config import SamplerConfig
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.training.run_stage import make_stage
 from worldmodel.training.self_play import Exit
 from worldmodel.training.wan import dmd, ode, student, teacher

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from tests.worlds.wan.wan_tiny import lively, make_wan_world, save_vae, save_words
 from worldmodel.action import Action
-from worldmodel.config import SamplerConfig, to_toml
+from worldmodel.config import to_toml
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import save_episode
 from worldmodel.training.run_stage import run_stage

@@ -14,15 +14,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import (
-    ConfigError,
-    SamplerConfig,
-    UserError,
-    build_config,
-    load_config,
-    read_toml,
-    to_toml,
-)
+from worldmodel.config import ConfigError, UserError, build_config, load_config, read_toml, to_toml
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.storage.files import read_text
 from worldmodel.training.train_loop import CONFIG
 from worldmodel.training.wan.latents import WanLatents

@@ -7,7 +7,7 @@ gradient through that step alone; then the clean pass, without gradient, makes i
 import torch
 from torch import Tensor
 
-from worldmodel.config import SamplerConfig
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.rollout import denoise
 from worldmodel.training.self_play import Exit
 from worldmodel.training.wan.forward import Conditions

@@ -7,7 +7,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.config import ConfigError, SamplerConfig
+from worldmodel.config import ConfigError
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import Device
 from worldmodel.random_streams import seed_of
 from worldmodel.rollout import denoise

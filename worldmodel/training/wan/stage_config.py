@@ -4,13 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.config import (
-    ConfigError,
-    SamplerConfig,
-    load_config,
-    require_no_less,
-    require_positive,
-)
+from worldmodel.config import ConfigError, load_config, require_no_less, require_positive
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.training.stage import LoopConfig
 from worldmodel.wan.lora import LoraConfig
 from worldmodel.wan.model_config import WanConfig, WindowConfig

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Action, Prompt
-from worldmodel.config import SamplerConfig, UserError
+from worldmodel.config import UserError
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
 from worldmodel.world import Frame, Split, WorldFaultError

@@ -16,16 +16,17 @@ from typing import Any
 import torch
 
 from worldmodel.action import IDLE, Action
-from worldmodel.config import SamplerConfig, UserError
+from worldmodel.config import UserError
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.system.paths import to_path
 from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.samplers import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
 from worldmodel.world import Frame, Split, State
+from worldmodel.worlds.devices import choose_device, choose_dtype
 from worldmodel.worlds.fork_guard import refuse_fork
 from worldmodel.worlds.identity import check_same_world
-from worldmodel.worlds.native import choose_device, choose_dtype
 from worldmodel.worlds.run_settings import RunSettings, available_cores
 from worldmodel.worlds.wan.parts import WanParts, parts_of
 from worldmodel.worlds.wan.pending_prompt import PendingPrompt

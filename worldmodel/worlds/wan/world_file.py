@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, SamplerConfig, build_config, read_toml, require_played
+from worldmodel.config import ConfigError, build_config, read_toml
+from worldmodel.model.configs import SamplerConfig, require_played
 from worldmodel.storage.files import check_inside, is_file
 from worldmodel.system.limits import LARGEST_WAN_STEP, LONGEST_PROMPT, LONGEST_TITLE, MOST_SAID
 from worldmodel.system.printable import printable, shown
