@@ -200,7 +200,7 @@ def _train(
         if path.exists():
             raise ConfigError(f"{folder} holds a run of another config; move it away")
         config = config_of(table, 1, where)
-        flops = count_flops(make_stage(config, folder, torch.device(device)), config.loop.dtype)
+        flops = count_flops(make_stage(config, folder, torch.device(device)))
         steps = int(1e15 * part.share * plan.petaflops / (flops * config.loop.micro_batches))
         if steps < LEAST_STEPS:
             raise ConfigError(

@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ MEASURED = 8192  # unseen frames that calibration is measured on
 class EventsTraining:
     """Everything that the stage `events` reads from its TOML file."""
 
+    is_exact: ClassVar[bool] = True  # auto means float32
     stage: Literal["events"]
     data: Path
     heldout: Path
@@ -66,7 +67,7 @@ class EventsTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "batch")
-        if self.loop.dtype != "float32":
+        if self.loop.dtype == "bfloat16":
             raise ConfigError(f"[loop] dtype = {self.loop.dtype!r}: numbers need float32")
         if len(self.actions.buttons) != self.model.buttons:
             raise ConfigError(

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,7 @@ WALKS = 200
 class MotionTraining:
     """Everything that the stage `motion` reads from its TOML file."""
 
+    is_exact: ClassVar[bool] = True  # auto means float32
     stage: Literal["motion"]
     data: Path
     heldout: Path
@@ -54,7 +55,7 @@ class MotionTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "batch", "unroll")
-        if self.loop.dtype != "float32":
+        if self.loop.dtype == "bfloat16":
             raise ConfigError(
                 f"[loop] dtype = {self.loop.dtype!r}: places need float32, half a unit is a pixel"
             )

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from worldmodel.training.wan.run_stage import (
 )
 from worldmodel.training.wan.stage import WanStage
 from worldmodel.training.wan.stage_config import WanTraining
+from worldmodel.worlds.devices import choose_dtype
 from worldmodel.worlds.run_settings import available_cores
 
 Training = (
@@ -127,6 +129,7 @@ def run_stage(
     if processes.device.type == "cuda":  # what autocast leaves in fp32 may be rounded in products
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
+    config = with_dtype(config, processes.device)
     if isinstance(config, WorldExport | OdeTrajectories | WeightInterpolation | WanJob):
         if processes.count > 1:
             raise ConfigError(f"{path}: the stage {config.stage!r} is for one process")
@@ -227,6 +230,14 @@ def _train(
     if processes.leads:
         write_atomically(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     return summary, verdict
+
+
+def with_dtype(config: Config, device: torch.device) -> Config:
+    """The config with what `auto` means on a device: bfloat16 where it is multiplied natively."""
+    if not isinstance(config, Training) or config.loop.dtype != "auto":
+        return config
+    chosen = choose_dtype("float32" if hasattr(config, "is_exact") else "auto", device)
+    return replace(config, loop=config.loop.in_dtype(chosen))
 
 
 def prepare(stage: Stage, loop: LoopConfig, processes: Processes, path: Path) -> None:

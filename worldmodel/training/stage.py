@@ -30,7 +30,7 @@ class LoopConfig:
     seed: int = 0
     micro_batches: int = 1  # a step's batches, whose gradients are averaged
     checkpointing: bool = False  # compute activations twice instead of keeping them
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: what multiplies faster here
     compile: bool = False  # needs a C++ compiler; a quarter faster
     log_every: int = 10
     save_every: int = 200
@@ -62,6 +62,10 @@ class LoopConfig:
             return warmup
         left = (self.steps - step) / max(1.0, self.decay_fraction * self.steps)
         return min(warmup, left, 1.0)
+
+    def in_dtype(self, dtype: str) -> "LoopConfig":
+        """The same with the dtype that `auto` means here."""
+        return replace(self, dtype="bfloat16" if dtype == "bfloat16" else "float32")
 
     def of_steps(self, steps: int) -> "LoopConfig":
         """The same with the number of steps that was found to fit.

@@ -89,7 +89,7 @@ def activations(
     With checkpointing only the residual stream is kept, and a layer at a time is computed again;
     of a rollout's `blocks` that is a layer of one block.
     """
-    size, bfloat16 = config.model.load_size(), config.loop.dtype == "bfloat16"
+    size, bfloat16 = config.model.load_size(), config.loop.dtype != "float32"
     layer = tokens * kept(size, config.lora, bfloat16=bfloat16, packed=packed).of(size) + keys
     layer += 16 * size.text_tokens * size.width
     ends = tokens * ENDS * size.width * (2 if bfloat16 else WIDE)
@@ -103,7 +103,7 @@ def memory(config: WanTraining, gpus: int = 1) -> StageMemory:
     """Of one of `gpus` GPUs, each of which computes batches of `clips.batch` clips."""
     size, lora = config.model.load_size(), config.lora
     all_of_it, learned = parameters(size), trained_parameters(size, lora)
-    number = 2 if config.loop.dtype == "bfloat16" else WIDE
+    number = 2 if config.loop.dtype != "float32" else WIDE
     frozen = all_of_it if lora else 0
     others = 0
     if isinstance(config, WanStudentTraining):
@@ -152,7 +152,7 @@ def _converted(config: WanTraining, numbers: int, gpus: int) -> int:
 def _passes(config: WanTraining) -> tuple[int, int]:
     """Of one clip: bytes of the pass that keeps most, and of a rollout's cache."""
     size, window, frames = config.model.load_size(), config.model.window, config.clips.frames
-    half, bfloat16 = frames * window.tokens(size), config.loop.dtype == "bfloat16"
+    half, bfloat16 = frames * window.tokens(size), config.loop.dtype != "float32"
     keys = joined(size, window, frames, bfloat16=bfloat16)
     if isinstance(config, WanBidirectionalTraining):
         return activations(config, half, 0, packed=False), 0
@@ -166,7 +166,7 @@ def _passes(config: WanTraining) -> tuple[int, int]:
 def played(config: WanTraining) -> int:
     """Of a rollout that is differentiated, its cache apart."""
     size, window, frames = config.model.load_size(), config.model.window, config.clips.frames
-    keys = joined(size, window, frames, bfloat16=config.loop.dtype == "bfloat16")
+    keys = joined(size, window, frames, bfloat16=config.loop.dtype != "float32")
     tokens, blocks = frames * window.tokens(size), frames // window.block_frames
     return activations(config, tokens, keys, packed=True, blocks=blocks)
 

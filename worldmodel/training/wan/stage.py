@@ -64,7 +64,7 @@ class WanStage:
         frames = preview.frames or self.settings.clips.frames
         true = self.unseen.read(range(min(preview.clips, len(self.unseen))), frames)
         generator = torch_stream(self.device, "preview")
-        kind, compute = self.device.type, self.settings.loop.dtype == "bfloat16"
+        kind, compute = self.device.type, self.settings.loop.dtype != "float32"
         with torch.autocast(kind, torch.bfloat16, enabled=compute):
             drawn = self._draw(preview.sampler, true.conditions, generator)
         if preview.vae is not None:
@@ -114,7 +114,7 @@ def average_of(student: WanTransformer) -> WanTransformer:
 
 def frozen_dtype(config: WanTraining) -> torch.dtype:
     """Of networks that only answer: what they compute in, so that they take half the memory."""
-    return torch.bfloat16 if config.loop.dtype == "bfloat16" else torch.float32
+    return torch.bfloat16 if config.loop.dtype != "float32" else torch.float32
 
 
 def save_preview(folder: Path, step: int, preview: Preview, drawn: Tensor, true: Tensor) -> None:
