@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from worldmodel.action import Action
+from worldmodel.config import UserError
 from worldmodel.data_sources.doom import DoomConfig
 from worldmodel.data_sources.gym import GymConfig
 from worldmodel.data_sources.parallel_record import GameSource, record_together
@@ -89,3 +91,12 @@ def test_levels_of_doom_are_played_in_turns(tmp_path: Path) -> None:
     ]
     one, other = (load_episode(tmp_path / name).frames for name in names[:2])
     assert abs(one[5].astype(int) - other[5]).mean() > 5  # another place
+
+
+def test_a_player_of_ones_own_is_run_only_where_code_is_allowed(tmp_path: Path) -> None:
+    own = replace(SQUARES, player="tests.data_sources.squares:random_policy")
+    with pytest.raises(UserError, match="--allow-code"):
+        record_together(own, tmp_path, 40, first=0, episode_frames=20, processes=1)
+    assert not list(tmp_path.glob("*.safetensors"))
+    allowed = replace(own, allow_code=True)
+    assert record_together(allowed, tmp_path, 40, first=0, episode_frames=20, processes=1) == 40

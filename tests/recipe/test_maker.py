@@ -94,6 +94,14 @@ def test_the_same_command_skips_all_that_is_done(done: Kitchen) -> None:
     assert states(done) == before
 
 
+def test_code_that_plays_is_asked_for_before_anything_is_recorded(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path)
+    kitchen.table["gym"]["player"] = "tests.data_sources.squares:random_policy"
+    with pytest.raises(UserError, match="add --allow-code"):
+        kitchen.make()
+    assert not (kitchen.root / "data").exists()
+
+
 def test_a_changed_stage_is_trained_again_and_only_what_follows_from_it(done: Kitchen) -> None:
     before = states(done)
     done.table["stages"][2]["levels"] = 3

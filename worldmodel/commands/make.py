@@ -21,6 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--processes", type=count, default=0, help="that record; 0: one per core")
     add("--rehearse", action="store_true", help="every step, everything small: some minutes")
     add("--plan", action="store_true", help="say what would be done, and when")
+    add("--allow-code", action="store_true", help="let the recipe's player be code of your own")
     parser.set_defaults(run=run)
 
 
@@ -42,5 +43,6 @@ def run(options: argparse.Namespace) -> None:
         processes=options.processes,
         rehearse=options.rehearse,
         plans_only=options.plan,
+        allow_code=options.allow_code,
     )
     make(job, tell)

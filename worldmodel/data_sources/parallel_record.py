@@ -40,6 +40,7 @@ class GameSource:
     doom: tuple[DoomConfig, ...] = ()
     gym: "GymConfig | None" = None
     player: str = "sticky"  # of the environment
+    allow_code: bool = False  # whether the player may be code
 
     def describe(self) -> tuple[ActionSpec, float]:
         """Keys and mouse, and frames per second."""
@@ -84,7 +85,7 @@ class Studio:
         from worldmodel.data_sources.gym import open_game
         from worldmodel.data_sources.policies import find_policy
 
-        policy = find_policy(self.source.player, allow_code=False)
+        policy = find_policy(self.source.player, allow_code=self.source.allow_code)
         with open_game(config) as game:
             return record_gym.record_episode(game, policy, number, frames)
 

@@ -62,6 +62,7 @@ class Job:
     processes: int = 0  # that record; 0: one per core
     rehearse: bool = False
     plans_only: bool = False
+    allow_code: bool = False  # whether the recipe may name code that plays while it is recorded
 
 
 def make(job: Job, say: Say) -> Path | None:
@@ -148,7 +149,13 @@ class Maker:
 
     def _record(self) -> None:
         record, source = self.recipe.record, source_of(self.recipe)
-        key = key_of({"source": asdict(source), "record": {**asdict(record), "minutes": 0}})
+        facts = {k: v for k, v in asdict(source).items() if k != "allow_code"}
+        key = key_of({"source": facts, "record": {**asdict(record), "minutes": 0}})
+        source = replace(source, allow_code=self.job.allow_code)
+        if source.gym is not None:  # an error comes before an empty folder
+            from worldmodel.data_sources.policies import find_policy
+
+            find_policy(source.player, allow_code=source.allow_code)
 
         def do(entry: Entry) -> None:
             del entry
