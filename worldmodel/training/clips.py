@@ -28,6 +28,7 @@ from worldmodel.system.progress import through
 from worldmodel.training.row_files import ReadSpeed, forget_others, map_rows, nearby, write_rows
 from worldmodel.training.state_episodes import view_columns, views_of
 from worldmodel.training.torch_streams import host_stream
+from worldmodel.worlds.devices import fast_autocast
 
 RATES_AGREE = 0.01  # relative
 FAR = 4.0  # times too large or too small
@@ -146,7 +147,7 @@ class LatentEpisodes:
                 starts.append(starts[-1] + len(episode))
                 if autoencoder.plan is not None:
                     views.append(views_of(episode, path))
-                with torch.autocast(device.type, torch.bfloat16):
+                with fast_autocast(device):
                     yield encode_frames(autoencoder, frames)[0].half()
 
         write_rows(rows, encoded())

@@ -46,6 +46,7 @@ from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.teacher_forcing import PackedClip, packed_velocity
 from worldmodel.training.torch_streams import host_stream, torch_stream
 from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
+from worldmodel.worlds.devices import fast_autocast
 
 OPEN = 64  # shards that are kept open
 
@@ -187,7 +188,7 @@ def _make_shard(
         clean, actions = data.clips(batch, config.frames, sinks, generator)
         noise = torch.randn(clean.shape, generator=generator, device=device)
         exact = PackedClip(clean, clean, clean.new_zeros(clean.shape[:2]), actions, actions)
-        with torch.autocast(device.type, torch.bfloat16):
+        with fast_autocast(device):
             states = follow(teacher, exact, noise, config)
         parts["states"].append(states.half().cpu())
         parts["clean"].append(clean.half().cpu())
