@@ -40,10 +40,10 @@ class FrameInputs(NamedTuple):
     before: Tensor  # b 1 c h w, the latents of the frame before that
     k: Tensor  # l b n t e
     v: Tensor  # l b n t e
-    mask: Tensor  # 2 u, nought or `HIDDEN`: what finished and new frame see of
-    #               [cache | finished frame | new frame]
-    cos: Tensor  # 2p e/2
-    sin: Tensor  # 2p e/2
+    mask: Tensor  # 2 u, zero or `HIDDEN`: what finished and new frame see of
+    #               [cache | finished frame | new frame]; b 2 u if each session has its own time
+    cos: Tensor  # 2p e/2, or b 1 2p e/2
+    sin: Tensor  # as cos
 
 
 class FrameOutputs(NamedTuple):
@@ -89,7 +89,7 @@ class NewFrame:
     def rope_cos_sin(self) -> tuple[Tensor, Tensor]:
         """Of the new frame."""
         p = self.first.own_k[0].shape[2]
-        return self.first.inputs.cos[p:], self.first.inputs.sin[p:]
+        return self.first.inputs.cos[..., p:, :], self.first.inputs.sin[..., p:, :]
 
     def previous(self, latents: Tensor) -> Tensor:
         """The finished frame."""
@@ -100,7 +100,7 @@ class NewFrame:
         """The new frame against the cache, the finished frame and itself: b n p e."""
         first = self.first
         keys, values = (first.own_k[layer], k), (first.own_v[layer], v)
-        return _attend(first.inputs, layer, first.inputs.mask[1:], q, keys, values)
+        return _attend(first.inputs, layer, first.inputs.mask[..., 1:, :], q, keys, values)
 
 
 def _attend(
@@ -114,7 +114,10 @@ def _attend(
     """Attention to the cache and to frames beside it; `mask` has a row for each frame of q."""
     k = torch.cat((inputs.k[layer].to(q.dtype), *keys), dim=2)
     v = torch.cat((inputs.v[layer].to(q.dtype), *values), dim=2)
-    rows = mask[:, None].expand(-1, q.shape[2] // len(mask), -1).flatten(0, 1).to(q.dtype)
+    tokens = q.shape[2] // mask.shape[-2]
+    rows = mask[..., None, :].expand(*mask.shape[:-1], tokens, -1).flatten(-3, -2).to(q.dtype)
+    if mask.dim() == 3:  # one for each session, and the same for all heads
+        rows = rows[:, None]
     if torch._C._is_tracing():  # OpenVINO fuses the plain form, and better
         return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + rows).softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=rows)
@@ -232,7 +235,7 @@ def example_inputs(inputs: FrameInputs) -> FrameInputs:
     }
     angles = drawn["cos"]
     mask = torch.zeros_like(inputs.mask)
-    mask[0, -(angles.shape[0] // 2) :] = HIDDEN
+    mask[..., 0, -(angles.shape[-2] // 2) :] = HIDDEN
     return FrameInputs(**{**drawn, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})
 
 

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from worldmodel.engine.graphs import (
     example_inputs,
     example_views,
 )
+from worldmodel.engine.rows import RowGraph, RowPool, empty_rows
 from worldmodel.engine.signal_stack import kept_signal_stack
 from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder
@@ -49,6 +50,8 @@ TOLERANCE = {"float32": 2e-3, "bfloat16": 0.06}  # RMS error of a graph, over th
 PRECISION = {"float32": "f32", "bfloat16": "bf16"}
 KEPT_BYTES = 1_000_000_000  # of graphs; those that were not used for the longest time go first
 CACHED = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+Graphs = dict[str, tuple[nn.Module, Sequence[Tensor]]]  # by name: a module and examples for it
 
 
 class BoundGraph:
@@ -146,6 +149,19 @@ class OpenVinoEngine:
         decoder.graph.run()
         return decoder.frames.numpy().copy()
 
+    def rows(self, count: int) -> RowPool:
+        """Room for sessions as rows of one batch; compiles for 1, 2, 4 … of them."""
+        return RowPool(self, self.config, self.sampler, CACHED[self.dtype], "cpu", count)
+
+    def row_run(self, inputs: FrameInputs, outputs: FrameOutputs) -> Callable[[], None]:
+        """A run over all rows of tensors that have the batch first."""
+        batch, sampler = len(inputs.actions), self._unrounded
+        if ("rows", batch) not in self._compiled:
+            empty = empty_rows(self.config, sampler, batch, CACHED[self.dtype])
+            graph = RowGraph(FrameGraph(self._models[0], sampler)).eval()
+            self._compile({"rows": (graph, example_inputs(empty))}, batch)
+        return BoundGraph(self._compiled["rows", batch], inputs, outputs).run
+
     def _decoder(self, batch: int) -> DecodeProgram:
         if batch not in self._decoders:
             self._decoders[batch] = self._decode_program(batch)
@@ -182,31 +198,37 @@ class OpenVinoEngine:
         graph = BoundGraph(self._compiled["decode", batch], read, [frames])
         return DecodeProgram(graph, latents, frames, look, views, sight)
 
+    @property
+    def _unrounded(self) -> SamplerConfig:
+        """The rounding of latents stays outside: a graph is compared with torch before it."""
+        return replace(self.sampler, latent_step=0.0)
+
     def _compile_for(self, batch: int) -> None:
-        """Trace, compile and check both graphs; an `EngineError` if that cannot be done here."""
+        """Trace, compile and check all graphs; an `EngineError` if that cannot be done here."""
         if ("frame", batch) in self._compiled:
             return
         model, autoencoder = self._models
-        # The rounding of latents stays outside: a graph is compared with torch before it.
-        sampler = replace(self.sampler, latent_step=0.0)
+        sampler = self._unrounded
         inputs = example_inputs(empty_inputs(self.config, sampler, batch, CACHED[self.dtype]))
-        modules: dict[str, tuple[nn.Module, Sequence[Tensor]]] = {
-            "frame": (FrameGraph(model, sampler).eval(), inputs)
-        }
+        graphs: Graphs = {"frame": (FrameGraph(model, sampler).eval(), inputs)}
         read = [inputs.before]
         if plan := autoencoder.config.plan:
             views = example_views(plan, batch)
-            modules["look"] = (LookGraph(autoencoder).eval(), [views])
+            graphs["look"] = (LookGraph(autoencoder).eval(), [views])
             with torch.no_grad():
                 read.append(autoencoder.look(views).pixels.contiguous())
-        modules["decode"] = (DecodeGraph(autoencoder).eval(), read)
+        graphs["decode"] = (DecodeGraph(autoencoder).eval(), read)
+        self._compile(graphs, batch)
+
+    def _compile(self, graphs: Graphs, batch: int) -> None:
+        model, autoencoder = self._models
         threads = self.threads if batch == 1 else self._batch_threads
         facts = (
-            f"{self._key} {batch} {model.config} {autoencoder.config} {sampler} {GRAPHS} "
+            f"{self._key} {batch} {model.config} {autoencoder.config} {self._unrounded} {GRAPHS} "
             f"{self.dtype} {torch.__version__}"
         )
         try:
-            for name, (module, example) in modules.items():
+            for name, (module, example) in graphs.items():
                 dtype = "float32" if name == "look" else self.dtype  # half a unit is a pixel
                 self._compiled[name, batch] = compile_graph(
                     name, module, example, dtype, threads, facts

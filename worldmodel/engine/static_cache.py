@@ -6,6 +6,7 @@ ring of the last frames. The finished frame's keys and values come out of the ne
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,24 +17,38 @@ from worldmodel.model.context import pinned_time, slot_name, slot_shapes
 from worldmodel.model.rotary import space_angles, time_angles
 
 
+class HoldsInputs(Protocol):
+    """The part of a `Program` that a cache writes to."""
+
+    @property
+    def inputs(self) -> FrameInputs:
+        """Tensors that a run reads."""
+
+
 class StaticCache:
     """What a program's run sees of the past: slots, masks and angles, on the program's tensors.
 
     `now` is the time of the finished frame, whose keys are not in any slot yet; -1 without one.
     """
 
-    def __init__(self, config: ModelConfig, inputs: FrameInputs) -> None:
-        self.config, self.inputs, self.now = config, inputs, -1
-        self.device = inputs.k.device
+    def __init__(self, config: ModelConfig, program: HoldsInputs) -> None:
+        self.config, self.program, self.now = config, program, -1
+        k = program.inputs.k
+        self.device = k.device
         self._space = space_angles(config)
         tokens = config.sink_frames * config.tokens_per_frame
-        shape = (*inputs.k.shape[:3], tokens, config.head_width // 2)
+        shape = (*k.shape[:3], tokens, config.head_width // 2)
         self._sinks = torch.zeros(shape, dtype=torch.complex64, device=self.device)  # as they came
         self._masks: dict[tuple[int, int], Tensor] = {}
         self._copies: dict[str, Tensor] = {}  # of slots, as `save` handed them out
         self._written: set[int] = set()  # frames kept since then
         self.is_kept = True  # whether the finished frame's keys are in their slot
         self.clear()
+
+    @property
+    def inputs(self) -> FrameInputs:
+        """The program's tensors: where they lie is the program's matter."""
+        return self.program.inputs
 
     @property
     def time(self) -> int:

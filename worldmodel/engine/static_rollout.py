@@ -41,7 +41,7 @@ class StaticRollout:
         self, program: Program, config: ModelConfig, sampler: SamplerConfig, seeds: Sequence[int]
     ) -> None:
         self.program, self.config, self.sampler = program, config, sampler
-        self.cache = StaticCache(config, program.inputs)
+        self.cache = StaticCache(config, program)
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.drawn = 0
         self._current: tuple[Tensor, Tensor] | None = None
@@ -57,11 +57,24 @@ class StaticRollout:
     @torch.inference_mode()
     def denoise(self, action: Tensor) -> Tensor:
         """The next frame: action b 1 (k+2) -> clean latent b 1 c h w."""
+        self.ready(action)
+        self.program.run()
+        return self.take()
+
+    @torch.inference_mode()
+    def ready(self, action: Tensor) -> None:
+        """Fill what a run needs for the next frame."""
         for draw in self.program.inputs.noise:
             put(self._noise(), draw)
-        self._run(action)
-        latent = round_to_grid(self.program.outputs.latent.clone(), self.sampler)
-        self._current = latent, action
+        put(action, self.program.inputs.actions[:, 1:])
+
+    @torch.inference_mode()
+    def take(self) -> Tensor:
+        """The frame b 1 c h w that a run has left."""
+        outputs = self.program.outputs
+        self.cache.keep(outputs.k, outputs.v)
+        latent = round_to_grid(outputs.latent.clone(), self.sampler)
+        self._current = latent, self.program.inputs.actions[:, 1:].clone()
         return latent
 
     @torch.inference_mode()
@@ -83,12 +96,10 @@ class StaticRollout:
     def _clean_pass(self) -> None:
         """Of a finished frame that no frame will follow by `denoise`."""
         if self.cache.now >= 0:
-            self._run(self.program.inputs.actions[:, :1])
-
-    def _run(self, action: Tensor) -> None:
-        put(action, self.program.inputs.actions[:, 1:])
-        self.program.run()
-        self.cache.keep(self.program.outputs.k, self.program.outputs.v)
+            actions = self.program.inputs.actions
+            actions[:, 1:].copy_(actions[:, :1])
+            self.program.run()
+            self.cache.keep(self.program.outputs.k, self.program.outputs.v)
 
     def _noise(self) -> Tensor:
         shape = (1, 1, *self.config.latent_shape)

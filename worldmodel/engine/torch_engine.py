@@ -23,6 +23,7 @@ from worldmodel.engine.graphs import (
     beyond_graphs,
     empty_inputs,
 )
+from worldmodel.engine.rows import RowGraph, RowPool
 from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames
 from worldmodel.model.configs import SamplerConfig
@@ -112,6 +113,7 @@ class CompiledEngine(TorchModels):
         super().__init__(model, autoencoder, sampler, dtype, device)
         frame, decode = FrameGraph(self.model, sampler), DecodeGraph(self.autoencoder)
         self._frame = _fused(frame) if fuse else frame
+        self._rows = _fused(RowGraph(frame)) if fuse else RowGraph(frame)
         self._decode = _fused(decode) if fuse else decode
         self._pool = ProgramPool(self._program)
         self._decoders: dict[int, tuple[list[Tensor], Tensor, Callable[[], None]]] = {}
@@ -119,6 +121,20 @@ class CompiledEngine(TorchModels):
     def begin(self, seeds: Sequence[int]) -> StaticRollout:
         """A rollout on a compiled program; the first for a number of sessions compiles it."""
         return self._pool.begin(self.model.config, self.sampler, seeds)
+
+    def rows(self, count: int) -> RowPool:
+        """Room for sessions as rows of one batch."""
+        kept = DTYPES[self.dtype]
+        return RowPool(self, self.model.config, self.sampler, kept, self.device, count)
+
+    def row_run(self, inputs: FrameInputs, outputs: FrameOutputs) -> Callable[[], None]:
+        """A run over all rows of tensors that have the batch first."""
+
+        def once() -> None:
+            for kept, made in zip(outputs, self._rows(*inputs), strict=True):
+                kept.copy_(made)
+
+        return _captured(once, self.device)
 
     def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
         """Latents b 1 c h w and what is seen -> frames uint8 b h w 3, through pinned memory."""

@@ -1,8 +1,7 @@
 """All sessions of a server, and the one thread that plays them at the world's rate.
 
-Each session has a rollout of its own on the world's engine; weights are shared. They are played one
-after the other in a tick, not as rows of one batch, so a frame is the same as when its session is
-played alone, and a tick costs as much as its sessions together.
+In a tick all sessions are played as rows of one batch where the engine can (`WorldBatch`). They
+come and go at any frame, and each one's frames are those of the session played alone.
 """
 
 import contextlib
@@ -10,13 +9,14 @@ import hmac
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 
 from worldmodel.config import UserError
 from worldmodel.serve.served_session import Listener, Note, ServedSession
 from worldmodel.serve.server_limits import Limits
 from worldmodel.world import Frame, World
-from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.world_batch import WorldBatch
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,12 @@ class Hall:
         """`frames_per_second` 0: as the world says."""
         self.world, self.limits = world, limits or Limits()
         self.frames_per_second = frames_per_second or world.frames_per_second
-        many = isinstance(world, NativeWorld)
-        self.capacity = self.limits.sessions if many else 1
+        self.batch = WorldBatch(world, self.limits.sessions)
+        self.capacity = self.batch.capacity
         self.pictures: list[Frame] = [world.reset(n, seed=0) for n in range(len(world.starts))]
         self.tick_seconds = 0.0  # of the last tick
         self._sessions: list[ServedSession] = []
+        self._gone: deque[ServedSession] = deque()  # whose worlds are to be released
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ticks", daemon=True)
@@ -70,8 +71,7 @@ class Hall:
                 raise RefusedError("the server is closing")
             if len(self._sessions) >= self.capacity:
                 raise RefusedError(f"full: all {self.capacity} sessions are taken; try again later")
-            own = self.world.another() if isinstance(self.world, NativeWorld) else self.world
-            session = ServedSession(own, start, seed, self.limits.moments)
+            session = ServedSession(self.batch.join(), start, seed, self.limits.moments)
             session.touched_at = time.monotonic()
             session.owner = owner
             session.listeners |= {listener} if listener else set()
@@ -120,6 +120,7 @@ class Hall:
         with self._lock:
             if session in self._sessions:
                 self._sessions.remove(session)
+                self._gone.append(session)
         session.tell(Note("ended", why))
 
     def _find(self, key: str, name: str) -> ServedSession | None:
@@ -133,31 +134,56 @@ class Hall:
         period, due, ticks = 1 / self.frames_per_second, time.monotonic(), 0
         while not self._closing.wait(max(0.0, due - time.monotonic())):
             began = time.monotonic()
-            keeps = ticks % max(1, round(self.frames_per_second)) == 0
-            for session in self.sessions:
-                self._play(session, keeps=keeps)
+            keeps = ticks % max(1, round(self.limits.moment_every / period)) == 0
+            while self._gone:
+                self.batch.release(self._gone.popleft().world)
+            self._play([x for x in self.sessions if self._is_ready(x, keeps=keeps)])
             ticks += 1
             self.tick_seconds = time.monotonic() - began
             due = max(due + period, time.monotonic())
         for session in self.sessions:
             self.end(session, "the server is closing")
 
-    def _play(self, session: ServedSession, *, keeps: bool) -> None:
-        try:
+    def _is_ready(self, session: ServedSession, *, keeps: bool) -> bool:
+        """Whether a session plays in this tick, after everything that comes before a frame."""
+        with self._breaking(session):
             if session.picture is None:
                 session.begin()
-                return
+                return False
             while session.orders:
                 session.obey(session.orders.popleft())
             self._look_at_the_time(session)
-            if session.parked:
-                return
+            if session.parked or session not in self.sessions:
+                return False
             if keeps:
                 session.keep()
-            session.step()
+            return True
+        return False
+
+    def _play(self, sessions: list[ServedSession]) -> None:
+        """One frame for all of them: shown to everybody before any world remembers it."""
+        inputs = [session.take() for session in sessions]
+        worlds, actions = [s.world for s in sessions], [action for action, _ in inputs]
+        answers = self.batch.generate(worlds, actions)
+        shown = []
+        for session, answer, (action, at) in zip(sessions, answers, inputs, strict=True):
+            with self._breaking(session):
+                if isinstance(answer, Exception):
+                    raise answer
+                session.show(answer, action, at)
+                shown.append(session)
+        for session in shown:
+            with self._breaking(session):
+                session.world.remember()
+
+    @contextlib.contextmanager
+    def _breaking(self, session: ServedSession) -> Iterator[None]:
+        """What goes wrong ends this session and no other."""
+        try:
+            yield
         except UserError as error:
             self.end(session, f"the world could not go on: {error}")
-        except Exception:  # others play on, whatever broke in one session
+        except Exception:
             log.exception("a session broke")
             self.end(session, "the world broke in this session; begin again")
 

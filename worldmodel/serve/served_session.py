@@ -41,7 +41,7 @@ Listener = Callable[[Picture | Note], None]
 
 
 class ServedSession:
-    """Input comes from any thread; `begin`, `step` and the moments belong to the ticking one."""
+    """Input comes from any thread; frames and moments belong to the ticking one."""
 
     def __init__(self, world: World, start: int, seed: int, moments: int) -> None:
         self.world, self.start, self.seed = world, start, seed
@@ -80,13 +80,18 @@ class ServedSession:
         frame = self.world.reset(self.start, self.seed)
         self._publish(Picture(0, frame, IDLE, 0.0))
 
-    def step(self) -> None:
-        """One frame on; shown before it is remembered."""
+    def take(self) -> tuple[Action, float]:
+        """Everything that was done since the last call, and the client's time of it."""
+        with self._lock:
+            action = Action(self._held | self._tapped, self._travel)
+            time, self._time = self._time, 0.0
+            self._tapped, self._travel = frozenset(), (0.0, 0.0)
+        return self.world.actions.known(action), time
+
+    def show(self, frame: Frame, action: Action, time: float) -> None:
+        """One frame on; the world remembers it after that."""
         assert self.picture is not None, "begin comes first"
-        action, time = self._take()
-        frame = self.world.generate(action)
         self._publish(Picture(self.picture.number + 1, frame, action, time))
-        self.world.remember()
 
     def keep(self) -> None:
         """Remember this moment for rewinding."""
@@ -109,6 +114,11 @@ class ServedSession:
             else:
                 self._go_back(self._past.pop())
 
+    @property
+    def moments(self) -> tuple[ServedMoment, ...]:
+        """What can be rewound to, the latest last."""
+        return tuple(self._past)
+
     def tell(self, what: Picture | Note) -> None:
         """Everybody who sees it."""
         for listener in tuple(self.listeners):
@@ -129,10 +139,3 @@ class ServedSession:
     def _publish(self, picture: Picture) -> None:
         self.picture = picture
         self.tell(picture)
-
-    def _take(self) -> tuple[Action, float]:
-        with self._lock:
-            action = Action(self._held | self._tapped, self._travel)
-            time, self._time = self._time, 0.0
-            self._tapped, self._travel = frozenset(), (0.0, 0.0)
-        return self.world.actions.known(action), time

@@ -19,3 +19,4 @@ class Limits:
     drop_after: float = 600.0  # parked, with its player there
     resume_within: float = 60.0  # parked, without its player
     moments: int = 10  # a second apart, for rewinding
+    moment_every: float = 1.0  # seconds between them

@@ -11,8 +11,8 @@ the decoder. All of it is used from one thread at a time.
 import copy
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,12 @@ from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
-from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.saved_state import load_playing, save_playing
-from worldmodel.engine.torch_engine import CompiledEngine, TorchEngine
-from worldmodel.model.autoencoder import Autoencoder, channels_last, encode_frames
+from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.events import Events, Recent
+from worldmodel.model.events import Events
 from worldmodel.model.motion import Motion
-from worldmodel.model.state_numbers import encode_state_numbers
+from worldmodel.model.plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.reference.game import Origin, Way
 from worldmodel.reference.trajectory import ENDING as WAY_ENDING
@@ -41,7 +39,9 @@ from worldmodel.state_spec import FULL_TURN, StateSpec
 from worldmodel.storage.checkpoint import broken_weight, check_fit, load_weights
 from worldmodel.storage.episode import Episode
 from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
-from worldmodel.worlds.devices import choose_device, choose_dtype
+from worldmodel.worlds.context_frames import ContextEncoder, ContextFrames
+from worldmodel.worlds.devices import choose_device
+from worldmodel.worlds.engine_candidates import engine_candidates
 from worldmodel.worlds.fork_guard import refuse_fork
 from worldmodel.worlds.identity import check_same_world
 from worldmodel.worlds.place_tracker import STATE as PLACE
@@ -91,7 +91,9 @@ class NativeWorld:
         self.sampler = sampler
         self.motion, self.events = motion, events  # in fp32, on the CPU, whatever engine plays
         self.where = self.whereabouts()
-        self._primes = [self._encode(clip) for clip in clips]
+        self._encoder = ContextEncoder(file, autoencoder, motion, events, self.actions, device)
+        self._pasts = [self._encoder.encode(clip) for clip in clips]
+        self._primed: dict[int, dict[str, NDArray[Any]]] = {}  # what a start's past leaves
         self._split = Split()
         self._rollout: Playing | None = None
         self._identity = self.identity  # one for all states
@@ -155,7 +157,7 @@ class NativeWorld:
             grid = tuple(sigma_grid(settings.steps).tolist())
             sampler = replace(sampler, sigmas=grid, first_sigmas=())
         key = f"{file.sha256[TRANSFORMER]} {file.sha256[AUTOENCODER]} {sampler}"
-        candidates = _candidates(transformer, autoencoder, sampler, settings, device, key)
+        candidates = engine_candidates(transformer, autoencoder, sampler, settings, device, key)
         chosen = choose_engine(candidates, file.transformer, key, file.autoencoder.plan)
         torch.set_num_threads(chosen.engine.threads)
         models = (transformer, autoencoder)
@@ -165,11 +167,10 @@ class NativeWorld:
 
     def reset(self, start: int, seed: int) -> Frame:
         """Begin at a start: its clip becomes the past, its last frame is what is seen."""
-        past = self._primes[start % len(self._primes)]
-        self._rollout = self.engine.begin([seed])
-        self._rollout.prime(past.latents, past.conditions)
-        self.where.begin(past.state, past.recent, [seed])
-        return self.engine.decode(past.latents[:, -1:], self.where.look())[0]
+        start %= len(self._pasts)
+        past = self._pasts[start]
+        self._begin(past, seed, start)
+        return self._look_back(past, seed)
 
     def stand(self, spot: Spot, seed: int) -> Frame:
         """Begin anywhere: all of the past is spent there, standing still."""
@@ -179,7 +180,7 @@ class NativeWorld:
         if not level.holds(spot.x, spot.y):
             near = Spot(*level.nearest(spot.x, spot.y), spot.heading)
             raise UserError(f"nobody can stand at {spot}; the nearest place is {near}")
-        past, roles = self._primes[0], self.motion.roles
+        past, roles = self._pasts[0], self.motion.roles
         assert past.state is not None
         state = past.state.clone()
         state[:, list(roles.place)] = torch.tensor([spot.x, spot.y], dtype=state.dtype)
@@ -189,10 +190,26 @@ class NativeWorld:
         frames = past.latents.shape[1]
         idle = torch.from_numpy(self.actions.encode([IDLE] * frames))[None].to(self.device)
         held = state[:, None].expand(-1, frames, -1)
-        conditions = self._conditions(idle, held)
-        self._rollout = self.engine.begin([seed])
-        self._rollout.prime(past.latents, conditions)
-        self.where.begin(state, self._recent(held, idle, past.latents), [seed])
+        past = self._encoder.of_states(past.latents, idle, held)
+        self._begin(past, seed)
+        return self._look_back(past, seed)
+
+    def _begin(self, past: ContextFrames, seed: int, start: int | None = None) -> None:
+        """A rollout that remembers a past; that of a start is computed once."""
+        self._rollout = None  # an engine of few rows may need it back first
+        playing = self.engine.begin([seed])
+        if start in self._primed:
+            noise = np.stack([g.get_state().numpy() for g in playing.generators])
+            load_playing(playing, {**self._primed[start], "noise": noise})
+        else:
+            playing.prime(past.latents, past.conditions)
+            if start is not None and not self.sampler.context_sigma:  # no noise, so no seed in it
+                self._primed[start] = save_playing(playing)
+        self._rollout = playing
+
+    def _look_back(self, past: ContextFrames, seed: int) -> Frame:
+        """Stand where a past ends: its last frame."""
+        self.where.begin(past.state, past.recent, [seed])
         return self.engine.decode(past.latents[:, -1:], self.where.look())[0]
 
     @property
@@ -206,31 +223,36 @@ class NativeWorld:
 
     def generate(self, action: Action) -> Frame:
         """Action tokens, denoising steps, decoder: the frame that `action` leads to."""
-        assert self._rollout is not None, "reset comes first"
         began = time.perf_counter()
+        condition, sight = self.condition(action)
+        latent = self.playing.denoise(condition)
+        return self.show(latent, sight, 1000 * (time.perf_counter() - began))
+
+    def condition(self, action: Action) -> tuple[Tensor, Sight | None]:
+        """The player moves: condition 1 1 z of the next frame, and what is seen in it."""
         vector = torch.from_numpy(self.actions.encode([action]))[None].to(self.device)
-        condition, sight = self.where.step(vector)
-        latent = self._rollout.denoise(condition)
+        return self.where.step(vector)
+
+    def show(self, latent: Tensor, sight: Sight | None, milliseconds: float) -> Frame:
+        """The frame of a drawn latent 1 1 c h w, which took so long to draw."""
+        began = time.perf_counter()
         self.where.saw(latent)
-        denoised = time.perf_counter()
         frame = self.engine.decode(latent, sight)[0]
         self._check("its latents", is_fine=bool(torch.isfinite(latent).all()))
-        self._split = Split(1000 * (denoised - began), 1000 * (time.perf_counter() - denoised))
+        self._split = Split(milliseconds, 1000 * (time.perf_counter() - began))
         return frame
 
     def remember(self) -> None:
         """The frame becomes part of the past; its clean pass is now, or part of the next frame."""
-        assert self._rollout is not None, "reset comes first"
         began = time.perf_counter()
-        self._rollout.remember()
-        self._check("its keys and values", is_fine=self._rollout.cache.holds_numbers())
+        self.playing.remember()
+        self._check("its keys and values", is_fine=self.playing.cache.holds_numbers())
         clean = 1000 * (time.perf_counter() - began)
         self._split = Split(self._split.denoise, self._split.decode, clean)
 
     def save_state(self) -> State:
         """KV cache, last latents, time and noise generators."""
-        assert self._rollout is not None, "reset comes first"
-        return State(self._identity, {**save_playing(self._rollout), **self.where.save()})
+        return State(self._identity, {**save_playing(self.playing), **self.where.save()})
 
     def load_state(self, state: State) -> None:
         """Go on from a state of the same weights and sampler, whatever engine it was taken on."""
@@ -253,16 +275,28 @@ class NativeWorld:
             self.engine, self.motion, self.file.autoencoder.plan, self.events, state_numbers
         )
 
-    def another(self) -> "NativeWorld":
-        """One more player of this world: weights and engine are shared, rollout and place its own.
+    @property
+    def playing(self) -> Playing:
+        """The rollout of the session."""
+        assert self._rollout is not None, "reset comes first"
+        return self._rollout
 
-        All of them are used from one thread; none changes what another shows.
+    def another(self, engine: Engine | None = None) -> "NativeWorld":
+        """One more player of this world: weights are shared, rollout and place its own.
+
+        All of them are used from one thread; none changes what another shows. With an `engine`,
+        it is played on that one, which must be of the same weights.
         """
         world = copy.copy(self)
+        world.engine = engine or self.engine
         world._rollout = None
-        world.where = self.whereabouts()
+        world.where = world.whereabouts()
         world._split = Split()
         return world
+
+    def release(self) -> None:
+        """Give the session's memory back: `reset` or `load_state` comes next."""
+        self._rollout = None
 
     @property
     def state_spec(self) -> StateSpec | None:
@@ -305,11 +339,11 @@ class NativeWorld:
     @property
     def first_past(self) -> tuple[Tensor, Tensor]:
         """Latents 1 f c h w and conditions 1 f z of the first start."""
-        return self._primes[0].latents, self._primes[0].conditions
+        return self._pasts[0].latents, self._pasts[0].conditions
 
-    def past(self, start: int) -> "ContextFrames":
+    def past(self, start: int) -> ContextFrames:
         """What the world is shown before play at a start."""
-        return self._primes[start]
+        return self._pasts[start]
 
     @property
     def origin(self) -> Origin:
@@ -331,119 +365,3 @@ class NativeWorld:
         weight = self.engine.broken_weight() or broken_weight(self.transformer)
         why = f", and so does the weight {weight}" if weight else ""
         raise WorldFaultError(f"{what} hold values that are not numbers{why}")
-
-    def _encode(self, clip: Episode) -> "ContextFrames":
-        """What a start shows, at most what is visible."""
-        longest = self.file.transformer.context_frames + self.file.transformer.sink_frames
-        frames = torch.from_numpy(np.ascontiguousarray(clip.frames[-longest:]))
-        actions = torch.from_numpy(self.actions.encode(clip.actions[-longest:]))
-        latents = encode_frames(self.autoencoder, frames[None])
-        actions = actions[None].to(self.device)
-        if self.motion is None and self.events is None:
-            return ContextFrames(latents, actions, None)
-        states = self._states(clip)[-longest:][None]
-        recent = self._recent(states, actions, latents)
-        return ContextFrames(latents, self._conditions(actions, states), states[:, -1], recent)
-
-    def _conditions(self, actions: Tensor, states: Tensor) -> Tensor:
-        """What the transformer is told of frames: actions b f (k+2), states b f n -> b f z."""
-        with torch.inference_mode():
-            views = None
-            if self.motion is not None:
-                views = self.motion.views(states).to(self.device)
-            if state_numbers := self.file.transformer.state_numbers:
-                assert self.file.state is not None
-                facts = encode_state_numbers(state_numbers, self.file.state.names, states).to(
-                    actions
-                )
-                actions = torch.cat((facts, actions), dim=-1)
-            return self.autoencoder.conditions(actions, views)
-
-    def _recent(self, states: Tensor, actions: Tensor, latents: Tensor) -> Recent | None:
-        """What events follow from, of frames before play b f …; none in a world without."""
-        if self.events is None:
-            return None
-        config = self.events.config
-        parts = (
-            (x.float().cpu(), frames)
-            for x, frames in (
-                (states, config.frames),
-                (actions, config.frames),
-                (latents, config.seen),
-            )
-        )
-        return Recent(*(_last(x, frames) for x, frames in parts))
-
-    def _states(self, clip: Episode) -> Tensor:
-        """The state in every frame of a start, f n; a `UserError` if it does not say it."""
-        assert self.file.state is not None
-        if clip.state is None or clip.state.spec.names != self.file.state.names:
-            found = "no state" if clip.state is None else ", ".join(clip.state.spec.names)
-            raise UserError(
-                f"{self.name} has a state, so a start must say where it is: a clip with the "
-                f"state {', '.join(self.file.state.names)} (found {found}); a picture does not"
-            )
-        values = torch.from_numpy(clip.state.values)
-        if self.motion is None:
-            return values
-        if not bool(torch.isfinite(values[:, list(self.motion.roles.view)]).all()):
-            raise UserError(f"{self.name}: a start's clip does not know its place in every frame")
-        return values
-
-
-@dataclass(frozen=True, slots=True)
-class ContextFrames:
-    """What a world is shown before play."""
-
-    latents: Tensor  # 1 f c h w
-    conditions: Tensor  # 1 f z
-    state: Tensor | None  # 1 n, in the last frame
-    recent: Recent | None = None  # what events follow from, in a world with events
-
-
-def _last(x: Tensor, frames: int) -> Tensor:
-    """The last frames of b f …, the first one again where there are fewer: b `frames` …."""
-    missing = frames - x.shape[1]
-    if missing > 0:
-        x = torch.cat((x[:, :1].repeat_interleave(missing, dim=1), x), dim=1)
-    return x[:, x.shape[1] - frames :].clone()
-
-
-def _candidates(
-    transformer: WorldTransformer,
-    autoencoder: Autoencoder,
-    sampler: SamplerConfig,
-    settings: RunSettings,
-    device: torch.device,
-    key: str,
-) -> dict[str, Callable[[], Engine]]:
-    """What could play here, by name, as the settings allow."""
-    models = (transformer, autoencoder, sampler)
-    dtype = choose_dtype(settings.dtype, device)
-    threads = torch.get_num_threads()
-
-    def on_torch() -> Engine:
-        torch.set_num_threads(threads)
-        return TorchEngine(*models, dtype, device)
-
-    def on_compiled() -> Engine:
-        torch.set_num_threads(threads)
-        return CompiledEngine(*models, dtype, device, fuse=settings.compile)
-
-    def on_openvino(count: int) -> Callable[[], Engine]:
-        return lambda: OpenVinoEngine(*models, dtype, count, key, batch_threads=threads)
-
-    found: dict[str, Callable[[], Engine]] = {}
-    wanted = "torch-compiled" if settings.compile else settings.engine
-    if wanted in ("openvino", "auto") and device.type == "cpu":
-        # A small world may be faster on one core, above all where cores share no cache; and what
-        # is left over is the window's.
-        for count in (settings.threads,) if settings.threads else sorted({1, threads}):
-            found[f"openvino in {dtype} on {count}"] = on_openvino(count)
-    if wanted == "torch-compiled" or (wanted == "auto" and device.type == "cuda"):
-        found[f"torch-compiled in {dtype}"] = on_compiled
-    if wanted in ("torch", "auto"):
-        found[f"torch in {dtype} on {threads}"] = on_torch
-    if not found:
-        raise UserError(f"--engine openvino plays on CPUs; --device is {device.type}")
-    return found

@@ -1,0 +1,224 @@
+"""Sessions as rows of one batch: each with its own time, joining and leaving at any frame.
+
+    rows = BatchedEngine(engine, engine.rows(8))   # an `Engine` whose sessions are rows
+    playing = rows.begin([3])                      # prime, denoise, save and load as ever
+    playing.ready(condition)                       # or, instead of `denoise`, many at once:
+    rows.run([playing, other])
+    latents = playing.take()
+
+All rows lie in one block of memory, the batch first. Those who play are moved to the front (a copy
+of a row, and only when somebody came or went) and computed by programs of 8, 4, 2 and 1 rows, so
+that no row is computed for nobody. What a row computes does not depend on its neighbours: its
+frames are those of the session played alone. On a CPU that holds bit for bit: a size whose rows
+come out otherwise than one by one is left out.
+
+Letters as in `graphs`: b batch, l layers, n heads, p tokens a frame, e head width.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.engine import Engine, Playing
+from worldmodel.engine.graphs import (
+    FrameGraph,
+    FrameInputs,
+    FrameOutputs,
+    empty_inputs,
+    example_inputs,
+)
+from worldmodel.engine.static_rollout import StaticRollout
+from worldmodel.model.configs import ModelConfig, SamplerConfig
+
+
+class RowGraph(nn.Module):
+    """`FrameGraph` with the batch first in every tensor, so that its first rows lie together."""
+
+    def __init__(self, frame: FrameGraph) -> None:
+        super().__init__()
+        self.frame = frame
+
+    def forward(self, *rows: Tensor) -> FrameOutputs:
+        """`FrameInputs` with the batch first, one by one -> `FrameOutputs` with the batch first."""
+        return _turn_outputs(self.frame(*_turn_inputs(FrameInputs(*rows))))
+
+
+@runtime_checkable
+class RowEngine(Protocol):
+    """An engine that can compute rows."""
+
+    def rows(self, count: int) -> "RowPool":
+        """Room for so many sessions, and the programs to play them."""
+
+    def row_run(self, inputs: FrameInputs, outputs: FrameOutputs) -> Callable[[], None]:
+        """A run over all rows of tensors that have the batch first."""
+
+
+class Row:
+    """One row as a `Program` of its own; it may be moved between two runs."""
+
+    def __init__(self, pool: "RowPool", place: int) -> None:
+        self.pool = pool
+        self.stand(place)
+
+    def stand(self, place: int) -> None:
+        """Here its tensors are from now on."""
+        self.place = place
+        one = slice(place, place + 1)
+        inputs = _turn_inputs(FrameInputs(*(x[one] for x in self.pool.inputs)))
+        # A cache of one session knows one time: no batch in masks and angles.
+        self.inputs = inputs._replace(
+            mask=inputs.mask[0], cos=inputs.cos[0, 0], sin=inputs.sin[0, 0]
+        )
+        self.outputs = _turn_outputs(FrameOutputs(*(x[one] for x in self.pool.outputs)))
+
+    def run(self) -> None:
+        """Compute this row alone."""
+        self.pool.run([self])
+
+
+class RowPool:
+    """The memory of all rows, and programs over the first 1, 2, 4 … of them."""
+
+    def __init__(
+        self,
+        engine: RowEngine,
+        config: ModelConfig,
+        sampler: SamplerConfig,
+        cached: torch.dtype,
+        device: torch.device | str,
+        rows: int,
+    ) -> None:
+        """Programs of every size are made here, which takes a while."""
+        self.engine, self.config, self.sampler = engine, config, sampler
+        self.inputs = empty_rows(config, sampler, rows, cached, device)
+        self.outputs = _outputs_of(self.inputs, config)
+        self._runs: dict[tuple[int, int], Callable[[], None]] = {}  # by first row and size
+        self.sizes = [size for size in sizes_of(rows) if self._is_exact(size)]
+        self._rows = [Row(self, place) for place in range(rows)]  # by place
+        self._free = list(self._rows)
+
+    def begin(self, seed: int) -> StaticRollout:
+        """A session on a row that nobody uses; it gives its row back when it is no longer used."""
+        if not self._free:
+            raise ValueError(f"all {len(self._rows)} rows are in use")
+        row = self._free.pop()
+        rollout = StaticRollout(row, self.config, self.sampler, [seed])
+        weakref.finalize(rollout, self._free.append, row)
+        return rollout
+
+    def run(self, rows: "Sequence[Row]") -> None:
+        """Compute some rows; what the others hold stays."""
+        for place, row in enumerate(sorted(rows, key=lambda row: row.place)):
+            if row.place != place:
+                self._swap(row.place, place)
+        done = 0
+        for size in self.sizes:
+            while len(rows) - done >= size:
+                self._run_of(done, size)()
+                done += size
+
+    def _run_of(self, first: int, size: int) -> Callable[[], None]:
+        """The program of so many rows from one on."""
+        if (first, size) not in self._runs:
+            here = slice(first, first + size)
+            self._runs[first, size] = self.engine.row_run(
+                FrameInputs(*(x[here] for x in self.inputs)),
+                FrameOutputs(*(x[here] for x in self.outputs)),
+            )
+        return self._runs[first, size]
+
+    @torch.inference_mode()
+    def _is_exact(self, size: int) -> bool:
+        """Whether so many rows at once come out as one by one, bit for bit; asked of CPUs only.
+
+        Which kernels a library takes, and so in which order it adds, may depend on the size alone.
+        """
+        together = self._run_of(0, size)
+        if size == 1 or self.inputs.k.device.type != "cpu":
+            return True
+        for kept, example in zip(self.inputs, example_inputs(self.inputs), strict=True):
+            kept.copy_(example)
+        together()
+        found = [x[:size].clone() for x in self.outputs]
+        for place in range(size):
+            self._run_of(place, 1)()
+        is_exact = all(torch.equal(x[:size], y) for x, y in zip(self.outputs, found, strict=True))
+        for kept in self.inputs:
+            kept.zero_()
+        return is_exact
+
+    @torch.inference_mode()
+    def _swap(self, one: int, other: int) -> None:
+        """Two rows change places."""
+        for x in self.inputs:
+            x[[one, other]] = x[[other, one]]
+        first, second = self._rows[one], self._rows[other]
+        self._rows[one], self._rows[other] = second, first
+        first.stand(other)
+        second.stand(one)
+
+
+class BatchedEngine:
+    """An engine that plays its sessions on the rows of a pool."""
+
+    def __init__(self, engine: Engine, pool: RowPool) -> None:
+        self.engine, self.pool = engine, pool
+        self.name, self.threads = engine.name, engine.threads
+        self.dtype, self.version = engine.dtype, engine.version
+        # A CPU takes as long for frames together as for one after the other, and is exact in that.
+        self.look, self.decode = engine.look, engine.decode
+        self.broken_weight = engine.broken_weight
+
+    def begin(self, seeds: Sequence[int]) -> StaticRollout:
+        """A rollout on a row of its own."""
+        (seed,) = seeds
+        return self.pool.begin(seed)
+
+    def run(self, playing: Sequence[Playing]) -> None:
+        """One run for sessions of this engine that are `ready`."""
+        self.pool.run([_row_of(rollout) for rollout in playing])
+
+
+def _row_of(playing: Playing) -> Row:
+    if isinstance(playing, StaticRollout) and isinstance(playing.program, Row):
+        return playing.program
+    raise ValueError("this session is no row of a batch")
+
+
+def sizes_of(rows: int) -> list[int]:
+    """Powers of two up to a number of rows, the largest first."""
+    return [2**n for n in reversed(range(rows.bit_length()))]
+
+
+def empty_rows(
+    config: ModelConfig,
+    sampler: SamplerConfig,
+    rows: int,
+    cached: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> FrameInputs:
+    """Zeros in the shapes of `RowGraph`."""
+    flat = empty_inputs(config, sampler, rows, cached, device)
+    each = {name: getattr(flat, name).expand(rows, -1, -1) for name in ("mask", "cos", "sin")}
+    each = {name: x if name == "mask" else x[:, None] for name, x in each.items()}
+    return FrameInputs(*(x.contiguous() for x in _turn_inputs(flat._replace(**each))))
+
+
+def _outputs_of(inputs: FrameInputs, config: ModelConfig) -> FrameOutputs:
+    one = inputs.k[..., : config.tokens_per_frame, :]
+    kept = (torch.zeros_like(one, memory_format=torch.contiguous_format) for _ in "kv")
+    return FrameOutputs(inputs.before.clone(), *kept)
+
+
+def _turn_inputs(inputs: FrameInputs) -> FrameInputs:
+    """Batch first, or back."""
+    turned = {name: getattr(inputs, name).transpose(0, 1) for name in ("noise", "k", "v")}
+    return inputs._replace(**turned)
+
+
+def _turn_outputs(outputs: FrameOutputs) -> FrameOutputs:
+    return FrameOutputs(outputs.latent, outputs.k.transpose(0, 1), outputs.v.transpose(0, 1))

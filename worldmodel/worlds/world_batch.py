@@ -1,0 +1,114 @@
+"""Several players of one world, played a frame at a time.
+
+    batch = WorldBatch(world, players=8)
+    mine, other = batch.join(), batch.join()      # a `World` each: reset, save, load as ever
+    mine.reset(start=0, seed=1); other.reset(start=2, seed=5)
+    frames = batch.generate([mine, other], [action, action])   # a fault stands for a frame
+    mine.remember(); other.remember()
+
+Where the engine can (`engine.rows`) they are rows of one batch, else they are played one after the
+other, and `how` says why. Either way each sees what it would see alone.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from worldmodel.action import Action
+from worldmodel.engine import EngineError
+from worldmodel.engine.rows import BatchedEngine, RowEngine
+from worldmodel.engine.static_rollout import StaticRollout
+from worldmodel.model.plan import Sight
+from worldmodel.world import Frame, World
+from worldmodel.worlds.native import NativeWorld
+
+T = TypeVar("T")
+Answer = Frame | Exception  # what is shown, or why there is nothing
+
+
+class WorldBatch:
+    """The players of one world; used from one thread."""
+
+    def __init__(self, world: World, players: int) -> None:
+        self.world, self._engine = world, None
+        self.capacity = players if isinstance(world, NativeWorld) else 1
+        if not isinstance(world, NativeWorld):
+            self.how = f"one player: sessions of {world.name} cannot share a batch"
+        elif players == 1:
+            self.how = "one player"
+        else:
+            self._engine, self.how = _batched(world, players)
+
+    def join(self) -> World:
+        """One more player; beyond `capacity` a `ValueError` comes with its `reset`."""
+        if not isinstance(self.world, NativeWorld):
+            return self.world
+        return self.world.another(self._engine)
+
+    def generate(self, worlds: Sequence[World], actions: Sequence[Action]) -> list[Answer]:
+        """The next frame of each; `remember` comes next for all that have one."""
+        if self._engine is None or len(worlds) < 2:
+            pairs = zip(worlds, actions, strict=True)
+            return [_attempt(partial(world.generate, action)) for world, action in pairs]
+        began = time.perf_counter()
+        ready = [
+            _attempt(partial(_make_ready, world, action))
+            for world, action in zip(worlds, actions, strict=True)
+        ]
+        rows = [_rollout(row.world) for row in ready if isinstance(row, _Ready)]
+        if rows:
+            self._engine.run(rows)
+        each = 1000 * (time.perf_counter() - began) / len(worlds)
+        return [
+            _attempt(partial(row.show, each)) if isinstance(row, _Ready) else row for row in ready
+        ]
+
+    def release(self, world: World) -> None:
+        """A player has gone."""
+        if isinstance(world, NativeWorld):
+            world.release()
+
+
+def _batched(world: NativeWorld, players: int) -> tuple[BatchedEngine | None, str]:
+    """An engine of rows, if this world's can make one, and what to say of it."""
+    engine = world.engine
+    if not isinstance(engine, RowEngine):
+        return None, f"one after the other: the engine {engine.name} plays no rows of a batch"
+    try:
+        return BatchedEngine(engine, engine.rows(players)), "rows of one batch"
+    except EngineError as error:
+        return None, f"one after the other: {error}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A player whose row is filled."""
+
+    world: NativeWorld
+    sight: Sight | None
+
+    def show(self, milliseconds: float) -> Frame:
+        """What the run has left."""
+        return self.world.show(_rollout(self.world).take(), self.sight, milliseconds)
+
+
+def _make_ready(world: World, action: Action) -> _Ready:
+    """Fill a player's row; what is seen, which the next look would overwrite, as a copy."""
+    assert isinstance(world, NativeWorld), "every player joined this batch"
+    condition, sight = world.condition(action)
+    _rollout(world).ready(condition)
+    return _Ready(world, Sight(sight.rays, sight.pixels.clone()) if sight else None)
+
+
+def _attempt(do: Callable[[], T]) -> T | Exception:
+    try:
+        return do()
+    except Exception as error:  # noqa: BLE001  # others play on, whatever broke in one
+        return error
+
+
+def _rollout(world: NativeWorld) -> StaticRollout:
+    assert isinstance(world.playing, StaticRollout), "a row is played by a static rollout"
+    return world.playing
