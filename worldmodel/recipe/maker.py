@@ -36,13 +36,16 @@ from worldmodel.recipe.ledger import Entry, Ledger, key_of
 from worldmodel.recipe.outcome import read_verdict, tell
 from worldmodel.recipe.recipe_file import INTERPOLATION, StagePart, read_recipe
 from worldmodel.storage.files import FileWriteError, write_atomically
+from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.kept_states import before
 from worldmodel.training.run_stage import has_compiler, run_stage
+from worldmodel.training.runs import load_autoencoder
 from worldmodel.training.train_loop import STATE, DivergedError
 from worldmodel.training.trajectories import load_header
 from worldmodel.worlds.devices import choose_device
 from worldmodel.worlds.run_settings import available_cores
 
+LATENTS = "latents.safetensors"  # beside the runs, where every stage looks for them
 ATTEMPTS = 4  # at one stage
 CHECKED_FILES = 40  # of a folder: all were written by the same recorder
 
@@ -122,6 +125,8 @@ class Maker:
         self._check()
         for part in self.recipe.parts:
             self._train(part)
+            if part.stage == "autoencoder":
+                self._encode()
         self._pack()
         if schedule_of_steps.measures(self.recipe):
             self._measure()
@@ -212,6 +217,20 @@ class Maker:
 
         done.discard(stage)
         self._step(stage, key_of(table, before), "", do)
+
+    def _encode(self) -> None:
+        """Latents of all frames, once: no stage's minutes go by with it."""
+
+        def do(entry: Entry) -> None:
+            del entry
+            torch.set_num_threads(self.job.threads or available_cores())
+            autoencoder = load_autoencoder(self.shared.run("autoencoder")).to(self.device)
+            cache = self.root / LATENTS
+            LatentEpisodes.encode(self.shared.data(TRAIN), autoencoder, self.shared.actions, cache)
+            self._let_go()
+
+        key = key_of({}, [self.keys["autoencoder"]])
+        self._step("latents", key, f"{self.recipe.record.frames:,} frames are encoded", do)
 
     def _attempt(self, table: dict[str, Any], stage: str, entry: Entry) -> str | None:
         """Train; what went wrong and is done about it, None if nothing did."""
