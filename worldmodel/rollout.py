@@ -25,27 +25,13 @@ from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import Context, KVCache, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.schedule import add_noise, euler_step, to_clean
+from worldmodel.schedule import add_noise, euler_step, guided, to_clean
 from worldmodel.system.progress import Progress, through
 
 C = TypeVar("C")  # the context that a model takes
 # latents b f c h w, sigmas b f, actions b f (k+2), context -> velocity b f c h w
 Velocity = Callable[[Tensor, Tensor, Tensor, C], Tensor]
 Noise = Callable[[], Tensor]  # fresh standard normal noise, b f c h w
-
-
-def guided(model: Velocity[C], guidance: float) -> Velocity[C]:
-    """v_u + g (v_c − v_u): classifier-free guidance (arXiv 2207.12598, Eq. 6) on the action.
-
-    v_u is the velocity of a model that is not told what these frames' actions are. The pass that
-    is told comes last: it is what a cache keeps.
-    """
-
-    def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: C) -> Tensor:
-        without = model(x, sigmas, unconditional(actions), context)
-        return without + guidance * (model(x, sigmas, actions, context) - without)
-
-    return model if guidance == 1.0 else velocity
 
 
 def denoise(
@@ -67,12 +53,17 @@ def denoise(
     the very same frame again as long as the model errs by less than half a step, instead of a
     slow random walk: what keeps a digital signal clean keeps a world in place.
     """
-    velocity_at = guided(model, sampler.guidance)
+    guidance = sampler.guidance
+    untold = actions if guidance == 1.0 else unconditional(actions)
+
+    def velocity_at(x: Tensor, now: Tensor) -> Tensor:
+        return guided(lambda told: model(x, now, told, context), actions, untold, guidance)
+
     x, differentiated = noise(), torch.is_grad_enabled()
     for sigma, next_sigma in pairwise(sampler.sigmas):
         now, after = (x.new_full(x.shape[:2], s) for s in (sigma, next_sigma))
         with torch.set_grad_enabled(differentiated and next_sigma == 0):
-            velocity = velocity_at(x, now, actions, context)
+            velocity = velocity_at(x, now)
             if sampler.renoise:
                 clean = to_clean(x, velocity, now)
                 x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
