@@ -34,8 +34,9 @@ from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.random_streams import SCHEME
 from worldmodel.schedule import euler_step, guided, sigma_grid
-from worldmodel.storage.checkpoint import CheckpointError, parse_header, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError, parse_header
 from worldmodel.storage.files import read_record, write_atomically
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import OpenFiles, open_tensors, rows_of
 from worldmodel.system.limits import LARGEST_WEIGHTS, LONGEST_SHOWN
 from worldmodel.system.printable import printable

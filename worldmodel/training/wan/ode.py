@@ -21,8 +21,8 @@ from worldmodel.config import ConfigError, load_config, require_positive, to_tom
 from worldmodel.model.context import Device
 from worldmodel.random_streams import SCHEME
 from worldmodel.schedule import guided, to_clean
-from worldmodel.storage.checkpoint import save_tensors
 from worldmodel.storage.files import write_atomically
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import open_tensors, rows_of
 from worldmodel.system.limits import LARGEST_WEIGHTS
 from worldmodel.system.progress import through
