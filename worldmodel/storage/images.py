@@ -57,7 +57,7 @@ def _orientation(content: bytes, path: Path) -> int:
             warnings.simplefilter("ignore")  # it has a limit of its own
             picture = Image.open(io.BytesIO(b"" if is_cut else content), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{path}: {error}; {AT_MOST}") from error
+        raise PictureError(f"{path}: too many pixels, {AT_MOST}") from error
     except Exception as error:  # a broken or forged picture fails in a dozen ways
         raise PictureError(
             f"{path}: not an image that can be read (PNG, JPEG, WebP or BMP)"
