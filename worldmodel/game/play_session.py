@@ -54,7 +54,9 @@ class Keeping:
     """What a session keeps of itself, and where."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)  # which world, how it is run
-    keeper: SaveWorker | None = None  # None: nothing gets to disk, and a fault ends the session
+    save_worker: SaveWorker | None = (
+        None  # None: nothing gets to disk, and a fault ends the session
+    )
     megabytes: float = MEGABYTES  # of memory for going back
 
 
@@ -75,7 +77,7 @@ class Session:
     ) -> None:
         keeping = keeping or Keeping()
         self.world, self.take, self.start, self.seed = world, take, start, seed
-        self.keeper = keeping.keeper
+        self.save_worker = keeping.save_worker
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
         self.settings = resolved(keeping.settings, self.identity)
         self.running_on, self.rate = world.running_on, rate
@@ -144,9 +146,9 @@ class Session:
                 return self.begin()
             case ToSpot(spot):
                 return self._stand(spot)
-            case ToMoment(path) if self.keeper:
+            case ToMoment(path) if self.save_worker:
                 self._let_go()
-                return self._load_from(self.keeper, lambda: load_moment(path))
+                return self._load_from(self.save_worker, lambda: load_moment(path))
             case Command.PAUSE:
                 self.paused = not self.paused
                 self._clock.go_on()
@@ -161,12 +163,12 @@ class Session:
                 self._clock.go_on()
             case Command.GO_ON:
                 self._let_go()
-            case Command.SAVE | Command.LOAD if self.keeper:
+            case Command.SAVE | Command.LOAD if self.save_worker:
                 self._let_go()
                 if command is Command.LOAD:
-                    keeper, name = self.keeper, self.world.name
-                    return self._load_from(keeper, lambda: keeper.newest(name))
-                self.keeper.save(self.moment())
+                    save_worker, name = self.save_worker, self.world.name
+                    return self._load_from(save_worker, lambda: save_worker.newest(name))
+                self.save_worker.save(self.moment())
             case _:
                 pass
         return None
@@ -184,8 +186,8 @@ class Session:
             self._fall_back(self.index, error)
             return
         self._clean_ms, self._faults = self.world.split.clean, 0
-        if self.keeper and self.keeper.autosave_is_due():
-            self.keeper.autosave(self.moment())
+        if self.save_worker and self.save_worker.autosave_is_due():
+            self.save_worker.autosave(self.moment())
 
     def moment(self, past: TimelineEntry | None = None) -> Moment:
         """The newest frame that the world remembers, as it can be kept.
@@ -233,9 +235,9 @@ class Session:
             return self.begin()
         except UserError as error:
             self.spot = before
-            if self.keeper is None:
+            if self.save_worker is None:
                 raise
-            self.keeper.tell(str(error))
+            self.save_worker.tell(str(error))
             return None
 
     def _advance(self) -> Step | None:
@@ -278,16 +280,16 @@ class Session:
         self.timeline.go_to(index)
         self.index = self._back_to = index
 
-    def _load_from(self, keeper: SaveWorker, read: Callable[[], Moment]) -> Step | None:
+    def _load_from(self, save_worker: SaveWorker, read: Callable[[], Moment]) -> Step | None:
         try:
             return self.load(read())
         except UserError as error:
-            keeper.tell(f"not loaded: {error}")
+            save_worker.tell(f"not loaded: {error}")
             return None
 
     def _fall_back(self, index: int, error: Exception) -> None:
         """The world broke while it made frame `index`: once it tries again, then it rests."""
-        if self.keeper is None or isinstance(error, UserError):
+        if self.save_worker is None or isinstance(error, UserError):
             raise error
         told = f"frame {index}: {type(error).__name__}: {str(error)[:300]}"
         good, self._faults = self.timeline.newest.index, self._faults + 1
@@ -303,7 +305,7 @@ class Session:
         self.paused = self.paused or self._faults > 1
         what = "paused there, P continues" if self.paused else "it continues from there"
         self._clock.go_on()
-        self.keeper.tell(f"{told}; back at frame {good}, {what}")
+        self.save_worker.tell(f"{told}; back at frame {good}, {what}")
 
     def _step(self, taken: Taken, frame: Frame, sampled: float, ready: float) -> Step:
         self.frame = frame

@@ -2,9 +2,9 @@
 
 Reading it takes a while where much was saved, so a thread does it and the menu is there at once.
 
-    shelf = Library(find_world(None)); shelf.look()
-    ...; shelf.worlds, shelf.sessions, shelf.moments       # what was found so far
-    shelf.close()
+    library = Library(find_world(None)); library.look()
+    ...; library.worlds, library.sessions, library.moments       # what was found so far
+    library.close()
 """
 
 import contextlib
@@ -75,7 +75,7 @@ class Library:
         if self._thread and self._thread.is_alive():
             return
         self.is_looking = True
-        self._thread = threading.Thread(target=self._look, name="shelf")
+        self._thread = threading.Thread(target=self._look, name="library")
         self._thread.start()
 
     def close(self) -> None:
