@@ -53,17 +53,19 @@ def denoise(
     the very same frame again as long as the model errs by less than half a step, instead of a
     slow random walk: what keeps a digital signal clean keeps a world in place.
     """
-    guidance = sampler.guidance
-    untold = actions if guidance == 1.0 else unconditional(actions)
-
-    def velocity_at(x: Tensor, now: Tensor) -> Tensor:
-        return guided(lambda told: model(x, now, told, context), actions, untold, guidance)
-
     x, differentiated = noise(), torch.is_grad_enabled()
     for sigma, next_sigma in pairwise(sampler.sigmas):
         now, after = (x.new_full(x.shape[:2], s) for s in (sigma, next_sigma))
         with torch.set_grad_enabled(differentiated and next_sigma == 0):
-            velocity = velocity_at(x, now)
+            if sampler.guidance == 1.0:
+                velocity = model(x, now, actions, context)
+            else:
+                velocity = guided(
+                    lambda told: model(x, now, told, context),  # noqa: B023  # called at once
+                    actions,
+                    unconditional(actions),
+                    sampler.guidance,
+                )
             if sampler.renoise:
                 clean = to_clean(x, velocity, now)
                 x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
@@ -80,8 +82,11 @@ def round_to_grid(latents: Tensor, sampler: SamplerConfig) -> Tensor:
     return latents + (rounded - latents).detach() if latents.requires_grad else rounded
 
 
-class Rollout:
-    """One batch of worlds being played side by side; each has its own noise, hence its seed."""
+class DifferentiableRollout:
+    """One batch of worlds being played side by side; each has its own noise, hence its seed.
+
+    Whether gradients are taken is the caller's matter: for training.
+    """
 
     def __init__(
         self, model: WorldTransformer, sampler: SamplerConfig, seeds: Sequence[int]
@@ -93,43 +98,28 @@ class Rollout:
         self.drawn = 0  # chunks, priming apart
         self._current: tuple[Tensor, Tensor] | None = None
 
-    @torch.inference_mode()
-    def prime(self, latents: Tensor, actions: Tensor) -> None:
-        """Show the world its past: clean latents b f c h w and the actions b f (k+2) in it.
-
-        Frames at its beginning that fill no chunk are left out.
-        """
-        self.show(latents, actions)
-
-    @torch.inference_mode()
-    def denoise(self, actions: Tensor) -> Tensor:
-        """The next frames: actions b n (k+2) -> clean latents b n c h w."""
-        return self.draw(actions, self.levels)
-
-    @torch.inference_mode()
-    def remember(self) -> None:
-        """The clean pass: overwrite the chunk's slots with its clean keys and values, move on."""
-        self.keep()
-
     @property
     def levels(self) -> SamplerConfig:
         """The sampler of the chunk that comes next."""
         return self.sampler if self.drawn else self.sampler.first
 
-    def show(self, latents: Tensor, actions: Tensor) -> None:
-        """`prime` in the caller's mode of autograd, as `draw` and `keep` are: for training."""
+    def prime(self, latents: Tensor, actions: Tensor) -> None:
+        """Show the world its past: clean latents b f c h w and the actions b f (k+2) in it.
+
+        Frames at its beginning that fill no chunk are left out.
+        """
         chunk = self.model.config.chunk_frames
         for f in range(latents.shape[1] % chunk, latents.shape[1], chunk):
             self._clean_pass(latents[:, f : f + chunk], actions[:, f : f + chunk])
 
-    def draw(self, actions: Tensor, levels: SamplerConfig) -> Tensor:
-        """The next frames b n c h w by a sampler that may stop early."""
-        latents = denoise(self.model, self._noise, levels, actions, self.cache)
+    def denoise(self, actions: Tensor) -> Tensor:
+        """The next frames: actions b n (k+2) -> clean latents b n c h w."""
+        latents = denoise(self.model, self._noise, self.levels, actions, self.cache)
         self._current = latents.detach(), actions
         return latents
 
-    def keep(self) -> None:
-        """Make what was drawn the past.
+    def remember(self) -> None:
+        """The clean pass: overwrite the chunk's slots with its clean keys and values, move on.
 
         With a `context_sigma` it is remembered with that much noise, and says so: a model trained
         with noise on its history then leans less on its own small errors. With
@@ -166,6 +156,14 @@ class Rollout:
         shape = (1, config.chunk_frames, *config.latent_shape)
         # Drawn on the CPU: the same seed gives the same noise on every device.
         return torch.cat([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+
+
+class Rollout(DifferentiableRollout):
+    """The same without gradients: for play and evaluation."""
+
+    prime = torch.inference_mode()(DifferentiableRollout.prime)
+    denoise = torch.inference_mode()(DifferentiableRollout.denoise)
+    remember = torch.inference_mode()(DifferentiableRollout.remember)
 
 
 def _dtype(model: WorldTransformer) -> torch.dtype:
