@@ -23,7 +23,8 @@ from torch import Tensor
 
 from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.context import Context, KVCache, TeacherForcing
+from worldmodel.model.context import Context, TeacherForcing
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, euler_step, guided, to_clean
 from worldmodel.system.progress import Progress, through

@@ -21,7 +21,8 @@ from worldmodel.action import IDLE
 from worldmodel.config import to_toml
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.context import KVCache, TeacherForcing
+from worldmodel.model.context import TeacherForcing
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.model.transformer import Block, WorldTransformer
 from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.episode import Episode
