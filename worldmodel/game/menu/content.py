@@ -9,10 +9,10 @@ from worldmodel.game.controls import Command, Controls, KeyMap
 from worldmodel.game.jumps import Elsewhere, Order, ToMoment, ToStart
 from worldmodel.game.key_names import is_pad, labels
 from worldmodel.game.menu.layout import Item, Page, Section
-from worldmodel.game.menu.library import Installed, Library, ago
+from worldmodel.game.menu.library import Installed, Library
 from worldmodel.game.menu.remap import NOTHING, Target
 from worldmodel.game.preferences import LARGEST_FONT, SMALLEST_FONT, Filter, Preferences, Scaling
-from worldmodel.storage.moments import MomentEntry
+from worldmodel.storage.moments import MomentEntry, ago
 
 HOME, SETTINGS, KEYS = "home", "settings", "keys"
 SENSITIVITIES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)  # degrees a pixel
