@@ -131,11 +131,8 @@ class Session:
     def turn(self, command: Order | None) -> Step | None:
         """Obey a command, or make the next frame when there is none."""
         match command:
-            case None if isinstance(self.world, Ending) and self.world.is_over:
-                self.seed += 1  # the next episode is another one
-                return self.begin()
             case None:
-                return self._advance() if self._cursor is None else self._step_back()
+                return self.advance()
             case Command.RESTART:
                 return self.begin()
             case Command.NEXT_START:
@@ -154,7 +151,7 @@ class Session:
                 self._clock.go_on()
             case Command.STEP if self.paused:
                 self._let_go()
-                step = self._advance()
+                step = self.advance()
                 return replace(step, event_time=None) if step else None
             case Command.REWIND if not isinstance(
                 self.world, Ending
@@ -172,6 +169,28 @@ class Session:
             case _:
                 pass
         return None
+
+    def advance(self) -> Step | None:
+        """The next frame; while going back, the one before; after an end, the next episode."""
+        if isinstance(self.world, Ending) and self.world.is_over:
+            self.seed += 1  # the next episode is another one
+            return self.begin()
+        if self._cursor is not None:
+            return self._step_back()
+        sampled = self._clock.tick()
+        taken = self.take(self.index + 1)
+        if taken.back_to is not None:
+            self._go_to(taken.back_to)
+        taken = taken._replace(action=self.world.actions.known(taken.action))
+        try:
+            frame = self.world.generate(taken.action)
+        except Exception as error:  # noqa: BLE001  # told to the player, who goes on before it
+            self._fall_back(self.index + 1, error)
+            return None
+        self.index, self.is_remembered, self._count = self.index + 1, False, self._count + 1
+        step = self._step(taken, frame, sampled, self._clock.ready())
+        self._newest, self._back_to = replace(step, back_to=self._back_to), None
+        return self._newest
 
     def remember(self) -> None:
         """Make the frame of the last turn part of the past."""
@@ -239,22 +258,6 @@ class Session:
                 raise
             self.save_worker.tell(str(error))
             return None
-
-    def _advance(self) -> Step | None:
-        sampled = self._clock.tick()
-        taken = self.take(self.index + 1)
-        if taken.back_to is not None:
-            self._go_to(taken.back_to)
-        taken = taken._replace(action=self.world.actions.known(taken.action))
-        try:
-            frame = self.world.generate(taken.action)
-        except Exception as error:  # noqa: BLE001  # told to the player, who goes on before it
-            self._fall_back(self.index + 1, error)
-            return None
-        self.index, self.is_remembered, self._count = self.index + 1, False, self._count + 1
-        step = self._step(taken, frame, sampled, self._clock.ready())
-        self._newest, self._back_to = replace(step, back_to=self._back_to), None
-        return self._newest
 
     def _step_back(self) -> Step | None:
         """The frame before the one that is seen, faster the longer it goes on."""
