@@ -6,7 +6,7 @@ import pytest
 from studies.distillation.rows import read_comparison
 from studies.ideas.try_ideas import read_ideas
 from tests.conftest import TINY
-from worldmodel.config import ConfigError, load_config, read_toml, to_toml
+from worldmodel.config import ConfigError, load_config, read_derived_toml, read_toml, to_toml
 from worldmodel.model.configs import AutoencoderConfig, ModelConfig, SamplerConfig
 from worldmodel.recipe.recipe_file import read_recipe
 from worldmodel.training.run_stage import Config, read_stage
@@ -63,6 +63,22 @@ def test_a_missing_key_a_wrong_type_and_broken_toml_are_named(tmp_path: Path) ->
         load_config(ModelConfig, tmp_path / "d.toml")
 
 
+def test_a_file_like_another_says_only_what_differs(tmp_path: Path) -> None:
+    write(tmp_path / "shared.toml", "seed = 1\n[model]\nwidth = 4\nheads = 2\n")
+    write(tmp_path / "first.toml", 'like = "shared.toml"\n[model]\nwidth = 8\n')
+    table = read_derived_toml(write(tmp_path / "second.toml", 'like = "first.toml"\nseed = 2\n'))
+    assert table == {"seed": 2, "model": {"width": 8, "heads": 2}}
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [("3", "expected the name of a file"), ('"a.toml"', "at most 8"), ('"no.toml"', "no.toml")],
+)
+def test_a_file_like_itself_or_like_none_is_named(tmp_path: Path, like: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_derived_toml(write(tmp_path / "a.toml", f"like = {like}\n"))
+
+
 def test_impossible_shapes_are_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError, match="multiple of 4 x heads"):
         load_bad_model(width=30)
@@ -89,7 +105,11 @@ def load_bad_model(width: int) -> ModelConfig:
     )
 
 
-CONFIGS = sorted((ROOT / "configs").rglob("*.toml"))
+CONFIGS = sorted(
+    path
+    for path in (ROOT / "configs").rglob("*.toml")
+    if path.stem != "shared"  # of others
+)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")

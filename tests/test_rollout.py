@@ -9,8 +9,8 @@ from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import ClipContext
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.rollout import Rollout, guided, next_frames, roll_out
-from worldmodel.schedule import sigma_grid
+from worldmodel.rollout import Rollout, next_frames, roll_out
+from worldmodel.schedule import guided, sigma_grid
 
 TWO_STEPS = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 ONE_STEP = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
@@ -169,9 +169,18 @@ def test_guidance_goes_beyond_what_the_action_changes(tiny_model: WorldTransform
     told = tiny_model(x, sigmas, actions, context)
     without = tiny_model(x, sigmas, unconditional(actions), context)
     assert float((told - without).abs().max()) > 1e-3
-    found = guided(tiny_model, 3.0)(x, sigmas, actions, context)
+    given: list[Tensor] = []
+
+    def velocity(conditions: Tensor) -> Tensor:
+        given.append(conditions)
+        return tiny_model(x, sigmas, conditions, context)
+
+    found = guided(velocity, actions, unconditional(actions), 3.0)
     torch.testing.assert_close(found, without + 3 * (told - without))
-    assert guided(tiny_model, 1.0) is tiny_model
+    assert given[-1] is actions  # what a cache keeps
+    given.clear()
+    assert torch.equal(guided(velocity, actions, unconditional(actions), 1.0), told)
+    assert len(given) == 1
 
 
 def test_standing_still_on_the_grid_of_latents_is_a_fixed_point(

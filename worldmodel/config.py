@@ -34,6 +34,8 @@ else:
 
 T = TypeVar("T")
 
+DEEPEST_LIKE = 8  # files that stand on one another
+
 # What is no key in TOML, each to its end or to the file's: strings and comments.
 _TEXTS = re.compile(
     r'"""(?:\\.|[^\\])*?(?:"""|\Z)|' + r"'''.*?(?:'''|\Z)|"
@@ -107,6 +109,30 @@ def _of_comma(text: str) -> str:
     """What to do where somebody wrote a number as much of the world does."""
     found = re.search(r"=[ \t]*(-?\d{1,9}),(\d{1,9})[ \t\r]*(?:#|$)", text, re.MULTILINE)
     return f"; write {found[1]},{found[2]} as {found[1]}.{found[2]}" if found else ""
+
+
+def read_derived_toml(path: Path, above: int = 0) -> dict[str, Any]:
+    """The table in a TOML file, on top of the file beside it that its key `like` names."""
+    table = read_toml(path)
+    like = table.pop("like", None)
+    if like is None:
+        return table
+    if not isinstance(like, str) or above >= DEEPEST_LIKE:
+        raise ConfigError(
+            f"{path}: like = {shown(like)}: expected the name of a file, of at most "
+            f"{DEEPEST_LIKE} that stand on one another"
+        )
+    return merged(read_derived_toml(path.parent / to_path(like), above + 1), table)
+
+
+def merged(table: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with the change's entries, tables inside it merged alike."""
+    whole = dict(table)
+    for key, value in change.items():
+        old = whole.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        whole[key] = merged(old, value) if both else value  # type: ignore[arg-type]
+    return whole
 
 
 def load_config(kind: type[T], path: Path) -> T:

@@ -23,29 +23,16 @@ from torch import Tensor
 
 from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.context import Context, KVCache, TeacherForcing
+from worldmodel.model.context import Context, TeacherForcing
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.schedule import add_noise, euler_step, to_clean
+from worldmodel.schedule import add_noise, euler_step, guided, to_clean
 from worldmodel.system.progress import Progress, through
 
 C = TypeVar("C")  # the context that a model takes
 # latents b f c h w, sigmas b f, actions b f (k+2), context -> velocity b f c h w
 Velocity = Callable[[Tensor, Tensor, Tensor, C], Tensor]
 Noise = Callable[[], Tensor]  # fresh standard normal noise, b f c h w
-
-
-def guided(model: Velocity[C], guidance: float) -> Velocity[C]:
-    """v_u + g (v_c − v_u): classifier-free guidance (arXiv 2207.12598, Eq. 6) on the action.
-
-    v_u is the velocity of a model that is not told what these frames' actions are. The pass that
-    is told comes last: it is what a cache keeps.
-    """
-
-    def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: C) -> Tensor:
-        without = model(x, sigmas, unconditional(actions), context)
-        return without + guidance * (model(x, sigmas, actions, context) - without)
-
-    return model if guidance == 1.0 else velocity
 
 
 def denoise(
@@ -67,12 +54,19 @@ def denoise(
     the very same frame again as long as the model errs by less than half a step, instead of a
     slow random walk: what keeps a digital signal clean keeps a world in place.
     """
-    velocity_at = guided(model, sampler.guidance)
     x, differentiated = noise(), torch.is_grad_enabled()
     for sigma, next_sigma in pairwise(sampler.sigmas):
         now, after = (x.new_full(x.shape[:2], s) for s in (sigma, next_sigma))
         with torch.set_grad_enabled(differentiated and next_sigma == 0):
-            velocity = velocity_at(x, now, actions, context)
+            if sampler.guidance == 1.0:
+                velocity = model(x, now, actions, context)
+            else:
+                velocity = guided(
+                    lambda told: model(x, now, told, context),  # noqa: B023  # called at once
+                    actions,
+                    unconditional(actions),
+                    sampler.guidance,
+                )
             if sampler.renoise:
                 clean = to_clean(x, velocity, now)
                 x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
@@ -89,8 +83,11 @@ def round_to_grid(latents: Tensor, sampler: SamplerConfig) -> Tensor:
     return latents + (rounded - latents).detach() if latents.requires_grad else rounded
 
 
-class Rollout:
-    """One batch of worlds being played side by side; each has its own noise, hence its seed."""
+class DifferentiableRollout:
+    """One batch of worlds being played side by side; each has its own noise, hence its seed.
+
+    Whether gradients are taken is the caller's matter: for training.
+    """
 
     def __init__(
         self, model: WorldTransformer, sampler: SamplerConfig, seeds: Sequence[int]
@@ -102,43 +99,28 @@ class Rollout:
         self.drawn = 0  # chunks, priming apart
         self._current: tuple[Tensor, Tensor] | None = None
 
-    @torch.inference_mode()
-    def prime(self, latents: Tensor, actions: Tensor) -> None:
-        """Show the world its past: clean latents b f c h w and the actions b f (k+2) in it.
-
-        Frames at its beginning that fill no chunk are left out.
-        """
-        self.show(latents, actions)
-
-    @torch.inference_mode()
-    def denoise(self, actions: Tensor) -> Tensor:
-        """The next frames: actions b n (k+2) -> clean latents b n c h w."""
-        return self.draw(actions, self.levels)
-
-    @torch.inference_mode()
-    def remember(self) -> None:
-        """The clean pass: overwrite the chunk's slots with its clean keys and values, move on."""
-        self.keep()
-
     @property
     def levels(self) -> SamplerConfig:
         """The sampler of the chunk that comes next."""
         return self.sampler if self.drawn else self.sampler.first
 
-    def show(self, latents: Tensor, actions: Tensor) -> None:
-        """`prime` in the caller's mode of autograd, as `draw` and `keep` are: for training."""
+    def prime(self, latents: Tensor, actions: Tensor) -> None:
+        """Show the world its past: clean latents b f c h w and the actions b f (k+2) in it.
+
+        Frames at its beginning that fill no chunk are left out.
+        """
         chunk = self.model.config.chunk_frames
         for f in range(latents.shape[1] % chunk, latents.shape[1], chunk):
             self._clean_pass(latents[:, f : f + chunk], actions[:, f : f + chunk])
 
-    def draw(self, actions: Tensor, levels: SamplerConfig) -> Tensor:
-        """The next frames b n c h w by a sampler that may stop early."""
-        latents = denoise(self.model, self._noise, levels, actions, self.cache)
+    def denoise(self, actions: Tensor) -> Tensor:
+        """The next frames: actions b n (k+2) -> clean latents b n c h w."""
+        latents = denoise(self.model, self._noise, self.levels, actions, self.cache)
         self._current = latents.detach(), actions
         return latents
 
-    def keep(self) -> None:
-        """Make what was drawn the past.
+    def remember(self) -> None:
+        """The clean pass: overwrite the chunk's slots with its clean keys and values, move on.
 
         With a `context_sigma` it is remembered with that much noise, and says so: a model trained
         with noise on its history then leans less on its own small errors. With
@@ -175,6 +157,14 @@ class Rollout:
         shape = (1, config.chunk_frames, *config.latent_shape)
         # Drawn on the CPU: the same seed gives the same noise on every device.
         return torch.cat([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+
+
+class Rollout(DifferentiableRollout):
+    """The same without gradients: for play and evaluation."""
+
+    prime = torch.inference_mode()(DifferentiableRollout.prime)
+    denoise = torch.inference_mode()(DifferentiableRollout.denoise)
+    remember = torch.inference_mode()(DifferentiableRollout.remember)
 
 
 def _dtype(model: WorldTransformer) -> torch.dtype:

@@ -8,8 +8,13 @@ latents and compute the grid, σ and its differences in fp32, never in the model
 Shapes: b batch, f frames, c h w latent channels, rows, columns.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+C = TypeVar("C")  # what a network is told
 
 
 def broadcast(sigmas: Tensor, like: Tensor) -> Tensor:
@@ -61,6 +66,17 @@ def residual_weight(sigmas: Tensor, change: float) -> Tensor:
 def euler_step(noisy: Tensor, velocity: Tensor, sigmas: Tensor, next_sigmas: Tensor) -> Tensor:
     """x_σ' = x_σ + (σ' − σ) v, the probability-flow ODE one step on."""
     return noisy + broadcast(next_sigmas - sigmas, noisy) * velocity
+
+
+def guided(velocity: Callable[[C], Tensor], told: C, untold: C, guidance: float) -> Tensor:
+    """v_u + g (v_c − v_u): classifier-free guidance (arXiv 2207.12598, Eq. 6).
+
+    At g = 1 that is v_c alone. The pass that is told comes last: it is what a cache keeps.
+    """
+    if guidance == 1.0:
+        return velocity(told)
+    without = velocity(untold)
+    return without + guidance * (velocity(told) - without)
 
 
 def sigma_grid(steps: int, shift: float = 1.0) -> Tensor:

@@ -26,7 +26,8 @@ from worldmodel.evaluation.quality import HORIZONS
 from worldmodel.evaluation.reference_clips import Clips, game_of, record_clips
 from worldmodel.metrics import Gaussian
 from worldmodel.model.autoencoder import Autoencoder, channels_last
-from worldmodel.storage.checkpoint import load_tensors, load_weights, save_tensors
+from worldmodel.storage.checkpoint import load_tensors, load_weights
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.system.progress import through
 from worldmodel.worlds.devices import choose_device, choose_dtype
 from worldmodel.worlds.world_folder import AUTOENCODER, WorldFile, sha256_of

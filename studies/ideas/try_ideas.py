@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from worldmodel.config import ConfigError, build_config, read_toml, to_toml
+from worldmodel.config import ConfigError, build_config, merged, read_toml, to_toml
 from worldmodel.model.context import Device
 from worldmodel.storage.files import plain, read_record, read_text, write_atomically
 from worldmodel.training.metrics_log import last_figures
@@ -87,13 +87,13 @@ class Ideas:
             for seed in self.seeds
         ]
         for name, idea in self.ideas.items():
-            table = merge(with_seed(self.base, self.seeds[0]), idea.change)
+            table = merged(with_seed(self.base, self.seeds[0]), idea.change)
             parts: tuple[Part, ...] = (Part("", 1.0, table),)
             if idea.first:
                 begun = str(self.runs / f"{name}{FIRST}")
                 parts = (
-                    Part(FIRST, idea.first_share, merge(table, idea.first)),
-                    Part("", 1 - idea.first_share, merge(table, {"start": begun})),
+                    Part(FIRST, idea.first_share, merged(table, idea.first)),
+                    Part("", 1 - idea.first_share, merged(table, {"start": begun})),
                 )
             found.append(Variant(name, idea.title, parts))
         return found
@@ -132,19 +132,9 @@ def read_ideas(path: Path) -> Ideas:
     return build_config(Ideas, read_toml(path), str(path))
 
 
-def merge(table: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """The table with the change's entries, tables inside it merged alike."""
-    merged = dict(table)
-    for key, value in change.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
 def with_seed(table: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The table with another seed of its loop."""
-    return merge(table, {"loop": {"seed": seed}})
+    return merged(table, {"loop": {"seed": seed}})
 
 
 def config_of(table: Mapping[str, Any], steps: int, where: str) -> Training:
@@ -155,7 +145,7 @@ def config_of(table: Mapping[str, Any], steps: int, where: str) -> Training:
     given = [key for key in ("steps", "minutes") if key in table["loop"]]
     if given:
         raise ConfigError(f"{where}: loop.{given[0]} follows from petaflops; leave it out")
-    config = build_config(STAGES[stage], merge(table, {"loop": {"steps": steps}}), where)
+    config = build_config(STAGES[stage], merged(table, {"loop": {"steps": steps}}), where)
     if not isinstance(config, Training):
         raise ConfigError(f"{where}: the stage {stage} has no steps")
     return config
@@ -217,7 +207,7 @@ def _train(
 
 def _full(table: Mapping[str, Any], steps: int) -> dict[str, Any]:
     """The table of a run: it measures at its end alone."""
-    return merge(table, {"loop": {"steps": steps, "sample_every": NEVER}})
+    return merged(table, {"loop": {"steps": steps, "sample_every": NEVER}})
 
 
 def _planned(path: Path, table: Mapping[str, Any]) -> bool:

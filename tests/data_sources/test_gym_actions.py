@@ -13,7 +13,7 @@ from worldmodel.data_sources.action_mapping import ActionMapping
 from worldmodel.data_sources.gym_actions import make_hands
 
 
-def hands(kind: str, keys: str | None = None, noop: str | None = None) -> ActionMapping:
+def action_mapping(kind: str, keys: str | None = None, noop: str | None = None) -> ActionMapping:
     return make_hands(gymnasium.make("tests/Squares-v0", kind=kind), keys, noop)
 
 
@@ -38,7 +38,7 @@ def held(*names: str, mouse: tuple[float, float] = (0.0, 0.0)) -> Action:
     ],
 )
 def test_every_space_has_its_keys_and_they_read_back(kind: str, action: Action, value: Any) -> None:
-    made = hands(kind)
+    made = action_mapping(kind)
     found = made.to_env(action)
     assert squares.SPACES[kind].contains(found)
     np.testing.assert_allclose(found, value)
@@ -50,7 +50,7 @@ def test_every_space_has_its_keys_and_they_read_back(kind: str, action: Action, 
 
 @pytest.mark.parametrize("kind", ["discrete", "from_one", "bits", "parts", "axis", "axes"])
 def test_whatever_a_policy_chooses_is_played_as_it_is_recorded(kind: str) -> None:
-    made, space = hands(kind), squares.SPACES[kind]
+    made, space = action_mapping(kind), squares.SPACES[kind]
     space.seed(0)
     for _ in range(50):
         value = space.sample()
@@ -69,13 +69,13 @@ def test_an_environments_own_keys_are_used() -> None:
 
 
 def test_keys_can_be_given_for_any_space() -> None:
-    made = hands("three", "KeyW=[0,1,0],KeyA+KeyW=[-1,1,0]", None)
+    made = action_mapping("three", "KeyW=[0,1,0],KeyA+KeyW=[-1,1,0]", None)
     np.testing.assert_array_equal(made.to_env(held("KeyA", "KeyW")), [-1, 1, 0])
     np.testing.assert_array_equal(made.to_env(held("KeyA")), [0, 0, 0])
     pendulum = make_hands(gymnasium.make("Pendulum-v1"), "ArrowLeft=2,ArrowRight=-2", None)
     np.testing.assert_array_equal(pendulum.to_env(held("ArrowLeft")), [2.0])
     assert not pendulum.spec.uses_mouse
-    assert hands("discrete", "KeyA=0,KeyD=2", "1").to_env(IDLE) == 1
+    assert action_mapping("discrete", "KeyA=0,KeyD=2", "1").to_env(IDLE) == 1
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_what_cannot_be_recorded_is_said(
     kind: str, keys: str | None, noop: str | None, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        hands(kind, keys, noop)
+        action_mapping(kind, keys, noop)
 
 
 def test_an_action_without_a_key_is_named() -> None:
     with pytest.raises(UserError, match="chose 2, for which there is no key"):
-        hands("discrete", "KeyA=1").from_env(2)
+        action_mapping("discrete", "KeyA=1").from_env(2)

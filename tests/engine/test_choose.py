@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from tests.conftest import TINY
 from worldmodel.engine import EngineError, choose
 from worldmodel.engine.choose import choose_engine
-from worldmodel.model.context import KVCache
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.model.plan import Sight
 from worldmodel.world import Frame
 

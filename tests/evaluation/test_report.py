@@ -10,7 +10,8 @@ import pytest
 from tests.worlds.make_world import make_world
 from worldmodel.__main__ import main
 from worldmodel.config import UserError
-from worldmodel.evaluation.kept_parts import FILE, KeptParts
+from worldmodel.evaluation.kept_parts import FILE, KeptParts, say_nothing
+from worldmodel.evaluation.quality import Score
 from worldmodel.evaluation.report import headline, print_report, summarise
 from worldmodel.evaluation.whole_evaluation import (
     Evaluation,
@@ -24,22 +25,22 @@ pytest.importorskip("vizdoom")
 
 
 SAID: list[str] = []
+PLAN = EvaluationPlan(
+    clips=2,
+    drift_frames=200,
+    seed=900_000,
+    teacher_steps=3,
+    next_clips=8,
+    judge_clips=4,
+    judge_steps=10,
+)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Path]:
     root = tmp_path_factory.mktemp("evaluate")
-    plan = EvaluationPlan(
-        clips=2,
-        drift_frames=200,
-        seed=900_000,
-        teacher_steps=3,
-        next_clips=8,
-        judge_clips=4,
-        judge_steps=10,
-    )
     world = str(make_world(root / "random", is_doom=True))
-    measured = evaluate(world, plan, root / "out", SAID.append)
+    measured = evaluate(world, PLAN, root / "out", SAID.append)
     save_pictures(measured, root / "out")
     return measured, root / "out"
 
@@ -88,6 +89,7 @@ def test_every_row_is_in_the_table_and_in_the_last_line(
         "drift_idle.png",
         "drift_random.png",
         FILE,
+        "parts",
     }
 
 
@@ -104,16 +106,54 @@ def test_every_part_is_said_and_what_it_found_is_on_disk(
     assert {k: str(v) for k, v in kept.items()} == {k: str(v) for k, v in whole.items()}  # nan too
 
     parts = KeptParts(2, tmp_path, SAID.append)
-    with parts.part("one"):
-        parts.keep("one", 1)
+    parts.keep("one", parts.take("one", "one", lambda: 1))
 
     def break_off() -> None:
-        with parts.part("two"):
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        break_off()
+        parts.take("two", "two", break_off)
     assert json.loads((tmp_path / FILE).read_text()) == {"one": 1, "parts": "1 of 2"}
+
+
+def test_an_evaluation_goes_on_where_it_was_stopped(
+    measured: tuple[Evaluation, Path], tmp_path: Path
+) -> None:
+    """Stopped in every part, each is measured once, and the figures are those of one whole run."""
+    world, out = str(measured[1].parent / "random"), tmp_path / "out"
+    plan, total = replace(PLAN, drift_frames=0, only_student=True), 6
+    for stopped in range(1, total + 1):
+        said: list[str] = []
+
+        def say(line: str) -> None:
+            said.append(line)  # noqa: B023  # of this round
+            if line.startswith(f"[{stopped}/") and line.endswith("…"):  # noqa: B023
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(world, plan, out, say)
+        begun = [line for line in said if line.endswith("…")]
+        assert len(begun) == min(2, stopped), "the part that was stopped, and this one"
+        assert all(line.endswith(("measured before", "again")) for line in said[: stopped - 2])
+    last: list[str] = []
+    found = evaluate(world, plan, out, last.append)
+    assert [line for line in last if line.endswith("…")] == [last[total - 1]]
+    assert str(summarise(found)) == str(summarise(evaluate(world, plan)))
+    assert not (out / "parts" / "lessons.safetensors").exists()
+    assert found.real_frames.equal(measured[0].real_frames)
+
+
+@pytest.mark.parametrize("harm", ["cut", "another"])
+def test_a_part_that_is_broken_or_of_another_stamp_is_measured_again(
+    tmp_path: Path, harm: str
+) -> None:
+    first = KeptParts(1, tmp_path, say_nothing, "a", [Score])
+    assert first.take("x", "x", lambda: Score(1.0, float("nan"))).psnr == 1.0
+    path = tmp_path / "parts" / "x.safetensors"
+    if harm == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    second = KeptParts(1, tmp_path, say_nothing, "a" if harm == "cut" else "b", [Score])
+    assert second.take("x", "x", lambda: Score(2.0, 0.0)).psnr == 2.0
 
 
 def test_no_gap_is_printed_where_there_is_none(

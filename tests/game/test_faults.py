@@ -71,14 +71,14 @@ class FaultyWorld(DrawnWorld):
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Iterator[SaveWorker]:
-    keeper = SaveWorker(tmp_path / "moments")
-    yield keeper
-    keeper.close(None)
+def save_worker(tmp_path: Path) -> Iterator[SaveWorker]:
+    save_worker = SaveWorker(tmp_path / "moments")
+    yield save_worker
+    save_worker.close(None)
 
 
-def session_of(world: World, keeper: SaveWorker | None) -> Session:
-    return Session(world, random_take(world), seed=1, keeping=Keeping(keeper=keeper))
+def session_of(world: World, save_worker: SaveWorker | None) -> Session:
+    return Session(world, random_take(world), seed=1, keeping=Keeping(save_worker=save_worker))
 
 
 def walk(session: Session, frames: int) -> list[Step]:
@@ -95,12 +95,12 @@ def walk(session: Session, frames: int) -> list[Step]:
 @pytest.mark.parametrize("part", ["generate", "remember"])
 @pytest.mark.parametrize("error", [RuntimeError("the worker broke"), OUT_OF_MEMORY, MemoryError()])
 def test_a_fault_costs_a_frame_and_play_goes_on_as_if_it_had_not_been(
-    keeper: SaveWorker, part: str, error: Exception
+    save_worker: SaveWorker, part: str, error: Exception
 ) -> None:
-    session = session_of(FaultyWorld(part, 8, error), keeper)
+    session = session_of(FaultyWorld(part, 8, error), save_worker)
     session.begin()
     steps = walk(session, 20)
-    told = list(keeper.notices())
+    told = list(save_worker.notices())
     assert len(told) == 1
     assert f"frame 8: {type(error).__name__}" in told[0]
     assert "back at frame 7, it continues from there" in told[0]
@@ -112,9 +112,9 @@ def test_a_fault_costs_a_frame_and_play_goes_on_as_if_it_had_not_been(
 
 
 def test_a_fault_that_comes_again_lets_the_world_rest_until_the_player_goes_on(
-    keeper: SaveWorker,
+    save_worker: SaveWorker,
 ) -> None:
-    session = session_of(FaultyWorld("generate", 5, OUT_OF_MEMORY, times=3), keeper)
+    session = session_of(FaultyWorld("generate", 5, OUT_OF_MEMORY, times=3), save_worker)
     session.begin()
     walk(session, 4)
     for is_resting in (False, True, True):
@@ -122,23 +122,23 @@ def test_a_fault_that_comes_again_lets_the_world_rest_until_the_player_goes_on(
             session.turn(Command.PAUSE)
         assert session.turn(None) is None
         assert session.paused is is_resting
-    assert "paused there, P continues" in list(keeper.notices())[-1]
+    assert "paused there, P continues" in list(save_worker.notices())[-1]
     session.turn(Command.PAUSE)
     assert [step.index for step in walk(session, 3)] == [5, 6, 7]
 
 
 def test_a_recording_across_a_fault_replays(
-    keeper: SaveWorker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    save_worker: SaveWorker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = session_of(FaultyWorld("remember", 8, LOST_DEVICE), keeper)
-    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
-    camera.is_rolling = True
-    camera.show(session, session.begin(), None)
+    session = session_of(FaultyWorld("remember", 8, LOST_DEVICE), save_worker)
+    recording_control = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
+    recording_control.is_rolling = True
+    recording_control.show(session, session.begin(), None)
     for _ in range(20):
         if step := session.turn(None):
-            camera.show(session, step, None)
+            recording_control.show(session, step, None)
             session.remember()
-    camera.close()
+    recording_control.close()
     rows = read_recording(tmp_path / "clip.jsonl")[1]
     assert [row.back_to for row in rows if row.back_to is not None] == [7]
     replay = Replay.read(tmp_path / "clip.jsonl")
@@ -212,18 +212,18 @@ def test_a_refused_fullscreen_leaves_the_window_as_it_was(monkeypatch: pytest.Mo
 
 
 def test_numbers_that_are_none_cost_a_frame_and_the_weight_is_named(
-    keeper: SaveWorker, tmp_path: Path
+    save_worker: SaveWorker, tmp_path: Path
 ) -> None:
     settings = RunSettings(threads=1, engine="torch", dtype="float32")
     world = NativeWorld.load(make_world(tmp_path / "tiny"), settings)
-    session = session_of(world, keeper)
+    session = session_of(world, save_worker)
     session.begin()
     steps = walk(session, 6)
     bias = world.engine.model.unembed.bias  # type: ignore[attr-defined]  # torch's
     kept = bias.clone()
     bias[0] = torch.nan
     assert session.turn(None) is None
-    told = "".join(keeper.notices())
+    told = "".join(save_worker.notices())
     assert "frame 7: WorldFaultError: its latents hold values that are not numbers" in told
     assert "the weight unembed.bias" in told
     bias.copy_(kept)
@@ -338,23 +338,23 @@ def test_a_window_that_is_held_for_a_while_gets_the_next_frame_afterwards(
 
 
 def test_saves_loads_and_rewinding_at_random_never_break_a_session(
-    keeper: SaveWorker, tmp_path: Path
+    save_worker: SaveWorker, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
-    session = session_of(FaultyWorld("generate", 30, LOST_DEVICE, times=2), keeper)
-    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
-    camera.is_rolling = True
-    camera.show(session, session.begin(), None)
+    session = session_of(FaultyWorld("generate", 30, LOST_DEVICE, times=2), save_worker)
+    recording_control = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
+    recording_control.is_rolling = True
+    recording_control.show(session, session.begin(), None)
     commands = [None] * 12 + [command for command in Command if command is not Command.NEXT_START]
     for i in random.integers(0, len(commands), 1500):
         step = session.turn(commands[i])
         if step:
-            camera.show(session, step, None)
+            recording_control.show(session, step, None)
         session.remember()
         if session.paused and random.random() < 0.3:
             session.turn(Command.PAUSE)
-    camera.close()
-    assert camera.failure is None
+    recording_control.close()
+    assert recording_control.failure is None
     paths = sorted(tmp_path.glob("clip*.jsonl"))
     assert len(paths) > 5
     for path in paths:
@@ -372,18 +372,18 @@ def test_no_thread_and_no_file_stays_open_after_a_broken_session(
 ) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     before = threading.active_count()
-    keeper = SaveWorker(tmp_path / "moments")
+    save_worker = SaveWorker(tmp_path / "moments")
     world = FaultyWorld("generate", 3, LOST_DEVICE)
     world.is_lost = True
     with Window("test") as window:
         devices = Input(Controls())
-        source = Generator(lambda: session_of(world, keeper))
-        camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
-        camera.is_rolling = True
-        game = Game(source, window, devices, camera, keeper=keeper)
+        source = Generator(lambda: session_of(world, save_worker))
+        recording_control = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
+        recording_control.is_rolling = True
+        game = Game(source, window, devices, recording_control, save_worker=save_worker)
         with pytest.raises(LostWorldError):
             game.play()
-        camera.close()
-        keeper.close(None)
+        recording_control.close()
+        save_worker.close(None)
     gc.collect()
     assert threading.active_count() == before

@@ -107,8 +107,8 @@ def test_the_screen_changes_with_the_layout(
 ) -> None:
     devices = Input(Controls())
     source = InLine(lambda: Session(DrawnWorld(), lambda _: devices.take()))
-    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
-    game = Game(source, window, devices, camera, frames=2)
+    recording_control = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
+    game = Game(source, window, devices, recording_control, frames=2)
 
     def caps() -> bytes:
         surface = pygame.Surface((320, 240))

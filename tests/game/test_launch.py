@@ -294,26 +294,26 @@ def record_with_a_branch(name: str) -> Path:
     player = RandomPlayer(world.actions, seed=5)
     turned = itertools.count(1)
     session = Session(world, lambda _: Taken(player.act(next(turned)), None), seed=4)
-    camera = RecordingControl(Place(Path(), name), lambda _: None)
-    camera.is_rolling = True
-    camera.show(session, session.begin(), None)
+    recording_control = RecordingControl(Place(Path(), name), lambda _: None)
+    recording_control.is_rolling = True
+    recording_control.show(session, session.begin(), None)
 
     def play_on(frames: int) -> None:
         for _ in range(frames):
             step = session.turn(None)
             assert step is not None
             session.remember()
-            camera.show(session, step, None)
+            recording_control.show(session, step, None)
 
     play_on(20)
     session.turn(Command.REWIND)
     for _ in range(6):
         step = session.turn(None)
         assert step is not None
-        camera.show(session, step, None)
+        recording_control.show(session, step, None)
     session.turn(Command.GO_ON)
     play_on(10)
-    camera.close()
+    recording_control.close()
     return Path(f"{name}.jsonl")
 
 

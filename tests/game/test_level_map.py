@@ -44,9 +44,9 @@ def game(world: NativeWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     devices = Input(Controls())
     source = InLine(lambda: Session(world, lambda _: devices.take()))
-    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
+    recording_control = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
     with Window("test") as window:
-        yield Game(source, window, devices, camera, frames=3)
+        yield Game(source, window, devices, recording_control, frames=3)
 
 
 def place_of(world: NativeWorld) -> tuple[float, float, float]:

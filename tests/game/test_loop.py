@@ -81,11 +81,11 @@ def test_closing_the_window_ends_play(game: Game) -> None:
 
 
 def test_a_restart_begins_another_recording_and_both_are_whole(game: Game, tmp_path: Path) -> None:
-    game.camera.is_rolling = True
+    game.recording_control.is_rolling = True
     game.play()
     game.obey(Command.RESTART)
     play_on(game, 3)
-    game.camera.close()
+    game.recording_control.close()
     for name, length in (("clip", 4), ("clip_002", 3)):
         header, rows = read_recording(tmp_path / f"{name}.jsonl")
         assert (header.first_frame, len(rows)) == (0, length)
@@ -98,7 +98,7 @@ def test_a_recording_begun_in_the_middle_says_so_and_begins_without_action(
     press(pygame.KSCAN_W)
     press(pygame.KSCAN_F6)
     play_on(game, 3)
-    game.camera.close()
+    game.recording_control.close()
     header, rows = read_recording(tmp_path / "clip.jsonl")
     assert header.first_frame == 3, "what was seen when the key was pressed"
     assert [bool(row.action.buttons) for row in rows] == [False, True, True, True]
@@ -108,8 +108,8 @@ def test_a_recording_begun_in_the_middle_says_so_and_begins_without_action(
 
 def test_play_goes_on_when_the_disk_is_full(game: Game, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    game.camera.say = told.append
-    game.camera.is_rolling = True
+    game.recording_control.say = told.append
+    game.recording_control.is_rolling = True
     game.play()
 
     def full(*_: object) -> None:
@@ -117,24 +117,24 @@ def test_play_goes_on_when_the_disk_is_full(game: Game, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("worldmodel.storage.video.VideoWriter.write", full)
     play_on(game, 200)
-    game.camera.close()
+    game.recording_control.close()
     assert len(told) == 1
     assert "recording stopped: No space left on device" in told[0]
     assert not game.window.overlay.is_recording
-    assert "No space left on device" in str(game.camera.failure)
-    assert game.camera.clips == []
+    assert "No space left on device" in str(game.recording_control.failure)
+    assert game.recording_control.clips == []
 
 
 def test_recording_on_and_off_without_a_frame_says_so_and_not_the_clip_before(game: Game) -> None:
     told: list[str] = []
-    game.camera.say = told.append
+    game.recording_control.say = told.append
     game.play()
     for frames in (2, 0):
         game.obey(Command.RECORD)
         play_on(game, frames)
         game.obey(Command.RECORD)
     assert [text.split()[0] for text in told] == ["recorded", "nothing"]
-    game.camera.close()
+    game.recording_control.close()
 
 
 def test_the_mark_of_a_recording_shows_even_while_the_world_rests(game: Game) -> None:
@@ -201,7 +201,7 @@ def test_a_screenshot_that_cannot_be_saved_is_a_note(game: Game, tmp_path: Path)
     game.play()
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where a folder should be", encoding="utf-8")
-    game.camera.place = Place(blocked, "clip")
+    game.recording_control.place = Place(blocked, "clip")
     game.obey(Command.SCREENSHOT)
     assert "cannot be written" in game.window.overlay.note
 
@@ -284,9 +284,11 @@ class Slow:
         self.go = threading.Event()
         self.devices = Input(Controls())
         self.beside = Beside(open_drawn, lambda _: None)
-        camera = RecordingControl(Place(folder, "clip"), lambda _: None)
+        recording_control = RecordingControl(Place(folder, "clip"), lambda _: None)
         source = Generator(self.open_session)
-        self.game = Game(source, window, self.devices, camera, beside=self.beside, frames=2)
+        self.game = Game(
+            source, window, self.devices, recording_control, beside=self.beside, frames=2
+        )
         self.game.is_human = False  # the dummy driver has no mouse to capture
         self.game.expect(DrawnWorld().actions)
 
@@ -361,7 +363,7 @@ def test_every_overlay_can_be_switched_and_drawn(game: Game) -> None:
     assert overlay.shows_controls
     assert overlay.shows_numbers
     assert overlay.is_recording
-    game.camera.close()
+    game.recording_control.close()
 
 
 def test_what_the_world_gets_ready_for_is_on_the_screen_for_as_long_as_that_takes() -> None:

@@ -30,12 +30,15 @@ from worldmodel.world import World
 class Stage:
     """A session and what is beside it, without a window."""
 
-    def __init__(self, world: World, start: int = 0, keeper: SaveWorker | None = None) -> None:
+    def __init__(self, world: World, start: int = 0, save_worker: SaveWorker | None = None) -> None:
         self.told: list[str] = []
         player = RandomPlayer(world.actions, seed=3)
         self.acted = 0
         self.session = Session(
-            world, lambda _: self._take(player), start=start, keeping=Keeping(keeper=keeper)
+            world,
+            lambda _: self._take(player),
+            start=start,
+            keeping=Keeping(save_worker=save_worker),
         )
         self.beside = Beside(open_drawn, self.told.append)
         self.beside.show(self.session, self.session.begin())
@@ -143,15 +146,15 @@ def test_going_back_and_another_branch_and_other_starts_take_the_game_along(
 
 
 def test_a_loaded_moment_takes_the_game_along(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    keeper = SaveWorker(tmp_path)
-    it = stage(start=1, keeper=keeper)
+    save_worker = SaveWorker(tmp_path)
+    it = stage(start=1, save_worker=save_worker)
     it.beside.toggle(it.session)
     it.play(10)
     it.turn(Command.SAVE)
     it.play(10)
     it.turn(Command.LOAD)
     it.play(4)
-    keeper.close(None)
+    save_worker.close(None)
     assert it.frames_that_agree() == [10, 11, 12, 13, 14]
 
 

@@ -39,10 +39,10 @@ def world(request: pytest.FixtureRequest, learned: NativeWorld) -> World:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Iterator[SaveWorker]:
-    keeper = SaveWorker(tmp_path / "moments")
-    yield keeper
-    keeper.close(None)
+def save_worker(tmp_path: Path) -> Iterator[SaveWorker]:
+    save_worker = SaveWorker(tmp_path / "moments")
+    yield save_worker
+    save_worker.close(None)
 
 
 def play(session: Session, frames: int) -> list[Step]:
@@ -169,9 +169,9 @@ def test_paused_one_can_go_back_and_rests_there(world: World) -> None:
 
 
 def test_a_saved_moment_is_loaded_in_play_and_in_another_session(
-    world: World, keeper: SaveWorker
+    world: World, save_worker: SaveWorker
 ) -> None:
-    keeping = Keeping(settings={"world": None}, keeper=keeper)
+    keeping = Keeping(settings={"world": None}, save_worker=save_worker)
     session = Session(world, random_take(world), seed=1, keeping=keeping)
     session.begin()
     play(session, 12)
@@ -183,8 +183,8 @@ def test_a_saved_moment_is_loaded_in_play_and_in_another_session(
     again = play(session, 10)
     np.testing.assert_array_equal([s.frame for s in expected], [s.frame for s in again])
 
-    wait_for(lambda: bool(list_moments(world.name, keeper.folder)))
-    other = SaveWorker(keeper.folder)
+    wait_for(lambda: bool(list_moments(world.name, save_worker.folder)))
+    other = SaveWorker(save_worker.folder)
     moment = other.newest(world.name)
     other.close(None)
     session = Session(world, random_take(world), seed=9, moment=moment)
@@ -197,46 +197,54 @@ def test_a_saved_moment_is_loaded_in_play_and_in_another_session(
     assert [one.index for one in play_back if one][-1] == 12, "the past begins at the moment"
 
 
-def test_loading_without_anything_saved_says_so_and_play_goes_on(keeper: SaveWorker) -> None:
-    session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
+def test_loading_without_anything_saved_says_so_and_play_goes_on(save_worker: SaveWorker) -> None:
+    session = Session(
+        DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(save_worker=save_worker)
+    )
     session.begin()
     assert session.turn(Command.LOAD) is None
-    assert list(keeper.notices()) == ["not loaded: nothing is saved of drawn yet, F5 saves"]
+    assert list(save_worker.notices()) == ["not loaded: nothing is saved of drawn yet, F5 saves"]
     play(session, 1)
 
 
-def test_saving_while_going_back_keeps_the_frame_that_is_seen(keeper: SaveWorker) -> None:
-    session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
+def test_saving_while_going_back_keeps_the_frame_that_is_seen(save_worker: SaveWorker) -> None:
+    session = Session(
+        DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(save_worker=save_worker)
+    )
     session.begin()
     play(session, 10)
     session.turn(Command.REWIND)
     for _ in range(3):
         session.turn(None)
     session.turn(Command.SAVE)
-    assert keeper.last is not None
-    assert keeper.last.header.index == 7
+    assert save_worker.last is not None
+    assert save_worker.last.header.index == 7
     assert play(session, 1)[0].back_to == 7
 
 
 def test_autosaves_come_by_themselves_and_go_with_a_good_end(tmp_path: Path) -> None:
-    keeper = SaveWorker(tmp_path, period=0.01)
-    session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
+    save_worker = SaveWorker(tmp_path, period=0.01)
+    session = Session(
+        DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(save_worker=save_worker)
+    )
     session.begin()
-    while keeper.autosaves < 3:
+    while save_worker.autosaves < 3:
         play(session, 1)
         time.sleep(0.002)
     (path,) = tmp_path.glob("drawn/autosave-*.safetensors")
     assert path.is_file()
-    keeper.close(None)
+    save_worker.close(None)
     assert list(tmp_path.glob("drawn/*")) == []
 
 
 def test_a_session_that_broke_leaves_its_last_moment(tmp_path: Path) -> None:
-    keeper = SaveWorker(tmp_path)
-    session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
+    save_worker = SaveWorker(tmp_path)
+    session = Session(
+        DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(save_worker=save_worker)
+    )
     session.begin()
     play(session, 7)
-    keeper.close(session.moment())
+    save_worker.close(session.moment())
     (kept,) = list_moments("drawn", tmp_path)
     assert kept.is_autosave
     assert kept.header.index == 7
@@ -244,8 +252,10 @@ def test_a_session_that_broke_leaves_its_last_moment(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_costs_neither_play_nor_the_moment(tmp_path: Path) -> None:
     (tmp_path / "moments").write_text("a file where a folder should be", encoding="utf-8")
-    keeper = SaveWorker(tmp_path / "moments", period=0.0)
-    session = Session(DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(keeper=keeper))
+    save_worker = SaveWorker(tmp_path / "moments", period=0.0)
+    session = Session(
+        DrawnWorld(), random_take(DrawnWorld()), keeping=Keeping(save_worker=save_worker)
+    )
     session.begin()
     play(session, 3)
     session.turn(Command.SAVE)
@@ -253,7 +263,7 @@ def test_a_disk_that_refuses_costs_neither_play_nor_the_moment(tmp_path: Path) -
     loaded = session.turn(Command.LOAD)
     assert loaded is not None
     assert loaded.index == 3
-    keeper.close(None)
-    told = list(keeper.notices())
+    save_worker.close(None)
+    told = list(save_worker.notices())
     assert sum("no autosave" in text for text in told) == 1
     assert sum("only in memory" in text for text in told) == 1

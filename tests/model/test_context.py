@@ -8,7 +8,8 @@ from torch import Tensor
 
 from tests.conftest import TINY, make_lively
 from worldmodel.model.configs import ModelConfig
-from worldmodel.model.context import ClipContext, KVCache, TeacherForcing, WholeClip, visible
+from worldmodel.model.context import ClipContext, TeacherForcing, WholeClip, visible
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.model.transformer import WorldTransformer
 
 # Window 3 and one sink make four slots: nine frames go twice around the ring.

@@ -14,8 +14,9 @@ from worldmodel.config import ConfigError, UserError, read_toml
 from worldmodel.recipe import maker as making
 from worldmodel.recipe.ledger import FILE
 from worldmodel.recipe.maker import Job, make
-from worldmodel.storage.checkpoint import load_tensors, save_tensors
+from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.files import FileWriteError
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.run_stage import SUMMARY, run_stage
 from worldmodel.training.runs import lineage, load_transformer
 from worldmodel.training.train_loop import STATE, DivergedError

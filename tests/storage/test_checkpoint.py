@@ -5,8 +5,9 @@ import torch
 
 from tests.conftest import TINY
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.storage.checkpoint import CheckpointError, load_tensors, load_weights, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors, load_weights
 from worldmodel.storage.files import FileWriteError
+from worldmodel.storage.save_tensors import save_tensors
 
 
 def test_tensors_and_header_read_back(tmp_path: Path) -> None:

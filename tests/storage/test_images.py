@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from worldmodel.storage.exif import orientation_of
 from worldmodel.storage.images import PictureError, centre, fit, read_picture
 
 Picture = NDArray[np.uint8]
@@ -78,7 +77,6 @@ def test_a_picture_is_turned_as_the_camera_was_held(
     content = with_exif(ending, encoded(ending, drawing()), tiff(orientation, order))
     path = tmp_path / f"x{ending}"
     path.write_bytes(content)
-    assert orientation_of(content) == orientation
     expected = SEEN[orientation](drawing())
     found = read_picture(path)
     assert found.shape == expected.shape
@@ -86,12 +84,12 @@ def test_a_picture_is_turned_as_the_camera_was_held(
 
 
 def test_broken_exif_turns_nothing(tmp_path: Path) -> None:
-    whole = tiff(6, ">")
+    whole, path = tiff(6, ">"), tmp_path / "x.png"
+    turned = SEEN[6](drawing())
     for cut in range(len(whole) - 1):
-        content = with_exif(".png", encoded(".png", drawing()), whole[:cut])
-        assert orientation_of(content) in (1, 6)
-        assert orientation_of(content[:50]) == 1
-    path = tmp_path / "x.png"
+        path.write_bytes(with_exif(".png", encoded(".png", drawing()), whole[:cut]))
+        found = read_picture(path)
+        assert np.array_equal(found, drawing()) or np.array_equal(found, turned)
     path.write_bytes(with_exif(".png", encoded(".png", drawing()), whole[:12]))
     assert np.array_equal(read_picture(path), drawing())
 

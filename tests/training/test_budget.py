@@ -119,7 +119,7 @@ def test_a_run_that_was_killed_before_its_steps_were_known_feeds_nobody(
     assert summary["steps"] > 20
     load_autoencoder(folder)
     tensors, header = load_tensors(folder / STATE)
-    from worldmodel.storage.checkpoint import save_tensors
+    from worldmodel.storage.save_tensors import save_tensors
 
     save_tensors(folder / STATE, tensors, {**header, "steps": 0, "step": 3})
     with pytest.raises(UnfinishedError, match="step 3 of a number not known yet"):

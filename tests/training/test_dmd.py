@@ -199,12 +199,12 @@ def test_the_exit_may_come_at_any_chunk_of_a_rollout_that_is_begun_anew() -> Non
         SelfPlay(model, TWO, 2, Exit(e, e), torch.Generator().manual_seed(e)) for e in (0, 1)
     )
     for rollout in (one, other):
-        rollout.show(*random_past())
-    first, action = one.next(random_actions(1)), random_actions(1)
-    other.next(action)
+        rollout.prime(*random_past())
+    first, action = one.denoise(random_actions(1)), random_actions(1)
+    other.denoise(action)
     again = SelfPlay(model, TWO, 2, Exit(0, 0), torch.Generator().manual_seed(0))
-    again.show(*random_past())
-    assert torch.equal(again.next(action), first)
+    again.prime(*random_past())
+    assert torch.equal(again.denoise(action), first)
 
 
 def test_the_critic_has_several_turns_before_each_of_the_student() -> None:

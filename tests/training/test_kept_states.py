@@ -13,7 +13,8 @@ from torch import Tensor
 from tests.training.tiny_data import AUTOENCODER, write_episodes
 from tests.training.tiny_recipe import LOOP
 from worldmodel.config import ConfigError
-from worldmodel.storage.checkpoint import load_tensors, save_tensors
+from worldmodel.storage.checkpoint import load_tensors
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.kept_states import BrokenStateError, before, keep_before
 from worldmodel.training.train_loop import STATE, resume, train

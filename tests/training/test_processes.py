@@ -21,11 +21,13 @@ from worldmodel.action import IDLE
 from worldmodel.config import to_toml
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.context import KVCache, TeacherForcing
+from worldmodel.model.context import TeacherForcing
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.model.transformer import Block, WorldTransformer
-from worldmodel.storage.checkpoint import load_tensors, save_tensors
+from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import save_episode
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.bidirectional import BidirectionalTraining, WholeClips
 from worldmodel.training.consistency import StudentTraining
 from worldmodel.training.dmd import DmdTraining, OwnRollouts

@@ -104,7 +104,7 @@ def see_packed(stage: TeacherStage | StudentStage, watch: Watch) -> None:
             )
         return torch.zeros_like(noisy)
 
-    stage.packed = packed
+    stage.forward = packed
 
 
 def see_trajectories(stage: OdeStage, watch: Watch) -> None:
@@ -115,7 +115,7 @@ def see_trajectories(stage: OdeStage, watch: Watch) -> None:
         watch.see(trajectory=number, level=sigmas[:, 0, -1])
         return torch.zeros_like(noisy)
 
-    stage.packed = packed
+    stage.forward = packed
 
 
 def see_play(stage: DmdStage, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

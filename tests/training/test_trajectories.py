@@ -15,7 +15,8 @@ from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import next_frames
-from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.system.limits import MOST_TENSORS
 from worldmodel.training import trajectories as module
 from worldmodel.training.teacher_forcing import PackedClip

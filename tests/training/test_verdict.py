@@ -14,9 +14,10 @@ from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, draw, write_episo
 from worldmodel.action import IDLE
 from worldmodel.config import to_toml
 from worldmodel.model.autoencoder import Autoencoder
-from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import save_episode
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.autoencoder import AutoencoderTraining
 from worldmodel.training.probe import Marks, Probe
 from worldmodel.training.run_stage import SUMMARY, read_stage, run_stage

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tests.wan.reference import load
 from worldmodel.config import load_config
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.wan.camera import no_cameras
 from worldmodel.wan.float8 import FLOAT8, SCALE, Float8Linear, packed, to_float8, use_float8
 from worldmodel.wan.kv_cache import RollingCache
@@ -14,7 +15,6 @@ from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_cost import large_parameters, memory, weight_bytes
 from worldmodel.wan.weight_files import load_strict, read_tensors
-from worldmodel.wan.write_weights import write_tensors
 
 SIZES = Path(__file__).parents[2] / "configs" / "wan"
 WINDOW = WindowConfig(rows=4, columns=6, window_frames=3)
@@ -22,7 +22,7 @@ WINDOW = WindowConfig(rows=4, columns=6, window_frames=3)
 
 def small(model: WanTransformer, path: Path, dtype: torch.dtype) -> WanTransformer:
     """The same model through a file of float8 weights."""
-    write_tensors(path, model.state_dict(), pack=packed(dtype))
+    save_tensors(path, model.state_dict(), {}, pack=packed(dtype))
     with torch.device("meta"):
         other = WanTransformer(model.config).to(dtype)
     use_float8(other)
@@ -81,7 +81,9 @@ def test_what_is_packed_is_multiplied_exactly(dtype: torch.dtype, tmp_path: Path
 
 def test_only_the_matrices_of_layers_are_packed(tmp_path: Path) -> None:
     _, _, model = load("minwm")
-    write_tensors(tmp_path / "small.safetensors", model.state_dict(), pack=packed(torch.bfloat16))
+    save_tensors(
+        tmp_path / "small.safetensors", model.state_dict(), {}, pack=packed(torch.bfloat16)
+    )
     written = load_file(tmp_path / "small.safetensors")
     large = {name for name, tensor in written.items() if tensor.dtype is FLOAT8}
     scales = {name for name in written if name.endswith(SCALE)}

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tests.wan.reference import load
 from worldmodel.config import ConfigError
-from worldmodel.storage.checkpoint import CheckpointError, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.wan.camera import no_cameras
 from worldmodel.wan.kv_cache import WholeClipContext
 from worldmodel.wan.lora import LoraConfig, LoraTransformer, adapted, load_lora, merged, save_lora

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from tests.wan import cases
 from tests.wan.numbers import weights
 from worldmodel.config import UserError
-from worldmodel.storage.checkpoint import CheckpointError, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.wan.prompts import load_prompts, padded, save_prompts
 from worldmodel.wan.text_encoder import (
     BLOCK,

@@ -17,7 +17,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Do it."""
     from worldmodel.worlds.find import check_world, find_world, list_all_worlds
-    from worldmodel.worlds.wan.world_file import WanWorldFile
 
     if options.check is not None:
         folders = [find_world(name) for name in options.check]
@@ -30,11 +29,7 @@ def run(options: argparse.Namespace) -> None:
         return
     facts = []
     for folder, world in list_all_worlds():
-        if isinstance(world, WanWorldFile):
-            (rows, columns), captions = world.frame_size, world.captions
-        else:
-            rows, columns = world.autoencoder.frame_height, world.autoencoder.frame_width
-            captions = [*world.starts.values()]
+        (rows, columns), captions = world.frame_size, world.captions
         tell(f"{world.name:16} {world.title}")
         tell(
             f"{'':16} {columns}x{rows}, {world.frames_per_second:g} frames/s, "

@@ -76,7 +76,7 @@ class GymGame:
 
     def __init__(self, config: GymConfig, env: "gymnasium.Env[Any, Any]") -> None:
         self.config, self.env = config, env
-        self.hands: ActionMapping = make_hands(env, config.keys, config.noop)
+        self.action_mapping: ActionMapping = make_hands(env, config.keys, config.noop)
         self.name = config.env.rpartition(":")[2].replace("/", "-")
         self.frame_size = config.size
         self.starts: Sequence[str] = ["a new episode"]
@@ -90,7 +90,7 @@ class GymGame:
     @property
     def actions(self) -> ActionSpec:
         """Keys and mouse."""
-        return self.hands.spec
+        return self.action_mapping.spec
 
     @property
     def frames_per_second(self) -> float:
@@ -108,7 +108,7 @@ class GymGame:
         if self._is_done:
             assert self.config.through_ends, "reset comes first"
             return self._begin(None)
-        value, total = self.hands.to_env(action), 0.0
+        value, total = self.action_mapping.to_env(action), 0.0
         for _ in range(self.config.skip):
             self.observation, reward, terminated, truncated, info = self.env.step(value)
             total += float(reward)

@@ -38,7 +38,7 @@ class HoldingPolicy:
     def __init__(self, game: GymGame, seed: int, shortest: float, longest: float) -> None:
         # Not the episode's seed itself: the environment draws the very numbers that follow from it.
         self.rng = arrays(seed, "player")
-        self.choices = list(game.hands.choices)
+        self.choices = list(game.action_mapping.choices)
         rate = game.frames_per_second
         self.frames = (max(1, round(shortest * rate)), max(1, round(longest * rate)))
         self.action, self.left = IDLE, 0
@@ -72,7 +72,7 @@ class OwnPolicy:
 
     def act(self, game: GymGame) -> Action:
         """The keys that mean what the function chose; they are what is played."""
-        return game.hands.from_env(self.choose(game.observation))
+        return game.action_mapping.from_env(self.choose(game.observation))
 
 
 def find_policy(name: str, *, allow_code: bool) -> MakePolicy:

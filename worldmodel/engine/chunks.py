@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor
 
-from worldmodel.model.context import KVCache
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.rollout import Rollout
 
 

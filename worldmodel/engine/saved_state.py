@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from worldmodel.engine import Playing
+from worldmodel.storage.tensor_bits import as_array, as_tensor
 from worldmodel.system.limits import LATEST_FRAME
 from worldmodel.system.printable import shown
 from worldmodel.world import StateError
@@ -30,7 +31,7 @@ def save_playing(playing: Playing) -> dict[str, NDArray[Any]]:
     tensors = playing.cache.save()
     others = next(x.dtype for name, x in tensors.items() if not name.startswith("slot."))
     kept = others, playing.cache.dtype
-    arrays = {name: _to_array(tensor) for name, tensor in tensors.items()}
+    arrays = {name: as_array(tensor) for name, tensor in tensors.items()}
     arrays["now"] = np.array(playing.cache.time)
     arrays["drawn"] = np.array(min(playing.drawn, 1))  # only the first frame is another matter
     arrays["noise"] = np.stack([generator.get_state().numpy() for generator in playing.generators])
@@ -62,11 +63,6 @@ def load_playing(playing: Playing, arrays: Arrays) -> None:
     playing.generators, playing.drawn = generators, drawn
 
 
-def _to_array(tensor: Tensor) -> NDArray[Any]:
-    bits = tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor
-    return np.asarray(bits.numpy())
-
-
 def _to_tensor(
     name: str, array: NDArray[Any], shape: tuple[int, ...], was: torch.dtype, wanted: torch.dtype
 ) -> Tensor:
@@ -77,9 +73,7 @@ def _to_tensor(
             f"{name} is {array.dtype} {list(array.shape)}, "
             f"this world needs {np.dtype(expected)} {list(shape)}"
         )
-    tensor = torch.from_numpy(np.array(array))
-    if was is torch.bfloat16:
-        tensor = tensor.view(torch.bfloat16)
+    tensor = as_tensor(array, was)
     if not bool(torch.isfinite(tensor).all()):
         raise StateError(f"{name} holds values that are not numbers")
     fitted = tensor.to(wanted)

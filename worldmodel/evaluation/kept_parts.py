@@ -1,21 +1,28 @@
 """A long measurement, part by part: what is being done, how long it took, what is known so far.
 
-parts = Parts(3, out, say)
-with parts.part("next frame, 5 samplers"):
-    ...
-parts.keep("next_frame", {...})     # on disk from here on, whatever happens afterwards
+    parts = KeptParts(3, out, say, stamp)
+    near = parts.take("next_frame", "next frame, 5 samplers", measure)
+    parts.keep("next_frame", {...})     # on disk from here on, whatever happens afterwards
+
+What a part gave is in `out/parts`, and is not measured again while the stamp is the same: the
+settings, the world, the code.
 """
 
 import json
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from worldmodel.storage.files import write_atomically
+from worldmodel.config import UserError
+from worldmodel.evaluation.part_values import from_plain, to_plain
+from worldmodel.storage.checkpoint import load_tensors
+from worldmodel.storage.files import plain, write_atomically
+from worldmodel.storage.save_tensors import save_tensors
 
-FILE = "figures.json"
+FILE, FOLDER = "figures.json", "parts"
+T = TypeVar("T")
 
 
 def say_nothing(line: str) -> None:
@@ -26,19 +33,47 @@ def say_nothing(line: str) -> None:
 class KeptParts:
     """Counts the parts that begin, and writes every figure as soon as it is known."""
 
-    def __init__(self, total: int, out: Path | None, say: Callable[[str], None]) -> None:
-        self.total, self.out, self.say = total, out, say
+    def __init__(
+        self,
+        total: int,
+        out: Path | None,
+        say: Callable[[str], None],
+        stamp: str = "",
+        kinds: Iterable[type] = (),  # what parts give is made of: dataclasses
+    ) -> None:
+        self.total, self.out, self.say, self.stamp = total, out, say, stamp
+        self.kinds = {kind.__name__: kind for kind in kinds}
         self.known: dict[str, Any] = {}
         self._begun = 0
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Say that a part begins, and when it is over."""
+    def take(self, name: str, label: str, measure: Callable[[], T]) -> T:
+        """What a part gives: measured now, or before it was stopped the last time."""
         self._begun += 1
         place, began = f"[{self._begun}/{self.total}]", time.perf_counter()
-        self.say(f"{place} {name} …")
-        yield
-        self.say(f"{place} {name}: {time.perf_counter() - began:.0f} s")
+        if (kept := self._load(name)) is not None:
+            self.say(f"{place} {label}: measured before")
+            return kept[0]
+        self.say(f"{place} {label} …")
+        value = measure()
+        if self.out is not None:
+            tensors, found = to_plain(value)
+            header = {"stamp": self.stamp, "value": found}
+            save_tensors(self._path(name), tensors, header)
+        self.say(f"{place} {label}: {time.perf_counter() - began:.0f} s")
+        return value
+
+    def skip(self, label: str) -> None:
+        """A part that led to one that is kept."""
+        self._begun += 1
+        self.say(f"[{self._begun}/{self.total}] {label}: not needed again")
+
+    def is_kept(self, name: str) -> bool:
+        """Whether a part need not be measured."""
+        return self._load(name) is not None
+
+    def forget(self, name: str) -> None:
+        """Remove what a part gave: nothing needs it any more, and it is large."""
+        self._path(name).unlink(missing_ok=True)
 
     def keep(self, name: str, figures: Any) -> None:
         """Write a figure beside those that are known already."""
@@ -46,3 +81,28 @@ class KeptParts:
         if self.out is not None:
             content = {**self.known, "parts": f"{self._begun} of {self.total}"}
             write_atomically(self.out / FILE, (json.dumps(content, indent=1) + "\n").encode())
+
+    def begin(self) -> None:
+        """Make room: parts of another world, of other settings or code are of no use here."""
+        if self.out is None:
+            return
+        stamp = self.out / FOLDER / "stamp.txt"
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != self.stamp:
+            shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+            write_atomically(stamp, self.stamp.encode())
+
+    def _path(self, name: str) -> Path:
+        assert self.out is not None
+        return self.out / FOLDER / f"{plain(name)}.safetensors"
+
+    def _load(self, name: str) -> tuple[Any] | None:
+        """A part's value in a tuple, for a part may give nothing."""
+        if self.out is None or not self._path(name).is_file():
+            return None
+        try:
+            tensors, header = load_tensors(self._path(name))
+            if header["stamp"] == self.stamp:
+                return (from_plain(header["value"], tensors, self.kinds),)
+        except (UserError, LookupError, TypeError, ValueError):  # broken: it is measured again
+            pass
+        return None

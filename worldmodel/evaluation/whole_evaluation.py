@@ -4,8 +4,10 @@ All comparisons run the real game on seeds from `--seed` upwards, which no train
 inverse-dynamics model that judges actions is trained here, on real frames of other such seeds.
 """
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from worldmodel.evaluation.drift import (
     STREAMS,
     WINDOW,
     Drift,
+    DriftWindow,
     Play,
     measure_drift,
     record_long_play,
@@ -41,6 +44,7 @@ from worldmodel.evaluation.quality import (
     HORIZONS,
     FreeRollout,
     NextFrame,
+    Score,
     measure_next_frame,
     measure_rollout,
 )
@@ -49,6 +53,7 @@ from worldmodel.evaluation.start_pictures import FRAMES as START_FRAMES
 from worldmodel.evaluation.start_pictures import FromStart, play_starts, save_starts
 from worldmodel.evaluation.subject import Subjects, load_subjects
 from worldmodel.metrics import Gaussian, frechet_distance
+from worldmodel.system.versions import code_version, installed_versions
 from worldmodel.training.sample_grids import save_grid
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.run_settings import RunSettings, available_cores
@@ -72,6 +77,39 @@ class Evaluation:
     drift: dict[str, Drift]
     starts: list[FromStart]
     frames_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What reads actions from frames, and real play as it sees it."""
+
+    weights: dict[str, Tensor]
+    reference: Gaussian
+
+
+@dataclass(frozen=True, slots=True)
+class RealPlay:
+    """What the world is held against."""
+
+    next_clips: Clips
+    clips: Clips
+    reading: ActionReading
+    features: Tensor  # f d, of other real play
+
+
+KINDS = (
+    ActionReading,
+    Clips,
+    Drift,
+    DriftWindow,
+    FreeRollout,
+    FromStart,
+    Gaussian,
+    Judge,
+    NextFrame,
+    RealPlay,
+    Score,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,43 +182,88 @@ class _Measuring:
         self.past = shape.context_frames + shape.sink_frames
         self.frames = plan.drift_frames // WINDOW * WINDOW  # whole windows
         self.plays: tuple[Play, ...] = ("idle", "random") if self.frames else ()
-        self.parts = KeptParts(5 + len(self.everyone) + len(self.plays), out, say)
+        total = 5 + len(self.everyone) + len(self.plays)
+        self.parts = KeptParts(total, out, say, self._stamp(), KINDS)
 
     def measure(self) -> Evaluation:
-        """All parts, one after the other."""
-        parts, plan = self.parts, self.plan
+        """All parts, one after the other; what an earlier call has kept is not measured again."""
+        parts = self.parts
+        parts.begin()
         parts.keep("world", self.subjects.file.name)
-        with parts.part(f"real play that teaches the judge, {plan.judge_clips} clips"):
-            lessons = self._record(3, plan.judge_clips, JUDGE_FRAMES)
-        with parts.part(f"the judge learns, {plan.judge_steps} steps"):
-            judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
-            reference = Gaussian.of(_features(judge, lessons))
-        with parts.part("real play to measure against"):
-            fresh = self._record(2, plan.judge_clips // 2, JUDGE_FRAMES)
-            next_clips = self._record(1, plan.next_clips, self.past)
-            clips = self._record(0, plan.clips, self.past + max(HORIZONS))
-            reading = read_actions(judge, clips.pairs(self.past))
-            floor = frechet_distance(_features(judge, fresh), reference)
-            parts.keep("real", real_facts(reading, floor))
-        with parts.part(f"the next frame, {len(self.everyone)} samplers"):
-            near = measure_next_frame(self.subjects, self.everyone, next_clips)
-            parts.keep("next_frame", next_facts(near))
-        rollouts = self._roll_out(clips, judge, reference)
+        judge, reference = self._learn_judge()
+        real = parts.take("real", "real play to measure against", lambda: self._real(judge))
+        reading, floor = real.reading, frechet_distance(real.features, reference)
+        parts.keep("real", real_facts(reading, floor))
+        near = parts.take(
+            "next_frame",
+            f"the next frame, {len(self.everyone)} samplers",
+            lambda: measure_next_frame(self.subjects, self.everyone, real.next_clips),
+        )
+        parts.keep("next_frame", next_facts(near))
+        rollouts = self._roll_out(real.clips, judge, reference)
         drift = self._drift(judge, reference)
-        with parts.part("from the world's own starts"):
-            starts = play_starts(self.folder, self.subjects, self.game, START_FRAMES)
-            parts.keep("starts", start_facts(starts))
+        starts = parts.take(
+            "starts",
+            "from the world's own starts",
+            lambda: play_starts(self.folder, self.subjects, self.game, START_FRAMES),
+        )
+        parts.keep("starts", start_facts(starts))
         return Evaluation(
             world=self.subjects.file.name,
             next_frame=near,
             rollouts=rollouts,
-            real_frames=clips.frames[:, self.past :],
+            real_frames=real.clips.frames[:, self.past :],
             real_reading=reading,
             real_frechet=floor,
             drift=drift,
             starts=starts,
             frames_per_second=self.subjects.file.frames_per_second,
         )
+
+    def _learn_judge(self) -> tuple[InverseDynamics, Gaussian]:
+        """The judge, and what real play looks like to it."""
+        parts, plan = self.parts, self.plan
+        label = f"real play that teaches the judge, {plan.judge_clips} clips"
+        if parts.is_kept("judge"):
+            parts.skip(label)
+            lessons = None
+        else:
+            lessons = parts.take(
+                "lessons", label, lambda: self._record(3, plan.judge_clips, JUDGE_FRAMES)
+            )
+
+        def learn() -> Judge:
+            assert lessons is not None
+            judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
+            return Judge(judge.state_dict(), Gaussian.of(_features(judge, lessons)))
+
+        kept = parts.take("judge", f"the judge learns, {plan.judge_steps} steps", learn)
+        if self.out is not None:
+            parts.forget("lessons")
+        shape = self.subjects.file.autoencoder
+        judge = InverseDynamics(len(self.spec.buttons), shape.frame_height, shape.frame_width)
+        judge.load_state_dict(kept.weights)
+        return judge.eval().requires_grad_(requires_grad=False), kept.reference
+
+    def _real(self, judge: InverseDynamics) -> RealPlay:
+        """What the world is held against."""
+        plan = self.plan
+        fresh = self._record(2, plan.judge_clips // 2, JUDGE_FRAMES)
+        next_clips = self._record(1, plan.next_clips, self.past)
+        clips = self._record(0, plan.clips, self.past + max(HORIZONS))
+        reading = read_actions(judge, clips.pairs(self.past))
+        return RealPlay(next_clips, clips, reading, _features(judge, fresh))
+
+    def _stamp(self) -> str:
+        """Changes with whatever a figure depends on."""
+        facts = {
+            "plan": asdict(self.plan),
+            "world": dict(self.subjects.file.sha256),
+            "sampler": asdict(self.subjects.file.sampler),
+            "versions": installed_versions(),
+            "code": code_version(),
+        }
+        return json.dumps(facts, sort_keys=True)
 
     def _record(self, part: int, count: int, length: int) -> Clips:
         """Clips of seeds that no other part uses."""
@@ -191,30 +274,33 @@ class _Measuring:
     ) -> dict[str, FreeRollout]:
         found: dict[str, FreeRollout] = {}
         for subject in self.everyone:
-            with self.parts.part(f"free rollouts, {subject.name}"):
-                found[subject.name] = measure_rollout(
-                    self.subjects, subject, clips, self.past, judge, reference
-                )
-                self.parts.keep("rollout", {k: rollout_facts(r) for k, r in found.items()})
-                if self.out is not None:
-                    _save_rollouts(clips.frames[:, self.past :], found, self.out)
+            measure = partial(
+                measure_rollout, self.subjects, subject, clips, self.past, judge, reference
+            )
+            name = f"rollout {subject.name}"
+            found[subject.name] = self.parts.take(name, f"free rollouts, {subject.name}", measure)
+            self.parts.keep("rollout", {k: rollout_facts(r) for k, r in found.items()})
+            if self.out is not None:
+                _save_rollouts(clips.frames[:, self.past :], found, self.out)
         return found
 
     def _drift(self, judge: InverseDynamics, reference: Gaussian) -> dict[str, Drift]:
         found: dict[str, Drift] = {}
-        visible, seed = self.subjects.file.transformer.context_frames, self.plan.seed + 4 * APART
         for play in self.plays:
-            with self.parts.part(f"{play} play, {self.frames} frames"):
-                long_play = record_long_play(
-                    self.game, self.spec, play, self.frames, seed, visible, STREAMS
-                )
-                found[play] = measure_drift(
-                    self.subjects, self.subjects.student, long_play, judge, reference
-                )
-                self.parts.keep("drift", {k: drift_facts(drift) for k, drift in found.items()})
-                if self.out is not None:
-                    _save_drift(play, found[play], self.out)
+            measure = partial(self._measure_drift, play, judge, reference)
+            label = f"{play} play, {self.frames} frames"
+            found[play] = self.parts.take(f"drift {play}", label, measure)
+            self.parts.keep("drift", {k: drift_facts(drift) for k, drift in found.items()})
+            if self.out is not None:
+                _save_drift(play, found[play], self.out)
         return found
+
+    def _measure_drift(self, play: Play, judge: InverseDynamics, reference: Gaussian) -> Drift:
+        visible, seed = self.subjects.file.transformer.context_frames, self.plan.seed + 4 * APART
+        long_play = record_long_play(
+            self.game, self.spec, play, self.frames, seed, visible, STREAMS
+        )
+        return measure_drift(self.subjects, self.subjects.student, long_play, judge, reference)
 
 
 def _features(judge: InverseDynamics, clips: Clips) -> Tensor:

@@ -1,12 +1,11 @@
 """Which saved moment play begins with, and what is offered after a session that was interrupted."""
 
 import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from worldmodel.config import UserError
-from worldmodel.storage.moments import Moment, MomentEntry, list_moments, load_moment, new_name
+from worldmodel.storage.moments import Moment, MomentEntry, ago, list_moments, load_moment, new_name
 from worldmodel.system.paths import to_path
 
 Say = Callable[[str], None]
@@ -20,7 +19,7 @@ def offer_broken_sessions(say: Say) -> None:
     if broken:
         header = broken[0].header
         say(
-            f"a session in {header.world} broke off {_ago(header.saved_at)}, at frame "
+            f"a session in {header.world} broke off {ago(header.saved_at)}, at frame "
             f"{header.index}: --load {broken[0].path} goes on from there"
         )
 
@@ -49,10 +48,3 @@ def _adopt(kept: MomentEntry) -> Path:
         kept.path.with_suffix(".lock").unlink(missing_ok=True)
         return path
     return kept.path
-
-
-def _ago(saved_at: float) -> str:
-    minutes = max(0, round((time.time() - saved_at) / 60))
-    if minutes < 120:
-        return f"{minutes} minutes ago"
-    return f"{minutes // 60} hours ago" if minutes < 2880 else f"{minutes // 1440} days ago"

@@ -89,7 +89,7 @@ class Generator:
                 command = self._wait(session.seconds_to_wait())
                 if self._stopping.is_set():
                     return
-                if step := session.turn(command):
+                if step := session.turn(command) if command else session.advance():
                     self._offer(step)
                     session.remember()
         except Exception as error:  # noqa: BLE001  # poll() raises it in the window's thread
@@ -133,7 +133,7 @@ class InLine:
         self.session.remember()
         if self._commands:
             return self.session.turn(self._commands.popleft())
-        return None if self.session.seconds_to_wait() != 0 else self.session.turn(None)
+        return None if self.session.seconds_to_wait() != 0 else self.session.advance()
 
     def send(self, command: Order) -> None:
         """Ask the world for something between two frames."""

@@ -40,28 +40,30 @@ class HeadlessSpeed:
 
 
 def play_headless(
-    session: Session, frames: int, camera: RecordingControl, replay: Replay | None = None
+    session: Session, frames: int, recording_control: RecordingControl, replay: Replay | None = None
 ) -> HeadlessSpeed:
     """Play `frames` frames after the start frame."""
     meter, splits = Meter(recent=None), []
-    _keep(session, session.begin(), camera, replay)
+    _keep(session, session.begin(), recording_control, replay)
     meter.add(time.perf_counter(), None)
     for _ in through(range(frames), unit="frame"):
         time.sleep(session.seconds_to_wait() or 0)
         step = session.turn(None)
         assert step is not None  # only commands can make no frame
         session.remember()
-        _keep(session, step, camera, replay)
+        _keep(session, step, recording_control, replay)
         meter.add(time.perf_counter(), 1000 * (step.ready_time - step.sampled_time))
         splits.append(session.world.split)
     return HeadlessSpeed(frames, meter.speed(), _median(splits))
 
 
-def _keep(session: Session, step: Step, camera: RecordingControl, replay: Replay | None) -> None:
+def _keep(
+    session: Session, step: Step, recording_control: RecordingControl, replay: Replay | None
+) -> None:
     if step.notice:
         sys.stderr.write(f"{printable(step.notice)}\n")
     spaced = replace(step, time=step.count / session.world.frames_per_second)
-    camera.show(session, spaced, None)
+    recording_control.show(session, spaced, None)
     if replay:
         replay.check(step)
 

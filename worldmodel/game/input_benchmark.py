@@ -72,11 +72,11 @@ def rehearse(
         return Session(world, lambda _: devices.take(), seed=0, rate=rate)
 
     with tempfile.TemporaryDirectory() as folder:
-        camera = RecordingControl(Place(Path(folder)), lambda _: None)
-        camera.is_rolling = records
+        recording_control = RecordingControl(Place(Path(folder)), lambda _: None)
+        recording_control.is_rolling = records
         window.overlay.shows_numbers = True
         source = Generator(open_session, announce)
-        game = Game(source, window, devices, camera, frames=frames + WARM_UP)
+        game = Game(source, window, devices, recording_control, frames=frames + WARM_UP)
         hands: list[KeyPresser] = []
         ended = threading.Event()
         watch = threading.Thread(target=_watch, args=(game, hands, ended, progress), daemon=True)
@@ -88,7 +88,7 @@ def rehearse(
             watch.join()
             for hand in hands:
                 hand.stop()
-            camera.close()
+            recording_control.close()
     speed = game.whole.speed()
     return {
         "records": records,

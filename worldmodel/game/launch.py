@@ -2,84 +2,84 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from worldmodel.config import UserError
 from worldmodel.game.choice import OpenWorld
-from worldmodel.game.closing import (
-    close_camera,
-    close_keeper,
-    keep_beside_game,
-    keep_last_session,
-    tell_speed,
-)
+from worldmodel.game.clip_with_keys import draw_keys
 from worldmodel.game.controls import describe
+from worldmodel.game.fps_meter import PlaySpeed
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.headless import play_headless
-from worldmodel.game.input import Input
+from worldmodel.game.input import Input, Taken
 from worldmodel.game.jumps import Elsewhere
+from worldmodel.game.known_speeds import remember_speed
 from worldmodel.game.loop import Game
 from worldmodel.game.menu.library import Library
 from worldmodel.game.menu.menu import Menu
-from worldmodel.game.messages import say, tell
-from worldmodel.game.opening import PlayerFor, as_followed, open_session
-from worldmodel.game.play_session import Session, Take
+from worldmodel.game.messages import introduce, say, tell
+from worldmodel.game.play_session import Keeping, Session, Take
+from worldmodel.game.policy import PolicyPlayer
 from worldmodel.game.preferences import Preferences
 from worldmodel.game.recording_control import RecordingControl
-from worldmodel.game.reference_play import Beside, way_to_start
+from worldmodel.game.reference_play import Beside, origin_of, way_to_start
 from worldmodel.game.request import Request
 from worldmodel.game.save_worker import SaveWorker
+from worldmodel.game.side_by_side_clip import keep_beside
 from worldmodel.game.window import NoDisplayError, Window, announce, ask_to_close
+from worldmodel.players import said_during
 from worldmodel.reference.game import OpenReal
+from worldmodel.storage.files import plain
+from worldmodel.storage.moments import ENDING, last_sessions_folder, save_moment
 from worldmodel.system.signals import ended_by_signals, on_hangup
-from worldmodel.world import World
+from worldmodel.world import Prepares, World
 from worldmodel.worlds.find import find_world, is_shipped, read_any_world
 from worldmodel.worlds.known_folders import remember_folder
 
 HEADLESS_FRAMES = 300
+WORTH_KEEPING = 60  # frames: of a shorter session neither its end nor its speed
+PlayerFor = Callable[[World], Take]  # who plays, once it is known what can be done
 
 
 def launch(
     options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None = None
 ) -> int:
-    """Play as the options say; returns the exit code."""
-    game = Launch(options, open_world, open_real)
+    """Play as the options say, one world after the other; returns the exit code."""
+    launched = Launch(options, open_world, open_real)
+    before: Launch | None = None
     if options.headless:
-        return game.play_headless()
-    if not has_display():
-        say(f"no display here: {game.request.stand_in} plays a short session instead")
-        return game.play_headless()
-    preferences = read_preferences(options)
+        return launched.play_headless()
     try:
+        if not has_display():
+            raise NoDisplayError("no display here")
+        preferences = read_preferences(options)
         is_fullscreen = preferences.settings.fullscreen
         window = Window(options.world or "worldmodel", is_fullscreen=is_fullscreen)
     except NoDisplayError as error:
-        say(f"{error}: {game.request.stand_in} plays a short session instead")
-        return game.play_headless()
+        say(f"{error}: {launched.request.stand_in} plays a short session instead")
+        return launched.play_headless()
     with window, on_hangup(ask_to_close):
-        return play_on(game, window, preferences)
-
-
-def play_on(game: "Launch", window: Window, preferences: Preferences) -> int:
-    """One world after the other, as the player chooses; what cannot be opened leads back."""
-    before: Launch | None = None
-    while True:
-        try:
-            code = game.play_in(window, preferences)
-        except UserError as error:
-            if before is None:  # nothing to go back to
-                raise
-            game, before = before.again(str(error)), None
-            continue
-        if game.elsewhere is None:
-            return code
-        try:
-            game, before = game.then(game.elsewhere), game
-        except UserError as error:
-            game, before = game.again(str(error)), None
+        while True:
+            try:
+                with launched.opened(window, preferences) as game:
+                    game.play()
+                code = launched.verdict(game.recording_control)
+            except UserError as error:
+                if before is None:  # nothing to go back to
+                    raise
+                launched, before = before.again(str(error)), None
+                continue
+            if game.elsewhere is None:
+                return code
+            try:
+                launched, before = launched.then(game.elsewhere), launched
+            except UserError as error:
+                launched, before = launched.again(str(error)), None
 
 
 def read_preferences(options: argparse.Namespace) -> Preferences:
@@ -101,7 +101,6 @@ class Launch:
         self.options, self._open_world, self._open_real = options, open_world, open_real
         self.request = Request(options, open_real)
         self._world: World | None = None  # once it is loaded
-        self.elsewhere: Elsewhere | None = None  # what the player wants after this
         self._problem = ""  # why the world that was chosen could not be opened
         self._is_first = True
 
@@ -117,70 +116,74 @@ class Launch:
         launch._problem = problem
         return launch
 
-    def play_in(self, window: Window, preferences: Preferences) -> int:
-        """A session in a window."""
-        options, request, devices = self.options, self.request, Input(preferences.controls)
-        rolls = options.record is not None
-        camera = self._camera(lambda text: tell(window, text), rolls=rolls)
-        keeper = SaveWorker() if request.is_human else None
-        shelf = Library(self._folder())
-        menu = Menu(preferences, shelf, lambda: game.adopt(preferences))
-        window.menu, window.overlay.caption, menu.is_loading = menu, "loading", True
-        beside = Beside(self._open_real, lambda text: tell(window, text), begins=options.beside)
-        game = Game(
-            self._source(devices, keeper),
-            window,
-            devices,
-            camera,
-            is_human=request.is_human,
-            replay=request.replay,
-            keeper=keeper,
-            beside=beside,
-            frames=request.frames(),
-            scale=options.scale,
-            menu=menu,
-        )
-        window.adopt(preferences.settings)
-        if shelf.here and not options.sync:  # else nothing is heard before it is loaded
-            with contextlib.suppress(UserError):  # said when it is opened
-                file = read_any_world(shelf.here)
-                window.overlay.caption = f"loading {file.name}"
-                game.expect(file.actions)
+    @contextlib.contextmanager
+    def opened(self, window: Window, preferences: Preferences) -> Iterator[Game]:
+        """A game in a window; however it ends, everything gets to disk."""
+        game, menu = self._game(window, preferences)
         try:
             if self._problem or self.has_start_screen(preferences):
                 game.open_menu(is_start=True)
                 menu.say(self._problem)
             window.show_loading()
-            game.play()
+            yield game
         except BaseException:
-            self._end(keeper, game.source.session, camera)
+            self._end(game, game.source.session)
             raise
         finally:
-            shelf.close()
-            beside.close()
-        self.elsewhere = game.elsewhere
-        if request.is_human and game.source.session:
-            keep_last_session(game.source.session)
-        self._end(keeper, None, camera, keeps_both=beside.was_on)
-        tell_speed(game.whole.speed(), game.source.session, game.shown)
-        return self._verdict(camera)
+            menu.library.close()
+            if game.beside:
+                game.beside.close()
+        session = game.source.session
+        if self.request.is_human and session:
+            keep_last_session(session)
+        self._end(game, None)
+        tell_speed(game.whole.speed(), session, game.shown)
+
+    def _game(self, window: Window, preferences: Preferences) -> tuple[Game, Menu]:
+        """What meets in the window's thread, and its menu."""
+        options, request, devices = self.options, self.request, Input(preferences.controls)
+        notify = functools.partial(tell, window)
+        save_worker = SaveWorker() if request.is_human else None
+        library = Library(self._folder())
+        menu = Menu(preferences, library, lambda: game.adopt(preferences))
+        window.menu, window.overlay.caption, menu.is_loading = menu, "loading", True
+        game = Game(
+            self._source(devices, save_worker),
+            window,
+            devices,
+            self._recording_control(notify, rolls=options.record is not None),
+            is_human=request.is_human,
+            replay=request.replay,
+            save_worker=save_worker,
+            beside=Beside(self._open_real, notify, begins=options.beside),
+            frames=request.frames(),
+            scale=options.scale,
+            menu=menu,
+        )
+        window.adopt(preferences.settings)
+        if library.here and not options.sync:  # else nothing is heard before it is loaded
+            with contextlib.suppress(UserError):  # said when it is opened
+                file = read_any_world(library.here)
+                window.overlay.caption = f"loading {file.name}"
+                game.expect(file.actions)
+        return game, menu
 
     def play_headless(self) -> int:
         """A session without a window."""
         request = self.request
         frames = request.frames()
         rolls = self.options.record is not None or request.replay is None
-        camera = self._camera(say, rolls=rolls)
+        control = self._recording_control(say, rolls=rolls)
         with ended_by_signals():  # from the first frame to the last one that is on disk
             try:
                 session = self._open_session(request.player, rate=self.options.fps or 0.0)
                 if self.options.beside:
                     way_to_start(session)  # says now why not
                 frames = HEADLESS_FRAMES if frames is None else frames
-                say(str(play_headless(session, frames, camera, request.replay)))
+                say(str(play_headless(session, frames, control, request.replay)))
             finally:
-                self._close(camera, keeps_both=self.options.beside)
-        return self._verdict(camera)
+                self._close(control, keeps_both=self.options.beside)
+        return self.verdict(control)
 
     def has_start_screen(self, preferences: Preferences) -> bool:
         """Where nothing was said about what to play, a person is asked, the world loading."""
@@ -193,14 +196,14 @@ class Launch:
             return find_world(self.request.choice.world)
         return None
 
-    def _source(self, devices: Input, keeper: SaveWorker | None) -> FrameSource:
+    def _source(self, devices: Input, save_worker: SaveWorker | None) -> FrameSource:
         def player_for(world: World) -> Take:
             if not self.request.is_human:
                 return self.request.player(world)
             return as_followed(world, lambda _: devices.take())
 
         def begin() -> Session:
-            session = self._open_session(player_for, rate=self.options.fps, keeper=keeper)
+            session = self._open_session(player_for, self.options.fps, save_worker)
             devices.discard()  # what was tapped while it loaded; what is held counts
             if self.request.is_human:
                 for keys, meaning in describe(session.world.actions, devices.controls):
@@ -210,43 +213,69 @@ class Launch:
         return InLine(begin) if self.options.sync else Generator(begin, announce)
 
     def _open_session(
-        self, player_for: PlayerFor, rate: float | None, keeper: SaveWorker | None = None
+        self, player_for: PlayerFor, rate: float | None, save_worker: SaveWorker | None = None
     ) -> Session:
-        world = self._world = self._open_world(self.request.choice)
+        """The world is opened, at its start or moment; `rate` None is the world's own."""
+        request = self.request
+        world = self._world = self._open_world(request.choice)
         if (folder := self._folder()) and not is_shipped(folder):
             remember_folder(folder)
-        return open_session(self.request, world, player_for, rate, keeper)
+        if not world.actions.prompts and (request.choice.prompt is not None or request.timeline):
+            raise UserError(f"--prompt, --prompts: {world.name} takes no words")
+        replay, megabytes = request.replay, request.options.rewind_megabytes
+        session = Session(
+            world,
+            _with_timeline(request, player_for(world), world.frames_per_second),
+            start=request.start(world),
+            seed=replay.header.seed if replay else request.options.seed,
+            rate=world.frames_per_second if rate is None else rate,
+            keeping=Keeping(
+                settings=asdict(request.choice), save_worker=save_worker, megabytes=megabytes
+            ),
+            moment=request.moment,
+            spot=request.spot,
+        )
+        if request.policy:
+            session.take = PolicyPlayer(request.policy, session).take
+        introduce(session)
+        if replay and (difference := replay.compare_settings(session.identity)):
+            say(difference)
+        return session
 
-    def _camera(self, tell: Callable[[str], None], *, rolls: bool) -> RecordingControl:
+    def _recording_control(self, notify: Callable[[str], None], *, rolls: bool) -> RecordingControl:
         if rolls:
             self.request.place.check_writable()
-        camera = RecordingControl(self.request.place, tell)
-        camera.is_rolling = rolls
-        return camera
+        control = RecordingControl(self.request.place, notify)
+        control.is_rolling = rolls
+        return control
 
-    def _end(
-        self,
-        keeper: SaveWorker | None,
-        broken: Session | None,
-        camera: RecordingControl,
-        *,
-        keeps_both: bool = False,
-    ) -> None:
+    def _end(self, game: Game, broken: Session | None) -> None:
+        """What is on its way gets to disk; of a broken session also the last good moment."""
         try:
-            close_keeper(keeper, broken)
+            if game.save_worker:
+                game.save_worker.close(broken.moment() if broken and broken.segment else None)
+                for text in game.save_worker.notices():
+                    say(text)
         finally:
-            self._close(camera, keeps_both=keeps_both)
+            keeps_both = broken is None and game.beside is not None and game.beside.was_on
+            self._close(game.recording_control, keeps_both=keeps_both)
 
-    def _close(self, camera: RecordingControl, *, keeps_both: bool) -> None:
-        close_camera(camera, shows_keys=self.options.show_keys)
-        if keeps_both:
-            keep_beside_game(camera.clips, self._world, self._open_real)
+    def _close(self, control: RecordingControl, *, keeps_both: bool) -> None:
+        """Recordings end, and their names are said; beside the real game where that can be."""
+        control.close()
+        for clip in control.clips:
+            say(f"{clip}")
+            if self.options.show_keys:
+                say(f"{draw_keys(clip)}")
+            if keeps_both and self._open_real and self._world:
+                say(_kept_beside(clip, self._world, self._open_real))
 
-    def _verdict(self, camera: RecordingControl) -> int:
+    def verdict(self, control: RecordingControl) -> int:
+        """The exit code: whether a replay's frames are those that were recorded."""
         if self.request.replay:
             say(self.request.replay.verdict())
-        if camera.failure:
-            raise camera.failure
+        if control.failure:
+            raise control.failure
         return 1 if self.request.replay and self.request.replay.first_different is not None else 0
 
 
@@ -254,3 +283,53 @@ def has_display() -> bool:
     """Whether a window can be hoped for; only Linux tells beforehand."""
     named = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in named)
+
+
+def as_followed(world: World, take: Take) -> Take:
+    """What a person does, as far as the world can follow it: nobody is kept waiting for words."""
+    if not isinstance(world, Prepares):
+        return take
+
+    def followed(index: int) -> Taken:
+        taken = take(index)
+        return taken._replace(action=world.follow(taken.action))
+
+    return followed
+
+
+def _with_timeline(request: Request, take: Take, rate: float) -> Take:
+    """What the player does, and what the timeline says in that frame."""
+
+    def both(index: int) -> Taken:
+        taken = take(index)
+        said = said_during(request.timeline, index, rate)
+        return taken._replace(action=replace(taken.action, prompt=said)) if said else taken
+
+    return both if request.timeline else take
+
+
+def keep_last_session(session: Session) -> None:
+    """Where a session ended, for the start screen; not worth a word if the disk refuses."""
+    if session.segment and session.index > WORTH_KEEPING:
+        with contextlib.suppress(UserError):
+            folder = last_sessions_folder() / plain(session.world.name)
+            save_moment(folder / f"last{ENDING}", session.moment())
+
+
+def tell_speed(speed: PlaySpeed, session: Session | None, shown: int) -> None:
+    """The whole session's frame rate and latency, remembered where there was enough of it."""
+    if not speed.frames_per_second:
+        return
+    if session and shown > WORTH_KEEPING:
+        remember_speed(session.world.name, speed.frames_per_second)
+    p50, p95 = speed.latency_p50_ms, speed.latency_p95_ms
+    latency = f"; input to frame p50 {p50:.0f} ms, p95 {p95:.0f} ms" if p50 and p95 else ""
+    say(f"{speed.frames_per_second:.1f} fps{latency}")
+
+
+def _kept_beside(clip: Path, world: World, open_real: OpenReal) -> str:
+    """What to say of a recording beside the real game; it stays as good where that cannot be."""
+    try:
+        return str(keep_beside(clip, origin_of(world), open_real))
+    except UserError as error:
+        return f"{clip}: not shown beside the real game: {error}"

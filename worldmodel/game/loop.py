@@ -59,10 +59,10 @@ class Game:
     source: FrameSource
     window: Window
     devices: Input
-    camera: RecordingControl
+    recording_control: RecordingControl
     is_human: bool = True  # else the mouse stays with the desktop
     replay: Replay | None = None
-    keeper: SaveWorker | None = None  # of the player's moments
+    save_worker: SaveWorker | None = None  # of the player's moments
     beside: Beside | None = None  # the real game, if one can be started
     frames: int | None = None  # play ends after this many
     scale: int | None = None
@@ -91,7 +91,7 @@ class Game:
                 self._pass_on_notices()
                 self._welcome()
                 self.window.overlay.is_paused = self.is_paused()
-                self.window.overlay.is_recording = self.camera.is_rolling
+                self.window.overlay.is_recording = self.recording_control.is_rolling
                 self.window.overlay.line = self.devices.line
                 self.window.refresh()
 
@@ -118,7 +118,7 @@ class Game:
         self.window.overlay.action, self.window.overlay.waiting = step.action, step.waiting
         now = self.window.show(step.frame)
         latency_ms = None if step.event_time is None else 1000 * (now - step.event_time)
-        self.camera.show(session, step, latency_ms)
+        self.recording_control.show(session, step, latency_ms)
         if self.replay:
             self.replay.check(step)
         self._shown += 1
@@ -157,7 +157,7 @@ class Game:
         elif command is Command.FULLSCREEN:
             self.window.toggle_fullscreen()
         elif command is Command.RECORD:
-            self.camera.toggle()
+            self.recording_control.toggle()
         elif command is Command.SCREENSHOT:
             self._save_picture()
         elif command is Command.BESIDE:
@@ -310,8 +310,8 @@ class Game:
         self.window.show(step.frame)
 
     def _pass_on_notices(self) -> None:
-        for text in self.keeper.notices() if self.keeper else ():
-            self.camera.say(text)
+        for text in self.save_worker.notices() if self.save_worker else ():
+            self.recording_control.say(text)
 
     def _interrupt(self) -> None:
         for one in (self.meter, self.whole, self._pace, self.window.overlay.graph):
@@ -353,7 +353,7 @@ class Game:
             overlay.speed, self._numbers_changed = self.meter.speed(), now
 
     def _save_picture(self) -> None:
-        name = self.camera.name(self._session())
+        name = self.recording_control.name(self._session())
         try:
             path = self.window.save_picture(name.with_name(f"{name.name}_frame{self._shown}"))
             self.window.note(f"saved the picture {path}")

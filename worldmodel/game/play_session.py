@@ -54,7 +54,9 @@ class Keeping:
     """What a session keeps of itself, and where."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)  # which world, how it is run
-    keeper: SaveWorker | None = None  # None: nothing gets to disk, and a fault ends the session
+    save_worker: SaveWorker | None = (
+        None  # None: nothing gets to disk, and a fault ends the session
+    )
     megabytes: float = MEGABYTES  # of memory for going back
 
 
@@ -75,7 +77,7 @@ class Session:
     ) -> None:
         keeping = keeping or Keeping()
         self.world, self.take, self.start, self.seed = world, take, start, seed
-        self.keeper = keeping.keeper
+        self.save_worker = keeping.save_worker
         self.identity = dict(world.identity)  # asked here: torch counts threads per thread
         self.settings = resolved(keeping.settings, self.identity)
         self.running_on, self.rate = world.running_on, rate
@@ -129,11 +131,8 @@ class Session:
     def turn(self, command: Order | None) -> Step | None:
         """Obey a command, or make the next frame when there is none."""
         match command:
-            case None if isinstance(self.world, Ending) and self.world.is_over:
-                self.seed += 1  # the next episode is another one
-                return self.begin()
             case None:
-                return self._advance() if self._cursor is None else self._step_back()
+                return self.advance()
             case Command.RESTART:
                 return self.begin()
             case Command.NEXT_START:
@@ -144,15 +143,15 @@ class Session:
                 return self.begin()
             case ToSpot(spot):
                 return self._stand(spot)
-            case ToMoment(path) if self.keeper:
+            case ToMoment(path) if self.save_worker:
                 self._let_go()
-                return self._load_from(self.keeper, lambda: load_moment(path))
+                return self._load_from(self.save_worker, lambda: load_moment(path))
             case Command.PAUSE:
                 self.paused = not self.paused
                 self._clock.go_on()
             case Command.STEP if self.paused:
                 self._let_go()
-                step = self._advance()
+                step = self.advance()
                 return replace(step, event_time=None) if step else None
             case Command.REWIND if not isinstance(
                 self.world, Ending
@@ -161,15 +160,37 @@ class Session:
                 self._clock.go_on()
             case Command.GO_ON:
                 self._let_go()
-            case Command.SAVE | Command.LOAD if self.keeper:
+            case Command.SAVE | Command.LOAD if self.save_worker:
                 self._let_go()
                 if command is Command.LOAD:
-                    keeper, name = self.keeper, self.world.name
-                    return self._load_from(keeper, lambda: keeper.newest(name))
-                self.keeper.save(self.moment())
+                    save_worker, name = self.save_worker, self.world.name
+                    return self._load_from(save_worker, lambda: save_worker.newest(name))
+                self.save_worker.save(self.moment())
             case _:
                 pass
         return None
+
+    def advance(self) -> Step | None:
+        """The next frame; while going back, the one before; after an end, the next episode."""
+        if isinstance(self.world, Ending) and self.world.is_over:
+            self.seed += 1  # the next episode is another one
+            return self.begin()
+        if self._cursor is not None:
+            return self._step_back()
+        sampled = self._clock.tick()
+        taken = self.take(self.index + 1)
+        if taken.back_to is not None:
+            self._go_to(taken.back_to)
+        taken = taken._replace(action=self.world.actions.known(taken.action))
+        try:
+            frame = self.world.generate(taken.action)
+        except Exception as error:  # noqa: BLE001  # told to the player, who goes on before it
+            self._fall_back(self.index + 1, error)
+            return None
+        self.index, self.is_remembered, self._count = self.index + 1, False, self._count + 1
+        step = self._step(taken, frame, sampled, self._clock.ready())
+        self._newest, self._back_to = replace(step, back_to=self._back_to), None
+        return self._newest
 
     def remember(self) -> None:
         """Make the frame of the last turn part of the past."""
@@ -184,8 +205,8 @@ class Session:
             self._fall_back(self.index, error)
             return
         self._clean_ms, self._faults = self.world.split.clean, 0
-        if self.keeper and self.keeper.autosave_is_due():
-            self.keeper.autosave(self.moment())
+        if self.save_worker and self.save_worker.autosave_is_due():
+            self.save_worker.autosave(self.moment())
 
     def moment(self, past: TimelineEntry | None = None) -> Moment:
         """The newest frame that the world remembers, as it can be kept.
@@ -233,26 +254,10 @@ class Session:
             return self.begin()
         except UserError as error:
             self.spot = before
-            if self.keeper is None:
+            if self.save_worker is None:
                 raise
-            self.keeper.tell(str(error))
+            self.save_worker.tell(str(error))
             return None
-
-    def _advance(self) -> Step | None:
-        sampled = self._clock.tick()
-        taken = self.take(self.index + 1)
-        if taken.back_to is not None:
-            self._go_to(taken.back_to)
-        taken = taken._replace(action=self.world.actions.known(taken.action))
-        try:
-            frame = self.world.generate(taken.action)
-        except Exception as error:  # noqa: BLE001  # told to the player, who goes on before it
-            self._fall_back(self.index + 1, error)
-            return None
-        self.index, self.is_remembered, self._count = self.index + 1, False, self._count + 1
-        step = self._step(taken, frame, sampled, self._clock.ready())
-        self._newest, self._back_to = replace(step, back_to=self._back_to), None
-        return self._newest
 
     def _step_back(self) -> Step | None:
         """The frame before the one that is seen, faster the longer it goes on."""
@@ -278,16 +283,16 @@ class Session:
         self.timeline.go_to(index)
         self.index = self._back_to = index
 
-    def _load_from(self, keeper: SaveWorker, read: Callable[[], Moment]) -> Step | None:
+    def _load_from(self, save_worker: SaveWorker, read: Callable[[], Moment]) -> Step | None:
         try:
             return self.load(read())
         except UserError as error:
-            keeper.tell(f"not loaded: {error}")
+            save_worker.tell(f"not loaded: {error}")
             return None
 
     def _fall_back(self, index: int, error: Exception) -> None:
         """The world broke while it made frame `index`: once it tries again, then it rests."""
-        if self.keeper is None or isinstance(error, UserError):
+        if self.save_worker is None or isinstance(error, UserError):
             raise error
         told = f"frame {index}: {type(error).__name__}: {str(error)[:300]}"
         good, self._faults = self.timeline.newest.index, self._faults + 1
@@ -303,7 +308,7 @@ class Session:
         self.paused = self.paused or self._faults > 1
         what = "paused there, P continues" if self.paused else "it continues from there"
         self._clock.go_on()
-        self.keeper.tell(f"{told}; back at frame {good}, {what}")
+        self.save_worker.tell(f"{told}; back at frame {good}, {what}")
 
     def _step(self, taken: Taken, frame: Frame, sampled: float, ready: float) -> Step:
         self.frame = frame

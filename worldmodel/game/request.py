@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,17 +156,8 @@ class Request:
             start = str(self._begin_real_episode())
         if start is not None and not _is_file(start):
             raise UserError(f"--start {start}: neither a number nor a file")
-        asked = Choice(
-            world=_whole(options.world),
-            steps=options.steps,
-            device=options.device,
-            dtype=options.dtype,
-            engine=options.engine,
-            compile=options.compile,
-            threads=options.threads,
-            start=start,
-            prompt=options.prompt,
-        )
+        said = {field.name: getattr(options, field.name) for field in fields(Choice)}
+        asked = Choice(**{**said, "world": _whole(options.world), "start": start})
         if self.replay:
             return self._as_recorded(asked, self.replay.header, self.replay.path)
         if self.moment:

@@ -1,10 +1,10 @@
 """Moments on their way to disk, in a thread of their own: play never waits for a disk.
 
-keeper = SaveWorker()
-keeper.save(moment)                          # F5
-if keeper.autosave_is_due(): keeper.autosave(moment)
-for text in keeper.notices(): ...            # what there is to tell the player
-keeper.close(None)                           # a good end: the autosave is removed
+save_worker = SaveWorker()
+save_worker.save(moment)                          # F5
+if save_worker.autosave_is_due(): save_worker.autosave(moment)
+for text in save_worker.notices(): ...            # what there is to tell the player
+save_worker.close(None)                           # a good end: the autosave is removed
 """
 
 import queue
@@ -43,7 +43,7 @@ class SaveWorker:
         self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._jobs: queue.SimpleQueue[tuple[Path | None, Moment] | None] = queue.SimpleQueue()
         self._busy = threading.Event()  # an autosave waits or is being written
-        self._thread = threading.Thread(target=self._run, name="keeper")
+        self._thread = threading.Thread(target=self._run, name="save_worker")
         self._thread.start()
 
     def save(self, moment: Moment) -> None:

@@ -3,7 +3,6 @@
 Gymnasium's workers pass on what `reset` raises; what their constructors raise ends in an EOFError.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +10,6 @@ from worldmodel.system.paths import Pathlike
 from worldmodel.world import Frame, World
 from worldmodel.worlds.find import find_world, read_any_world
 from worldmodel.worlds.fork_guard import ForkedError
-from worldmodel.worlds.wan.world_file import WanWorldFile
 
 
 class ForkedWorld:
@@ -22,12 +20,7 @@ class ForkedWorld:
         self.name, self.actions = file.name, file.actions
         self.frames_per_second = file.frames_per_second
         self._error = error
-        if isinstance(file, WanWorldFile):
-            self.frame_size, self.starts = file.frame_size, cast(Sequence[str], file.captions)
-            return
-        shape = file.autoencoder
-        self.frame_size = (shape.frame_height, shape.frame_width)
-        self.starts = list(file.starts.values())
+        self.frame_size, self.starts = file.frame_size, file.captions
 
     def reset(self, start: int, seed: int) -> Frame:
         """Always a `ForkedError`."""

@@ -60,7 +60,7 @@ def session_of(
     world: World,
     *,
     seed: int,
-    keeper: SaveWorker | None = None,
+    save_worker: SaveWorker | None = None,
     moment: Moment | None = None,
     megabytes: float = 64,
 ) -> Session:
@@ -70,7 +70,7 @@ def session_of(
     def take(index: int) -> Taken:
         return Taken(player.act(index), None)
 
-    keeping = Keeping(keeper=keeper, megabytes=megabytes)
+    keeping = Keeping(save_worker=save_worker, megabytes=megabytes)
     start = seed % len(world.starts)
     return Session(world, take, start=start, seed=seed, keeping=keeping, moment=moment)
 
@@ -125,14 +125,14 @@ def faults(world: World, trial: int) -> int:
     expected = {step.index: step for step in play(undisturbed, frames)}
     faulty = FaultyWorld(world, random.Random(trial), share=0.05)
     with tempfile.TemporaryDirectory() as folder:
-        keeper = SaveWorker(Path(folder))
+        save_worker = SaveWorker(Path(folder))
         try:
-            session = session_of(faulty, seed=trial, keeper=keeper)
+            session = session_of(faulty, seed=trial, save_worker=save_worker)
             session.begin()
             for step in play(session, frames):
                 _compare([expected[step.index]], [step], "after a fault")
         finally:
-            keeper.close(None)
+            save_worker.close(None)
     return faulty.faults
 
 
@@ -141,19 +141,19 @@ def replay(world: World, trial: int) -> int:
     chance = random.Random(trial)
     with tempfile.TemporaryDirectory() as folder:
         session = session_of(world, seed=trial)
-        camera = RecordingControl(Place(Path(folder), "walk"), lambda _: None)
-        camera.is_rolling = True
-        camera.show(session, session.begin(), None)
+        recording_control = RecordingControl(Place(Path(folder), "walk"), lambda _: None)
+        recording_control.is_rolling = True
+        recording_control.show(session, session.begin(), None)
         for _ in range(3):
             for step in play(session, chance.randint(10, 30)):
-                camera.show(session, step, None)
+                recording_control.show(session, step, None)
             session.turn(Command.REWIND)
             for _ in range(chance.randint(1, 8)):
                 session.turn(None)
             session.turn(Command.GO_ON)
-        camera.close()
-        if camera.failure:
-            raise SelftestError(str(camera.failure))
+        recording_control.close()
+        if recording_control.failure:
+            raise SelftestError(str(recording_control.failure))
         return _replay(world, Path(folder) / "walk.jsonl")
 
 

@@ -6,16 +6,11 @@ So an autosave whose lock can be had is what a broken session left.
 
 import contextlib
 import secrets
-import sys
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock
 
 from worldmodel.config import UserError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 PREFIX = "autosave-"
 KEPT = 5  # broken sessions of a world whose autosaves stay
@@ -26,7 +21,7 @@ class Autosave:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{PREFIX}{secrets.token_hex(4)}.safetensors"
-        self._lock: IO[bytes] | None = None
+        self._lock: FileLock | None = None
 
     def claim(self) -> None:
         """Hold the lock; before the file is written for the first time."""
@@ -35,7 +30,9 @@ class Autosave:
         if self._lock is None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock = _locked(_lock_of(self.path))
+                lock = FileLock(_lock_of(self.path), blocking=False, thread_local=False)
+                lock.acquire()
+                self._lock = lock
             except OSError as error:
                 raise UserError(f"{self.path.parent}: {error.strerror}") from error
 
@@ -48,7 +45,7 @@ class Autosave:
     def let_go(self) -> None:
         """Leave the file to the next session."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
         with contextlib.suppress(OSError):
             _lock_of(self.path).unlink(missing_ok=True)
@@ -65,10 +62,10 @@ def is_orphan(path: Path) -> bool:
     if not lock.exists():
         return True
     try:
-        _locked(lock).close()
-    except OSError:
+        with FileLock(lock, blocking=False):
+            return True
+    except OSError:  # a `Timeout` too
         return False
-    return True
 
 
 def forget_old(folder: Path) -> None:
@@ -83,17 +80,3 @@ def forget_old(folder: Path) -> None:
 
 def _lock_of(path: Path) -> Path:
     return path.with_suffix(".lock")
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """The open file, locked; an `OSError` if somebody else has it."""
-    file = path.open("ab")
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise
-    return file

@@ -1,7 +1,7 @@
 """Weights on disk: safetensors only, so that nothing in a file is ever executed.
 
-A file's header holds JSON values beside the tensors. Writing is atomic; reading names the file,
-what was found, what was expected and what to do.
+A file's header holds JSON values beside the tensors (`save_tensors` writes them). Reading names the
+file, what was found, what was expected and what to do.
 """
 
 import json
@@ -11,23 +11,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
-from worldmodel.storage.files import write_atomically
 from worldmodel.storage.tensor_files import open_tensors, shapes_of
 from worldmodel.system.limits import LARGEST_NATIVE, LARGEST_WEIGHTS
 
 
 class CheckpointError(UserError):
     """A file of weights is missing, broken, or made for another model."""
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-valued header, atomically."""
-    whole = {key: tensor.detach().contiguous().cpu().clone() for key, tensor in tensors.items()}
-    write_atomically(path, save(whole, {key: json.dumps(v) for key, v in header.items()}))
 
 
 def load_tensors(

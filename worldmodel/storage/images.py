@@ -7,7 +7,8 @@ Into a frame of another shape they come by one rule, `fit`: cut off evenly at th
 long, then scaled, every pixel the mean of its area. Nothing is stretched.
 """
 
-import struct
+import io
+import warnings
 from pathlib import Path
 
 import cv2
@@ -15,12 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import UserError
-from worldmodel.storage.exif import orientation_of, turned
 from worldmodel.storage.files import read_file
 from worldmodel.system.limits import LARGEST_PICTURE_FILE, MOST_PICTURE_PIXELS
 
-SIZED = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)  # SOFn
-BARE = (0x01, *range(0xD0, 0xD9))  # JPEG markers without a length
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+AT_MOST = f"at most {MOST_PICTURE_PIXELS >> 20} million are read"
+ORIENTATION = 0x0112  # the tag
+# Quarter turns to the left, then whether left and right change places.
+TURNS = {
+    1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True),
+    5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False),
+}  # fmt: skip
 
 
 class PictureError(UserError):
@@ -30,24 +36,39 @@ class PictureError(UserError):
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """RGB h w 3; a `PictureError` names the file and says why not."""
     content = read_file(path, LARGEST_PICTURE_FILE)
-    try:
-        width, height = picture_size(content)
-    except (struct.error, IndexError):
-        width = height = 0
-    if not (width > 0 and height > 0):
-        raise PictureError(f"{path}: not an image that can be read (PNG, JPEG, WebP or BMP)")
-    if width * height > MOST_PICTURE_PIXELS:
-        raise PictureError(
-            f"{path}: {width} x {height} pixels, at most {MOST_PICTURE_PIXELS >> 20} million are "
-            "read"
-        )
+    quarters, is_mirrored = TURNS.get(_orientation(content, path), (0, False))
     try:
         picture = _decode(content)
     except cv2.error:
         picture = None
     if picture is None:
         raise PictureError(f"{path}: not a whole image; copy or download it again")
-    return turned(picture, orientation_of(content))
+    seen = np.rot90(picture, quarters)
+    return np.ascontiguousarray(seen[:, ::-1] if is_mirrored else seen)
+
+
+def _orientation(content: bytes, path: Path) -> int:
+    """How the camera was held, as EXIF counts, of a picture whose size is none to be afraid of."""
+    from PIL import Image  # only who brings a picture waits for it
+
+    is_cut = content.startswith(b"\x89PNG") and not _has_whole_chunks(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it has a limit of its own
+            picture = Image.open(io.BytesIO(b"" if is_cut else content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{path}: too many pixels, {AT_MOST}") from error
+    except Exception as error:  # a broken or forged picture fails in a dozen ways
+        raise PictureError(
+            f"{path}: not an image that can be read (PNG, JPEG, WebP or BMP)"
+        ) from error
+    width, height = picture.size
+    if width * height > MOST_PICTURE_PIXELS:
+        raise PictureError(f"{path}: {width} x {height} pixels, {AT_MOST}")
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  # the same of its EXIF, which nobody needs to see it
+        return 1
 
 
 def centre(frame: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
@@ -90,18 +111,6 @@ def _decode(content: bytes) -> NDArray[np.uint8] | None:
     return colours
 
 
-def picture_size(content: bytes) -> tuple[int, int]:
-    """Width and height as a picture's header states them; noughts for what is none."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n") and content[12:16] == b"IHDR":
-        return struct.unpack(">II", content[16:24]) if _has_whole_chunks(content) else (0, 0)
-    if content.startswith(b"BM"):
-        width, height = struct.unpack("<ii", content[18:26])
-        return width, abs(height)
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        return _webp_size(content)
-    return _jpeg_size(content) if content.startswith(b"\xff\xd8") else (0, 0)
-
-
 def _has_whole_chunks(content: bytes) -> bool:
     """Whether a PNG's parts are as long as they say: decoders take memory for what is promised.
 
@@ -110,34 +119,7 @@ def _has_whole_chunks(content: bytes) -> bool:
     at = 8
     while at + 12 <= len(content):
         is_last = content[at + 4 : at + 8] == b"IEND"
-        at += 12 + int(struct.unpack(">I", content[at : at + 4])[0])
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
         if is_last:
             return at <= len(content)
     return False
-
-
-def _webp_size(content: bytes) -> tuple[int, int]:
-    kind = content[12:16]
-    if kind == b"VP8X":
-        size = int.from_bytes(content[24:27], "little"), int.from_bytes(content[27:30], "little")
-        return size[0] + 1, size[1] + 1
-    if kind == b"VP8L":
-        bits = struct.unpack("<I", content[21:25])[0]
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = struct.unpack("<HH", content[26:30])
-    return width & 0x3FFF, height & 0x3FFF
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int]:
-    at = 2
-    while content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker in SIZED:
-            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
-            return width, height
-        at += 2 if marker in BARE else 1 if marker == 0xFF else 2 + _length(content, at)
-    return 0, 0
-
-
-def _length(content: bytes, at: int) -> int:
-    return int(struct.unpack(">H", content[at + 2 : at + 4])[0])

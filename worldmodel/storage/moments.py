@@ -225,3 +225,14 @@ def _check_size(shape: list[int]) -> None:
 def _told(error: BaseException) -> str:
     told = error.strerror if isinstance(error, OSError) else None
     return (told or str(error) or type(error).__name__)[:300]
+
+
+def ago(saved_at: float) -> str:
+    """How long ago a moment was saved, in words."""
+    minutes = max(0, round((time.time() - saved_at) / 60))
+    if minutes < 1:
+        return "just now"
+    for most, size, name in ((120, 1, "minutes"), (2880, 60, "hours")):
+        if minutes < most:
+            return f"{minutes // size} {name} ago"
+    return f"{minutes // 1440} days ago"

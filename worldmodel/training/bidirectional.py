@@ -11,7 +11,6 @@ in the game. Part of the clips are not told their actions, so that sampling and 
 guided by them (classifier-free guidance, arXiv 2207.12598, Algorithm 1).
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +33,9 @@ from worldmodel.schedule import (
     sigma_grid,
     velocity_target,
 )
-from worldmodel.training.clips import LatentEpisodes
-from worldmodel.training.probe import Probe
-from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.latent_stage import LatentStage
 from worldmodel.training.stage import LoopConfig
-from worldmodel.training.teacher_forcing import HIGH, check_latents, mean_where
+from worldmodel.training.teacher_forcing import HIGH, mean_where
 from worldmodel.training.torch_streams import seed_default, torch_stream
 
 
@@ -99,34 +96,16 @@ def unknown(known: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=known.device) >= known[:, None]
 
 
-class BidirectionalStage:
+class BidirectionalStage(LatentStage):
     """Holds the latents and the model; gives the loop its loss."""
 
     def __init__(self, config: BidirectionalTraining, folder: Path, device: Device = "cpu") -> None:
-        self.config = config
-        self.autoencoder = load_autoencoder(config.autoencoder).to(device)
-        check_latents(config.actions, config.model, self.autoencoder)
-        self.data = LatentEpisodes.encode(
-            config.data,
-            self.autoencoder,
-            config.actions,
-            folder.parent / "latents.safetensors",
-            config.model.state_numbers,
-        )
+        super().__init__(config, device)
+        self.config, self.forward = config, whole_velocity
+        self.data = self.encode(config.data, folder)
         self.reading = self.data.reading
         seed_default(config.loop.seed, config.stage, "weights")
-        self.forward: WholeForward = whole_velocity
-        if config.start:
-            self.student = load_transformer(config.start, config.model).to(device)
-            self.student.requires_grad_(requires_grad=True)
-        else:
-            self.student = WorldTransformer(config.model).to(device)
-        self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
-        self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
-
-    def compile(self) -> None:
-        """Fuse the forward and backward passes; the first steps then take minutes."""
-        self.forward = torch.compile(whole_velocity)
+        self.begin(config.start)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch over the frames that are not known."""

@@ -21,9 +21,10 @@ from worldmodel.model.context import Device
 from worldmodel.model.state_configs import ConditionNumber
 from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.state_spec import StateTrack
-from worldmodel.storage.checkpoint import load_tensors, save_tensors
+from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.episode import Episode, EpisodeError
 from worldmodel.storage.episodes import find_episodes, load_episode, load_state
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.system.progress import through
 from worldmodel.training.row_files import ReadSpeed, forget_others, map_rows, nearby, write_rows
 from worldmodel.training.state_episodes import view_columns, views_of

@@ -25,15 +25,12 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
-from worldmodel.schedule import add_noise, euler_step, sigma_grid, to_clean
-from worldmodel.training.clips import LatentEpisodes
-from worldmodel.training.probe import Probe
-from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.schedule import add_noise, euler_step, guided, sigma_grid, to_clean
+from worldmodel.training.latent_stage import LatentStage
 from worldmodel.training.stage import LoopConfig
 from worldmodel.training.teacher_forcing import (
     ClipTraining,
-    PackedForward,
-    check_shapes,
+    check_clips,
     draw_clip,
     first_taught,
     mean_where,
@@ -100,10 +97,12 @@ def consistency_loss(
     sigmas, next_sigmas = grid[index], grid[index + 1]
     x = add_noise(clean, noise, sigmas)
     with torch.no_grad():
-        velocity = packed(teacher, clip, x, sigmas, context)
-        if guidance != 1.0:
-            without = packed(teacher, clip.unconditional, x, sigmas, context)
-            velocity = without + guidance * (velocity - without)
+        velocity = guided(
+            lambda told: packed(teacher, told, x, sigmas, context),
+            clip,
+            clip.unconditional,
+            guidance,
+        )
         y = euler_step(x, velocity, sigmas, next_sigmas)
         velocity = packed(target, clip, y, next_sigmas, context)
         goal = to_clean(y, velocity, next_sigmas)  # exactly y where the next level is 0
@@ -111,40 +110,26 @@ def consistency_loss(
     return (to_clean(x, velocity, sigmas) - goal).square().mean(dim=(3, 4, 5))
 
 
-class StudentStage:
+class StudentStage(LatentStage):
     """Three transformers of one shape: the student, its average, the frozen teacher."""
 
     def __init__(self, config: StudentTraining, folder: Path, device: Device = "cpu") -> None:
-        self.config = config
-        self.autoencoder = load_autoencoder(config.autoencoder).to(device)
-        check_shapes(config.actions, config.model, config.clips, self.autoencoder)
-        self.data = LatentEpisodes.encode(
-            config.data,
-            self.autoencoder,
-            config.actions,
-            folder.parent / "latents.safetensors",
-            config.model.state_numbers,
-        )
+        super().__init__(config, device)
+        self.config, self.forward = config, packed_velocity
+        check_clips(config.model, config.clips)
+        self.data = self.encode(config.data, folder)
         self.reading = self.data.reading
-        self.packed: PackedForward = packed_velocity
-        self.teacher = load_transformer(config.teacher, config.model).to(device)
-        self.student = copy.deepcopy(self.teacher).requires_grad_(requires_grad=True)
-        self.ema = copy.deepcopy(self.teacher)
+        self.begin(config.teacher)
+        self.teacher = copy.deepcopy(self.ema)
         self.grid = sigma_grid(config.levels, config.level_shift).to(device)
-        self.context = TeacherForcing(
-            config.model, config.clips.frames, config.clips.copies, device
-        )
-        self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
-
-    def compile(self) -> None:
-        """Fuse the forward and backward passes; the first steps then take minutes."""
-        self.packed = torch.compile(packed_velocity)
+        clips = config.clips
+        self.context = TeacherForcing(config.model, clips.frames, clips.copies, device)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Consistency loss of a batch, of the same frames as the teacher's."""
         del step
         clips = self.config.clips
-        clip = draw_clip(self.packed, self.student, self.data, clips, generator)
+        clip = draw_clip(self.forward, self.student, self.data, clips, generator)
         shape = (clips.batch, clips.copies, *clip.clean.shape[1:])
         noise = torch.randn(shape, generator=generator, device=generator.device)
         levels = self.config.levels
@@ -153,7 +138,7 @@ class StudentStage:
         index = torch.randint(levels, chunks, generator=generator, device=generator.device)
         index = per_chunk(index, model)
         error = consistency_loss(
-            self.packed,
+            self.forward,
             self.student,
             self.ema,
             self.teacher,
@@ -168,7 +153,3 @@ class StudentStage:
         first = first_taught(model)
         error, index = error[:, :, first:], index[:, :, first:]
         return error.mean(), {"from_noise": mean_where(error.detach(), index == 0)}
-
-    def sample(self, folder: Path, step: int) -> dict[str, float]:
-        """Roll out on unseen episodes with the averaged weights; write a picture."""
-        return self.probe.measure(self.ema, folder, step, renoise=True)

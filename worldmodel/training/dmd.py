@@ -43,16 +43,13 @@ from worldmodel.model.transformer import WorldTransformer
 from worldmodel.random_streams import choices
 from worldmodel.training.bidirectional import (
     BidirectionalTraining,
-    WholeForward,
     whole_velocity,
 )
-from worldmodel.training.clips import LatentEpisodes
+from worldmodel.training.latent_stage import LatentStage
 from worldmodel.training.matching import DistributionMatching, Judged, Truth
-from worldmodel.training.probe import Probe
-from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.runs import load_transformer
 from worldmodel.training.self_play import Exit, let_go, let_go_of, self_play
 from worldmodel.training.stage import Critic, LoopConfig
-from worldmodel.training.teacher_forcing import check_latents
 from worldmodel.training.train_loop import CONFIG
 
 HALF_TOLD = 4  # frames of play after which what really came counts half
@@ -110,28 +107,19 @@ class DmdTraining:
             raise ConfigError(f"truth ({self.truth}) must not be negative")
 
 
-class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
+class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
     """The student and its average, the frozen teacher, the critic."""
 
     def __init__(self, config: DmdTraining, folder: Path, device: Device = "cpu") -> None:
+        LatentStage.__init__(self, config, device)
         self.config = self.levels = config
-        self.autoencoder = load_autoencoder(config.autoencoder).to(device)
-        check_latents(config.actions, config.model, self.autoencoder)
+        self.forward, self.renoise = whole_velocity, config.rollouts.sampler.renoise
         judge = load_config(BidirectionalTraining, config.real / CONFIG)
         self.clips = judge.clips
         self._check(judge)
-        self.data = LatentEpisodes.encode(
-            config.data,
-            self.autoencoder,
-            config.actions,
-            folder.parent / "latents.safetensors",
-            config.model.state_numbers,
-        )
+        self.data = self.encode(config.data, folder)
         self.reading = self.data.reading
-        self.forward: WholeForward = whole_velocity
-        self.student = load_transformer(config.student, config.model).to(device)
-        self.ema = copy.deepcopy(self.student)
-        self.student.requires_grad_(requires_grad=True)
+        self.begin(config.student)
         self.real = load_transformer(config.real, judge.model).to(device)
         self.fake = copy.deepcopy(self.real).requires_grad_(requires_grad=True)
         self.critic = Critic(
@@ -140,16 +128,11 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
             config.critic_learning_rate,
             config.critic_muon_learning_rate,
         )
-        self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
 
     @property
     def past(self) -> int:
         """True frames before the first drawn one: what play is primed with."""
         return self.config.model.sink_frames + self.config.model.context_frames
-
-    def compile(self) -> None:
-        """Fuse the judges' passes; the student's rollout stays as it is in play."""
-        self.forward = torch.compile(whole_velocity)
 
     def unconditional(self, judged: Judged[Tensor]) -> Tensor:
         """The actions of a clip, not told."""
@@ -199,11 +182,6 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor]):
             truth = Truth(latents[:, first : first + clips.frames], told[:, None] * weight)
         known_frames = torch.full((len(whole),), known, device=whole.device)
         return Judged(whole, acts, known_frames, truth)
-
-    def sample(self, folder: Path, step: int) -> dict[str, float]:
-        """Roll out on unseen episodes with the averaged weights; write a picture and a clip."""
-        renoise = self.config.rollouts.sampler.renoise
-        return self.probe.measure(self.ema, folder, step, renoise=renoise)
 
     def _check(self, judge: BidirectionalTraining) -> None:
         """Refuse a judge of other latents or actions, and clips that no rollout holds."""

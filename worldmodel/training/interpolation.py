@@ -19,8 +19,8 @@ import torch
 
 from worldmodel.config import ConfigError, read_toml, to_toml
 from worldmodel.model.configs import ModelConfig
-from worldmodel.storage.checkpoint import save_tensors
 from worldmodel.storage.files import write_atomically
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.runs import lineage, load_transformer
 from worldmodel.training.train_loop import CONFIG, STATE
 

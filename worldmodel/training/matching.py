@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from worldmodel.schedule import add_noise, sample_sigmas, to_clean, velocity_target
+from worldmodel.schedule import add_noise, guided, sample_sigmas, to_clean, velocity_target
 from worldmodel.training.bidirectional import unknown
 from worldmodel.training.stage import Critic
 from worldmodel.training.teacher_forcing import mean_where
@@ -103,9 +103,12 @@ class DistributionMatching(Generic[M, T]):
         noisy, sigmas, _ = self._noised(judged, generator)
         with torch.no_grad():
             fake = self._clean(self.fake, judged, noisy, sigmas, judged.conditions)
-            conditional = self._clean(self.real, judged, noisy, sigmas, judged.conditions)
-            without = self._clean(self.real, judged, noisy, sigmas, self.unconditional(judged))
-            real = without + self.levels.guidance * (conditional - without)
+            real = guided(
+                lambda told: self._clean(self.real, judged, noisy, sigmas, told),
+                judged.conditions,
+                self.unconditional(judged),
+                self.levels.guidance,
+            )
         loss, apart = dmd_loss(judged, fake, real)
         if judged.truth is None:
             return loss, {"apart": apart}

@@ -8,7 +8,6 @@ one level for all frames of the clip (Causal Forcing, arXiv 2602.02214, §4.1):
 x₀^φ is where the teacher's trajectory ends. `trajectories` has made them.
 """
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,13 +20,10 @@ from worldmodel.config import ConfigError, load_config, require_positive
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.schedule import to_clean
-from worldmodel.training.probe import Probe
-from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.latent_stage import LatentStage
 from worldmodel.training.stage import LoopConfig
 from worldmodel.training.teacher_forcing import (
     PackedClip,
-    PackedForward,
-    check_latents,
     first_taught,
     packed_velocity,
 )
@@ -54,14 +50,13 @@ class OdeTraining:
         require_positive(self, "batch")
 
 
-class OdeStage:
+class OdeStage(LatentStage):
     """The student, its average, and the trajectories on disk."""
 
     def __init__(self, config: OdeTraining, folder: Path, device: Device = "cpu") -> None:
         del folder
-        self.config = config
-        self.autoencoder = load_autoencoder(config.autoencoder).to(device)
-        check_latents(config.actions, config.model, self.autoencoder)
+        super().__init__(config, device)
+        self.config, self.forward = config, packed_velocity
         self.made = load_config(OdeTrajectories, config.trajectories / CONFIG)
         for name in ("model", "actions", "teacher", "autoencoder"):
             if getattr(self.made, name) != getattr(config, name):
@@ -71,16 +66,8 @@ class OdeStage:
                 )
         self.shards = TrajectoryShards(config.trajectories, self.made)
         self.reading = self.shards.reading
-        self.packed: PackedForward = packed_velocity
-        self.student = load_transformer(config.teacher, config.model).to(device)
-        self.ema = copy.deepcopy(self.student)
-        self.student.requires_grad_(requires_grad=True)
+        self.begin(config.teacher)
         self.context = TeacherForcing(config.model, self.made.frames, device=device)
-        self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
-
-    def compile(self) -> None:
-        """Fuse the forward and backward passes; the first steps then take minutes."""
-        self.packed = torch.compile(packed_velocity)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared distance from the trajectories' ends, the first frames of clips left out."""
@@ -91,10 +78,6 @@ class OdeStage:
         level = torch.tensor([levels[i] for i in index]).to(clean.device)
         sigmas = level[:, None].expand(-1, clean.shape[1])
         clip = PackedClip(clean, clean, torch.zeros_like(sigmas), actions, actions)
-        velocity = self.packed(self.student, clip, state[:, None], sigmas[:, None], self.context)
+        velocity = self.forward(self.student, clip, state[:, None], sigmas[:, None], self.context)
         drawn = to_clean(state, velocity[:, 0], sigmas)
         return (drawn - end)[:, first_taught(self.config.model) :].square().mean(), {}
-
-    def sample(self, folder: Path, step: int) -> dict[str, float]:
-        """Roll out on unseen episodes with the averaged weights; write a picture and a clip."""
-        return self.probe.measure(self.ema, folder, step, renoise=True)

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from worldmodel.config import ConfigError
-from worldmodel.model.context import KVCache
+from worldmodel.model.kv_cache import KVCache
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.transformer import WanTransformer

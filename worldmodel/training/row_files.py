@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.model.context import Device
-from worldmodel.storage.files import FileWriteError, sync
+from worldmodel.storage.files import write_atomically
+from worldmodel.storage.save_tensors import as_bytes
 
 GPU_SHARE = 0.25  # of a GPU's free memory that data may take
 ROWS_AT_ONCE = 1 << 14
@@ -49,19 +50,7 @@ class ReadSpeed:
 
 def write_rows(path: Path, parts: Iterable[Tensor]) -> None:
     """Write parts n ... one after the other; the file appears when it is whole."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            for rows in parts:
-                file.write(rows.cpu().contiguous().numpy().tobytes())
-            file.flush()
-            sync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise FileWriteError(f"{path}: cannot be written: {error.strerror}") from error
+    write_atomically(path, (as_bytes(rows) for rows in parts))
 
 
 def map_rows(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:

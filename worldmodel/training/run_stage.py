@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from worldmodel.config import ConfigError, build_config, read_toml, to_toml
+from worldmodel.config import ConfigError, build_config, read_derived_toml, to_toml
 from worldmodel.model.context import Device
 from worldmodel.storage.files import write_atomically
 from worldmodel.system.progress import note
@@ -104,7 +104,7 @@ STAGES: dict[str, type[Config]] = {
 
 def read_stage(path: Path) -> Config:
     """The config of whichever stage a TOML file describes."""
-    table = read_toml(path)
+    table = read_derived_toml(path)
     if (wan := read_wan_stage(table, str(path))) is not None:
         return wan
     if str(table.get("stage")) not in STAGES:

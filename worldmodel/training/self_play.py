@@ -15,7 +15,7 @@ from torch import Tensor
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import Device
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.rollout import Rollout
+from worldmodel.rollout import DifferentiableRollout
 from worldmodel.schedule import add_noise
 
 
@@ -33,7 +33,7 @@ class Exit:
         return cls(host.randrange(sampler.first.steps) if sampler.first_sigmas else rest, rest)
 
 
-class SelfPlay(Rollout):
+class SelfPlay(DifferentiableRollout):
     """`Rollout` with an exit step and with the noise of a training step."""
 
     def __init__(
@@ -47,7 +47,7 @@ class SelfPlay(Rollout):
         super().__init__(model, sampler, seeds=[0] * batch)
         self.leave, self.generator, self.batch = leave, generator, batch
 
-    def show(self, latents: Tensor, actions: Tensor) -> None:
+    def prime(self, latents: Tensor, actions: Tensor) -> None:
         """As play is primed, but all frames in one pass; they must fill whole chunks and fit."""
         sigmas = latents.new_full(latents.shape[:2], self.sampler.context_sigma)
         if self.sampler.context_sigma > 0:
@@ -56,23 +56,24 @@ class SelfPlay(Rollout):
             latents = add_noise(latents, noise, sigmas)
         self.model(latents, sigmas, actions, self.cache.begin(latents.shape[1]))
 
-    def next(self, actions: Tensor) -> Tensor:
-        """The next chunk b n c h w, denoised up to the exit step."""
-        return self.draw(actions, self.levels.until(self._exit))
+    @property
+    def levels(self) -> SamplerConfig:
+        """Those up to the exit step."""
+        return super().levels.until(self._exit)
 
-    def keep(self) -> None:
+    def remember(self) -> None:
         """The past as play would leave it.
 
         If that is the keys and values of play's last step and the exit came before it, what was
         drawn is noised to that step's level and passed once more.
         """
-        last = self.levels.sigmas[-2]
-        if self.sampler.cache_from_last_step and self._exit < self.levels.steps - 1:
+        whole = super().levels
+        if self.sampler.cache_from_last_step and self._exit < whole.steps - 1:
             assert self._current is not None
             latents, actions = self._current
-            sigmas = latents.new_full(latents.shape[:2], last)
+            sigmas = latents.new_full(latents.shape[:2], whole.sigmas[-2])
             self.model(add_noise(latents, self._noise(), sigmas), sigmas, actions, self.cache)
-        super().keep()
+        super().remember()
 
     @property
     def _exit(self) -> int:
@@ -102,12 +103,12 @@ def self_play(
     differentiated, drawn = torch.is_grad_enabled(), []
     chunks = actions.split(model.config.chunk_frames, dim=1)
     with torch.no_grad():
-        rollout.show(*past)
+        rollout.prime(*past)
         for number, acts in enumerate(chunks):
             if number:
-                rollout.keep()
+                rollout.remember()
             with torch.set_grad_enabled(differentiated and number in graded):
-                drawn.append(rollout.next(acts))
+                drawn.append(rollout.denoise(acts))
     return torch.cat(drawn, dim=1)
 
 

@@ -18,7 +18,6 @@ instead. Their errors move the view, the true next frame no longer follows from 
 learns to answer with a blur: sharpness of rollouts fell from 0.60 to 0.36 of the game's.)
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,14 +29,12 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, require_positive
 from worldmodel.model.action_encoder import unconditional
-from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import add_noise, residual_weight, sample_sigmas, to_clean, velocity_target
 from worldmodel.training.clips import LatentEpisodes, check_change
-from worldmodel.training.probe import Probe
-from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.latent_stage import LatentStage
 from worldmodel.training.stage import LoopConfig
 from worldmodel.training.torch_streams import seed_default
 
@@ -83,26 +80,14 @@ class TeacherTraining:
     start: Path | None = None  # a finished run of the same shape whose weights it begins with
 
 
-def check_shapes(
-    actions: ActionSpec, model: ModelConfig, clips: ClipTraining, autoencoder: Autoencoder
-) -> None:
-    """Refuse a transformer that does not fit the actions, the latents or the clips it will see."""
+def check_clips(model: ModelConfig, clips: ClipTraining) -> None:
+    """Refuse a transformer that does not fit the clips that it will see."""
     least = first_taught(model) + model.chunk_frames
     if clips.frames < least or clips.frames % model.chunk_frames:
         raise ConfigError(
             f"[clips] frames ({clips.frames}) must be a multiple of chunk_frames "
             f"({model.chunk_frames}) and at least {least}: the sinks and the frames of the chunk "
             "after them teach nothing"
-        )
-    check_latents(actions, model, autoencoder)
-
-
-def check_latents(actions: ActionSpec, model: ModelConfig, autoencoder: Autoencoder) -> None:
-    """Refuse a transformer that does not fit the actions or the latents."""
-    if len(actions.buttons) != model.buttons or autoencoder.latent_shape != model.latent_shape:
-        raise ConfigError(
-            f"[model] expects {model.buttons} buttons and latents {model.latent_shape}; [actions] "
-            f"names {len(actions.buttons)}, the autoencoder makes {autoencoder.latent_shape}"
         )
 
 
@@ -223,44 +208,28 @@ def _resample(
     return drawn
 
 
-class TeacherStage:
+class TeacherStage(LatentStage):
     """Holds the latents and the model; gives the loop its loss."""
 
+    renoise = False
+
     def __init__(self, config: TeacherTraining, folder: Path, device: Device = "cpu") -> None:
-        self.config = config
-        self.autoencoder: Autoencoder = load_autoencoder(config.autoencoder).to(device)
-        check_shapes(config.actions, config.model, config.clips, self.autoencoder)
-        self.data = LatentEpisodes.encode(
-            config.data,
-            self.autoencoder,
-            config.actions,
-            folder.parent / "latents.safetensors",
-            config.model.state_numbers,
-        )
+        super().__init__(config, device)
+        self.config, self.forward = config, packed_velocity
+        check_clips(config.model, config.clips)
+        self.data = self.encode(config.data, folder)
         check_change(config.model.frame_change, self.data)
         self.reading = self.data.reading
         seed_default(config.loop.seed, config.stage, "weights")
-        self.packed: PackedForward = packed_velocity
-        if config.start:
-            self.student = load_transformer(config.start, config.model).to(device)
-            self.student.requires_grad_(requires_grad=True)
-        else:
-            self.student = WorldTransformer(config.model).to(device)
-        self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
-        self.context = TeacherForcing(
-            config.model, config.clips.frames, config.clips.copies, device
-        )
-        self.probe = Probe(config.heldout, self.autoencoder, config.actions, config.model)
-
-    def compile(self) -> None:
-        """Fuse the forward and backward passes; the first steps then take minutes."""
-        self.packed = torch.compile(packed_velocity)
+        self.begin(config.start)
+        clips = config.clips
+        self.context = TeacherForcing(config.model, clips.frames, clips.copies, device)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch; the sinks and the first chunk after them do not count."""
         del step
         model = self.config.model
-        clip = draw_clip(self.packed, self.student, self.data, self.config.clips, generator)
+        clip = draw_clip(self.forward, self.student, self.data, self.config.clips, generator)
         copies = self.config.clips.copies
         clean = clip.clean[:, None].expand(-1, copies, -1, -1, -1, -1)
         noise = torch.randn(clean.shape, generator=generator, device=generator.device)
@@ -268,14 +237,10 @@ class TeacherStage:
         sigmas = sample_sigmas(shape, self.config.clips.sigma_shift, generator)
         sigmas = per_chunk(sigmas, model)
         noisy = add_noise(clean, noise, sigmas)
-        velocity = self.packed(self.student, clip, noisy, sigmas, self.context)
+        velocity = self.forward(self.student, clip, noisy, sigmas, self.context)
         first = first_taught(model)
         error = (velocity - velocity_target(clean, noise)).square().mean(dim=(3, 4, 5))
         error = residual_weight(sigmas, model.frame_change) * error
         error = error * stillness_weight(clip.clean, model.frame_change)[:, None]
         error, sigmas = error[:, :, first:], sigmas[:, :, first:]
         return error.mean(), {"high_noise": mean_where(error.detach(), sigmas > HIGH)}
-
-    def sample(self, folder: Path, step: int) -> dict[str, float]:
-        """Roll out on unseen episodes with the averaged weights; write a picture and a clip."""
-        return self.probe.measure(self.ema, folder, step, renoise=False)

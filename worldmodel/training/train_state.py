@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from worldmodel.config import ConfigError
 from worldmodel.storage.checkpoint import load_tensors
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.kept_states import (
     BrokenStateError,
     check_header,
@@ -17,7 +18,6 @@ from worldmodel.training.kept_states import (
     keep_before,
 )
 from worldmodel.training.processes import local, whole
-from worldmodel.wan.write_weights import save_large
 
 if TYPE_CHECKING:
     from worldmodel.training.stage import LoopConfig, Stage
@@ -103,7 +103,7 @@ class TrainState:
             header = {"step": self.step, "steps": self.steps, "seconds": self.seconds}
             if self._on_disk != self.step:  # the same step again would push out an older one
                 keep_before(path)
-            save_large(path, tensors, header)
+            save_tensors(path, tensors, header)
         self._on_disk = self.step
 
     def load(self, path: Path) -> None:

@@ -33,9 +33,10 @@ from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.random_streams import SCHEME
-from worldmodel.schedule import euler_step, sigma_grid
-from worldmodel.storage.checkpoint import CheckpointError, parse_header, save_tensors
+from worldmodel.schedule import euler_step, guided, sigma_grid
+from worldmodel.storage.checkpoint import CheckpointError, parse_header
 from worldmodel.storage.files import read_record, write_atomically
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import OpenFiles, open_tensors, rows_of
 from worldmodel.system.limits import LARGEST_WEIGHTS, LONGEST_SHOWN
 from worldmodel.system.printable import printable
@@ -115,13 +116,12 @@ def follow(
     context = TeacherForcing(teacher.config, noise.shape[1], device=noise.device)
 
     def velocity_at(x: Tensor, now: Tensor) -> Tensor:
-        velocity = packed_velocity(teacher, clip, x[:, None], now[:, None], context)[:, 0]
-        if config.guidance != 1.0:
-            without = packed_velocity(
-                teacher, clip.unconditional, x[:, None], now[:, None], context
-            )[:, 0]
-            velocity = without + config.guidance * (velocity - without)
-        return velocity
+        return guided(
+            lambda told: packed_velocity(teacher, told, x[:, None], now[:, None], context)[:, 0],
+            clip,
+            clip.unconditional,
+            config.guidance,
+        )
 
     return follow_path(velocity_at, noise, config.grid, config.sigmas)
 

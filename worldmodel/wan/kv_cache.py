@@ -18,6 +18,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.storage.tensor_bits import as_array
 from worldmodel.wan.camera import move
 from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.rope import apply_rope, rope_cos_sin, time_cos_sin
@@ -276,9 +277,7 @@ class KeptSlot:
 
     def array(self) -> NDArray[Any]:
         """The same as numbers that numpy knows: bfloat16 as the 16 bits that it is."""
-        found = self.tensor()
-        bits = found.view(torch.int16) if found.dtype is torch.bfloat16 else found
-        return bits.numpy()
+        return as_array(self.tensor())
 
 
 def frame_cos_sin(

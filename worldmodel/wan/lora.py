@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldmodel.config import ConfigError, build_config, require_positive
-from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.transformer import WanTransformer
 

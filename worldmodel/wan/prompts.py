@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.system.limits import LARGEST_PROMPTS
 from worldmodel.system.printable import shown
 

@@ -83,6 +83,21 @@ class WorldFile:
     motion: MotionConfig | None = None  # of a world that knows its place
     events: EventsConfig | None = None  # of a world whose numbers are predicted
 
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.autoencoder.frame_height, self.autoencoder.frame_width
+
+    @property
+    def captions(self) -> list[str]:
+        """Of the starts, in order."""
+        return list(self.starts.values())
+
+    @property
+    def pictures(self) -> list[str]:
+        """The files of the starts in `starts/`, whose last frames show where play begins."""
+        return list(self.starts)
+
     def __post_init__(self) -> None:
         if not self.starts:
             raise ConfigError("starts is empty: a world needs at least one first clip")

@@ -61,16 +61,25 @@ def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
 def game(window: Window, tmp_path: Path) -> Iterator[Game]:
     preferences = Preferences.read(folder=tmp_path / "config")
     devices = Input(preferences.controls)
-    keeper = SaveWorker(tmp_path / "moments")
-    session = Session(DrawnWorld(), lambda _: devices.take(), keeping=Keeping(keeper=keeper))
-    shelf = DrawnShelf(Path("here"))
-    shelf.folder = tmp_path / "moments"
-    menu = Menu(preferences, shelf, lambda: playing.adopt(preferences))
+    save_worker = SaveWorker(tmp_path / "moments")
+    session = Session(
+        DrawnWorld(), lambda _: devices.take(), keeping=Keeping(save_worker=save_worker)
+    )
+    library = DrawnShelf(Path("here"))
+    library.folder = tmp_path / "moments"
+    menu = Menu(preferences, library, lambda: playing.adopt(preferences))
     window.menu = menu
-    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
-    playing = Game(InLine(lambda: session), window, devices, camera, keeper=keeper, menu=menu)
+    recording_control = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
+    playing = Game(
+        InLine(lambda: session),
+        window,
+        devices,
+        recording_control,
+        save_worker=save_worker,
+        menu=menu,
+    )
     yield playing
-    keeper.close(None)
+    save_worker.close(None)
 
 
 def screen() -> pygame.Surface:
@@ -274,13 +283,13 @@ def test_a_saved_moment_is_gone_to_from_its_picture(game: Game) -> None:
     turn(game)
     game.obey(Command.SAVE)
     turn(game)
-    assert game.keeper
-    game.keeper.close(None)
-    game.keeper = None
+    assert game.save_worker
+    game.save_worker.close(None)
+    game.save_worker = None
     saved = game.source.session
     assert saved
     menu = open_menu(game)
-    (moment,) = menu.shelf.moments
+    (moment,) = menu.library.moments
     menu.draw(screen())
     menu.focus = f"moment {moment.path}"
     key("Enter")

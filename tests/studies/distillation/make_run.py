@@ -12,7 +12,7 @@ from worldmodel.config import to_toml
 from worldmodel.data_sources.doom import ACTIONS
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.storage.checkpoint import save_tensors
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.train_loop import CONFIG, STATE
 
 DOOM_MODEL = replace(MODEL, latent_height=3, latent_width=4, buttons=len(ACTIONS.buttons))

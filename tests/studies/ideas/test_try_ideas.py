@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from studies.ideas.ideas_page import ideas_table
-from studies.ideas.try_ideas import PLAN, Ideas, merge, read_ideas, try_ideas
+from studies.ideas.try_ideas import PLAN, Ideas, read_ideas, try_ideas
 from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, write_episodes
 from worldmodel.__main__ import main
-from worldmodel.config import ConfigError, read_toml, to_toml
+from worldmodel.config import ConfigError, merged, read_toml, to_toml
 from worldmodel.training.run_stage import make_stage, read_stage, run_stage
 from worldmodel.training.teacher_forcing import TeacherTraining
 from worldmodel.training.train_loop import count_flops
@@ -138,7 +138,7 @@ def test_a_gain_is_bold_only_beyond_what_seeds_differ_by(
 def test_what_cannot_be_tried_is_told_in_one_sentence(
     table: dict[str, Any], tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    changed = merge(table, change)
+    changed = merged(table, change)
     if "petaflops" in change:
         changed["runs"] = str(tmp_path / "runs")
     if change.get("ideas") == {"copies": {"change": {}}}:
@@ -163,6 +163,6 @@ def test_a_run_of_another_config_is_not_mistaken_for_this_one(
     table: dict[str, Any], tmp_path: Path
 ) -> None:
     list(try_ideas(write(table, tmp_path), threads=1))
-    changed = merge(table, {"base": {"clips": {"sigma_shift": 5.0}}})
+    changed = merged(table, {"base": {"clips": {"sigma_shift": 5.0}}})
     with pytest.raises(ConfigError, match="run of another config"):
         list(try_ideas(write(changed, tmp_path), threads=1))

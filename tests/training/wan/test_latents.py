@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from tests.training.wan.tiny import CAMERA, FRAMES, SIZE, Root, write_walks
 from worldmodel.action import IDLE, Action
 from worldmodel.config import ConfigError, UserError
-from worldmodel.storage.checkpoint import CheckpointError, load_tensors, save_tensors
+from worldmodel.storage.checkpoint import CheckpointError, load_tensors
 from worldmodel.storage.episode import EpisodeError
 from worldmodel.storage.episodes import load_episode
 from worldmodel.storage.footage import Timed, nearest
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.sample_grids import save_clip
 from worldmodel.training.train_loop import UnfinishedError
 from worldmodel.training.wan import latents as stage

@@ -128,7 +128,7 @@ def test_a_failed_import_leaves_the_old_world_as_it_was(
     def full_disk(*_: object, **__: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("worldmodel.worlds.wan.importer.write_tensors", full_disk)
+    monkeypatch.setattr("worldmodel.worlds.wan.importer.save_tensors", full_disk)
     with pytest.raises(UserError, match="No space left"):
         import_files([save_taehv(tmp_path / "t.pth")], folder, plan(None))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -229,7 +229,7 @@ def killed(path, *_, **__):
     os.kill(os.getpid(), signal.SIGTERM)
     raise AssertionError("SIGTERM did not end it")
 
-importing.write_tensors = killed
+importing.save_tensors = killed
 sys.exit(main(sys.argv[1:]))
 """
 

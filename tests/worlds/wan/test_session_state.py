@@ -114,7 +114,7 @@ def test_nothing_is_copied_for_states_that_nobody_holds_any_more(
 
 
 def test_a_state_can_be_read_in_another_thread_while_play_goes_on(world: WanWorld) -> None:
-    """As the keeper does, which writes what is saved."""
+    """As the save_worker does, which writes what is saved."""
     world.reset(0, seed=0)
     for _ in range(around(world)):
         step(world, IDLE)

@@ -9,10 +9,10 @@ from worldmodel.game.controls import Command, Controls, KeyMap
 from worldmodel.game.jumps import Elsewhere, Order, ToMoment, ToStart
 from worldmodel.game.key_names import is_pad, labels
 from worldmodel.game.menu.layout import Item, Page, Section
-from worldmodel.game.menu.library import Installed, Library, ago
+from worldmodel.game.menu.library import Installed, Library
 from worldmodel.game.menu.remap import NOTHING, Target
 from worldmodel.game.preferences import LARGEST_FONT, SMALLEST_FONT, Filter, Preferences, Scaling
-from worldmodel.storage.moments import MomentEntry
+from worldmodel.storage.moments import MomentEntry, ago
 
 HOME, SETTINGS, KEYS = "home", "settings", "keys"
 SENSITIVITIES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)  # degrees a pixel
@@ -35,7 +35,7 @@ Answer = GoOn | Quit | Order | Elsewhere
 
 @dataclass(frozen=True, slots=True)
 class MenuActions:
-    """What pressing things does: `Menu` hands these in."""
+    """What pressing things does: `Menu` actions these in."""
 
     answer: Callable[[Answer], None]
     open: Callable[[str], None]
@@ -46,32 +46,36 @@ class MenuActions:
 
 
 def home(
-    shelf: Library,
-    hands: MenuActions,
+    library: Library,
+    actions: MenuActions,
     *,
     is_start: bool,
     can_branch: bool,
     is_loading: bool = False,
 ) -> Page:
     """Where to play."""
-    here = shelf.current
-    worlds = [_world(world, shelf, hands) for world in shelf.worlds if can_branch or world is here]
-    sessions = [_moment(one, shelf, hands, "session") for one in shelf.sessions[:3] if can_branch]
-    tiles = [*(worlds or [_nameless(hands)]), *sessions]
+    here = library.current
+    worlds = [
+        _world(world, library, actions) for world in library.worlds if can_branch or world is here
+    ]
+    sessions = [
+        _moment(one, library, actions, "session") for one in library.sessions[:3] if can_branch
+    ]
+    tiles = [*(worlds or [_nameless(actions)]), *sessions]
     title = "Worlds and last sessions" if sessions else "Worlds"
-    sections = [_doors(hands, is_start=is_start), Section(title, "tiles", tiles)]
+    sections = [_doors(actions, is_start=is_start), Section(title, "tiles", tiles)]
     if can_branch:
         if here:
-            sections.append(Section(f"Starts of {here.name}", "tiles", _starts(here, hands)))
-        moments = [_moment(one, shelf, hands, "moment") for one in shelf.moments]
-        title = "Saved moments" if moments else _nothing_saved(shelf)
+            sections.append(Section(f"Starts of {here.name}", "tiles", _starts(here, actions)))
+        moments = [_moment(one, library, actions, "moment") for one in library.moments]
+        title = "Saved moments" if moments else _nothing_saved(library)
         sections.append(Section(title, "tiles", moments))
     title = "worldmodel" if is_start else "worldmodel: paused"
     status = f"{here.name if here else 'the world'} is loading…" if is_loading else ""
     return Page(title, sections, first="play", status=status)
 
 
-def settings(preferences: Preferences, hands: MenuActions) -> Page:
+def settings(preferences: Preferences, actions: MenuActions) -> Page:
     """Everything that lasts but the keys."""
     now, controls = preferences.settings, preferences.controls
     pad = controls.gamepad
@@ -80,7 +84,7 @@ def settings(preferences: Preferences, hands: MenuActions) -> Page:
         value = getattr(now, name)
 
         def step(by: int) -> None:
-            hands.change_settings(**{name: _stepped(values, value, by, round_trip=True)})
+            actions.change_settings(**{name: _stepped(values, value, by, round_trip=True)})
 
         return _row(name, text, shown[list(values).index(value)], step)
 
@@ -88,23 +92,23 @@ def settings(preferences: Preferences, hands: MenuActions) -> Page:
         return choice(name, text, (False, True), ("off", "on"))
 
     def font(by: int) -> None:
-        hands.change_settings(font=_stepped(FONTS, now.font, by))
+        actions.change_settings(font=_stepped(FONTS, now.font, by))
 
     def mouse(by: int) -> None:
         value = _stepped(SENSITIVITIES, controls.degrees_per_pixel, by)
-        hands.change_controls(replace(controls, degrees_per_pixel=value))
+        actions.change_controls(replace(controls, degrees_per_pixel=value))
 
     def turn(by: int) -> None:
         value = _stepped(TURNS, controls.turn_degrees, by)
-        hands.change_controls(replace(controls, turn_degrees=value))
+        actions.change_controls(replace(controls, turn_degrees=value))
 
     def look(by: int) -> None:
         value = _stepped(TURNS, pad.look_degrees, by)
-        hands.change_controls(replace(controls, gamepad=replace(pad, look_degrees=value)))
+        actions.change_controls(replace(controls, gamepad=replace(pad, look_degrees=value)))
 
     def zone(by: int) -> None:
         value = _stepped(ZONES, pad.dead_zone, by)
-        hands.change_controls(replace(controls, gamepad=replace(pad, dead_zone=value)))
+        actions.change_controls(replace(controls, gamepad=replace(pad, dead_zone=value)))
 
     def invert(name: str, text: str) -> Item:
         value = getattr(controls, name)
@@ -112,7 +116,7 @@ def settings(preferences: Preferences, hands: MenuActions) -> Page:
         def step(by: int) -> None:
             del by
             flipped: dict[str, Any] = {name: not value}
-            hands.change_controls(replace(controls, **flipped))
+            actions.change_controls(replace(controls, **flipped))
 
         return _row(name, text, "on" if value else "off", step)
 
@@ -132,8 +136,8 @@ def settings(preferences: Preferences, hands: MenuActions) -> Page:
         _row("look", "Look with gamepad", f"{pad.look_degrees:g}° a frame", look),
         _row("zone", "Gamepad's dead zone", f"{pad.dead_zone:.0%}", zone),
     )
-    back = Item(key="back", text="Back", press=lambda: hands.open(HOME))
-    keys = Item(key="keys", text="Keys and gamepad", press=lambda: hands.open(KEYS))
+    back = Item(key="back", text="Back", press=lambda: actions.open(HOME))
+    keys = Item(key="keys", text="Keys and gamepad", press=lambda: actions.open(KEYS))
     doors = Section("", "buttons", (back, keys))
     sections = (
         doors,
@@ -144,7 +148,7 @@ def settings(preferences: Preferences, hands: MenuActions) -> Page:
 
 
 def keys(
-    controls: Controls, spec: ActionSpec | None, hands: MenuActions, waits: Target | None
+    controls: Controls, spec: ActionSpec | None, actions: MenuActions, waits: Target | None
 ) -> Page:
     """What does what; press one to put it on another key."""
     spec = spec or NOTHING
@@ -165,14 +169,14 @@ def keys(
             value=value,
             second=second,
             help=tip,
-            press=lambda: hands.listen(target),
+            press=lambda: actions.listen(target),
         )
 
     buttons = [row(b, name) for b, name in zip(spec.buttons, spec.names, strict=True)]
     commands = [row(c, c.value) for c in Command if c not in (Command.GO_ON, Command.MENU)]
     doors = (
-        Item(key="back", text="Back", press=lambda: hands.open(HOME)),
-        Item(key="usual", text="Reset all keys", press=hands.reset_keys),
+        Item(key="back", text="Back", press=lambda: actions.open(HOME)),
+        Item(key="usual", text="Reset all keys", press=actions.reset_keys),
     )
     sections = (
         Section("", "buttons", doors),
@@ -182,27 +186,27 @@ def keys(
     return Page("Keys and gamepad", sections, first=buttons[0].key if buttons else "controls")
 
 
-def _doors(hands: MenuActions, *, is_start: bool) -> Section:
+def _doors(actions: MenuActions, *, is_start: bool) -> Section:
     doors = [
-        Item(key="go on", text="Continue", press=lambda: hands.answer(GoOn())),
-        Item(key="settings", text="Settings", press=lambda: hands.open(SETTINGS)),
-        Item(key="keys", text="Keys and gamepad", press=lambda: hands.open(KEYS)),
-        Item(key="quit", text="Quit", press=lambda: hands.answer(Quit())),
+        Item(key="go on", text="Continue", press=lambda: actions.answer(GoOn())),
+        Item(key="settings", text="Settings", press=lambda: actions.open(SETTINGS)),
+        Item(key="keys", text="Keys and gamepad", press=lambda: actions.open(KEYS)),
+        Item(key="quit", text="Quit", press=lambda: actions.answer(Quit())),
     ]
     return Section("", "buttons", doors[1:] if is_start else doors)
 
 
-def _nameless(hands: MenuActions) -> Item:
+def _nameless(actions: MenuActions) -> Item:
     """While nothing is known yet, the world that loads can be played already."""
     go_on = GoOn()
-    return Item(key="play", text="Play", details=("", ""), press=lambda: hands.answer(go_on))
+    return Item(key="play", text="Play", details=("", ""), press=lambda: actions.answer(go_on))
 
 
-def _world(world: Installed, shelf: Library, hands: MenuActions) -> Item:
+def _world(world: Installed, library: Library, actions: MenuActions) -> Item:
     rows, columns = world.frame_size
     rate = world.frames_per_second
     speed = f"{world.measured:.1f} of {rate:g} fps here" if world.measured else f"{rate:g} fps"
-    is_here = world.folder == shelf.here
+    is_here = world.folder == library.here
     answer = GoOn() if is_here else Elsewhere(str(world.folder))
     return Item(
         key="play" if is_here else f"world {world.folder}",
@@ -210,24 +214,24 @@ def _world(world: Installed, shelf: Library, hands: MenuActions) -> Item:
         details=(f"{columns} × {rows}, {world.megabytes:.0f} MB", speed),
         help=world.title,
         picture=world.starts[0].picture if world.starts else None,
-        press=lambda: hands.answer(answer),
+        press=lambda: actions.answer(answer),
     )
 
 
-def _starts(here: Installed, hands: MenuActions) -> list[Item]:
+def _starts(here: Installed, actions: MenuActions) -> list[Item]:
     def item(number: int, caption: str, picture: Any) -> Item:
         return Item(
             key=f"start {number}",
             text=caption,
             picture=picture,
-            press=lambda: hands.answer(ToStart(number)),
+            press=lambda: actions.answer(ToStart(number)),
         )
 
     return [item(i, start.caption, start.picture) for i, start in enumerate(here.starts)]
 
 
-def _moment(kept: MomentEntry, shelf: Library, hands: MenuActions, kind: str) -> Item:
-    header, here = kept.header, shelf.current
+def _moment(kept: MomentEntry, library: Library, actions: MenuActions, kind: str) -> Item:
+    header, here = kept.header, library.current
     is_here = here is not None and header.world == here.name
     answer = ToMoment(kept.path) if is_here else Elsewhere(None, kept.path)
     minutes, seconds = divmod(round(header.seconds), 60)
@@ -240,12 +244,12 @@ def _moment(kept: MomentEntry, shelf: Library, hands: MenuActions, kind: str) ->
         details=(place, ago(header.saved_at)),
         help=f"{header.world}, {header.caption}, frame {header.index}: {kept.path.name}",
         picture=kept.frame,
-        press=lambda: hands.answer(answer),
+        press=lambda: actions.answer(answer),
     )
 
 
-def _nothing_saved(shelf: Library) -> str:
-    return "Looking for saved moments…" if shelf.is_looking else "Nothing is saved yet: F5 saves"
+def _nothing_saved(library: Library) -> str:
+    return "Looking for saved moments…" if library.is_looking else "Nothing is saved yet: F5 saves"
 
 
 def _row(key: str, text: str, value: str, step: Callable[[int], None]) -> Item:

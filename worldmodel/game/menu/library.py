@@ -2,14 +2,13 @@
 
 Reading it takes a while where much was saved, so a thread does it and the menu is there at once.
 
-    shelf = Library(find_world(None)); shelf.look()
-    ...; shelf.worlds, shelf.sessions, shelf.moments       # what was found so far
-    shelf.close()
+    library = Library(find_world(None)); library.look()
+    ...; library.worlds, library.sessions, library.moments       # what was found so far
+    library.close()
 """
 
 import contextlib
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ class Library:
         if self._thread and self._thread.is_alive():
             return
         self.is_looking = True
-        self._thread = threading.Thread(target=self._look, name="shelf")
+        self._thread = threading.Thread(target=self._look, name="library")
         self._thread.start()
 
     def close(self) -> None:
@@ -107,19 +106,15 @@ def describe_world(
     folder: Path, file: WorldFile | WanWorldFile, speeds: dict[str, float]
 ) -> Installed:
     """What a tile says about a world."""
-    if isinstance(file, WanWorldFile):  # begins from words, which have no picture
-        size, starts = file.frame_size, [StartEntry(caption=x, picture=None) for x in file.captions]
-    else:
-        size = file.autoencoder.frame_height, file.autoencoder.frame_width
-        starts = [
-            StartEntry(caption=caption, picture=last_frame(folder / "starts" / name))
-            for name, caption in file.starts.items()
-        ]
+    starts = [
+        StartEntry(caption=caption, picture=last_frame(folder / "starts" / name) if name else None)
+        for caption, name in zip(file.captions, file.pictures, strict=True)
+    ]
     return Installed(
         folder=folder,
         name=file.name,
         title=file.title,
-        frame_size=size,
+        frame_size=file.frame_size,
         frames_per_second=file.frames_per_second,
         megabytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
         actions=file.actions,
@@ -139,17 +134,6 @@ def last_frame(path: Path) -> Frame | None:
             return np.array(frames[count - 1 : count][0], np.uint8)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-
-
-def ago(saved_at: float) -> str:
-    """How long ago, in words."""
-    minutes = max(0, round((time.time() - saved_at) / 60))
-    if minutes < 1:
-        return "just now"
-    for most, size, name in ((120, 1, "minutes"), (2880, 60, "hours")):
-        if minutes < most:
-            return f"{minutes // size} {name} ago"
-    return f"{minutes // 1440} days ago"
 
 
 def _saved_at(kept: MomentEntry) -> float:

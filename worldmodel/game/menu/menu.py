@@ -65,9 +65,9 @@ class Menu:
     """Used in the window's thread."""
 
     def __init__(
-        self, preferences: Preferences, shelf: Library, changed: Callable[[], None] = lambda: None
+        self, preferences: Preferences, library: Library, changed: Callable[[], None] = lambda: None
     ) -> None:
-        self.preferences, self.shelf, self.changed = preferences, shelf, changed
+        self.preferences, self.library, self.changed = preferences, library, changed
         self.is_open = self.is_start = False
         self.is_loading = False  # the world is not there yet
         self.can_branch = True  # whether other starts and moments can be gone to
@@ -81,7 +81,7 @@ class Menu:
         self._message = ""
         self._by = "keys"  # what was used last
         self._held: tuple[Way, float] | None = None  # and when it repeats
-        self._hands = MenuActions(
+        self._actions = MenuActions(
             answer=self._give,
             open=self._open_page,
             change_settings=self._change_settings,
@@ -93,7 +93,7 @@ class Menu:
     def open(self, *, is_start: bool = False) -> None:
         """Show the first page; what was saved meanwhile is looked up."""
         self.is_open, self.is_start = True, is_start
-        self.shelf.look()
+        self.library.look()
         self._open_page(HOME)
 
     def show_keys(self) -> None:
@@ -272,12 +272,12 @@ class Menu:
 
     def _page(self) -> Page:
         if self.page == SETTINGS:
-            return settings(self.preferences, self._hands)
+            return settings(self.preferences, self._actions)
         if self.page == KEYS_PAGE:
-            return keys(self.preferences.controls, self.spec, self._hands, self._waits)
+            return keys(self.preferences.controls, self.spec, self._actions, self._waits)
         return home(
-            self.shelf,
-            self._hands,
+            self.library,
+            self._actions,
             is_start=self.is_start,
             can_branch=self.can_branch,
             is_loading=self.is_loading,

@@ -17,6 +17,7 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, UserError, build_config, load_config, read_toml, to_toml
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.storage.files import read_text
+from worldmodel.storage.save_tensors import as_dtype, save_tensors
 from worldmodel.training.train_loop import CONFIG
 from worldmodel.training.wan.latents import WanLatents
 from worldmodel.training.wan.load_weights import load_network, whole_weights
@@ -24,7 +25,6 @@ from worldmodel.training.wan.stage_config import WanModel
 from worldmodel.wan.lora import load_lora, merged
 from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import load_prompts, save_prompts
-from worldmodel.wan.write_weights import as_dtype, write_tensors
 from worldmodel.worlds.wan.importer import card
 from worldmodel.worlds.wan.world_file import (
     PROMPTS,
@@ -78,7 +78,7 @@ def export_wan_world(config: WanExport, folder: Path) -> dict[str, Any]:
             if (config.base / name).is_file():
                 _link(config.base / name, fresh / name)
         pack = as_dtype(getattr(torch, config.dtype))
-        hashes = {**kept, TRANSFORMER: write_tensors(fresh / TRANSFORMER, weights, pack=pack)}
+        hashes = {**kept, TRANSFORMER: save_tensors(fresh / TRANSFORMER, weights, {}, pack=pack)}
         if config.prompts is not None:
             (fresh / PROMPTS).unlink(missing_ok=True)  # a link to the other world's file
             save_prompts(fresh / PROMPTS, known, encoder="google/umt5-xxl")

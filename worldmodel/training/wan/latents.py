@@ -23,9 +23,9 @@ from torch import Tensor
 
 from worldmodel.config import ConfigError, UserError, require_positive, to_toml
 from worldmodel.model.context import Device
-from worldmodel.storage.checkpoint import save_tensors
 from worldmodel.storage.files import write_atomically
 from worldmodel.storage.footage import left_out
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import open_tensors
 from worldmodel.system.limits import LARGEST_PROMPTS
 from worldmodel.system.progress import note, through

@@ -20,9 +20,9 @@ from torch import Tensor
 from worldmodel.config import ConfigError, load_config, require_positive, to_toml
 from worldmodel.model.context import Device
 from worldmodel.random_streams import SCHEME
-from worldmodel.schedule import to_clean
-from worldmodel.storage.checkpoint import save_tensors
+from worldmodel.schedule import guided, to_clean
 from worldmodel.storage.files import write_atomically
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import open_tensors, rows_of
 from worldmodel.system.limits import LARGEST_WEIGHTS
 from worldmodel.system.progress import through
@@ -136,11 +136,7 @@ def _trajectory(
         def of(given: WanClip) -> Tensor:
             return packed_velocity(teacher, given, x[:, None], now[:, None], window)[:, 0]
 
-        velocity = of(clip)
-        if config.guidance != 1.0:
-            without = of(clip.unconditional)
-            velocity = without + config.guidance * (velocity - without)
-        return velocity
+        return guided(of, clip, clip.unconditional, config.guidance)
 
     with torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
         return follow_path(velocity_at, noise, config.grid, config.sigmas)[0].half().cpu()

@@ -17,6 +17,7 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.config import UserError, to_toml
 from worldmodel.storage.checkpoint import refuse_broken
+from worldmodel.storage.save_tensors import as_dtype, as_it_is, save_tensors
 from worldmodel.system.paths import list_files, to_path
 from worldmodel.system.printable import shown
 from worldmodel.wan.float8 import FLOAT8, packed, refuse_float8
@@ -31,7 +32,6 @@ from worldmodel.wan.transformer_keys import config_of, released_names
 from worldmodel.wan.vae import load_vae
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
 from worldmodel.wan.weight_files import load_strict, read_tensors
-from worldmodel.wan.write_weights import as_dtype, write_tensors
 from worldmodel.worlds.wan.prompt_encoder import encode
 from worldmodel.worlds.wan.world_file import (
     BACKEND,
@@ -308,12 +308,12 @@ def _write_parts(fresh: Path, parts: FoundParts, plan: ImportPlan) -> dict[str, 
     pack = packed(torch.bfloat16) if plan.dtype is FLOAT8 else as_dtype(plan.dtype)
     for name, tensors, packing in (
         (TRANSFORMER, parts.transformer, pack),
-        (TAEHV, parts.taehv, None),
-        (VAE, parts.vae, None),
+        (TAEHV, parts.taehv, as_it_is),
+        (VAE, parts.vae, as_it_is),
     ):
         if tensors is not None:
             (fresh / name).unlink(missing_ok=True)  # a link to the old world's file
-            written[name] = write_tensors(fresh / name, tensors, pack=packing)
+            written[name] = save_tensors(fresh / name, tensors, {}, pack=packing)
     if parts.prompts:
         path = fresh / PROMPTS
         known = load_prompts(path) if path.exists() else {}

@@ -23,6 +23,7 @@ from torch import Tensor
 from worldmodel.action import Action, Prompt
 from worldmodel.config import UserError
 from worldmodel.model.configs import SamplerConfig
+from worldmodel.storage.tensor_bits import as_array
 from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
 from worldmodel.world import Frame, Split, WorldFaultError
@@ -166,6 +167,5 @@ class WanSession:
 
 def _on_host(tensor: Tensor) -> NDArray[Any]:
     """A copy that nobody writes to; bfloat16 as the 16 bits that it is."""
-    host = tensor.detach().cpu()
-    bits = host.view(torch.int16) if host.dtype is torch.bfloat16 else host
-    return np.array(bits.numpy()) if tensor.device.type == "cpu" else bits.numpy()
+    found = as_array(tensor.detach().cpu())
+    return np.array(found) if tensor.device.type == "cpu" else found

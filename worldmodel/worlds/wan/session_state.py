@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Prompt
+from worldmodel.storage.tensor_bits import as_tensor
 from worldmodel.system.limits import LARGEST_SESSION, LATEST_FRAME
 from worldmodel.wan.kv_cache import KeptSlot
 from worldmodel.world import Later, LazyArrays, StateError
@@ -162,9 +163,7 @@ def _to_tensor(array: NDArray[Any], shape: tuple[int, ...] | None, dtype: torch.
     """An array as the numbers it means; its shape is looked at before it is read."""
     if shape is not None and array.shape != shape:
         raise ValueError(f"{array.dtype} {list(array.shape)}, expected {dtype} {list(shape)}")
-    tensor = torch.from_numpy(np.array(array))
-    if dtype is torch.bfloat16 and tensor.dtype is torch.int16:
-        tensor = tensor.view(torch.bfloat16)
+    tensor = as_tensor(array, dtype)
     if tensor.dtype != dtype or (shape is not None and tuple(tensor.shape) != shape):
         raise ValueError(f"{tensor.dtype} {list(tensor.shape)}, expected {dtype} {shape}")
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

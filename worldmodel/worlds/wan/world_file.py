@@ -158,6 +158,11 @@ class WanWorldFile:
         return [caption(text) for text in self.prompts.opening or ("",)]
 
     @property
+    def pictures(self) -> list[None]:
+        """None: a start is words."""
+        return [None] * len(self.captions)
+
+    @property
     def frame_size(self) -> tuple[int, int]:
         """Rows and columns of pixels."""
         scale = self.vae.pixels_per_latent

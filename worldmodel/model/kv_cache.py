@@ -1,0 +1,199 @@
+"""The past in play: keys and values of the frames that are still seen, in preallocated slots.
+
+    cache = KVCache(config)
+    model(latents, sigmas, actions, cache)    # as often as the sampler asks; the last pass counts
+    cache.advance()                           # the chunk is the past; the next one begins
+
+Letters: l layers, b batch, n heads, s slots, p tokens a frame, e head width, c h w latents.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from worldmodel.model.configs import ModelConfig
+from worldmodel.model.context import (
+    ClipContext,
+    Device,
+    kept_turns,
+    pin_sinks,
+    pinned_time,
+    slot_name,
+    slot_shapes,
+)
+
+
+class KVCache:
+    """Keys and values of the sinks and of the last frames, in preallocated slots.
+
+    Each pass over a chunk overwrites that chunk's slots and its latents, so the last pass before
+    `advance` (the clean one) is what later frames see. The slots fill from the front, sinks first,
+    then a ring: what is valid is always a prefix, so attention needs no mask, memory never grows.
+
+    Where a pass is differentiated, its gradient goes through its own keys and values alone: what is
+    kept is detached, and attention reads a copy, so that no later frame writes into what autograd
+    has saved.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: Device = "cpu",
+    ) -> None:
+        self.config, self.device = config, device
+        self.slots = config.sink_frames + config.context_frames
+        tokens = self.slots * config.tokens_per_frame
+        shape = (config.layers, batch, config.heads, tokens, config.head_width)
+        self.k = torch.zeros(shape, dtype=dtype, device=device)  # l b n (s p) e
+        self.v = torch.zeros_like(self.k)
+        sink_tokens = config.sink_frames * config.tokens_per_frame
+        self.sink_k = self.k[..., :sink_tokens, :].clone()  # as they came, never moved
+        self.now = 0
+        self.rope_cos_sin = kept_turns(config, 0, config.chunk_frames, device)
+        self.last = torch.zeros(batch, 1, *config.latent_shape, device=device)
+        self._current = self.last
+        self._copies: dict[str, Tensor] = {}  # of slots, as `save` handed them out
+        self._written: set[int] = set()  # slots kept since then
+
+    @property
+    def slot(self) -> int:
+        """Where the current chunk is kept: the slot of its first frame."""
+        return self._slot_of(self.now)
+
+    def previous(self, latents: Tensor) -> Tensor:
+        """The frame that was kept last."""
+        self._current = latents
+        return self.last.expand_as(latents)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Keep the current chunk in its slots and attend to everything kept."""
+        p = self.config.tokens_per_frame
+        here = slice(self.slot * p, self.slot * p + self.config.tokens_per_chunk)
+        k, v = k.to(self.k.dtype), v.to(self.v.dtype)
+        self.k[layer, :, :, here] = k.detach()
+        self.v[layer, :, :, here] = v.detach()
+        valid = min(self.now + self.config.chunk_frames, self.slots) * p
+        keys, values = self.k[layer, :, :, :valid], self.v[layer, :, :, :valid]
+        if q.requires_grad or k.requires_grad:
+            before, after = slice(here.start), slice(here.stop, None)
+            keys = torch.cat((keys[:, :, before], k, keys[:, :, after]), dim=2)
+            values = torch.cat((values[:, :, before], v, values[:, :, after]), dim=2)
+        return F.scaled_dot_product_attention(q, keys, values)
+
+    def begin(self, frames: int) -> "Beginning":
+        """The context of one pass over all the `frames` frames before play; they are kept."""
+        assert self.now == 0
+        assert frames <= self.config.sink_frames + self.config.context_frames
+        return Beginning(self, frames)
+
+    def advance(self, latents: Tensor | None = None) -> None:
+        """Keep the current chunk and open the slots of the next one.
+
+        `latents` b f c h w: how it looks, where the last pass over it has seen it noisy.
+        """
+        config, p = self.config, self.config.tokens_per_frame
+        if self.now < config.sink_frames:
+            here = slice(self.now * p, self.now * p + config.tokens_per_chunk)
+            self.sink_k[..., here, :] = self.k[..., here, :]
+        self._written.update(range(self.slot, self.slot + config.chunk_frames))
+        kept = self._current if latents is None else latents
+        self.last = kept[:, -1:].detach()
+        self._move_to(self.now + config.chunk_frames)
+
+    def save(self) -> dict[str, Tensor]:
+        """What is kept, by name, between two frames: `slot.3` 2 l b n p e for each slot, `last`.
+
+        Copies on the CPU that nobody writes to again. A slot that two calls found unchanged is the
+        very same tensor in both answers: a second of play costs a second's slots, not copies of
+        the whole cache.
+        """
+        for slot in self._written:
+            self._copies[slot_name(slot)] = self._copy(slot)
+        self._written.clear()
+        return {**self._copies, "last": self.last.to("cpu", copy=True)}
+
+    @property
+    def time(self) -> int:
+        """Of the frame that comes next."""
+        return self.now
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.k.dtype
+
+    def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what `save` gives before frame `time`."""
+        latent = (self.k.shape[1], 1, *self.config.latent_shape)
+        return {**slot_shapes(self.config, self.k.shape[1], time), "last": latent}
+
+    def load(self, saved: Mapping[str, Tensor], time: int) -> None:
+        """Go on from what `save` gave before frame `time`; shapes and dtypes are the caller's."""
+        config, p = self.config, self.config.tokens_per_frame
+        kept = {slot: saved[slot_name(slot)] for slot in range(min(time, self.slots))}
+        for cached in (self.k, self.v):
+            cached.zero_()  # whatever broke may have left values that are not numbers
+        for slot, (k, v) in kept.items():
+            here = slice(slot * p, (slot + 1) * p)
+            self.k[..., here, :], self.v[..., here, :] = k, v
+            if slot < config.sink_frames:
+                self.sink_k[..., here, :] = k
+        self._copies, self._written = {slot_name(s): pair for s, pair in kept.items()}, set()
+        self.last = self._current = saved["last"].to(self.device)
+        self._move_to(time)
+
+    def holds_numbers(self) -> bool:
+        """Whether what was kept last is finite."""
+        p, slot = self.config.tokens_per_frame, self._slot_of(self.now - 1)
+        here = slice(slot * p, (slot + 1) * p)
+        kept = self.k[..., here, :], self.v[..., here, :]
+        return all(bool(torch.isfinite(x).all()) for x in kept)
+
+    def _slot_of(self, frame: int) -> int:
+        sinks, ring = self.config.sink_frames, self.config.context_frames
+        return frame if frame < sinks else sinks + (frame - sinks) % ring
+
+    def _move_to(self, now: int) -> None:
+        """The positions of frame `now`, and the sinks where it sees them."""
+        config = self.config
+        self.now = now
+        self.rope_cos_sin = kept_turns(config, now, config.chunk_frames, self.device)
+        if config.sink_frames and pinned_time(config, 0, now) > 0:
+            tokens = config.sink_frames * config.tokens_per_frame
+            self.k[..., :tokens, :] = pin_sinks(config, self.sink_k, now)
+
+    def _copy(self, slot: int) -> Tensor:
+        """Keys as they came and values of a slot, 2 l b n p e."""
+        p = self.config.tokens_per_frame
+        here = slice(slot * p, (slot + 1) * p)
+        k = self.sink_k if slot < self.config.sink_frames else self.k
+        return torch.stack((k[..., here, :], self.v[..., here, :])).cpu()
+
+
+class Beginning(ClipContext):
+    """A clip that is read at once into an empty cache, instead of chunk by chunk."""
+
+    def __init__(self, cache: KVCache, frames: int) -> None:
+        super().__init__(cache.config, frames, cache.device)
+        self.cache, self.frames = cache, frames
+
+    def previous(self, latents: Tensor) -> Tensor:
+        """As in any clip; the cache keeps the last frame."""
+        self.cache._current = latents
+        return super().previous(latents)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As in any clip; the cache keeps keys and values, after the last layer the time too."""
+        cache, config = self.cache, self.config
+        tokens = self.frames * config.tokens_per_frame
+        cache.k[layer, :, :, :tokens], cache.v[layer, :, :, :tokens] = k, v
+        if layer == config.layers - 1:
+            cache.sink_k.copy_(cache.k[..., : cache.sink_k.shape[3], :])
+            cache._written.update(range(self.frames))
+            cache.now = self.frames - config.chunk_frames
+            cache.advance()
+        return super().attend(layer, q, k, v)
