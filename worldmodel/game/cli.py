@@ -30,8 +30,8 @@ class PlayHelp(argparse.HelpFormatter):
 
 def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:
     """Play; 0 done, 2 the user must change something, 1 a replay's frames differ or a defect."""
-    with console.kept():  # what it says beside the window is not what it is for
-        return play(make_parser().parse_args(arguments), open_world, open_real)
+    with console.kept() as output:  # what it says beside the window is not what it is for
+        return play(output.parse(make_parser(), arguments), open_world, open_real)
 
 
 def play(
