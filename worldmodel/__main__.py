@@ -37,6 +37,7 @@ from worldmodel.commands.argument_types import HelpFormatter
 from worldmodel.commands.play import PlayHelp
 from worldmodel.config import UserError
 from worldmodel.system import console
+from worldmodel.system.machine_faults import MACHINE_FAULTS, describe_fault
 from worldmodel.system.printable import for_programs
 from worldmodel.system.signals import describe, ended_by_signals
 
@@ -60,6 +61,9 @@ def _run(options: argparse.Namespace) -> int:
             return int(options.run(options) or 0)
     except UserError as error:
         print(f"worldmodel: {error}", file=sys.stderr)
+        return 2
+    except MACHINE_FAULTS as error:
+        print(f"worldmodel: {describe_fault(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         told, code = describe(error)
