@@ -6,7 +6,7 @@ import time
 
 from worldmodel.commands.argument_types import count, positive, workers
 from worldmodel.config import UserError
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import counted, tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     hall = Hall(world, Limits(sessions=options.sessions))
     tell(f"{world.name}: {world.running_on}")
     if hall.capacity < options.sessions:
-        tell(f"{world.name} plays {hall.capacity} session at a time")
+        tell(f"{world.name} plays {counted(hall.capacity, 'session')} at a time")
     with run_server(
         hall, options.host, options.port, options.name, is_behind_proxy=options.behind_proxy
     ) as running:

@@ -49,6 +49,7 @@ from worldmodel.evaluation.start_pictures import FRAMES as START_FRAMES
 from worldmodel.evaluation.start_pictures import FromStart, play_starts, save_starts
 from worldmodel.evaluation.subject import Subjects, load_subjects
 from worldmodel.metrics import Gaussian, frechet_distance
+from worldmodel.system.printable import counted
 from worldmodel.training.sample_grids import save_grid
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.run_settings import RunSettings, available_cores
@@ -72,6 +73,7 @@ class Evaluation:
     drift: dict[str, Drift]
     starts: list[FromStart]
     frames_per_second: float
+    is_quick: bool = False  # of the first table, whose amounts nobody chooses
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +152,9 @@ class _Measuring:
         """All parts, one after the other."""
         parts, plan = self.parts, self.plan
         parts.keep("world", self.subjects.file.name)
-        with parts.part(f"real play that teaches the judge, {plan.judge_clips} clips"):
+        with parts.part(f"real play that teaches the judge, {counted(plan.judge_clips, 'clip')}"):
             lessons = self._record(3, plan.judge_clips, JUDGE_FRAMES)
-        with parts.part(f"the judge learns, {plan.judge_steps} steps"):
+        with parts.part(f"the judge learns, {counted(plan.judge_steps, 'step')}"):
             judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
             reference = Gaussian.of(_features(judge, lessons))
         with parts.part("real play to measure against"):
@@ -162,7 +164,7 @@ class _Measuring:
             reading = read_actions(judge, clips.pairs(self.past))
             floor = frechet_distance(_features(judge, fresh), reference)
             parts.keep("real", real_facts(reading, floor))
-        with parts.part(f"the next frame, {len(self.everyone)} samplers"):
+        with parts.part(f"the next frame, {counted(len(self.everyone), 'sampler')}"):
             near = measure_next_frame(self.subjects, self.everyone, next_clips)
             parts.keep("next_frame", next_facts(near))
         rollouts = self._roll_out(clips, judge, reference)
@@ -180,6 +182,7 @@ class _Measuring:
             drift=drift,
             starts=starts,
             frames_per_second=self.subjects.file.frames_per_second,
+            is_quick=self.plan.only_student,
         )
 
     def _record(self, part: int, count: int, length: int) -> Clips:
