@@ -180,6 +180,17 @@ def test_a_target_that_cannot_be_written_is_refused_before_any_work(
     assert "File name too long" in capsys.readouterr().err
 
 
+def test_before_its_minute_the_command_says_what_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_world(tmp_path / "bar", is_numbered=True)
+    monkeypatch.setattr("worldmodel.web.runtime.fetch_runtime", dict)
+    assert main(["web", str(folder), "--to", str(tmp_path / "page")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "bar: loaded, drawn and compared with torch; about a minute"
+    assert "numbers are drawn by a network" in told[1]
+
+
 def test_a_world_whose_numbers_are_drawn_is_refused(tmp_path: Path) -> None:
     lively = NativeWorld.load(make_world(tmp_path / "bar", is_numbered=True), SETTINGS)
     with pytest.raises(ExportError, match="its numbers are drawn by a network"):

@@ -1,6 +1,7 @@
 """Make a page that plays a world in the browser, without a server."""
 
 import argparse
+import sys
 
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
     folder = find_world(options.world)
     runtime = read_runtime(options.runtime) if options.runtime else fetch_runtime()
     settings = RunSettings(device="cpu", engine="torch", dtype="float32")
+    tell(f"{folder.name}: loaded, drawn and compared with torch; about a minute", to=sys.stderr)
     world = NativeWorld.load(folder, settings)
     site = make_site(world, runtime, read_notice(folder))
     found = site.difference
