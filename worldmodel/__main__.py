@@ -37,6 +37,7 @@ from worldmodel.commands.argument_types import HelpFormatter
 from worldmodel.commands.play import PlayHelp
 from worldmodel.config import UserError
 from worldmodel.system import console
+from worldmodel.system.machine_faults import MACHINE_FAULTS, describe_fault
 from worldmodel.system.printable import for_programs
 from worldmodel.system.signals import describe, ended_by_signals
 
@@ -45,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; 0 done, 2 the user must change something, 1 a defect."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # on standard output, beside JSON
     with console.kept() as output:
-        return output.exit_code(_run(make_parser().parse_args(arguments)))
+        options = output.parse(make_parser(), arguments)
+        code = _run(options)
+        if getattr(options, "is_watched", False):  # what a game says is not what it is for
+            return code
+        return output.exit_code(code)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -56,6 +61,9 @@ def _run(options: argparse.Namespace) -> int:
             return int(options.run(options) or 0)
     except UserError as error:
         print(f"worldmodel: {error}", file=sys.stderr)
+        return 2
+    except MACHINE_FAULTS as error:
+        print(f"worldmodel: {describe_fault(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         told, code = describe(error)

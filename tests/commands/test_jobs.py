@@ -1,4 +1,5 @@
 import argparse
+import errno
 import json
 import math
 import os
@@ -11,7 +12,9 @@ import pytest
 from worldmodel import __version__, commands
 from worldmodel.__main__ import main
 from worldmodel.commands.argument_types import count, minutes, positive
+from worldmodel.config import UserError
 from worldmodel.system.printable import tell_json
+from worldmodel.worlds.run_settings import RunSettings
 
 MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)}
 JOBS = sorted(
@@ -43,6 +46,43 @@ def test_numbers_beyond_their_range_are_refused() -> None:
     for read, text in [(count, "-1"), (count, str(2**31)), (positive, "0"), (minutes, "nan")]:
         with pytest.raises(argparse.ArgumentTypeError):
             read(text)
+
+
+@pytest.mark.parametrize("job", ["train x", "make x", "ideas x", "bench", "serve"])
+def test_nobody_starts_a_million_threads(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*job.split(), "--threads", "1000000"])
+    assert "more than 1024 at once" in capsys.readouterr().err
+    with pytest.raises(UserError, match="from 0 to 1024"):
+        RunSettings(threads=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "n\x1b[2J"),
+            "n?[2J: File name too long",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (MemoryError("Unable to allocate 9 GiB"), "not enough memory: Unable to allocate 9 GiB"),
+    ],
+)
+def test_what_the_machine_refuses_is_a_sentence(
+    error: Exception,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise error
+
+    monkeypatch.setattr("worldmodel.worlds.find.list_all_worlds", refuse)
+    assert main(["worlds"]) == 2
+    assert capsys.readouterr().err == f"worldmodel: {told}\n"
+    monkeypatch.setattr("worldmodel.game.launch.launch", refuse)
+    assert main(["play"]) == 2
+    assert capsys.readouterr().err == f"play: {told}\n"
 
 
 def test_help_says_no_default_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

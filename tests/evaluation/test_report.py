@@ -193,6 +193,20 @@ def test_a_judge_that_reads_nothing_is_named_and_kept_out_of_the_world(
     assert "has not learned to read turning from real frames" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("is_quick", "advice"), [(True, "without --quick"), (False, "--judge-c")])
+def test_a_judge_that_has_not_learned_is_told_with_a_flag_that_is_taken(
+    is_quick: bool,
+    advice: str,
+    measured: tuple[Evaluation, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    blind = replace(measured[0].real_reading, turn_correlation=0.0)
+    print_report(replace(measured[0], real_reading=blind, is_quick=is_quick))
+    told = next(line for line in capsys.readouterr().out.splitlines() if "judge has not" in line)
+    assert advice in told
+    assert ("--judge-clips" in told) != is_quick
+
+
 def test_the_command_line_says_how_much_the_judge_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[EvaluationPlan] = []
 

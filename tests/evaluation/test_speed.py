@@ -81,7 +81,7 @@ def test_a_comparison_gives_each_setting_its_own_threads(tmp_path: Path) -> None
     result = compare(str(make_world(tmp_path / "tiny")), TORCH, pair, 60, Counting())
     torch.set_num_threads(before)
     assert "2 threads" in result["a"]["on"]
-    assert "1 threads" in result["b"]["on"]
+    assert "1 thread" in result["b"]["on"]
     assert seen[-60:] == ([2] * 20 + [1] * 20 + [2] * 20 + [1] * 20)[-60:]
 
 

@@ -6,14 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.reference.game import Origin, RealGame, Way
+from worldmodel.state_spec import StateNumber, StateSpec
 from worldmodel.world import Frame
 
 FORWARD = Action(frozenset({"KeyW"}))
+PLACE_NUMBERS = StateSpec(
+    {
+        "x": StateNumber(kind="position", low=-100.0, high=100.0),
+        "y": StateNumber(kind="position", low=-100.0, high=100.0),
+        "heading": StateNumber(kind="heading", high=360.0),
+    }
+)
+MORE = {
+    "health": StateNumber(kind="count", high=100.0),
+    "score": StateNumber(kind="number", high=9999.0),
+    "lives": StateNumber(kind="count", low=3.0, high=3.0),
+    "armor": StateNumber(kind="count", high=100.0),
+}
 SAME = 10 * np.log10(255.0**2 / 1e-2)  # dB of equal pictures
 
 
@@ -51,6 +66,21 @@ class DrawnGame:
     def close(self) -> None: ...
 
 
+class TellingGame(DrawnGame):
+    """One that says where its player is, `aside` map units from where the dream's would be."""
+
+    state_spec = PLACE_NUMBERS
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        right, forward, degrees = self.world._place
+        return np.array([right + self.source.get("aside", 0), forward, degrees], np.float32)
+
+
+def open_telling(source: Mapping[str, Any]) -> RealGame:
+    return TellingGame(source)
+
+
 def open_drawn(source: Mapping[str, Any]) -> RealGame:
     if "refuses" in source:
         raise UserError("the drawn game is not installed")
@@ -69,3 +99,13 @@ class LearnedWorld(DrawnWorld):
         ]
         ways.append(UserError("no way leads to a picture"))
         self.origin = Origin(world="drawn", source={"kind": "drawn", **source}, ways=ways)
+
+
+class PlacedWorld(LearnedWorld):
+    """One that says where its player is, and how the player is."""
+
+    state_spec = StateSpec({**PLACE_NUMBERS.numbers, **MORE})
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        return np.array([*self._place, 42.0, 1234.0, 3.0, np.nan], np.float32)

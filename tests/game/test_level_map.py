@@ -12,19 +12,24 @@ import pygame
 
 from tests.game.drawn_world import DrawnWorld
 from tests.worlds.make_world import STATE, make_world
+from worldmodel.action import IDLE
 from worldmodel.config import UserError
 from worldmodel.game.cli import main
 from worldmodel.game.controls import Command, Controls
+from worldmodel.game.free_space import FreeSpace
 from worldmodel.game.generator import InLine
 from worldmodel.game.input import Input
 from worldmodel.game.jumps import ToSpot
 from worldmodel.game.level_map import LARGE, SMALL, LevelMap
 from worldmodel.game.loop import Game
+from worldmodel.game.panels import GREY
 from worldmodel.game.play_session import Session
 from worldmodel.game.recording_control import Place, RecordingControl
+from worldmodel.game.step import Step
+from worldmodel.game.timeline import TimelineEntry
 from worldmodel.game.window import Window
 from worldmodel.storage.recording import read_recording
-from worldmodel.world import Level, Spot
+from worldmodel.world import Level, Split, Spot, State
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
 
@@ -122,6 +127,78 @@ def test_the_map_shows_ground_way_and_player(game: Game) -> None:
     assert changed[:, 0].min() > wide / 2
     assert changed[:, 1].min() > high / 2
     assert (small == (255, 196, 61)).all(axis=-1).any(), "an arrow"
+
+
+def step_at(segment: int, x: float, y: float, back_to: int | None = None) -> Step:
+    """Somebody stands at a place."""
+    frame = np.zeros((8, 16, 3), np.uint8)
+    return Step(
+        segment=segment,
+        start=0,
+        seed=0,
+        index=1,
+        action=IDLE,
+        frame=frame,
+        event_time=None,
+        sampled_time=0.0,
+        ready_time=0.0,
+        time=0.0,
+        split=Split(),
+        count=1,
+        past=TimelineEntry(0, IDLE, frame, State({}, {}), 0),
+        back_to=back_to,
+        state=tuple({"x": x, "y": y}.get(name, 0.0) for name in STATE.names),
+    )
+
+
+def way_on(chart: LevelMap) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    """Where the large map shows the walked way: columns and rows of a window."""
+    surface = pygame.Surface((640, 480))
+    chart.size = LARGE
+    chart.draw(surface, FreeSpace((640, 480), ()), 16)
+    return (pygame.surfarray.array3d(surface) == GREY).all(axis=-1)
+
+
+def test_the_walked_way_is_a_line_from_place_to_place(world: NativeWorld) -> None:
+    assert world.level is not None
+    chart = LevelMap(world.level, STATE)
+    chart.follow(step_at(0, 20.0, 0.0))
+    assert not way_on(chart).any(), "who stands has walked nowhere"
+    chart.follow(step_at(0, 21.0, 0.0))
+    assert not way_on(chart).any(), "less than three units are one point"
+    for x in (30.0, 50.0, 70.0):
+        chart.follow(step_at(0, x, 0.0))
+    along = np.argwhere(way_on(chart))
+    assert np.ptp(along[:, 1]) == 0, "a walk along x is level"
+    chart.follow(step_at(0, 70.0, 25.0))
+    turned = np.argwhere(way_on(chart))
+    assert np.ptp(turned[:, 1]) == pytest.approx(np.ptp(along[:, 0]) / 2, abs=16)
+
+
+@pytest.mark.parametrize(("segment", "back_to"), [(1, None), (0, 0)])
+def test_nobody_walked_to_where_a_start_or_the_way_back_leads(
+    segment: int, back_to: int | None, world: NativeWorld
+) -> None:
+    assert world.level is not None
+    chart = LevelMap(world.level, STATE)
+    for x in (10.0, 20.0, 70.0):
+        chart.follow(step_at(0, x, 0.0))
+    before = way_on(chart).sum()
+    chart.follow(step_at(segment, 20.0, 20.0, back_to))
+    assert way_on(chart).sum() == pytest.approx(before, abs=16)  # less what the arrow covers
+    chart.follow(step_at(segment, 70.0, 20.0))
+    assert way_on(chart).sum() == pytest.approx(2 * before, rel=0.3)
+
+
+def test_a_place_that_is_not_known_is_no_point_of_the_way(world: NativeWorld) -> None:
+    assert world.level is not None
+    chart = LevelMap(world.level, STATE)
+    for x in (10.0, 60.0):
+        chart.follow(step_at(0, x, 0.0))
+    before = way_on(chart)
+    assert before.any()
+    chart.follow(step_at(0, float("nan"), 0.0))
+    np.testing.assert_array_equal(way_on(chart), before)
 
 
 def test_the_small_map_finds_room_beside_the_numbers_and_keys(game: Game) -> None:

@@ -5,15 +5,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
-from tests.game.drawn_real import LearnedWorld, open_drawn
+from tests.game.drawn_real import LearnedWorld, PlacedWorld, open_drawn, open_telling
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import IDLE, Action
+from worldmodel.font import words
 from worldmodel.game.controls import Command, Controls
 from worldmodel.game.fps_meter import Meter
 from worldmodel.game.generator import Generator, InLine
@@ -374,3 +376,55 @@ def test_what_the_world_gets_ready_for_is_on_the_screen_for_as_long_as_that_take
         hud.draw(surface, Overlay(waiting=waiting, shows_numbers=False))
         drawn.append(pygame.image.tobytes(surface, "RGB"))
     assert drawn[0] != drawn[1] == bytes(len(drawn[1]))
+
+
+def drawn_texts(monkeypatch: pytest.MonkeyPatch, module: str) -> list[str]:
+    """What a module writes from now on."""
+    texts: list[str] = []
+
+    def note(text: str, *rest: Any) -> pygame.Surface:
+        texts.append(text)
+        return words(text, *rest)
+
+    monkeypatch.setattr(f"{module}.words", note)
+    return texts
+
+
+def test_the_numbers_that_a_player_cares_for_are_on_the_screen_with_the_others(
+    game: Game, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the place, not what never changes, not what nobody knows."""
+    game.source = InLine(lambda: Session(PlacedWorld(), lambda _: game.devices.take()))
+    texts = drawn_texts(monkeypatch, "worldmodel.game.hud")
+    game.play()
+    assert game.window.overlay.known == "health 42   score 1234"
+    assert "health 42   score 1234" not in texts, "numbers are off until F2"
+    press(pygame.KSCAN_F2)
+    play_on(game, 2)
+    assert "health 42   score 1234" in texts
+
+
+def test_a_world_that_knows_nothing_of_its_player_has_no_line(game: Game) -> None:
+    game.play()
+    assert game.window.overlay.known == ""
+
+
+def test_how_far_the_players_are_apart_is_beside_the_real_game(
+    window: Window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = Input(Controls())
+    world = PlacedWorld(aside=3.0)
+    source = InLine(lambda: Session(world, lambda _: devices.take()))
+    beside = Beside(open_telling, lambda _: None, begins=True)
+    camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
+    texts = drawn_texts(monkeypatch, "worldmodel.reference.side_by_side")
+    game = Game(source, window, devices, camera, beside=beside, frames=3)
+    try:
+        ends = time.monotonic() + 60
+        while "places 3.0 units apart" not in texts:
+            assert time.monotonic() < ends
+            play_on(game, 1)
+            time.sleep(0.02)
+    finally:
+        beside.close()
+    assert not [text for text in texts if "units apart" in text and "3.0" not in text]

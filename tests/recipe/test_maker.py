@@ -40,6 +40,7 @@ class Kitchen:
     def __init__(self, folder: Path) -> None:
         (folder / "NOTICE").write_text("nothing to say")
         self.folder, self.root = folder, folder / "runs" / "squares"
+        self.world = folder / "world"
         self.table = tiny_table(folder / "NOTICE")
         self.said: list[str] = []
 
@@ -47,7 +48,7 @@ class Kitchen:
         job = Job(
             recipe=write_recipe(self.folder, self.table),
             root=self.root,
-            out=self.folder / "world",
+            out=self.world,
             device="cpu",
             threads=1,
             processes=1,
@@ -276,6 +277,16 @@ def test_a_disk_that_is_too_small_is_told_before_anything_begins(
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Full)
     with pytest.raises(ConfigError, match=r"GB are needed, 0\.0 GB are free"):
+        kitchen.make()
+    assert not kitchen.root.exists()
+
+
+def test_a_world_that_could_not_be_written_is_told_before_anything_begins(
+    kitchen: Kitchen,
+) -> None:
+    (kitchen.folder / "world").touch()
+    kitchen.world = kitchen.folder / "world" / "inside"
+    with pytest.raises(FileWriteError, match="cannot be written"):
         kitchen.make()
     assert not kitchen.root.exists()
 

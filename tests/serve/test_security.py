@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.serve.client import Client
+from worldmodel.config import UserError
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.protocol import ProtocolError, read_message
 from worldmodel.serve.running import Running, is_any, is_loopback, run_server
@@ -260,6 +261,15 @@ def test_which_addresses_are_this_machine_alone() -> None:
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "example.org", "")))
     assert is_any("0.0.0.0")
     assert is_any("::")
+
+
+@pytest.mark.parametrize("host", ["é..a", "n" * 300, "256.1.1.1", "a\0b"])
+def test_a_host_that_is_none_is_refused_in_a_sentence(host: str, tiny: NativeWorld) -> None:
+    with (
+        pytest.raises(UserError, match="cannot be listened on"),
+        run_server(Hall(tiny, Limits()), host),
+    ):
+        pass
 
 
 def test_a_spectator_who_leaves_at_once_is_not_counted(running: Running) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from worldmodel.storage.files import FileWriteError, _tell_of_no_sync, plain, write_atomically
+from worldmodel.storage.files import (
+    FileWriteError,
+    _tell_of_no_sync,
+    check_writable,
+    plain,
+    with_a_name,
+    write_atomically,
+)
 
 
 def test_two_that_write_at_once_never_leave_half_a_file(tmp_path: Path) -> None:
@@ -124,3 +131,19 @@ def test_a_disk_that_breaks_while_it_is_asked_is_an_error(
     with pytest.raises(FileWriteError, match="Input/output error"):
         write_atomically(tmp_path / "one", b"content")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_known_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_writable(Path("new/page"))
+    check_writable(Path("."))  # noqa: PTH201  # as a person gives it
+    assert [path.name for path in tmp_path.rglob("*")] == ["new"]
+    with pytest.raises(FileWriteError, match="too long"):
+        check_writable(Path("n" * 300))
+    (tmp_path / "file").touch()
+    with pytest.raises(FileWriteError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "page")
+    with pytest.raises(FileWriteError, match="root of a disk"):
+        with_a_name(Path("/"))

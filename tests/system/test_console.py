@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.worlds.make_world import make_world
 from worldmodel.system import console
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,24 @@ def test_a_list_that_nobody_got_is_no_success_and_no_traceback(where: str, why: 
     done = shell(f"{WORLDS} {where}")
     assert done.returncode == 2
     assert done.stderr == f"worldmodel: standard output could not be written: {why}\n"
+
+
+@POSIX
+@pytest.mark.parametrize("flag", ["--help", "--version", "serve --help"])
+def test_a_help_or_a_version_that_nobody_got_is_no_success(flag: str) -> None:
+    done = shell(f"{sys.executable} -m worldmodel {flag} >&-")
+    assert done.returncode == 2
+    assert "standard output could not be written" in done.stderr
+    assert shell(f"{HELP} >&-").returncode == 2
+
+
+@POSIX
+def test_a_game_that_nobody_reads_has_been_played(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "tiny")
+    play = f"{sys.executable} -m worldmodel play --world {world} --headless --frames 2"
+    done = shell(f"{play} --engine torch --threads 1 --record {tmp_path / 'clip'} >&-")
+    assert done.returncode == 0
+    assert (tmp_path / "clip.mp4").exists()
 
 
 @POSIX

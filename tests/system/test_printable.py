@@ -8,7 +8,7 @@ import pytest
 
 from worldmodel.commands.evaluate import _say
 from worldmodel.evaluation.bench_report import print_comparison, print_throughput
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import counted, tell
 
 PACKAGE = Path(__file__).parents[2] / "worldmodel"
 HOSTILE = "doom\x1b[2J\x1b]0;owned\x07\x9b1mrooms\rgone\nline\x7f"
@@ -53,3 +53,7 @@ def test_no_job_prints_around_it(part: str) -> None:
                 "sys.stderr.write",
             )
             assert not is_stream, path
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(n, "frame") for n in (0, 1, 2)] == ["0 frames", "1 frame", "2 frames"]

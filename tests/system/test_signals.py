@@ -50,6 +50,24 @@ def test_a_session_without_a_window_loses_no_frame(name: str, world: Path, tmp_p
     assert sum(1 for _ in read_video(tmp_path / "clip.mp4")) == len(rows) >= 11
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_server_ends_in_a_line(name: str, world: Path) -> None:
+    command = [sys.executable, "-m", "worldmodel", "serve", str(world), "--port", "0"]
+    command += ["--engine", "torch", "--threads", "1"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("open http"):
+            assert process.poll() is None
+        time.sleep(0.2)  # it waits
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert err.splitlines()[1:] == [
+        f"worldmodel: {'interrupted' if name == 'SIGINT' else f'ended by {name}'}"
+    ]
+
+
 def test_a_kill_in_the_first_second_leaves_a_clip_that_plays(world: Path, tmp_path: Path) -> None:
     process = play(world, tmp_path / "clip", lines=7)  # a world of 10 frames a second
     process.kill()

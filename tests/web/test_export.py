@@ -15,7 +15,9 @@ from tests.worlds.make_world import PLAN, make_world
 from worldmodel.__main__ import main
 from worldmodel.config import UserError
 from worldmodel.model.plan import GAIN, Plan, gather_sample
+from worldmodel.system.limits import LARGEST_NOTICE
 from worldmodel.web import site
+from worldmodel.web.before_work import read_notice
 from worldmodel.web.bundle import BundleError, bundle
 from worldmodel.web.onnx_graphs import ExportError
 from worldmodel.web.runtime import SHA256, RuntimeFilesError, read_runtime
@@ -152,6 +154,41 @@ def test_a_target_that_holds_other_files_is_refused_before_any_work(
     assert main(["web", "doom-rooms", "--single", "--to", str(tmp_path / "page")]) == 2
     assert "ends in .html" in capsys.readouterr().err
     assert (tmp_path / "diary.txt").read_text() == "mine"
+
+
+def test_a_notice_is_a_text_of_the_worlds_own_folder(tmp_path: Path) -> None:
+    world = tmp_path / "world"
+    world.mkdir()
+    assert read_notice(world) == b""
+    (tmp_path / "key").write_text("secret")
+    (world / "NOTICE").symlink_to(tmp_path / "key")
+    with pytest.raises(UserError, match="leads out of the world's folder"):
+        read_notice(world)
+    (world / "NOTICE").unlink()
+    (world / "NOTICE").write_text("Art: BSD", encoding="utf-16")
+    assert read_notice(world) == b"Art: BSD"
+    (world / "NOTICE").write_bytes(b" " * (LARGEST_NOTICE + 1))
+    with pytest.raises(UserError, match=r"at most 1\.0 MB"):
+        read_notice(world)
+
+
+@pytest.mark.parametrize("flags", [["--single"], []])
+def test_a_target_that_cannot_be_written_is_refused_before_any_work(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["web", "doom-rooms", "--to", f"{'n' * 300}.html", *flags]) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+def test_before_its_minute_the_command_says_what_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_world(tmp_path / "bar", is_numbered=True)
+    monkeypatch.setattr("worldmodel.web.runtime.fetch_runtime", dict)
+    assert main(["web", str(folder), "--to", str(tmp_path / "page")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "bar: loaded, drawn and compared with torch; about a minute"
+    assert "numbers are drawn by a network" in told[1]
 
 
 def test_a_world_whose_numbers_are_drawn_is_refused(tmp_path: Path) -> None:

@@ -10,11 +10,19 @@ import torch
 from tests.worlds.make_world import MOTION, STATE, make_motion, make_world
 from worldmodel.action import Action
 from worldmodel.config import ConfigError, UserError
-from worldmodel.storage.episodes import load_episode, save_episode
+from worldmodel.gym_env import WorldEnv, WorldVectorEnv
+from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
+from worldmodel.storage.episodes import episode_bytes, load_episode, save_episode
 from worldmodel.world import State, StateError, step
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
-from worldmodel.worlds.world_folder import WorldError, check_weights, read_world_file
+from worldmodel.worlds.world_folder import (
+    WorldError,
+    check_weights,
+    read_world_file,
+    save_world_folder,
+    sha256_of_bytes,
+)
 
 WALK = [Action(frozenset({"KeyD"} if i % 3 else {"KeyA"}), (float(i % 5), 0.0)) for i in range(20)]
 TORCH = RunSettings(threads=1, engine="torch", dtype="float32")
@@ -41,6 +49,49 @@ def test_the_state_moves_as_the_motion_says(world: NativeWorld) -> None:
     assert world.state_spec == STATE
     assert world.state is not None
     np.testing.assert_allclose(world.state, expected[0].numpy(), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def rewarded(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The placed world with a reward, 100 in its starts, that nothing predicts."""
+    file = read_world_file(folder)
+    copy = tmp_path_factory.mktemp("w") / "rewarded"
+    numbers = {n: v for n, v in STATE.numbers.items() if n != "health"}
+    spec = StateSpec({**numbers, "reward": StateNumber(kind="number", low=0.0, high=100.0)})
+    files = {name: (folder / name).read_bytes() for name in ("NOTICE", *file.sha256)}
+    for name in file.starts:
+        clip = load_episode(folder / "starts" / name)
+        assert clip.state is not None
+        clip = replace(clip, state=StateTrack(spec, clip.state.values))
+        files[f"starts/{name}"] = episode_bytes(clip)
+    hashes = {name: sha256_of_bytes(files[name]) for name in file.sha256}
+    save_world_folder(copy, replace(file, state=spec, sha256=hashes), files)
+    return copy
+
+
+def test_a_number_that_changes_and_that_nobody_predicts_is_not_known(rewarded: Path) -> None:
+    world = NativeWorld.load(rewarded, TORCH)
+    world.reset(0, 0)
+    assert world.state is not None
+    assert world.state[-1] == 100.0, "the start says it"
+    for _ in range(2):
+        step(world, WALK[0])
+        assert np.isnan(world.state[-1])
+        assert np.isfinite(world.state[:-1]).all()
+    kept = world.save_state()
+    shown = step(world, WALK[1])
+    world.load_state(kept)
+    np.testing.assert_array_equal(step(world, WALK[1]), shown)
+
+
+def test_a_reward_that_nobody_predicts_is_0(rewarded: Path) -> None:
+    env = WorldEnv(rewarded, engine="torch", dtype="float32", threads=1)
+    many = WorldVectorEnv(2, rewarded, engine="torch", dtype="float32", threads=1)
+    env.reset(seed=0)
+    many.reset(seed=0)
+    action = env.action_space.sample()
+    assert env.step(action)[1:4] == (0.0, False, False)
+    assert many.step(np.stack([action, action]))[1].tolist() == [0.0, 0.0]
 
 
 def load_start(world: NativeWorld) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":

@@ -2,6 +2,8 @@
 
 import argparse
 
+from worldmodel.system.limits import MOST_THREADS
+
 JSON_HELP = "one JSON document on standard output; tables and progress go to standard error"
 
 
@@ -24,6 +26,13 @@ def positive(text: str) -> int:
     """A whole number, 1 or more."""
     if not count(text):
         raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)
+
+
+def workers(text: str) -> int:
+    """How many threads or processes; 0 where the program chooses."""
+    if count(text) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_THREADS} at once")
     return int(text)
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from worldmodel.commands.argument_types import JSON_HELP, count, positive
+from worldmodel.commands.argument_types import JSON_HELP, count, positive, workers
 from worldmodel.commands.bench_wan import bench_wan, is_wan
 from worldmodel.game.cli import ENGINES
 from worldmodel.system.paths import to_path
@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     parser.add_argument("--engine", default="auto", choices=ENGINES)
     parser.add_argument("--compile", action="store_true", help="torch, fused by its compiler")
-    parser.add_argument("--threads", type=count, default=0, help="0: the fastest number")
+    parser.add_argument("--threads", type=workers, default=0, help="0: the fastest number")
     parser.add_argument(
         "--soak", type=positive, nargs="+", default=[], metavar="N", help="look at these frames"
     )

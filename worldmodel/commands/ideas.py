@@ -2,7 +2,7 @@
 
 import argparse
 
-from worldmodel.commands.argument_types import count
+from worldmodel.commands.argument_types import workers
 from worldmodel.commands.studies import find_studies
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell
@@ -13,7 +13,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", type=to_path, help="a TOML file, for instance configs/doom/ideas/teacher.toml")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    add("--threads", type=count, default=0, help="of torch; 0: one per core")
+    add("--threads", type=workers, default=0, help="of torch; 0: one per core")
     parser.set_defaults(run=run)
 
 

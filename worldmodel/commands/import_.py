@@ -1,7 +1,6 @@
 """Make a world of released files."""
 
 import argparse
-import signal
 
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
@@ -53,11 +52,7 @@ def run(options: argparse.Namespace) -> None:
         text_encoder=str(options.text_encoder.resolve()) if options.text_encoder else "",
         dtype=kinds[options.dtype],
     )
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing half made stays
-    try:
-        world = import_files(options.files, options.to, plan)
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not set from Python
+    world = import_files(options.files, options.to, plan)
     tell(f"{options.to}: {world.title}")
     for line in sources_of(world):
         tell(f"  {line}")

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from worldmodel.commands.argument_types import count
+from worldmodel.commands.argument_types import workers
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell
@@ -17,8 +17,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--out", type=to_path, help="folder of the world (default: assets/worlds/NAME)")
     add("--run", dest="root", type=to_path, help="folder of all the rest (default: runs/NAME)")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    add("--threads", type=count, default=0, help="of torch; 0: one per core")
-    add("--processes", type=count, default=0, help="that record; 0: one per core")
+    add("--threads", type=workers, default=0, help="of torch; 0: one per core")
+    add("--processes", type=workers, default=0, help="that record; 0: one per core")
     add("--rehearse", action="store_true", help="every step, everything small: some minutes")
     add("--plan", action="store_true", help="say what would be done, and when")
     add("--allow-code", action="store_true", help="let the recipe's player be code of your own")

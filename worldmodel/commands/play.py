@@ -17,7 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     parser.description = DESCRIPTION
     add_flags(parser)
-    parser.set_defaults(run=run, handles_signals=True)
+    parser.set_defaults(run=run, handles_signals=True, is_watched=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from worldmodel.commands.argument_types import count, positive
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import counted, tell
 
 if TYPE_CHECKING:
     from worldmodel.data_sources.gym import GymConfig
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         tics_per_frame=options.tics,
     )
     done = record_doom(config, options.out, options.frames, options.seed, options.episode_frames)
-    tell(f"{done} frames in {options.out}")
+    tell(f"{counted(done, 'frame')} in {options.out}")
     return 0
 
 
@@ -118,7 +118,7 @@ def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
     with open_game(config) as game:
         done = record_gym(game, policy, plan)
         rate = f"{game.frames_per_second:g} frames/s"
-        tell(f"{done} frames in {plan.folder}, {size[1]} x {size[0]}, {rate}")
+        tell(f"{counted(done, 'frame')} in {plan.folder}, {size[1]} x {size[0]}, {rate}")
         tell("for the configs of its teacher and student:", "")
         tell(*actions_table(game.actions).splitlines())
     return 0

@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+import time
 
+from worldmodel.commands.argument_types import count, positive, workers
 from worldmodel.config import UserError
-from worldmodel.system.printable import tell
+from worldmodel.system.printable import counted, tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -12,13 +14,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("world", nargs="?", help="a shipped world or a folder (default: the default world)")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: every network")
-    add("--port", type=int, default=8000, help="0: any that is free")
+    add("--port", type=count, default=8000, help="0: any that is free")
     add("--name", action="append", default=[], help="a further name that browsers ask by")
-    add("--sessions", type=int, default=8, help="how many play at once")
+    add("--sessions", type=positive, default=8, help="how many play at once")
     add("--behind-proxy", action="store_true", help="believe a local proxy's X-Forwarded-For")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--engine", default="auto", help="auto, torch, torch-compiled or openvino")
-    add("--threads", type=int, default=0, help="0: one per core, or fewer if that is faster")
+    add("--threads", type=workers, default=0, help="0: one per core, or fewer if that is faster")
     parser.set_defaults(run=run)
 
 
@@ -36,9 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from worldmodel.worlds.find import open_world
     from worldmodel.worlds.run_settings import RunSettings
 
-    if options.sessions < 1:
-        raise UserError(f"--sessions {options.sessions}: must be at least 1")
-    if not 0 <= options.port <= 65535:
+    if options.port > 65535:
         raise UserError(f"--port {options.port}: must be from 0 to 65535")
     settings = RunSettings(device=options.device, engine=options.engine, threads=options.threads)
     tell(
@@ -49,11 +49,11 @@ def run(options: argparse.Namespace) -> None:
     hall = Hall(world, Limits(sessions=options.sessions))
     tell(f"{world.name}: {world.running_on}")
     if hall.capacity < options.sessions:
-        tell(f"{world.name} plays {hall.capacity} session at a time")
+        tell(f"{world.name} plays {counted(hall.capacity, 'session')} at a time")
     with run_server(
         hall, options.host, options.port, options.name, is_behind_proxy=options.behind_proxy
     ) as running:
         tell(f"open {running.link}  (Ctrl+C ends)")
         while running.thread.is_alive():
-            running.thread.join(1.0)
+            time.sleep(0.5)  # a signal in `Thread.join` has Python take the thread for ended
         raise UserError("the server has stopped by itself; what it said is above")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from worldmodel.commands.argument_types import count
+from worldmodel.commands.argument_types import workers
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell, tell_json
 
@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--run", "--folder", dest="folder", type=to_path, help="folder (default: runs/GAME/STAGE)"
     )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    parser.add_argument("--threads", type=count, default=0, help="of torch; 0: one per core")
+    parser.add_argument("--threads", type=workers, default=0, help="of torch; 0: one per core")
     parser.add_argument("--estimate", action="store_true", help="memory and time, then end (Wan)")
     parser.set_defaults(run=run)
 

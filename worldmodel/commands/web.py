@@ -1,7 +1,7 @@
 """Make a page that plays a world in the browser, without a server."""
 
 import argparse
-from pathlib import Path
+import sys
 
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             f"a page needs onnx and onnxruntime ({error}): pip install 'worldmodel[web]'"
         ) from error
+    from worldmodel.web.before_work import check_target, read_notice
     from worldmodel.web.runtime import fetch_runtime, read_runtime
     from worldmodel.web.single import write_single
     from worldmodel.web.site import make_site, sizes, write_site
@@ -38,13 +39,13 @@ def run(options: argparse.Namespace) -> None:
     from worldmodel.worlds.native import NativeWorld
     from worldmodel.worlds.run_settings import RunSettings
 
-    _check_target(options.to, single=options.single)
+    check_target(options.to, single=options.single)
     folder = find_world(options.world)
     runtime = read_runtime(options.runtime) if options.runtime else fetch_runtime()
     settings = RunSettings(device="cpu", engine="torch", dtype="float32")
+    tell(f"{folder.name}: loaded, drawn and compared with torch; about a minute", to=sys.stderr)
     world = NativeWorld.load(folder, settings)
-    notice = folder / "NOTICE"
-    site = make_site(world, runtime, notice.read_bytes() if notice.is_file() else b"")
+    site = make_site(world, runtime, read_notice(folder))
     found = site.difference
     tell(
         f"{world.name}: latents of {found.equal_latents} of {found.frames} frames equal torch's, "
@@ -58,15 +59,3 @@ def run(options: argparse.Namespace) -> None:
     raw, gzipped = sizes(site.files)
     tell(f"{options.to}: a visitor downloads {raw / 1e6:.1f} MB ({gzipped / 1e6:.1f} MB gzipped)")
     tell(f"try it: python -m http.server --directory {options.to}")
-
-
-def _check_target(path: Path, *, single: bool) -> None:
-    """Refuse before the work what could not be written after it, or holds other files."""
-    if single:
-        if path.suffix.lower() not in (".html", ".htm"):
-            raise UserError(f"--to {path}: with --single it is a file that ends in .html")
-        return
-    if path.exists() and not path.is_dir():
-        raise UserError(f"--to {path}: is a file; give a folder, or --single with a .html file")
-    if path.is_dir() and any(path.iterdir()) and not (path / "world" / "world.json").is_file():
-        raise UserError(f"--to {path}: holds other files; give an empty or a new folder")

@@ -3,7 +3,7 @@
 import argparse
 
 from worldmodel.commands.argument_types import JSON_HELP
-from worldmodel.system.printable import tell, tell_json
+from worldmodel.system.printable import counted, tell, tell_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
         tell(f"{world.name:16} {world.title}")
         tell(
             f"{'':16} {columns}x{rows}, {world.frames_per_second:g} frames/s, "
-            f"{world.sampler.steps} denoising steps, licence {world.licence}; {folder}"
+            f"{counted(world.sampler.steps, 'denoising step')}, licence {world.licence}; {folder}"
         )
         for number, caption in enumerate(captions):
             tell(f"{'':16} start {number}: {caption}")

@@ -3,6 +3,7 @@
 from worldmodel.datacheck.dataset import DataSet
 from worldmodel.datacheck.state_facts import NumberFacts, StateFacts
 from worldmodel.datacheck.timing import Timing
+from worldmodel.system.printable import counted
 
 MOST_LINES = 10  # errors that the table lists
 
@@ -49,7 +50,8 @@ def _state(state: StateFacts, files: int) -> list[str]:
     """A line for every number of the state, and how it stands beside the frames."""
     width = max(map(len, state.numbers))
     return [
-        f"  state        {len(state.numbers)} numbers in {state.files} of {files} files",
+        f"  state        {counted(len(state.numbers), 'number')} in {state.files} of "
+        f"{counted(files, 'file')}",
         *(f"    {name:<{width}}  {_number(n)}" for name, n in state.numbers.items()),
         f"  state lag    {_lag(state.timing)}",
     ]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from worldmodel.evaluation.other_programs import disturbance
-from worldmodel.system.printable import tell, tell_json
+from worldmodel.system.printable import counted, tell, tell_json
 
 
 def print_throughput(result: dict[str, Any]) -> None:
@@ -25,7 +25,7 @@ def print_bench(result: dict[str, Any]) -> None:
     own, best = machine["model_shapes"][result["dtype"]], result["peak_gflops"]
     lines = [
         f"world            {result['world']}, {steps} denoising step{'s' if steps > 1 else ''}",
-        f"machine          {result['device']}, {result['threads']} threads",
+        f"machine          {result['device']}, {counted(result['threads'], 'thread')}",
         f"engine           {result['engine']}, {result['dtype']}",
         f"frame rate       {result['fps']:.1f} frames/s, uncapped; a frame takes "
         f"{frame['p50']} ms (p95 {frame['p95']})",

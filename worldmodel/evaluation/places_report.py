@@ -11,7 +11,7 @@ from worldmodel.data_sources.doom import Doom
 from worldmodel.evaluation.places import HORIZONS, Alike, Places, measure_places
 from worldmodel.evaluation.reference_clips import game_of
 from worldmodel.evaluation.subject import load_subjects
-from worldmodel.system.printable import tell, tell_json
+from worldmodel.system.printable import counted, tell, tell_json
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.run_settings import RunSettings, available_cores
 
@@ -56,7 +56,7 @@ def facts(places: Places) -> dict[str, Any]:
 def print_places(places: Places, name: str) -> None:
     """Tables for a person, then one line of JSON."""
     lines = [
-        f"world {name}, {places.walks} walks with the game's own keys; dB at 64 x 48",
+        f"world {name}, {counted(places.walks, 'walk')} with the game's own keys; dB at 64 x 48",
         "",
         "lockstep, around frame     world   limit   whole size   sharpness   off (worst tenth)",
     ]

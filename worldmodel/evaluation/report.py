@@ -125,9 +125,11 @@ def _rollout_lines(evaluation: Evaluation) -> list[str]:
         f"   {real.button_accuracy:.3f}   {evaluation.real_frechet:6.2f}"
     )
     if _is_blind(evaluation):
+        more = "Give it more --judge-clips or --judge-steps."
+        more = "Evaluate without --quick." if evaluation.is_quick else more
         lines.append(
             "  The judge has not learned to read turning from real frames: turn r, keys and "
-            "Fréchet mean nothing. Give it more --judge-clips or --judge-steps."
+            f"Fréchet mean nothing. {more}"
         )
     return lines
 

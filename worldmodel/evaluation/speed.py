@@ -33,6 +33,7 @@ from worldmodel.evaluation.other_programs import Others
 from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
 from worldmodel.players import RandomPlayer
 from worldmodel.rollout import Rollout
+from worldmodel.system.printable import counted
 from worldmodel.system.progress import Progress, through
 from worldmodel.world import Frame
 from worldmodel.worlds.find import find_world
@@ -371,4 +372,4 @@ def _device_name(device: torch.device) -> str:
             names = [line.partition(":")[2].strip() for line in file if "model name" in line]
     except OSError:
         names = []
-    return f"{names[0] if names else platform.processor()}, {available_cores()} cores"
+    return f"{names[0] if names else platform.processor()}, {counted(available_cores(), 'core')}"

@@ -53,6 +53,7 @@ from worldmodel.evaluation.start_pictures import FRAMES as START_FRAMES
 from worldmodel.evaluation.start_pictures import FromStart, play_starts, save_starts
 from worldmodel.evaluation.subject import Subjects, load_subjects
 from worldmodel.metrics import Gaussian, frechet_distance
+from worldmodel.system.printable import counted
 from worldmodel.system.versions import code_version, installed_versions
 from worldmodel.training.sample_grids import save_grid
 from worldmodel.worlds.find import find_world
@@ -77,6 +78,7 @@ class Evaluation:
     drift: dict[str, Drift]
     starts: list[FromStart]
     frames_per_second: float
+    is_quick: bool = False  # of the first table, whose amounts nobody chooses
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ class _Measuring:
         parts.keep("real", real_facts(reading, floor))
         near = parts.take(
             "next_frame",
-            f"the next frame, {len(self.everyone)} samplers",
+            f"the next frame, {counted(len(self.everyone), 'sampler')}",
             lambda: measure_next_frame(self.subjects, self.everyone, real.next_clips),
         )
         parts.keep("next_frame", next_facts(near))
@@ -218,12 +220,13 @@ class _Measuring:
             drift=drift,
             starts=starts,
             frames_per_second=self.subjects.file.frames_per_second,
+            is_quick=self.plan.only_student,
         )
 
     def _learn_judge(self) -> tuple[InverseDynamics, Gaussian]:
         """The judge, and what real play looks like to it."""
         parts, plan = self.parts, self.plan
-        label = f"real play that teaches the judge, {plan.judge_clips} clips"
+        label = f"real play that teaches the judge, {counted(plan.judge_clips, 'clip')}"
         if parts.is_kept("judge"):
             parts.skip(label)
             lessons = None
@@ -237,7 +240,7 @@ class _Measuring:
             judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
             return Judge(judge.state_dict(), Gaussian.of(_features(judge, lessons)))
 
-        kept = parts.take("judge", f"the judge learns, {plan.judge_steps} steps", learn)
+        kept = parts.take("judge", f"the judge learns, {counted(plan.judge_steps, 'step')}", learn)
         if self.out is not None:
             parts.forget("lessons")
         shape = self.subjects.file.autoencoder

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worldmodel.config import ConfigError
-from worldmodel.system.limits import MOST_STEPS
+from worldmodel.system.limits import MOST_STEPS, MOST_THREADS
 from worldmodel.world import World
-
-MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from worldmodel.config import UserError
-from worldmodel.game.choice import MOST_THREADS, OpenWorld
+from worldmodel.game.choice import OpenWorld
 from worldmodel.reference.game import OpenReal
 from worldmodel.system import console
-from worldmodel.system.limits import MOST_STEPS
+from worldmodel.system.limits import MOST_STEPS, MOST_THREADS
+from worldmodel.system.machine_faults import MACHINE_FAULTS, describe_fault
 from worldmodel.system.paths import to_path
 from worldmodel.system.signals import describe
 from worldmodel.world import Spot, WorldFaultError
@@ -30,8 +31,8 @@ class PlayHelp(argparse.HelpFormatter):
 
 def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:
     """Play; 0 done, 2 the user must change something, 1 a replay's frames differ or a defect."""
-    with console.kept():  # what it says beside the window is not what it is for
-        return play(make_parser().parse_args(arguments), open_world, open_real)
+    with console.kept() as output:  # what it says beside the window is not what it is for
+        return play(output.parse(make_parser(), arguments), open_world, open_real)
 
 
 def play(
@@ -45,6 +46,9 @@ def play(
         return launch(options, open_world, open_real)
     except UserError as error:
         sys.stderr.write(f"play: {error}\n")
+        return 2
+    except MACHINE_FAULTS as error:
+        sys.stderr.write(f"play: {describe_fault(error)}\n")
         return 2
     except WorldFaultError as error:  # with nobody there to go back and on
         sys.stderr.write(f"play: the world broke: {error}\n")

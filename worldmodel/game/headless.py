@@ -14,7 +14,7 @@ from worldmodel.game.play_session import Session
 from worldmodel.game.recording_control import RecordingControl
 from worldmodel.game.replay import Replay
 from worldmodel.game.step import Step
-from worldmodel.system.printable import printable
+from worldmodel.system.printable import counted, printable
 from worldmodel.system.progress import through
 from worldmodel.world import Split
 
@@ -30,11 +30,11 @@ class HeadlessSpeed:
     def __str__(self) -> str:
         speed, split = self.speed, self.split
         if speed.latency_p50_ms is None or speed.latency_p95_ms is None:
-            return f"{self.frames} frames"
+            return counted(self.frames, "frame")
         return (
-            f"{self.frames} frames, {speed.frames_per_second or 0:.1f} fps; action to frame "
-            f"p50 {speed.latency_p50_ms:.1f} ms, p95 {speed.latency_p95_ms:.1f} ms (nothing was "
-            f"displayed); denoise {split.denoise:.1f} + decode {split.decode:.1f} + "
+            f"{counted(self.frames, 'frame')}, {speed.frames_per_second or 0:.1f} fps; action to "
+            f"frame p50 {speed.latency_p50_ms:.1f} ms, p95 {speed.latency_p95_ms:.1f} ms (nothing "
+            f"was displayed); denoise {split.denoise:.1f} + decode {split.decode:.1f} + "
             f"clean pass {split.clean:.1f} ms"
         )
 

@@ -127,7 +127,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         numbers = info.get("state", {})
         for name in ENDS:
             flags |= numbers.get(name, flags) > 0.5
-        rewards += numbers.get(REWARD, 0.0)
+        rewards += np.nan_to_num(numbers.get(REWARD, 0.0))
         truncated = np.full_like(flags, self._is_over)
         return self._frames.copy(), rewards, flags, truncated, info
 

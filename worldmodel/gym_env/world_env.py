@@ -26,7 +26,8 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
     """A world to act in: frames are observations.
 
     Rewards and ends are those that the world has learned: its state's `reward`, and `terminated` or
-    `dead`. In a world without such numbers rewards are 0 and episodes end by length alone.
+    `dead`. Where a world has no such numbers, or does not predict them (NaN in `info["state"]`),
+    rewards are 0 and episodes end by length alone.
 
     `world`: a name, a folder, or one that is loaded already. `max_frames`: length of an episode,
     None for no end. `actions`: "keys" or "mouse" (`worldmodel.gym_env.action_space`). What else is
@@ -83,7 +84,8 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         info = state_info(self.world)
         state = info.get("state", {})
         ended = any(state.get(name, 0.0) > 0.5 for name in ENDS)
-        return self._frame.copy(), float(state.get(REWARD, 0.0)), ended, is_over, info
+        reward = float(np.nan_to_num(state.get(REWARD, 0.0)))
+        return self._frame.copy(), reward, ended, is_over, info
 
     def render(self) -> Frame | None:
         """The last frame; in `human` mode it has been shown already."""

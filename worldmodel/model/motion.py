@@ -17,7 +17,7 @@ source of its engine, `P_SlideMove`; found again here from a frame a tic):
 
 Twice, if the second way ends in a wall too; then what is left is tried along y, or along x. What
 only grazes a wall is not slowed. The height of the eye follows from the velocity and the clock (a
-walk bobs). Numbers of other kinds stay.
+walk bobs). Numbers of other kinds stay; `unpredicted` are those of them that change in the game.
 
 Letters: b batch, n numbers of a state, k buttons.
 """
@@ -72,6 +72,12 @@ class Roles:
         """Numbers that a view is made of: x, y, the eye's height, heading."""
         return *self.place, self.eye, self.heading
 
+    @property
+    def moved(self) -> frozenset[int]:
+        """All numbers that a frame changes."""
+        clock = () if self.phase is None else (self.phase,)
+        return frozenset((*self.view, *self.velocity, *clock))
+
 
 class Motion(nn.Module):
     """Predicts the next state from this one and an action vector."""
@@ -83,6 +89,11 @@ class Motion(nn.Module):
     def __init__(self, config: MotionConfig, spec: StateSpec) -> None:
         super().__init__()
         self.config, self.roles = config, Roles.of(spec)
+        self.unpredicted = [
+            i
+            for i, number in enumerate(spec.numbers.values())
+            if i not in self.roles.moved and number.low < number.high
+        ]
         self.ground = Ground(config)
         self.rise = nn.Sequential(nn.Linear(5, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU())
         self.lift = nn.Linear(64, 1)

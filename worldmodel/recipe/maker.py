@@ -35,7 +35,8 @@ from worldmodel.recipe.derive import (
 from worldmodel.recipe.ledger import Entry, Ledger, key_of
 from worldmodel.recipe.outcome import read_verdict, tell
 from worldmodel.recipe.recipe_file import INTERPOLATION, StagePart, read_recipe
-from worldmodel.storage.files import FileWriteError, write_atomically
+from worldmodel.storage.files import FileWriteError, check_writable, write_atomically
+from worldmodel.system.printable import counted
 from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.kept_states import before
 from worldmodel.training.run_stage import has_compiler, run_stage
@@ -83,7 +84,9 @@ def make(job: Job, say: Say) -> Path | None:
     if job.rehearse and not job.threads:  # threads that wait for each other cost more than they do
         job = replace(job, threads=1)
     inside = shared.root / "world" if job.rehearse else Path("assets/worlds") / recipe.name
-    maker = Maker(shared, minutes, device, job, job.out or inside, processes, say)
+    out = job.out or inside
+    check_writable(out)
+    maker = Maker(shared, minutes, device, job, out, processes, say)
     maker.run()
     return maker.out
 
@@ -312,7 +315,7 @@ class Maker:
                 self._run(self.shared.interpolation(), self.root / INTERPOLATION)
             self._run(self.shared.world(starts, made_by), self.out)
 
-        self._step("world", key, f"{len(starts)} places to begin", do)
+        self._step("world", key, f"{counted(len(starts), 'place')} to begin", do)
 
     def _environment(self) -> str:
         return str((self.recipe.gym or {}).get("env"))

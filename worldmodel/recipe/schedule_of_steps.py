@@ -8,6 +8,7 @@ import torch
 from worldmodel.config import ConfigError
 from worldmodel.recipe.derive import SharedSettings, count_parameters
 from worldmodel.recipe.recipe_file import Recipe
+from worldmodel.system.printable import counted
 from worldmodel.training.kept_states import KEPT
 
 WORLD_MINUTES = 0.3  # to pack the world
@@ -88,7 +89,7 @@ def describe(
         if not part.share:
             told += f", {part.settings['loop']['steps']} steps"
         rows.append((part.stage, training * part.share / shares if shares else 0.0, told))
-    rows.append(("world", WORLD_MINUTES, f"{recipe.play.starts} places to begin"))
+    rows.append(("world", WORLD_MINUTES, f"{counted(recipe.play.starts, 'place')} to begin"))
     if measures(recipe):
         rows.append(("evaluation", recipe.evaluate.minutes, "against the real game"))
     lines = [f"{recipe.name}: {minutes:g} minutes on {where}, in {shared.root}"]

@@ -101,7 +101,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:  # TypeError: no name in IDNA
         listening.close()
         raise UserError(f"--host {host} --port {port} cannot be listened on: {error}") from error
     listening.listen(64)

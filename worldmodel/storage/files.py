@@ -130,6 +130,28 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) 
             part.unlink()
 
 
+def with_a_name(path: Path) -> Path:
+    """The same path, which others can stand beside: `.` has no name of its own."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  # links stay what they are
+    if not whole.name:
+        raise FileWriteError(f"{path}: cannot be written: it is the root of a disk")
+    return whole
+
+
+def check_writable(path: Path) -> None:
+    """Refuse before the work, rather than after it, a path that nothing can be written to."""
+    path = with_a_name(path)
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise FileWriteError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
 def sync(descriptor: int) -> None:
     """Wait until the disk has a file; where its file system cannot be asked to, say so once."""
     try:

@@ -1,6 +1,7 @@
 """Standard output and error that cannot end a game or a training: missing, closed, full, gone.
 
     with console.kept() as output:
+        options = output.parse(parser, arguments)
         ...                          # print as ever
     return output.exit_code(code)    # what was to be read and was not written is no success
 
@@ -9,11 +10,12 @@ ENOSPC; a program that was started without standard output has none at all. None
 night of training. What an encoding cannot say is written as a question mark.
 """
 
+import argparse
 import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 NOBODY_READS = 141  # what a shell says of a program whose reader has left
@@ -84,6 +86,16 @@ class Output:
 
     def __init__(self) -> None:
         self.out, self.err = Stream(sys.stdout), Stream(sys.stderr)
+
+    def parse(
+        self, parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+    ) -> argparse.Namespace:
+        """The flags; a help or a version that nobody got ends as any list does."""
+        try:
+            return parser.parse_args(arguments)
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 0
+            raise SystemExit(self.exit_code(code)) from None
 
     def exit_code(self, code: int) -> int:
         """The program's own, unless it was to print something that nobody got."""

@@ -65,6 +65,7 @@ LONGEST_SCRIPT_FRAMES = 10_000_000
 LONGEST_TIMELINE = 1e9  # seconds
 LARGEST_WAY = MB  # an hour of play
 LARGEST_CAPTION = 64 * KB
+LARGEST_NOTICE = MB  # a world's licences
 
 # Pictures and videos
 LARGEST_PICTURE_FILE = 256 * MB
@@ -76,6 +77,7 @@ LARGEST_PICTURE = 64 * MB  # of a moment's frame
 
 # Models
 MOST_STEPS = 1000  # of denoising, where a person asks for them
+MOST_THREADS = 1024  # of torch, or processes; the stacks of millions end the program
 MOST_FOREIGN_STEPS = 128  # where a file does: each is a pass of the network, for every frame
 FINEST_STEP = 1e-6  # of `latent_step`
 LARGEST_CACHE = 16 * GB  # of keys and values, in fp32

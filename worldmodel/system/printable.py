@@ -57,6 +57,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def counted(number: int, what: str) -> str:
+    """`1 frame`, `2 frames`: a number and a noun that takes an s."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def shown(value: object) -> str:
     """A value for a message: short, on one line, whatever it is."""
     try:

@@ -38,6 +38,7 @@ from worldmodel.schedule import sigma_grid
 from worldmodel.state_spec import FULL_TURN, StateSpec
 from worldmodel.storage.checkpoint import broken_weight, check_fit, load_weights
 from worldmodel.storage.episode import Episode
+from worldmodel.system.printable import counted
 from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
 from worldmodel.worlds.context_frames import ContextEncoder, ContextFrames
 from worldmodel.worlds.devices import choose_device
@@ -334,7 +335,7 @@ class NativeWorld:
         engine = f"{self.engine.name} in {self.engine.dtype} ({self.why})"
         if self.device.type != "cpu":
             return f"{self.device.type}, {engine}"
-        return f"cpu (no GPU used), {engine}, {self.threads} threads"
+        return f"cpu (no GPU used), {engine}, {counted(self.threads, 'thread')}"
 
     @property
     def first_past(self) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,8 @@
 
 In a world without state, a condition is the action alone. In one that knows its place, the rays of
 the view stand before it, and there is a sight; in one whose numbers are predicted (`happenings`),
-what the transformer is told of them.
+what the transformer is told of them. What changes in the game and nothing here predicts, a reward
+or armour, is NaN after the start: not known.
 
 Letters: b batch (players), n numbers of a state, k buttons, z numbers of a condition.
 """
@@ -71,7 +72,11 @@ class PlaceTracker:
         done = actions[:, 0].float().cpu()
         with torch.inference_mode():
             state = self.state if self.motion is None else self.motion(self.state, done)
-            self.state = state if self.happenings is None else self.happenings.step(state, done)
+            if self.happenings is not None:
+                state = self.happenings.step(state, done)
+            elif self.motion is not None:
+                state[:, self.motion.unpredicted] = torch.nan  # the start's would be no news
+            self.state = state
         conditions = actions
         if self.state_numbers and self.happenings is not None:
             names = self.happenings.events.spec.names

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from worldmodel.config import ConfigError
+from worldmodel.system.limits import MOST_THREADS
 from worldmodel.system.paths import Pathlike
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -35,9 +36,10 @@ class RunSettings:
             if value not in get_args(kind):
                 choices = ", ".join(get_args(kind))
                 raise ConfigError(f"{name} = {value!r}: choose from {choices}")
-        if self.steps < 0 or self.threads < 0:
+        if self.steps < 0 or not 0 <= self.threads <= MOST_THREADS:
             raise ConfigError(
-                f"steps ({self.steps}) and threads ({self.threads}) cannot be negative"
+                f"steps ({self.steps}) cannot be negative, threads ({self.threads}) are from 0 to "
+                f"{MOST_THREADS}"
             )
 
 

@@ -28,6 +28,7 @@ from worldmodel.storage.files import (
     check_file,
     check_inside,
     is_file,
+    with_a_name,
     write_atomically,
 )
 from worldmodel.system.limits import (
@@ -278,6 +279,7 @@ def save_world_folder(folder: Path, world: WorldFile, files: Mapping[str, bytes]
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a new folder beside the old one, then swap them: all of it or nothing."""
+    folder = with_a_name(folder)
     fresh = folder.with_name(f".{folder.name}.part")
     old = folder.with_name(f".{folder.name}.old")
     try:

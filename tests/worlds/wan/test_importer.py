@@ -238,7 +238,7 @@ def test_an_interrupt_leaves_nothing_half_made(tmp_path: Path) -> None:
     student, world = save_student(tmp_path / "m.pt", cameras=True), tmp_path / "world"
     command = [sys.executable, "-c", KILLED, "import", str(student), "--to", str(world)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (130, "worldmodel: interrupted\n")
+    assert (done.returncode, done.stderr) == (143, "worldmodel: ended by SIGTERM\n")
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
 
 

@@ -19,6 +19,7 @@ from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.system.paths import to_path
+from worldmodel.system.printable import counted
 from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.samplers import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
@@ -133,7 +134,11 @@ class WanWorld:
     @property
     def running_on(self) -> str:
         """Device, dtype, sampler, decoder, and what was assumed."""
-        where = self.device.type if self.device.type != "cpu" else f"cpu, {self.threads} threads"
+        where = (
+            self.device.type
+            if self.device.type != "cpu"
+            else f"cpu, {counted(self.threads, 'thread')}"
+        )
         parts = (
             f"{where}, {self._dtype}",
             f"{self.sampler.steps} steps ({self.first_sampler.steps} at first)",
