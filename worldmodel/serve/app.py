@@ -25,6 +25,7 @@ PAGE = {  # by address: everything there is
     "/": ("serve", "index.html"),
     "/serve.js": ("serve", "serve.js"),
     "/serve.css": ("serve", "serve.css"),
+    "/pictures.js": ("serve", "pictures.js"),
     "/input.js": ("web", "input.js"),  # shared with the page that has no server
 }
 

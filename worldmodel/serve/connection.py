@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from worldmodel.serve.encoders import Video
 from worldmodel.serve.hall import Hall, RefusedError
 from worldmodel.serve.outbox import Outbox
 from worldmodel.serve.protocol import (
@@ -85,6 +86,8 @@ class Connection:
             raise RefusedError(f"no hello within {within:g} s") from error
         if not isinstance(hello, Hello):
             raise ProtocolError("the first message must be a hello")
+        if hello.h264:
+            self.outbox.encoder = Video()
         hall = self.server.hall
         if hello.watch:  # whose link is a secret itself
             session = hall.watch(hello.watch)

@@ -2,14 +2,16 @@
 
 A client says `hello` first, then `play` (or it resumes or watches by its hello):
 
-    {"type": "hello", "token": "...", "resume": "...", "watch": "..."}   # each key is optional
+    {"type": "hello", "token": "...", "resume": "...", "watch": "...", "h264": true}  # all optional
     {"type": "play", "start": 0, "seed": 1}
     {"type": "act", "buttons": ["KeyW"], "mouse": [1.5, 0], "time": 12.5}
     {"type": "ack", "frame": 7}                                         # the serial number
     {"type": "save" | "load" | "rewind" | "park" | "go"}
 
 A frame is 16 bytes, little endian (serial number uint32, number of the frame in its session uint32,
-`time` of the newest action in it float64), then a PNG or a JPEG.
+`time` of the newest action in it float64), then a PNG, a JPEG or, for who said that it decodes
+H.264, an access unit in Annex B; a key frame begins with its sequence parameters. The first bytes
+tell which.
 """
 
 import json
@@ -42,6 +44,7 @@ class Hello:
     token: str
     resume: str
     watch: str
+    h264: bool = False  # whether it decodes that
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ def read_message(text: str) -> Message:
         raise ProtocolError("a message must be a JSON object")
     kind = found.get("type")
     if kind == "hello":
-        return Hello(*(_key(found, name) for name in ("token", "resume", "watch")))
+        token, resume, watch = (_key(found, name) for name in ("token", "resume", "watch"))
+        return Hello(token, resume, watch, _flag(found, "h264"))
     if kind == "play":
         return PlayMessage(_count(found, "start"), _count(found, "seed"))
     if kind == "act":
@@ -103,6 +107,13 @@ def _key(found: dict[str, Any], name: str) -> str:
     value = found.get(name, "")
     if not isinstance(value, str) or len(value) > LONGEST_KEY or not value.isascii():
         raise ProtocolError(f"{name} must be a text of at most {LONGEST_KEY} plain letters")
+    return value
+
+
+def _flag(found: dict[str, Any], name: str) -> bool:
+    value = found.get(name, False)
+    if not isinstance(value, bool):
+        raise ProtocolError(f"{name} must be true or false")
     return value
 
 

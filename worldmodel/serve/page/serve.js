@@ -1,6 +1,7 @@
 /** The page of `worldmodel serve`: pictures come over a socket, what the player does goes back. */
 
 import { Input, Sticks } from "./input.js";
+import { BrokenVideo, decodesH264, Pictures } from "./pictures.js";
 
 // "KeyW" as people read it: W. Keys act by place, whatever the layout writes on them.
 function buttonName(code) {
@@ -27,6 +28,8 @@ const state = {
   arrivals: [],
   delays: [],
   acting: 0,
+  pictures: null, // the decoder of this connection
+  h264: false,
   drawing: Promise.resolve(),
 };
 
@@ -38,13 +41,15 @@ function connect() {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/play`);
   socket.binaryType = "arraybuffer";
   state.socket = socket;
+  state.pictures?.close();
+  state.pictures = new Pictures();
   state.over = "";
   socket.onopen = () => send({
-    type: "hello", token: link.get("token") ?? "", resume: state.resume, watch: state.watch,
+    type: "hello", token: link.get("token") ?? "", resume: state.resume, watch: state.watch, h264: state.h264,
   });
   socket.onmessage = ({ data }) => {
     if (typeof data === "string") heard[JSON.parse(data).type]?.(JSON.parse(data));
-    else state.drawing = state.drawing.then(() => draw(data)).catch((error) => note(String(error)));
+    else receive(socket, data);
   };
   socket.onclose = () => closed(socket);
 }
@@ -117,15 +122,30 @@ function forget() {
   sessionStorage.removeItem(keyName);
 }
 
-/** A frame, and when it was drawn. */
-async function draw(data) {
+/** A frame is decoded at once, and drawn after those before it. */
+function receive(socket, data) {
   const header = new DataView(data);
   const [serial, number, time] = [header.getUint32(0, true), header.getUint32(4, true), header.getFloat64(8, true)];
-  const blob = new Blob([new Uint8Array(data, 16)]);
-  const picture = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const coming = state.pictures.decode(new Uint8Array(data, 16), serial);
+  coming.catch(() => {}); // told below, in its turn
+  state.drawing = state.drawing.then(async () => {
+    const picture = await coming;
+    if (socket === state.socket) draw(picture, serial, number, time);
+    picture.close();
+  }).catch((error) => broke(socket, error));
+}
+
+/** Without H.264 from now on, where that was it: the session is taken up again with pictures. */
+function broke(socket, error) {
+  note(String(error));
+  if (!(error instanceof BrokenVideo) || socket !== state.socket) return;
+  state.h264 = false;
+  socket.close();
+}
+
+function draw(picture, serial, number, time) {
   const screen = $("screen");
   screen.getContext("2d", { alpha: false }).drawImage(picture, 0, 0);
-  picture.close();
   send({ type: "ack", frame: serial });
   measure(time);
   screen.dispatchEvent(new CustomEvent("drawn", { detail: number }));
@@ -235,4 +255,5 @@ $("watch").addEventListener("click", async () => {
   }
 });
 
+state.h264 = await decodesH264();
 connect();
