@@ -2,18 +2,22 @@
 
 import base64
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.serve.test_clips import fetch
 from tests.serve.test_sessions import Seen, assert_as_alone
 from tests.web.browser import find_chromium, open_browser
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.running import Running, run_server
 from worldmodel.serve.served_session import Note, Picture, ServedSession
 from worldmodel.serve.server_limits import Limits
+from worldmodel.storage.video import read_video
 from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
 
@@ -110,6 +114,7 @@ def test_the_canvas_shows_the_engines_frames(
     session, seen = hall.seen[-1]
     page.keyboard.press("Escape")
     page.wait_for_selector("body[data-state=parked]")
+    time.sleep(0.5)  # for the tick that was under way
     pictures = list(seen.pictures)
     assert len(shown) >= 120
     assert sum(bool(picture.action.buttons) for picture in pictures) > 20
@@ -173,4 +178,22 @@ def test_who_is_refused_reads_why(served: tuple[Watched, Running], browser: Any)
     page.goto(running.address)
     page.wait_for_selector("body[data-state=over]")
     assert "token is needed" in page.inner_text("#message")
+    page.close()
+
+
+def test_a_clip_has_a_link(served: tuple[Watched, Running], browser: Any, tmp_path: Path) -> None:
+    _, running = served
+    page = begin(browser, running.link)
+    wait_for(page, "shown.length >= 2")
+    page.click("#record")
+    wait_for(page, "document.getElementById('record').textContent === 'Stop'")
+    wait_for(page, "shown.length >= 20")
+    page.click("#record")
+    page.wait_for_selector("#video")
+    for name, at_least in (("video", 1000), ("presses", 300)):
+        status, content, _ = fetch(running, page.get_attribute(f"#{name}", "href"))
+        assert status == 200
+        assert len(content) > at_least
+        (tmp_path / name).write_bytes(content)
+    assert sum(1 for _ in read_video(tmp_path / "video")) >= 2
     page.close()

@@ -9,11 +9,13 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
+from worldmodel.serve.clips import KINDS as CLIP_KINDS
+from worldmodel.serve.clips import Clips
 from worldmodel.serve.connection import Connection
 from worldmodel.serve.door import Door
 from worldmodel.serve.hall import Hall
@@ -41,6 +43,7 @@ class Server:
         self.spectators: Counter[ServedSession] = Counter()
         self.connections: set[Connection] = set()
         self.told = describe(hall)
+        self.clips = Clips(hall.limits)
 
     def has_token(self, token: str) -> bool:
         """Whether somebody may come in."""
@@ -59,6 +62,15 @@ class Server:
             self.addresses[address] -= 1
             if not self.addresses[address]:
                 del self.addresses[address]
+
+    async def clip(self, request: Request) -> Response:
+        """A clip's file, for whoever has its link."""
+        name = str(request.path_params["name"])
+        path = self.clips.find(name)
+        if path is None:
+            return PlainTextResponse("there is no such clip, or no longer; record another\n", 404)
+        kind = CLIP_KINDS[path.suffix]
+        return FileResponse(path, media_type=kind, filename=f"worldmodel{path.suffix}")
 
     def _why_full(self, address: str) -> str:
         limits = self.limits
@@ -92,13 +104,17 @@ def make_app(
 ) -> tuple[ASGIApp, Server]:
     """The application; `names` and `takes_addresses` as in `Door`."""
     server = Server(hall, token)
-    app = Starlette(routes=[*_pages(), WebSocketRoute("/play", server.socket)])
+    app = Starlette(routes=[*_pages(), _clip(server), WebSocketRoute("/play", server.socket)])
     return Door(app, names, takes_addresses=takes_addresses), server
 
 
 def _pages() -> list[Route]:
     pages = [Route(address, _file(*at), methods=["GET"]) for address, at in PAGE.items()]
     return [*pages, Route("/favicon.ico", _nothing, methods=["GET"])]
+
+
+def _clip(server: Server) -> Route:
+    return Route("/clip/{name}", server.clip, methods=["GET"])
 
 
 async def _nothing(_: Request) -> Response:

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from worldmodel.serve.clips import Clip, ClipError, Clips
 from worldmodel.serve.encoders import Video
 from worldmodel.serve.hall import Hall, RefusedError
 from worldmodel.serve.outbox import Outbox
@@ -19,6 +22,7 @@ from worldmodel.serve.protocol import (
     Order,
     PlayMessage,
     ProtocolError,
+    Record,
     read_message,
 )
 from worldmodel.serve.served_session import Note, Picture, ServedSession
@@ -37,6 +41,7 @@ class ServerState(Protocol):
     limits: Limits
     spectators: Counter[ServedSession]
     told: dict[str, Any]
+    clips: Clips
 
     def has_token(self, token: str) -> bool:
         """Whether somebody may come in."""
@@ -52,6 +57,8 @@ class Connection:
         self._session: ServedSession | None = None
         self._plays = False
         self._notes: asyncio.Queue[Note] = asyncio.Queue()
+        self._clip: Clip | None = None
+        self._recording: asyncio.Task[None] | None = None
         self._tokens, self._counted_at = float(server.limits.messages_a_second), time.monotonic()
 
     async def run(self, why_full: str) -> None:
@@ -73,6 +80,7 @@ class Connection:
         except (WebSocketDisconnect, RuntimeError):  # starlette's, for one that is closed already
             pass
         finally:
+            tasks += [self._recording] if self._recording else []
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,8 +136,7 @@ class Connection:
     def _hear(self, what: Picture | Note) -> None:
         """On any thread."""
         hear = self.outbox.offer if isinstance(what, Picture) else self._notes.put_nowait
-        with contextlib.suppress(RuntimeError):  # the loop has closed
-            self._loop.call_soon_threadsafe(hear, what)  # type: ignore[arg-type]  # as just chosen
+        self._soon(functools.partial(hear, what))  # type: ignore[arg-type]  # as just chosen
 
     async def _tell(self) -> None:
         while True:
@@ -157,6 +164,8 @@ class Connection:
                 await self._play(message)
             elif self._session is None:
                 raise ProtocolError("play comes first")
+            elif isinstance(message, Record):
+                self._record(self._session, message)
             else:
                 self._obey(self._session, message)
 
@@ -183,6 +192,37 @@ class Connection:
             hall.go(session)
             if message.what != "go" and len(session.orders) < MOST_ORDERS:
                 session.orders.append(message.what)
+
+    def _record(self, session: ServedSession, message: Record) -> None:
+        if self._recording is not None and not self._recording.done():
+            if self._clip is not None and not message.begins:
+                self._clip.stop("")
+        elif message.begins:
+            self._recording = asyncio.create_task(self._make_clip(session))
+
+    async def _make_clip(self, session: ServedSession) -> None:
+        clips, done = self.server.clips, asyncio.Event()
+        clip = None
+        try:
+            clip = clips.begin(session, self.server.hall.frames_per_second)
+            clip.done = functools.partial(self._soon, done.set)
+            self._clip = clip
+            if clip.is_over:
+                done.set()
+            await self._send({"type": "recording"})
+            await done.wait()
+            await asyncio.to_thread(clips.keep, clip)
+            await self._send(clip.told())
+        except ClipError as error:
+            await self._send({"type": "clip", "why": str(error)})
+        finally:
+            self._clip = None
+            if clip is not None and clip.expires == float("inf"):
+                clips.drop(clip)
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(call)
 
     async def _receive(self) -> Message:
         """The next message; a `RefusedError` for what is too much."""

@@ -7,6 +7,7 @@ A client says `hello` first, then `play` (or it resumes or watches by its hello)
     {"type": "act", "buttons": ["KeyW"], "mouse": [1.5, 0], "time": 12.5}
     {"type": "ack", "frame": 7}                                         # the serial number
     {"type": "save" | "load" | "rewind" | "park" | "go"}
+    {"type": "record" | "stop"}                                         # a clip to download
 
 A frame is 16 bytes, little endian (serial number uint32, number of the frame in its session uint32,
 `time` of the newest action in it float64), then a PNG, a JPEG or, for who said that it decodes
@@ -31,6 +32,7 @@ EXACT = 256  # pixels: frames of at most so many in both directions are sent as 
 MOST_SEED = 2**31 - 1
 LONGEST_KEY = 64
 ORDERS = ("save", "load", "rewind", "park", "go")
+RECORDING = ("record", "stop")
 
 
 class ProtocolError(ValueError):
@@ -77,7 +79,14 @@ class Order:
     what: Literal["save", "load", "rewind", "park", "go"]
 
 
-Message = Hello | PlayMessage | Act | Ack | Order
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A clip begins, or ends."""
+
+    begins: bool
+
+
+Message = Hello | PlayMessage | Act | Ack | Order | Record
 
 
 def read_message(text: str) -> Message:
@@ -100,7 +109,9 @@ def read_message(text: str) -> Message:
         return Ack(_count(found, "frame"))
     if kind in ORDERS:
         return Order(kind)
-    raise ProtocolError(f"type must be hello, play, act, ack, {', '.join(ORDERS)}")
+    if kind in RECORDING:
+        return Record(kind == "record")
+    raise ProtocolError(f"type must be hello, play, act, ack, {', '.join(ORDERS + RECORDING)}")
 
 
 def _key(found: dict[str, Any], name: str) -> str:

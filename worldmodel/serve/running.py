@@ -79,6 +79,7 @@ def run_server(
         finally:
             web.should_exit = True
             thread.join()
+            server.clips.close()
 
 
 def is_loopback(host: str) -> bool:

@@ -88,6 +88,19 @@ const heard = {
   told(message) {
     note(message.why);
   },
+  recording() {
+    recording(true);
+    note("recording");
+  },
+  clip(message) {
+    recording(false);
+    note(message.why);
+    $("clip").hidden = !message.video;
+    if (!message.video) return;
+    Object.assign($("video"), { href: message.video });
+    Object.assign($("presses"), { href: message.keys });
+    $("video").textContent = `Clip of ${message.seconds} s, here for ${message.kept / 60} min`;
+  },
   refused(message) {
     state.over = message.why;
   },
@@ -98,6 +111,7 @@ const heard = {
 
 function closed(socket) {
   if (socket !== state.socket) return;
+  recording(false);
   state.playing = false;
   state.input?.release();
   if (state.over) {
@@ -232,6 +246,10 @@ function show(name, message) {
   if (name !== "parked" && name !== "over") $("continue").hidden = true;
 }
 
+function recording(is) {
+  $("record").textContent = is ? "Stop" : "Record";
+}
+
 function note(text) {
   $("note").textContent = text;
 }
@@ -244,6 +262,10 @@ $("menu").addEventListener("click", menu);
 $("fullscreen").addEventListener("click", () => {
   if (document.fullscreenElement) document.exitFullscreen();
   else document.documentElement.requestFullscreen().catch((error) => note(error.message));
+});
+$("record").addEventListener("click", () => {
+  if (!state.playing || state.watch) return note("begin first");
+  send({ type: $("record").textContent === "Stop" ? "stop" : "record" });
 });
 $("watch").addEventListener("click", async () => {
   if (!state.link) return note("begin first");
