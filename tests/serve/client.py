@@ -89,11 +89,13 @@ class Client:
             if isinstance(found, Shown) and wanted(found):
                 return found
 
-    def play(self, start: int = 0, seed: int = 1, **hello: str | bool) -> dict[str, Any]:
+    def play(
+        self, start: int = 0, seed: int = 1, world: int = 0, **hello: str | bool
+    ) -> dict[str, Any]:
         """Hello and play: what the server says of the session."""
         self.say("hello", **hello)
-        self.told("world")
-        self.say("play", start=start, seed=seed)
+        self.told("worlds")
+        self.say("play", world=world, start=start, seed=seed)
         return self.told("playing")
 
     def why_closed(self, kind: str = "refused") -> tuple[str, int]:

@@ -4,15 +4,18 @@ import base64
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.serve.drawn_world import SPEC, DrawnWorld
 from tests.serve.test_clips import fetch
 from tests.serve.test_sessions import Seen, assert_as_alone
 from tests.web.browser import find_chromium, open_browser
+from worldmodel.action import Prompt
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.running import Running, run_server
 from worldmodel.serve.served_session import Note, Picture, ServedSession
@@ -179,6 +182,36 @@ def test_who_is_refused_reads_why(served: tuple[Watched, Running], browser: Any)
     page.wait_for_selector("body[data-state=over]")
     assert "token is needed" in page.inner_text("#message")
     page.close()
+
+
+def test_worlds_are_chosen_in_the_page(browser: Any, tiny: NativeWorld) -> None:
+    drawn = DrawnWorld((120, 320), actions=replace(SPEC, prompts=True))
+    halls = [Hall(tiny, Limits(), FAST), Hall(drawn, Limits())]
+    with run_server(halls) as running:
+        page = begin(browser, running.link)
+        wait_for(page, "shown.length >= 2")
+        assert not page.is_visible("#text")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("body[data-state=parked]")
+        assert "one player at a time" in page.inner_text("#starts section:nth-child(2)")
+        assert "one player at a time" not in page.inner_text("#starts section:nth-child(1)")
+        page.click("#starts section:nth-child(2) button")
+        page.wait_for_selector(PLAYING)
+        wait_for(page, "document.getElementById('screen').width === 320")
+        page.keyboard.down("KeyW")
+        (session,) = halls[1].sessions
+        seen = Seen()
+        session.listeners.add(seen.hear)
+        seen.wait(20)
+        assert seen.pictures[-1].action.buttons == {"KeyW"}
+        assert not halls[0].sessions
+        page.fill("#text", "it rains")
+        page.press("#text", "Enter")
+        seen.wait(len(seen.pictures) + 20)
+        said = [picture.action.prompt for picture in seen.pictures if picture.action.prompt]
+        assert said == [Prompt("it rains")]
+        assert page.errors == []
+        page.close()
 
 
 def test_a_clip_has_a_link(served: tuple[Watched, Running], browser: Any, tmp_path: Path) -> None:

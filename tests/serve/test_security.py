@@ -151,7 +151,7 @@ def test_what_is_no_hello_is_refused(running: Running, text: str) -> None:
 def test_what_is_no_play_is_refused(running: Running, message: dict[str, Any]) -> None:
     with Client(running.address) as client:
         client.say("hello")
-        client.told("world")
+        client.told("worlds")
         client.socket.send(json.dumps(message))
         assert client.why_closed()[1] == 1008
 
@@ -186,7 +186,7 @@ def test_a_flood_ends_its_socket_alone(running: Running) -> None:
     with Client(running.address) as client, Client(running.address) as other:
         other.play()
         client.say("hello")
-        client.told("world")
+        client.told("worlds")
         with contextlib.suppress(ConnectionClosed):  # it may be over before all are said
             for _ in range(200):
                 client.say("ack", frame=1)

@@ -3,6 +3,7 @@
 import base64
 import hmac
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
@@ -35,15 +36,16 @@ PAGE = {  # by address: everything there is
 class Server:
     """What all sockets share; lives on the event loop."""
 
-    def __init__(self, hall: Hall, token: str) -> None:
+    def __init__(self, halls: Sequence[Hall], token: str) -> None:
         """An empty token lets in everybody who can reach the server."""
-        self.hall, self.limits = hall, hall.limits
+        self.halls, self.hall = halls, halls[0]
+        self.limits = self.hall.limits
         self._token = token.encode()
         self.addresses: Counter[str] = Counter()
         self.spectators: Counter[ServedSession] = Counter()
         self.connections: set[Connection] = set()
-        self.told = describe(hall)
-        self.clips = Clips(hall.limits)
+        self.told: Sequence[dict[str, Any]] = [describe(hall) for hall in halls]
+        self.clips = Clips(self.limits)
 
     def has_token(self, token: str) -> bool:
         """Whether somebody may come in."""
@@ -86,8 +88,8 @@ def describe(hall: Hall) -> dict[str, Any]:
     world, spec = hall.world, asdict(hall.world.actions)
     pictures = [base64.b64encode(encode(frame, 80)).decode() for frame in hall.pictures]
     return {
-        "type": "world",
         "name": world.name,
+        "sessions": hall.capacity,
         "frames_per_second": hall.frames_per_second,
         "rows": world.frame_size[0],
         "columns": world.frame_size[1],
@@ -100,10 +102,10 @@ def describe(hall: Hall) -> dict[str, Any]:
 
 
 def make_app(
-    hall: Hall, token: str, names: list[str], *, takes_addresses: bool = False
+    halls: Sequence[Hall], token: str, names: list[str], *, takes_addresses: bool = False
 ) -> tuple[ASGIApp, Server]:
     """The application; `names` and `takes_addresses` as in `Door`."""
-    server = Server(hall, token)
+    server = Server(halls, token)
     app = Starlette(routes=[*_pages(), _clip(server), WebSocketRoute("/play", server.socket)])
     return Door(app, names, takes_addresses=takes_addresses), server
 

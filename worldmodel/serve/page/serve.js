@@ -17,8 +17,10 @@ const keyName = `worldmodel resume ${location.host}`;
 
 const state = {
   socket: null,
-  world: null,
+  worlds: [],
+  world: null, // the one that is played
   input: null,
+  sticks: null,
   resume: link.get("watch") ? "" : (sessionStorage.getItem(keyName) ?? ""),
   watch: link.get("watch") ?? "",
   link: "",
@@ -55,19 +57,16 @@ function connect() {
 }
 
 const heard = {
-  world(message) {
-    state.world = message;
+  worlds(message) {
+    state.worlds = message.worlds;
     state.lostAt = 0;
-    $("name").textContent = document.title = message.name;
-    Object.assign($("screen"), { width: message.columns, height: message.rows });
-    const spec = message.actions;
-    $("keys").textContent = spec.buttons.map((code, n) => `${buttonName(code)}: ${spec.names[n]}`).join(" · ")
-      + " · F5 save, F9 load, Backspace rewind, Esc menu";
-    if (!state.input && !state.watch) listen(spec);
-    showStarts(message.starts);
+    const [only, ...others] = message.worlds;
+    $("name").textContent = document.title = others.length ? "worldmodel" : only.name;
+    $("starts").replaceChildren(...message.worlds.map(section));
     show("menu", "Choose where to begin");
   },
   playing(message) {
+    enter(state.worlds[message.world]);
     state.playing = true;
     if (message.resume) {
       state.resume = message.resume;
@@ -198,20 +197,41 @@ function listen(spec) {
   };
   input.onlock = (locked, reason) => reason && note(reason);
   input.ontouch = () => {
-    if (!$("sticks").hidden) return;
     $("sticks").hidden = false;
-    new Sticks($("sticks"), input);
+    state.sticks ??= new Sticks($("sticks"), input);
   };
-  $("screen").addEventListener("click", () => state.playing && input.lock());
-  window.addEventListener("blur", () => act());
-  // While the game stands still, any key of the world's goes on.
-  window.addEventListener("keydown", () => document.body.dataset.state === "parked" && act());
-  document.addEventListener("visibilitychange", () => {
-    if (state.playing && document.hidden) send({ type: "park" });
-  });
 }
 
-async function showStarts(starts) {
+/** Another world's keys and size. */
+function enter(world) {
+  if (state.world?.name === world.name) return;
+  state.world = world;
+  document.title = world.name;
+  Object.assign($("screen"), { width: world.columns, height: world.rows });
+  state.sticks?.close();
+  state.input?.close();
+  state.sticks = state.input = null;
+  $("words").hidden = Boolean(state.watch) || !world.actions.prompts;
+  if (!state.watch) listen(world.actions);
+}
+
+/** What the menu says of a world. */
+function section(world, number) {
+  const [box, title, keys, buttons] = ["section", "h2", "p", "div"].map((name) => document.createElement(name));
+  title.textContent = world.name;
+  title.hidden = state.worlds.length === 1;
+  const { buttons: codes, names } = world.actions;
+  keys.className = "keys";
+  keys.textContent = codes.map((code, n) => `${buttonName(code)}: ${names[n]}`).join(" · ")
+    + " · F5 save, F9 load, Backspace rewind, Esc menu"
+    + (world.sessions === 1 ? " · one player at a time" : "");
+  buttons.className = "starts";
+  box.append(title, buttons, keys);
+  showStarts(buttons, world.starts, number);
+  return box;
+}
+
+async function showStarts(box, starts, world) {
   const buttons = await Promise.all(starts.map(async ({ caption, picture }, start) => {
     const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
     const image = await createImageBitmap(new Blob([bytes]));
@@ -221,20 +241,20 @@ async function showStarts(starts) {
     words.textContent = caption;
     button.type = "button";
     button.append(canvas, words);
-    button.addEventListener("click", () => begin(start));
+    button.addEventListener("click", () => begin(world, start));
     return button;
   }));
-  $("starts").replaceChildren(...buttons);
+  box.replaceChildren(...buttons);
 }
 
-function begin(start) {
+function begin(world, start) {
   state.input?.release();
-  send({ type: "play", start, seed: crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 });
+  send({ type: "play", world, start, seed: crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 });
   $("play").focus();
 }
 
 function menu() {
-  if (state.watch || !state.world) return;
+  if (state.watch || !state.worlds.length) return;
   state.input?.unlock();
   if (state.playing) send({ type: "park" });
   else show("menu", "Choose where to begin");
@@ -259,9 +279,22 @@ $("continue").addEventListener("click", () => {
   else connect();
 });
 $("menu").addEventListener("click", menu);
+$("screen").addEventListener("click", () => state.playing && state.input?.lock());
+window.addEventListener("blur", () => act());
+// While the game stands still, any key of the world's goes on.
+window.addEventListener("keydown", () => document.body.dataset.state === "parked" && act());
+document.addEventListener("visibilitychange", () => {
+  if (state.playing && document.hidden && !state.watch) send({ type: "park" });
+});
 $("fullscreen").addEventListener("click", () => {
   if (document.fullscreenElement) document.exitFullscreen();
   else document.documentElement.requestFullscreen().catch((error) => note(error.message));
+});
+$("words").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (state.playing && $("text").value.trim()) send({ type: "say", text: $("text").value });
+  $("text").value = "";
+  $("play").focus();
 });
 $("record").addEventListener("click", () => {
   if (!state.playing || state.watch) return note("begin first");
