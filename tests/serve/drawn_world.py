@@ -18,11 +18,12 @@ SPEC = ActionSpec(
 )
 
 
-def _around(rows: int) -> Frame:
+def _around(rows: int, fine: float) -> Frame:
     """Soft spots of all sizes and colours, as wide as the horizon."""
     rng, found = np.random.default_rng(0), np.full((rows, WIDE, 3), 128.0, np.float32)
-    for cells in (8, 32, 128):
-        spots = rng.normal(0, 22, (max(1, rows * cells // WIDE), cells, 3)).astype(np.float32)
+    for cells in (8, 32, 128, 512, 2048):
+        depth = 22 if cells < 512 else fine
+        spots = rng.normal(0, depth, (max(1, rows * cells // WIDE), cells, 3)).astype(np.float32)
         found += cv2.resize(spots, (WIDE, rows), interpolation=cv2.INTER_CUBIC)
     return np.clip(found, 0, 255).astype(np.uint8)
 
@@ -40,9 +41,10 @@ class DrawnWorld:
     split: Split = field(default_factory=Split)
     identity: dict[str, Any] = field(default_factory=lambda: {"world": "drawn"})
     heading: float = 0.0  # pixels
+    fine: float = 0.0  # how deep its finest texture is, of 255
 
     def __post_init__(self) -> None:
-        self._around = _around(self.frame_size[0])
+        self._around = _around(self.frame_size[0], self.fine)
 
     def reset(self, start: int, seed: int) -> Frame:
         """Look north or south."""

@@ -16,7 +16,7 @@ from worldmodel.serve.protocol import encode, is_exact
 from worldmodel.world import Frame
 
 TIME_BASE = Fraction(1, 1000)
-BITS = 0.4  # a pixel at quality 90
+BITS = 0.3  # a pixel at quality 90
 FINEST, HALVES = 90, 20  # so many steps of quality less are half the bits
 CALM_RATE = 17.5  # frames a second that the bits are reckoned for
 BUFFER = 0.25  # seconds of the bit rate in which it may be used up: what a key frame can take
