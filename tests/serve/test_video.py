@@ -24,6 +24,7 @@ from worldmodel.world import Frame
 
 ALIKE = 33.0  # decibels
 START, SEQUENCE = b"\0\0\0\1", 7
+SIZE = 240, 320
 
 
 class Decoder:
@@ -101,7 +102,7 @@ def test_a_frame_that_is_left_out_is_missing_in_no_decoder() -> None:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Running]:
-    with run_server(Hall(DrawnWorld(), Limits())) as running:
+    with run_server(Hall(DrawnWorld(SIZE), Limits())) as running:
         yield running
 
 
@@ -111,7 +112,7 @@ def test_each_socket_gets_what_it_can_decode(served: Running) -> None:
         decoder = Decoder()
         first = [player.shown() for _ in range(6)]
         assert [is_key(x.data) for x in first] == [True, *[False] * 5]
-        assert all(len(decoder.decode(x.data)) == 480 for x in first)
+        assert all(len(decoder.decode(x.data)) == SIZE[0] for x in first)
         spectator.say("hello", watch=keys["watch"])
         assert all(is_jpeg(spectator.shown().data) for _ in range(3))
         with Client(served.address) as other:
@@ -172,10 +173,10 @@ def see(browser: Any, served: Running, script: str) -> tuple[list[int], list[Any
 def assert_alike(shown: list[Any]) -> None:
     frames = {}
     for seed in (0, 1):
-        alone = play_alone(DrawnWorld(), 0, seed, 200)
+        alone = play_alone(DrawnWorld(SIZE), 0, seed, 100)
         frames[seed] = alone
     for number, pixels in shown:
-        drawn = as_frame(pixels, (480, 640))
+        drawn = as_frame(pixels, SIZE)
         assert max(psnr(drawn, frames[seed][number]) for seed in (0, 1)) > ALIKE - 2, number
 
 
