@@ -25,6 +25,7 @@ from worldmodel.world import Frame
 ALIKE = 33.0  # decibels
 START, SEQUENCE = b"\0\0\0\1", 7
 SIZE = 240, 320
+PLAIN_HTTP = "delete window.VideoDecoder; delete window.ImageDecoder;"  # what is absent there
 
 
 class Decoder:
@@ -188,7 +189,7 @@ def test_the_page_decodes_it(browser: Any, served: Running) -> None:
 
 
 def test_a_page_without_a_decoder_gets_pictures(browser: Any, served: Running) -> None:
-    kinds, shown, errors = see(browser, served, "delete window.VideoDecoder;")
+    kinds, shown, errors = see(browser, served, PLAIN_HTTP)
     assert set(kinds) == {0xFF}
     assert_alike(shown)
     assert errors == []

@@ -23,6 +23,19 @@ export async function decodesH264() {
   }
 }
 
+/** Where there is an ImageDecoder the bytes stay in this process, which a Blob's do not. */
+async function decodeImage(bytes) {
+  const plain = { colorSpaceConversion: "none" };
+  if (typeof ImageDecoder === "undefined") return createImageBitmap(new Blob([bytes]), plain);
+  const type = bytes[0] === 0xff ? "image/jpeg" : "image/png";
+  const decoder = new ImageDecoder({ data: bytes, type, ...plain });
+  try {
+    return (await decoder.decode()).image;
+  } finally {
+    decoder.close();
+  }
+}
+
 export class Pictures {
   constructor() {
     this.decoder = null;
@@ -32,7 +45,7 @@ export class Pictures {
 
   /** A picture to draw and close; a `BrokenVideo` where the browser cannot decode after all. */
   decode(bytes, serial) {
-    if (bytes[0] !== 0) return createImageBitmap(new Blob([bytes]), { colorSpaceConversion: "none" });
+    if (bytes[0] !== 0) return decodeImage(bytes);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.fail(new Error("no picture came")), WAIT);
       this.coming.set(serial, { resolve, reject, timer });
