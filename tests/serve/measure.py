@@ -133,12 +133,13 @@ def measure(
         return page.figures() | {"on the way": page.most_on_the_way}
 
 
-def measure_busy(browser: Any, world: World, seconds: float) -> dict[str, Any]:
+def measure_busy(browser: Any, seconds: float) -> dict[str, Any]:
     """A page that is busy 120 ms after each frame, beside a player who is not."""
-    with run_server(Hall(world, Limits())) as running, playing(browser, running) as well:
+    halls = [Hall(DrawnWorld((48, 64), 17.5), Limits()) for _ in range(2)]
+    with run_server(halls) as running, playing(browser, running) as well:
         well.play(seconds / 2)
         alone = well.figures()["frames/s"]
-        with playing(browser, running, script="window.busy = 120;") as busy:
+        with playing(browser, running, script="window.busy = 120;", world=1) as busy:
             before = heap(busy.page)
             well.page.evaluate("drawn.length = 0")
             time.sleep(seconds)
@@ -164,7 +165,7 @@ def main(seconds: float) -> None:
         "640x480 JPEG": lambda b: measure(b, DrawnWorld(fine=12), seconds, without),
         "slow H.264": lambda b: measure(b, DrawnWorld(fine=12), seconds, "", slow),
         "slow JPEG": lambda b: measure(b, DrawnWorld(fine=12), seconds, without, slow),
-        "busy page": lambda b: measure_busy(b, rooms, 60.0),
+        "busy page": lambda b: measure_busy(b, 60.0),
     }
     with (
         tempfile.TemporaryDirectory() as folder,
