@@ -1,18 +1,27 @@
 """The page in a real Chromium: its canvas shows the frames of the engine, pixel for pixel."""
 
+import base64
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.serve.drawn_world import SPEC, DrawnWorld
+from tests.serve.test_clips import fetch
 from tests.serve.test_sessions import Seen, assert_as_alone
 from tests.web.browser import find_chromium, open_browser
+from worldmodel.action import Prompt
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.running import Running, run_server
 from worldmodel.serve.served_session import Note, Picture, ServedSession
 from worldmodel.serve.server_limits import Limits
+from worldmodel.storage.video import read_video
+from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
 
 FAST = 30.0
@@ -22,9 +31,13 @@ window.shown = [];
 addEventListener("DOMContentLoaded", () => {
   const screen = document.getElementById("screen");
   screen.addEventListener("drawn", ({ detail }) => {
-    if (shown.length >= 400) return;
+    if (shown.length >= 400 || shown.length * screen.width * screen.height > 4e6) return;
     const pixels = screen.getContext("2d").getImageData(0, 0, screen.width, screen.height).data;
-    shown.push([detail, Array.from(pixels)]);
+    let letters = "";
+    for (let at = 0; at < pixels.length; at += 8192) {
+      letters += String.fromCharCode(...pixels.subarray(at, at + 8192));
+    }
+    shown.push([detail, btoa(letters)]);
   });
 });
 """
@@ -70,14 +83,20 @@ def wait_for(page: Any, condition: str) -> None:
     pytest.fail(f"not in 20 s: {condition}")
 
 
-def begin(browser: Any, link: str) -> Any:
+def as_frame(pixels: str, size: tuple[int, int]) -> Frame:
+    """What `COLLECT` keeps of a canvas."""
+    return np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(*size, 4)[..., :3]
+
+
+def begin(browser: Any, link: str, script: str = "", start: int = 2) -> Any:
+    """A page that plays, whose `shown` has what was drawn; `script` runs before its own."""
     page = browser.new_page()
-    page.add_init_script(COLLECT)
+    page.add_init_script(COLLECT + script)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda said: said.type == "error" and page.errors.append(said.text))
     page.goto(link)
-    page.click("#starts button:nth-child(2)")
+    page.click(f"#starts button:nth-child({start})")
     page.wait_for_selector(PLAYING)
     return page
 
@@ -98,11 +117,12 @@ def test_the_canvas_shows_the_engines_frames(
     session, seen = hall.seen[-1]
     page.keyboard.press("Escape")
     page.wait_for_selector("body[data-state=parked]")
+    time.sleep(0.5)  # for the tick that was under way
     pictures = list(seen.pictures)
     assert len(shown) >= 120
     assert sum(bool(picture.action.buttons) for picture in pictures) > 20
     for number, pixels in shown:
-        drawn = np.array(pixels, np.uint8).reshape(*tiny.frame_size, 4)[..., :3]
+        drawn = as_frame(pixels, tiny.frame_size)
         assert np.array_equal(drawn, pictures[number].frame), number
     assert_as_alone(tiny, session, pictures)
     assert page.errors == []
@@ -161,4 +181,52 @@ def test_who_is_refused_reads_why(served: tuple[Watched, Running], browser: Any)
     page.goto(running.address)
     page.wait_for_selector("body[data-state=over]")
     assert "token is needed" in page.inner_text("#message")
+    page.close()
+
+
+def test_worlds_are_chosen_in_the_page(browser: Any, tiny: NativeWorld) -> None:
+    drawn = DrawnWorld((120, 320), actions=replace(SPEC, prompts=True))
+    halls = [Hall(tiny, Limits(), FAST), Hall(drawn, Limits())]
+    with run_server(halls) as running:
+        page = begin(browser, running.link)
+        wait_for(page, "shown.length >= 2")
+        assert not page.is_visible("#text")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("body[data-state=parked]")
+        assert "one player at a time" in page.inner_text("#starts section:nth-child(2)")
+        assert "one player at a time" not in page.inner_text("#starts section:nth-child(1)")
+        page.click("#starts section:nth-child(2) button")
+        page.wait_for_selector(PLAYING)
+        wait_for(page, "document.getElementById('screen').width === 320")
+        page.keyboard.down("KeyW")
+        (session,) = halls[1].sessions
+        seen = Seen()
+        session.listeners.add(seen.hear)
+        seen.wait(20)
+        assert seen.pictures[-1].action.buttons == {"KeyW"}
+        assert not halls[0].sessions
+        page.fill("#text", "it rains")
+        page.press("#text", "Enter")
+        seen.wait(len(seen.pictures) + 20)
+        said = [picture.action.prompt for picture in seen.pictures if picture.action.prompt]
+        assert said == [Prompt("it rains")]
+        assert page.errors == []
+        page.close()
+
+
+def test_a_clip_has_a_link(served: tuple[Watched, Running], browser: Any, tmp_path: Path) -> None:
+    _, running = served
+    page = begin(browser, running.link)
+    wait_for(page, "shown.length >= 2")
+    page.click("#record")
+    wait_for(page, "document.getElementById('record').textContent === 'Stop'")
+    wait_for(page, "shown.length >= 20")
+    page.click("#record")
+    page.wait_for_selector("#video")
+    for name, at_least in (("video", 1000), ("presses", 300)):
+        status, content, _ = fetch(running, page.get_attribute(f"#{name}", "href"))
+        assert status == 200
+        assert len(content) > at_least
+        (tmp_path / name).write_bytes(content)
+    assert sum(1 for _ in read_video(tmp_path / "video")) >= 2
     page.close()

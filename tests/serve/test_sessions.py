@@ -206,7 +206,7 @@ def test_a_full_server_says_so_and_ends_nobody(tiny: NativeWorld) -> None:
     ):
         first.play()
         second.say("hello")
-        second.told("world")
+        second.told("worlds")
         second.say("play", start=0, seed=1)
         assert "full: all 1 sessions" in second.why_closed()[0]
         first.shown()

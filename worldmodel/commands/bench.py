@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from worldmodel.commands.argument_types import JSON_HELP, count, positive, workers
+from worldmodel.commands.bench_serve import bench_serve
 from worldmodel.commands.bench_wan import bench_wan, is_wan
 from worldmodel.game.cli import ENGINES
 from worldmodel.system.paths import to_path
@@ -41,6 +42,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sessions", type=positive, nargs="+", metavar="B", help="play so many as one batch"
     )
+    parser.add_argument(
+        "--serve", nargs="?", const="", metavar="WORLD", help="the server, with 1, 2, 4, … players"
+    )
+    parser.add_argument("--players", type=positive, default=8, help="of --serve, at most")
+    parser.add_argument("--seconds", type=positive, default=10, help="of --serve, for each number")
     wan = parser.add_argument_group("the released Wan models (wan-1.3b, wan-14b, …)")
     wan.add_argument("--random-weights", action="store_true", help="the speed needs no others")
     wan.add_argument("--layers", type=count, default=0, help="so many only; 0: all")
@@ -61,6 +67,9 @@ def run(options: argparse.Namespace) -> None:
     from worldmodel.evaluation.speed import bench, compare, throughput
     from worldmodel.worlds.run_settings import RunSettings
 
+    if options.serve is not None:
+        bench_serve(options)
+        return
     if options.random_weights or is_wan(options.world):
         bench_wan(options)
         return

@@ -12,11 +12,11 @@ from worldmodel.system.printable import counted, tell
 def add(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
     add = parser.add_argument
-    add("world", nargs="?", help="a shipped world or a folder (default: the default world)")
+    add("worlds", nargs="*", metavar="WORLD", help="shipped ones or folders; none: the default one")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: every network")
     add("--port", type=count, default=8000, help="0: any that is free")
     add("--name", action="append", default=[], help="a further name that browsers ask by")
-    add("--sessions", type=positive, default=8, help="how many play at once")
+    add("--sessions", type=positive, default=8, help="how many play a world at once")
     add("--behind-proxy", action="store_true", help="believe a local proxy's X-Forwarded-For")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--engine", default="auto", help="auto, torch, torch-compiled or openvino")
@@ -41,17 +41,17 @@ def run(options: argparse.Namespace) -> None:
     if options.port > 65535:
         raise UserError(f"--port {options.port}: must be from 0 to 65535")
     settings = RunSettings(device=options.device, engine=options.engine, threads=options.threads)
-    tell(
-        f"loading {options.world or 'the default world'}; the first time it takes half a minute",
-        to=sys.stderr,
-    )
-    world = open_world(options.world, settings)
-    hall = Hall(world, Limits(sessions=options.sessions))
-    tell(f"{world.name}: {world.running_on}")
-    if hall.capacity < options.sessions:
-        tell(f"{world.name} plays {counted(hall.capacity, 'session')} at a time")
+    halls = []
+    for name in options.worlds or [None]:
+        told = name or "the default world"
+        tell(f"loading {told}; the first time it takes half a minute", to=sys.stderr)
+        world = open_world(name, settings)
+        halls.append(Hall(world, Limits(sessions=options.sessions)))
+        tell(f"{world.name}: {world.running_on}; {halls[-1].batch.how}")
+        if halls[-1].capacity < options.sessions:
+            tell(f"{world.name} plays {counted(halls[-1].capacity, 'session')} at a time")
     with run_server(
-        hall, options.host, options.port, options.name, is_behind_proxy=options.behind_proxy
+        halls, options.host, options.port, options.name, is_behind_proxy=options.behind_proxy
     ) as running:
         tell(f"open {running.link}  (Ctrl+C ends)")
         while running.thread.is_alive():

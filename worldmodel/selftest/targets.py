@@ -110,11 +110,13 @@ def targets(folder: Path) -> list[Target]:
 
 
 MESSAGES = (
-    b'{"type": "hello", "token": "abc", "resume": "", "watch": ""}',
-    b'{"type": "play", "start": 0, "seed": 1}',
+    b'{"type": "hello", "token": "abc", "watch": "", "h264": true}',
+    b'{"type": "play", "world": 0, "start": 0, "seed": 1}',
     b'{"type": "act", "buttons": ["KeyW"], "mouse": [1.5, 0], "time": 12.5}',
     b'{"type": "ack", "frame": 7}',
     b'{"type": "rewind"}',
+    b'{"type": "say", "text": "It rains.", "renew": false}',
+    b'{"type": "record"}',
 )
 CONTROLS = b'degrees_per_pixel = 0.1\nturn_degrees = 5.0\n[buttons]\nKeyW = ["ArrowUp", "KeyW"]\n'
 SETTINGS = b'scaling = "integer"\nfilter = "nearest"\nfont = 1.5\nnumbers = false\n'

@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from worldmodel.serve.clips import Clip, ClipError, Clips
+from worldmodel.serve.encoders import Video
 from worldmodel.serve.hall import Hall, RefusedError
 from worldmodel.serve.outbox import Outbox
 from worldmodel.serve.protocol import (
@@ -18,6 +22,8 @@ from worldmodel.serve.protocol import (
     Order,
     PlayMessage,
     ProtocolError,
+    Record,
+    Say,
     read_message,
 )
 from worldmodel.serve.served_session import Note, Picture, ServedSession
@@ -32,10 +38,11 @@ NO_TOKEN = "a token is needed: open the whole link that the server printed"
 class ServerState(Protocol):
     """What the connections of one server have in common (`app.Server`)."""
 
-    hall: Hall
+    halls: Sequence[Hall]
     limits: Limits
     spectators: Counter[ServedSession]
-    told: dict[str, Any]
+    told: Sequence[dict[str, Any]]  # of each hall
+    clips: Clips
 
     def has_token(self, token: str) -> bool:
         """Whether somebody may come in."""
@@ -49,8 +56,11 @@ class Connection:
         self.outbox = Outbox(websocket.send_bytes)
         self._loop = asyncio.get_running_loop()
         self._session: ServedSession | None = None
+        self._hall = server.halls[0]  # where it is played
         self._plays = False
         self._notes: asyncio.Queue[Note] = asyncio.Queue()
+        self._clip: Clip | None = None
+        self._recording: asyncio.Task[None] | None = None
         self._tokens, self._counted_at = float(server.limits.messages_a_second), time.monotonic()
 
     async def run(self, why_full: str) -> None:
@@ -72,6 +82,7 @@ class Connection:
         except (WebSocketDisconnect, RuntimeError):  # starlette's, for one that is closed already
             pass
         finally:
+            tasks += [self._recording] if self._recording else []
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -85,27 +96,45 @@ class Connection:
             raise RefusedError(f"no hello within {within:g} s") from error
         if not isinstance(hello, Hello):
             raise ProtocolError("the first message must be a hello")
-        hall = self.server.hall
+        if hello.h264:
+            self.outbox.encoder = Video()
         if hello.watch:  # whose link is a secret itself
-            session = hall.watch(hello.watch)
+            session = self._find(lambda hall: hall.watch(hello.watch))
             if self.server.spectators[session] >= self.server.limits.spectators:
                 raise RefusedError("as many people as can already watch this session")
             self._session = session  # counted from here on, whatever breaks
             self.server.spectators[session] += 1
-            await self._send(self.server.told | {"starts": []})
+            told = self.server.told[self._world]
+            await self._send({"type": "worlds", "worlds": [told | {"starts": []}]})
             await self._attach(session)
             return
         if not self.server.has_token(hello.token):
             raise RefusedError(NO_TOKEN)
-        await self._send(self.server.told)
+        await self._send({"type": "worlds", "worlds": self.server.told})
         if hello.resume:
+            session = self._find(lambda hall: hall.resume(hello.resume, self))
             self._plays = True
-            await self._attach(hall.resume(hello.resume, self))
+            await self._attach(session)
+
+    @property
+    def _world(self) -> int:
+        return self.server.halls.index(self._hall)
+
+    def _find(self, ask: Callable[[Hall], ServedSession]) -> ServedSession:
+        """The session of whichever hall knows it."""
+        *others, last = self.server.halls
+        for hall in others:
+            with contextlib.suppress(RefusedError):
+                session, self._hall = ask(hall), hall
+                return session
+        session, self._hall = ask(last), last
+        return session
 
     async def _attach(self, session: ServedSession) -> None:
         self._session = session
         keys = {"resume": session.key, "watch": session.watch_key} if self._plays else {}
-        await self._send({"type": "playing", "parked": session.parked, **keys})
+        world = self._world if self._plays else 0
+        await self._send({"type": "playing", "world": world, "parked": session.parked, **keys})
         session.listeners.add(self._hear)
         if session.picture is not None:
             self.outbox.offer(session.picture)
@@ -116,7 +145,7 @@ class Connection:
             return
         session.listeners.discard(self._hear)
         if self._plays:
-            self.server.hall.leave(session, self)
+            self._hall.leave(session, self)
             return
         self.server.spectators[session] -= 1
         if not self.server.spectators[session]:
@@ -125,8 +154,7 @@ class Connection:
     def _hear(self, what: Picture | Note) -> None:
         """On any thread."""
         hear = self.outbox.offer if isinstance(what, Picture) else self._notes.put_nowait
-        with contextlib.suppress(RuntimeError):  # the loop has closed
-            self._loop.call_soon_threadsafe(hear, what)  # type: ignore[arg-type]  # as just chosen
+        self._soon(functools.partial(hear, what))  # type: ignore[arg-type]  # as just chosen
 
     async def _tell(self) -> None:
         while True:
@@ -154,21 +182,40 @@ class Connection:
                 await self._play(message)
             elif self._session is None:
                 raise ProtocolError("play comes first")
+            elif isinstance(message, Record):
+                self._record(self._session, message)
+            elif isinstance(message, Say):
+                await self._say(self._session, message)
             else:
                 self._obey(self._session, message)
 
     async def _play(self, message: PlayMessage) -> None:
-        hall = self.server.hall
-        if self._session is not None:  # another start: the session before is over
-            before, self._session = self._session, None
-            before.listeners.discard(self._hear)
-            hall.end(before, "its player began another one")
-        session = hall.join(message.start, message.seed, self)
-        self._plays = True
+        halls = self.server.halls
+        if message.world >= len(halls):
+            raise RefusedError(f"world {message.world}: {len(halls)} are played here, from 0")
+        hall, before = halls[message.world], self._session
+        if before is None or hall is self._hall:
+            self._end_session()
+            session = hall.join(message.start, message.seed, self)
+        else:
+            try:
+                session = hall.join(message.start, message.seed, self)
+            except RefusedError as error:  # the session in the other world goes on
+                await self._send({"type": "told", "why": str(error)})
+                return
+            self._end_session()
+        self._hall, self._plays = hall, True
         await self._attach(session)
 
+    def _end_session(self) -> None:
+        """Another one begins."""
+        before, self._session = self._session, None
+        if before is not None:
+            before.listeners.discard(self._hear)
+            self._hall.end(before, "its player began another one")
+
     def _obey(self, session: ServedSession, message: Act | Order) -> None:
-        hall = self.server.hall
+        hall = self._hall
         if isinstance(message, Act):
             session.act(message.action, message.time)
             known = session.world.actions.known(message.action)
@@ -180,6 +227,45 @@ class Connection:
             hall.go(session)
             if message.what != "go" and len(session.orders) < MOST_ORDERS:
                 session.orders.append(message.what)
+
+    async def _say(self, session: ServedSession, message: Say) -> None:
+        world = session.world
+        if not world.actions.prompts:
+            await self._send({"type": "told", "why": f"{world.name} takes no words"})
+            return
+        session.say(message.prompt)
+        self._hall.go(session)
+
+    def _record(self, session: ServedSession, message: Record) -> None:
+        if self._recording is not None and not self._recording.done():
+            if self._clip is not None and not message.begins:
+                self._clip.stop("")
+        elif message.begins:
+            self._recording = asyncio.create_task(self._make_clip(session))
+
+    async def _make_clip(self, session: ServedSession) -> None:
+        clips, done = self.server.clips, asyncio.Event()
+        clip = None
+        try:
+            clip = clips.begin(session, self._hall.frames_per_second)
+            clip.done = functools.partial(self._soon, done.set)
+            self._clip = clip
+            if clip.is_over:
+                done.set()
+            await self._send({"type": "recording"})
+            await done.wait()
+            await asyncio.to_thread(clips.keep, clip)
+            await self._send(clip.told())
+        except ClipError as error:
+            await self._send({"type": "clip", "why": str(error)})
+        finally:
+            self._clip = None
+            if clip is not None and clip.expires == float("inf"):
+                clips.drop(clip)
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(call)
 
     async def _receive(self) -> Message:
         """The next message; a `RefusedError` for what is too much."""

@@ -2,14 +2,18 @@
 
 A client says `hello` first, then `play` (or it resumes or watches by its hello):
 
-    {"type": "hello", "token": "...", "resume": "...", "watch": "..."}   # each key is optional
-    {"type": "play", "start": 0, "seed": 1}
+    {"type": "hello", "token": "...", "resume": "...", "watch": "...", "h264": true}  # all optional
+    {"type": "play", "world": 0, "start": 0, "seed": 1}                 # which of the worlds told
     {"type": "act", "buttons": ["KeyW"], "mouse": [1.5, 0], "time": 12.5}
     {"type": "ack", "frame": 7}                                         # the serial number
     {"type": "save" | "load" | "rewind" | "park" | "go"}
+    {"type": "say", "text": "It rains.", "renew": false}                # in a world with words
+    {"type": "record" | "stop"}                                         # a clip to download
 
 A frame is 16 bytes, little endian (serial number uint32, number of the frame in its session uint32,
-`time` of the newest action in it float64), then a PNG or a JPEG.
+`time` of the newest action in it float64), then a PNG, a JPEG or, for who said that it decodes
+H.264, an access unit in Annex B; a key frame begins with its sequence parameters. The first bytes
+tell which.
 """
 
 import json
@@ -20,8 +24,9 @@ from typing import Any, Literal
 
 import cv2
 
-from worldmodel.action import Action
-from worldmodel.system.limits import LONGEST_BUTTON, MOST_BUTTONS
+from worldmodel.action import Action, Prompt
+from worldmodel.system.limits import LONGEST_BUTTON, LONGEST_PROMPT, MOST_BUTTONS
+from worldmodel.system.printable import printable
 from worldmodel.world import Frame
 
 HEADER = struct.Struct("<IId")
@@ -29,6 +34,7 @@ EXACT = 256  # pixels: frames of at most so many in both directions are sent as 
 MOST_SEED = 2**31 - 1
 LONGEST_KEY = 64
 ORDERS = ("save", "load", "rewind", "park", "go")
+RECORDING = ("record", "stop")
 
 
 class ProtocolError(ValueError):
@@ -42,6 +48,7 @@ class Hello:
     token: str
     resume: str
     watch: str
+    h264: bool = False  # whether it decodes that
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class PlayMessage:
 
     start: int
     seed: int
+    world: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,21 @@ class Order:
     what: Literal["save", "load", "rewind", "park", "go"]
 
 
-Message = Hello | PlayMessage | Act | Ack | Order
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Words that steer the world."""
+
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A clip begins, or ends."""
+
+    begins: bool
+
+
+Message = Hello | PlayMessage | Act | Ack | Order | Say | Record
 
 
 def read_message(text: str) -> Message:
@@ -87,22 +109,42 @@ def read_message(text: str) -> Message:
         raise ProtocolError("a message must be a JSON object")
     kind = found.get("type")
     if kind == "hello":
-        return Hello(*(_key(found, name) for name in ("token", "resume", "watch")))
+        token, resume, watch = (_key(found, name) for name in ("token", "resume", "watch"))
+        return Hello(token, resume, watch, _flag(found, "h264"))
     if kind == "play":
-        return PlayMessage(_count(found, "start"), _count(found, "seed"))
+        world = _count({"world": 0} | found, "world")
+        return PlayMessage(_count(found, "start"), _count(found, "seed"), world)
     if kind == "act":
         return Act(_action(found), _number(found.get("time", 0.0), "time"))
     if kind == "ack":
         return Ack(_count(found, "frame"))
     if kind in ORDERS:
         return Order(kind)
-    raise ProtocolError(f"type must be hello, play, act, ack, {', '.join(ORDERS)}")
+    if kind == "say":
+        return Say(Prompt(_words(found), _flag(found, "renew")))
+    if kind in RECORDING:
+        return Record(kind == "record")
+    raise ProtocolError(f"type must be hello, play, act, ack, say, {', '.join(ORDERS + RECORDING)}")
 
 
 def _key(found: dict[str, Any], name: str) -> str:
     value = found.get(name, "")
     if not isinstance(value, str) or len(value) > LONGEST_KEY or not value.isascii():
         raise ProtocolError(f"{name} must be a text of at most {LONGEST_KEY} plain letters")
+    return value
+
+
+def _words(found: dict[str, Any]) -> str:
+    text = found.get("text")
+    if not isinstance(text, str) or not text.strip() or len(text) > LONGEST_PROMPT:
+        raise ProtocolError(f"text must be words, of at most {LONGEST_PROMPT} letters")
+    return printable(text, LONGEST_PROMPT)
+
+
+def _flag(found: dict[str, Any], name: str) -> bool:
+    value = found.get(name, False)
+    if not isinstance(value, bool):
+        raise ProtocolError(f"{name} must be true or false")
     return value
 
 

@@ -34,14 +34,14 @@ class Running:
 
 @contextlib.contextmanager
 def run_server(
-    hall: Hall,
+    halls: Hall | Sequence[Hall],
     host: str = "127.0.0.1",
     port: int = 0,
     names: Sequence[str] = (),
     *,
     is_behind_proxy: bool = False,
 ) -> Iterator[Running]:
-    """Serve until the end of the block; port 0 takes a free one.
+    """Serve one world or several until the end of the block; port 0 takes a free one.
 
     A token is made unless only this machine can reach the server: it listens on a loopback address
     and has no further `names`, which a reverse proxy would ask it by.
@@ -50,7 +50,8 @@ def run_server(
     is_private = is_loopback(host) and not names and not is_behind_proxy
     token = "" if is_private else secrets.token_urlsafe(16)
     shown = socket.gethostname() if is_any(host) else host
-    app, server = make_app(hall, token, [*LOOPBACK, shown, *names], takes_addresses=is_any(host))
+    halls = [halls] if isinstance(halls, Hall) else halls
+    app, server = make_app(halls, token, [*LOOPBACK, shown, *names], takes_addresses=is_any(host))
     config = uvicorn.Config(
         app,
         ws="websockets-sansio",
@@ -61,14 +62,16 @@ def run_server(
         proxy_headers=is_behind_proxy,  # else anybody on this machine could name any address
         forwarded_allow_ips="127.0.0.1,::1",
         h11_max_incomplete_event_size=16384,
-        limit_concurrency=2 * hall.limits.sockets,
+        limit_concurrency=2 * server.limits.sockets,
         timeout_graceful_shutdown=2,
         server_header=False,
         lifespan="off",
         log_level="warning",
     )
     web = uvicorn.Server(config)
-    with _listen(host, port) as listening, hall.open():
+    with _listen(host, port) as listening, contextlib.ExitStack() as open_halls:
+        for hall in halls:
+            open_halls.enter_context(hall.open())
         thread = threading.Thread(
             target=web.run, kwargs={"sockets": [listening]}, name="web", daemon=True
         )
@@ -79,6 +82,7 @@ def run_server(
         finally:
             web.should_exit = True
             thread.join()
+            server.clips.close()
 
 
 def is_loopback(host: str) -> bool:

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worldmodel.action import IDLE, Action
-from worldmodel.world import Frame, State, World
+from worldmodel.action import IDLE, Action, Prompt
+from worldmodel.world import Frame, Prepares, State, Tells, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class ServedSession:
         self._tapped: frozenset[str] = frozenset()
         self._travel = (0.0, 0.0)
         self._time = 0.0
+        self._prompt: Prompt | None = None
+        self._waiting = ""  # what the world gets ready for, as it was told last
         self._saved: ServedMoment | None = None
         self._past: deque[ServedMoment] = deque(maxlen=moments)
 
@@ -68,6 +70,11 @@ class ServedSession:
             self._tapped |= known.buttons
             self._travel = (self._travel[0] + known.mouse[0], self._travel[1] + known.mouse[1])
             self._time = time
+
+    def say(self, prompt: Prompt) -> None:
+        """Words for the next frame."""
+        with self._lock:
+            self._prompt = prompt
 
     def release(self) -> None:
         """Nothing is held any more."""
@@ -83,15 +90,17 @@ class ServedSession:
     def take(self) -> tuple[Action, float]:
         """Everything that was done since the last call, and the client's time of it."""
         with self._lock:
-            action = Action(self._held | self._tapped, self._travel)
+            action = Action(self._held | self._tapped, self._travel, self._prompt)
             time, self._time = self._time, 0.0
-            self._tapped, self._travel = frozenset(), (0.0, 0.0)
-        return self.world.actions.known(action), time
+            self._tapped, self._travel, self._prompt = frozenset(), (0.0, 0.0), None
+        return self._followed(self.world.actions.known(action)), time
 
     def show(self, frame: Frame, action: Action, time: float) -> None:
         """One frame on; the world remembers it after that."""
         assert self.picture is not None, "begin comes first"
         self._publish(Picture(self.picture.number + 1, frame, action, time))
+        if isinstance(self.world, Tells) and (notice := self.world.take_notice()):
+            self.tell(Note("told", notice))
 
     def keep(self) -> None:
         """Remember this moment for rewinding."""
@@ -139,3 +148,13 @@ class ServedSession:
     def _publish(self, picture: Picture) -> None:
         self.picture = picture
         self.tell(picture)
+
+    def _followed(self, action: Action) -> Action:
+        """What the world can follow now: it may have to get ready for words."""
+        if not isinstance(self.world, Prepares):
+            return action
+        action = self.world.follow(action)
+        if self.world.waiting != self._waiting:
+            self._waiting = self.world.waiting
+            self.tell(Note("told", self._waiting))
+        return action

@@ -18,5 +18,10 @@ class Limits:
     park_after: float = 60.0  # without input
     drop_after: float = 600.0  # parked, with its player there
     resume_within: float = 60.0  # parked, without its player
+    recordings: int = 4  # clips in the making
+    clips: int = 16  # all together
+    clip_seconds: float = 60.0
+    clip_bytes: int = 32 << 20
+    clip_kept: float = 600.0
     moments: int = 10  # a second apart, for rewinding
     moment_every: float = 1.0  # seconds between them

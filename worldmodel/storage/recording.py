@@ -124,6 +124,11 @@ class Recorder:
         check_width(row, self._spec)
         self._queue.put((frame, row))
 
+    @property
+    def waiting(self) -> int:
+        """Frames that are not encoded yet."""
+        return self._queue.qsize()
+
     def finish(self) -> None:
         """No more frames will come."""
         self._queue.put(None)

@@ -1,6 +1,7 @@
 /** The page of `worldmodel serve`: pictures come over a socket, what the player does goes back. */
 
 import { Input, Sticks } from "./input.js";
+import { BrokenVideo, decodesH264, Pictures } from "./pictures.js";
 
 // "KeyW" as people read it: W. Keys act by place, whatever the layout writes on them.
 function buttonName(code) {
@@ -16,8 +17,10 @@ const keyName = `worldmodel resume ${location.host}`;
 
 const state = {
   socket: null,
-  world: null,
+  worlds: [],
+  world: null, // the one that is played
   input: null,
+  sticks: null,
   resume: link.get("watch") ? "" : (sessionStorage.getItem(keyName) ?? ""),
   watch: link.get("watch") ?? "",
   link: "",
@@ -27,6 +30,8 @@ const state = {
   arrivals: [],
   delays: [],
   acting: 0,
+  pictures: null, // the decoder of this connection
+  h264: false,
   drawing: Promise.resolve(),
 };
 
@@ -38,31 +43,30 @@ function connect() {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/play`);
   socket.binaryType = "arraybuffer";
   state.socket = socket;
+  state.pictures?.close();
+  state.pictures = new Pictures();
   state.over = "";
   socket.onopen = () => send({
-    type: "hello", token: link.get("token") ?? "", resume: state.resume, watch: state.watch,
+    type: "hello", token: link.get("token") ?? "", resume: state.resume, watch: state.watch, h264: state.h264,
   });
   socket.onmessage = ({ data }) => {
     if (typeof data === "string") heard[JSON.parse(data).type]?.(JSON.parse(data));
-    else state.drawing = state.drawing.then(() => draw(data)).catch((error) => note(String(error)));
+    else receive(socket, data);
   };
   socket.onclose = () => closed(socket);
 }
 
 const heard = {
-  world(message) {
-    state.world = message;
+  worlds(message) {
+    state.worlds = message.worlds;
     state.lostAt = 0;
-    $("name").textContent = document.title = message.name;
-    Object.assign($("screen"), { width: message.columns, height: message.rows });
-    const spec = message.actions;
-    $("keys").textContent = spec.buttons.map((code, n) => `${buttonName(code)}: ${spec.names[n]}`).join(" · ")
-      + " · F5 save, F9 load, Backspace rewind, Esc menu";
-    if (!state.input && !state.watch) listen(spec);
-    showStarts(message.starts);
+    const [only, ...others] = message.worlds;
+    $("name").textContent = document.title = others.length ? "worldmodel" : only.name;
+    $("starts").replaceChildren(...message.worlds.map(section));
     show("menu", "Choose where to begin");
   },
   playing(message) {
+    enter(state.worlds[message.world]);
     state.playing = true;
     if (message.resume) {
       state.resume = message.resume;
@@ -83,6 +87,19 @@ const heard = {
   told(message) {
     note(message.why);
   },
+  recording() {
+    recording(true);
+    note("recording");
+  },
+  clip(message) {
+    recording(false);
+    note(message.why);
+    $("clip").hidden = !message.video;
+    if (!message.video) return;
+    Object.assign($("video"), { href: message.video });
+    Object.assign($("presses"), { href: message.keys });
+    $("video").textContent = `Clip of ${message.seconds} s, here for ${message.kept / 60} min`;
+  },
   refused(message) {
     state.over = message.why;
   },
@@ -93,6 +110,7 @@ const heard = {
 
 function closed(socket) {
   if (socket !== state.socket) return;
+  recording(false);
   state.playing = false;
   state.input?.release();
   if (state.over) {
@@ -117,15 +135,30 @@ function forget() {
   sessionStorage.removeItem(keyName);
 }
 
-/** A frame, and when it was drawn. */
-async function draw(data) {
+/** A frame is decoded at once, and drawn after those before it. */
+function receive(socket, data) {
   const header = new DataView(data);
   const [serial, number, time] = [header.getUint32(0, true), header.getUint32(4, true), header.getFloat64(8, true)];
-  const blob = new Blob([new Uint8Array(data, 16)]);
-  const picture = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const coming = state.pictures.decode(new Uint8Array(data, 16), serial);
+  coming.catch(() => {}); // told below, in its turn
+  state.drawing = state.drawing.then(async () => {
+    const picture = await coming;
+    if (socket === state.socket) draw(picture, serial, number, time);
+    picture.close();
+  }).catch((error) => broke(socket, error));
+}
+
+/** Without H.264 from now on, where that was it: the session is taken up again with pictures. */
+function broke(socket, error) {
+  note(String(error));
+  if (!(error instanceof BrokenVideo) || socket !== state.socket) return;
+  state.h264 = false;
+  socket.close();
+}
+
+function draw(picture, serial, number, time) {
   const screen = $("screen");
   screen.getContext("2d", { alpha: false }).drawImage(picture, 0, 0);
-  picture.close();
   send({ type: "ack", frame: serial });
   measure(time);
   screen.dispatchEvent(new CustomEvent("drawn", { detail: number }));
@@ -164,20 +197,41 @@ function listen(spec) {
   };
   input.onlock = (locked, reason) => reason && note(reason);
   input.ontouch = () => {
-    if (!$("sticks").hidden) return;
     $("sticks").hidden = false;
-    new Sticks($("sticks"), input);
+    state.sticks ??= new Sticks($("sticks"), input);
   };
-  $("screen").addEventListener("click", () => state.playing && input.lock());
-  window.addEventListener("blur", () => act());
-  // While the game stands still, any key of the world's goes on.
-  window.addEventListener("keydown", () => document.body.dataset.state === "parked" && act());
-  document.addEventListener("visibilitychange", () => {
-    if (state.playing && document.hidden) send({ type: "park" });
-  });
 }
 
-async function showStarts(starts) {
+/** Another world's keys and size. */
+function enter(world) {
+  if (state.world?.name === world.name) return;
+  state.world = world;
+  document.title = world.name;
+  Object.assign($("screen"), { width: world.columns, height: world.rows });
+  state.sticks?.close();
+  state.input?.close();
+  state.sticks = state.input = null;
+  $("words").hidden = Boolean(state.watch) || !world.actions.prompts;
+  if (!state.watch) listen(world.actions);
+}
+
+/** What the menu says of a world. */
+function section(world, number) {
+  const [box, title, keys, buttons] = ["section", "h2", "p", "div"].map((name) => document.createElement(name));
+  title.textContent = world.name;
+  title.hidden = state.worlds.length === 1;
+  const { buttons: codes, names } = world.actions;
+  keys.className = "keys";
+  keys.textContent = codes.map((code, n) => `${buttonName(code)}: ${names[n]}`).join(" · ")
+    + " · F5 save, F9 load, Backspace rewind, Esc menu"
+    + (world.sessions === 1 ? " · one player at a time" : "");
+  buttons.className = "starts";
+  box.append(title, buttons, keys);
+  showStarts(buttons, world.starts, number);
+  return box;
+}
+
+async function showStarts(box, starts, world) {
   const buttons = await Promise.all(starts.map(async ({ caption, picture }, start) => {
     const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
     const image = await createImageBitmap(new Blob([bytes]));
@@ -187,20 +241,20 @@ async function showStarts(starts) {
     words.textContent = caption;
     button.type = "button";
     button.append(canvas, words);
-    button.addEventListener("click", () => begin(start));
+    button.addEventListener("click", () => begin(world, start));
     return button;
   }));
-  $("starts").replaceChildren(...buttons);
+  box.replaceChildren(...buttons);
 }
 
-function begin(start) {
+function begin(world, start) {
   state.input?.release();
-  send({ type: "play", start, seed: crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 });
+  send({ type: "play", world, start, seed: crypto.getRandomValues(new Uint32Array(1))[0] >>> 1 });
   $("play").focus();
 }
 
 function menu() {
-  if (state.watch || !state.world) return;
+  if (state.watch || !state.worlds.length) return;
   state.input?.unlock();
   if (state.playing) send({ type: "park" });
   else show("menu", "Choose where to begin");
@@ -212,6 +266,10 @@ function show(name, message) {
   if (name !== "parked" && name !== "over") $("continue").hidden = true;
 }
 
+function recording(is) {
+  $("record").textContent = is ? "Stop" : "Record";
+}
+
 function note(text) {
   $("note").textContent = text;
 }
@@ -221,9 +279,26 @@ $("continue").addEventListener("click", () => {
   else connect();
 });
 $("menu").addEventListener("click", menu);
+$("screen").addEventListener("click", () => state.playing && state.input?.lock());
+window.addEventListener("blur", () => act());
+// While the game stands still, any key of the world's goes on.
+window.addEventListener("keydown", () => document.body.dataset.state === "parked" && act());
+document.addEventListener("visibilitychange", () => {
+  if (state.playing && document.hidden && !state.watch) send({ type: "park" });
+});
 $("fullscreen").addEventListener("click", () => {
   if (document.fullscreenElement) document.exitFullscreen();
   else document.documentElement.requestFullscreen().catch((error) => note(error.message));
+});
+$("words").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (state.playing && $("text").value.trim()) send({ type: "say", text: $("text").value });
+  $("text").value = "";
+  $("play").focus();
+});
+$("record").addEventListener("click", () => {
+  if (!state.playing || state.watch) return note("begin first");
+  send({ type: $("record").textContent === "Stop" ? "stop" : "record" });
 });
 $("watch").addEventListener("click", async () => {
   if (!state.link) return note("begin first");
@@ -235,4 +310,5 @@ $("watch").addEventListener("click", async () => {
   }
 });
 
+state.h264 = await decodesH264();
 connect();
