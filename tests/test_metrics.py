@@ -14,7 +14,7 @@ def test_psnr_of_a_known_error() -> None:
     assert psnr(frames + 10, frames).tolist() == pytest.approx([28.13, 28.13], abs=0.01)
 
 
-def test_ssim_is_one_for_equal_frames_and_near_nought_for_unrelated_ones() -> None:
+def test_ssim_is_one_for_equal_frames_and_near_zero_for_unrelated_ones() -> None:
     frames = random_frames(0)
     assert ssim(frames, frames).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
     assert ssim(frames, random_frames(1)).abs().max() < 0.2

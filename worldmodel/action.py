@@ -63,9 +63,7 @@ class ActionSpec:
         if any(len(button) > LONGEST_BUTTON for button in self.buttons):
             raise ConfigError(f"buttons: a name has {LONGEST_BUTTON} letters at most")
         if any("\0" in name or len(name) > LONGEST_PROMPT for name in self.names):
-            raise ConfigError(
-                f"names: each has {LONGEST_PROMPT} letters at most, none of them nought"
-            )
+            raise ConfigError(f"names: each has {LONGEST_PROMPT} letters at most, none of them NUL")
         if not 1 <= self.frames <= 1024:
             raise ConfigError(f"frames = {self.frames}: 1 to 1024 are shown for one action")
         if not all(DEGREES[0] <= x <= DEGREES[1] for x in self._degrees):

@@ -48,7 +48,7 @@ def velocity_around(
     and the deviation σ s / τ, with τ² = (1 − σ)² s² + σ². The network's `residual` counts in such
     deviations: x̂₀ = m + (σ s / τ) residual, v = (x_σ − x̂₀) / σ, written so that nothing is divided
     by σ. It is the preconditioning of EDM (arXiv 2206.00364, §5) around the last frame: from pure
-    noise, a network that answers nought repeats that frame.
+    noise, a network that answers zero repeats that frame.
     """
     sigma = broadcast(sigmas, noisy)
     keep = 1 - sigma

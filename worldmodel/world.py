@@ -46,7 +46,7 @@ class Later(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Its size."""
+        """Bytes of all its arrays."""
 
     def array(self) -> NDArray[Any]:
         """The numbers; the same memory every time."""

@@ -58,7 +58,7 @@ def paired_table(results: Results) -> list[str]:
 
 
 def _gained(gain: Estimate) -> str:
-    """In bold where the interval leaves nought out."""
+    """In bold where the interval leaves zero out."""
     text = f"{gain.value:+.2f} ± {gain.error:.2f}"
     return text if gain.low <= 0 <= gain.high else f"**{text}**"
 

@@ -115,7 +115,7 @@ def test_grey_deep_and_indexed_pictures_are_colours(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.png"
         path.write_bytes(bytes(cv2.imencode(".png", picture)[1]))
         assert np.array_equal(read_picture(path), grey[..., None].repeat(3, axis=2))
-    path = tmp_path / "x.bmp"  # 32 bits a pixel, noughts where others have alpha
+    path = tmp_path / "x.bmp"  # 32 bits a pixel, zeros where others have alpha
     path.write_bytes(bytes(cv2.imencode(".bmp", np.full((4, 4, 4), (9, 8, 7, 0), np.uint8))[1]))
     assert read_picture(path)[0, 0].tolist() == [7, 8, 9]
 

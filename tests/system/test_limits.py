@@ -47,7 +47,7 @@ def spent(run: Callable[[], object]) -> int:
 def save_holes(
     path: Path, shapes: dict[str, tuple[str, list[int]]], header: dict[str, str]
 ) -> None:
-    """A safetensors file of noughts that takes next to nothing on disk."""
+    """A safetensors file of zeros that takes next to nothing on disk."""
     sizes = {"U8": 1, "F32": 4, "U32": 4, "F64": 8}
     table: dict[str, Any] = {"__metadata__": header}
     end = 0

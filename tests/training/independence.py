@@ -1,7 +1,7 @@
 """What a stage draws over many batches, and whether any of it has to do with any other.
 
 A stage is trained by the real loop; its network, of which only the numbers that it is shown matter
-here, is replaced by an eye that answers nought.
+here, is replaced by an eye that answers zero.
 """
 
 import random

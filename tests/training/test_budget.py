@@ -71,7 +71,7 @@ def test_a_config_has_steps_or_minutes() -> None:
             LoopConfig(learning_rate=1e-3, steps=steps, minutes=minutes)
 
 
-def test_the_rates_fall_to_nought_at_the_step_that_was_found() -> None:
+def test_the_rates_fall_to_zero_at_the_step_that_was_found() -> None:
     given = LoopConfig(minutes=3.0, learning_rate=1e-3, warmup_steps=10, decay_fraction=0.5)
     assert given.rate(500) == 1.0
     found = given.of_steps(200)

@@ -25,7 +25,7 @@ def straight(
     return (noisy - clip.clean[:, None]) / sigmas[..., None, None, None].clamp(min=1e-12)
 
 
-def test_the_loss_is_nought_where_all_three_share_an_exact_straight_field(
+def test_the_loss_is_zero_where_all_three_share_an_exact_straight_field(
     tiny_model: WorldTransformer,
 ) -> None:
     """σ and its differences are exact: any error of dt would show here, on every interval."""

@@ -51,7 +51,7 @@ def play(
 
 
 def test_the_gradient_of_the_loss_is_the_normalised_difference_of_the_two_scores() -> None:
-    """∂L/∂x = g / numel, g = (f_critic − f_real) / mean |x − f_real|; nought for what is known."""
+    """∂L/∂x = g / numel, g = (f_critic − f_real) / mean |x − f_real|; zero for what is known."""
     shape = (2, 5, *MODEL.latent_shape)
     x = torch.randn(shape, requires_grad=True)
     fake, real, known = torch.randn(shape), torch.randn(shape), torch.tensor([0, 2])

@@ -161,7 +161,7 @@ def curve(folder: Path, key: str) -> list[float]:
 
 
 def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Weights as a whole; where a gradient is all but nought, Adam makes much of its rounding."""
+    """Weights as a whole; where a gradient is all but zero, Adam makes much of its rounding."""
     for key, tensor in expected.items():
         if key.startswith(("student.", "ema.", "critic.")):
             distance = (found[key] - tensor).norm() / (tensor.norm() + 1e-3)

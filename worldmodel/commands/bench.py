@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     parser.add_argument("--world", help="folder, name or random:38m; none: the default world")
     parser.add_argument(
         "--sizes", nargs="+", metavar="W", help="a row for each: default, random:300m, random:1b, …"
@@ -62,7 +62,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     from worldmodel.evaluation.bench_report import print_bench, print_comparison, print_throughput
     from worldmodel.evaluation.speed import bench, compare, throughput
     from worldmodel.worlds.run_settings import RunSettings

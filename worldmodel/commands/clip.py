@@ -8,7 +8,7 @@ from worldmodel.system.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     parser.add_argument("recording", type=to_path, help="the .jsonl or .mp4 of a recording")
     parser.add_argument("--beside", action="store_true", help="the real game beside it, no keys")
     parser.add_argument("--out", type=to_path, help="the clip (NAME_keys.mp4 or NAME_beside.mp4)")
@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if options.beside:
         from worldmodel.data_sources.doom import open_game

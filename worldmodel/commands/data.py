@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     style = HelpFormatter
     kinds = parser.add_subparsers(required=True, metavar="WHAT")
     check = kinds.add_parser("check", help="what is wrong with a data set", formatter_class=style)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     parser.add_argument("--world", help="folder or name; none: the default world")
     parser.add_argument(
         "--clips", type=positive, help="unseen clips to roll out (64; 32 to compare)"
@@ -60,7 +60,7 @@ def _add_compare(group: argparse._ArgumentGroup) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     if options.quick and (other := _beside_quick(options)):
         raise UserError(
             f"--quick and {other}: --quick is a look at few clips of one world, as it is"

@@ -9,7 +9,7 @@ from worldmodel.system.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     add = parser.add_argument
     add("file", type=to_path, help="a TOML file, for instance configs/doom/ideas/teacher.toml")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     find_studies()
     from studies.ideas.ideas_page import write_page
     from studies.ideas.try_ideas import read_ideas, try_ideas

@@ -8,7 +8,7 @@ from worldmodel.system.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     add = parser.add_argument
     add("files", type=to_path, nargs="+", metavar="FILE", help="weights: .pt, .pth, .safetensors")
     add("--to", type=to_path, required=True, metavar="WORLD", help="folder to make or to add to")
@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     import torch
 
     from worldmodel.worlds.wan.importer import ImportPlan, import_files, sources_of

@@ -10,7 +10,7 @@ from worldmodel.system.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     add = parser.add_argument
     add("recipe", type=to_path, help="a TOML file, for instance configs/siege/recipe.toml")
     add("--minutes", type=float, default=0.0, help="for all of it; 0: what the recipe says")
@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     from worldmodel.recipe.maker import Job, make
 
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

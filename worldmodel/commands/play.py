@@ -14,7 +14,7 @@ __all__ = ["PlayHelp", "add", "open_real", "open_world", "run"]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     parser.description = DESCRIPTION
     add_flags(parser)
     parser.set_defaults(run=run, handles_signals=True, is_watched=True)

@@ -20,7 +20,7 @@ NEEDS_SCREEN = "--player human needs a screen"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     parser.add_argument("--out", type=to_path, help="folder of episodes (data/doom, or data/ENV)")
     parser.add_argument("--level", default="my_way_home", help="a ViZDoom scenario")
     parser.add_argument("--frames", type=positive, default=20_000, help="frames to collect, about")

@@ -10,7 +10,7 @@ from worldmodel.system.printable import counted, tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     add = parser.add_argument
     add("worlds", nargs="*", metavar="WORLD", help="shipped ones or folders; none: the default one")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: every network")

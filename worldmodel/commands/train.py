@@ -9,7 +9,7 @@ from worldmodel.system.printable import tell, tell_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     parser.add_argument(
         "config", type=to_path, help="a TOML file, for instance configs/doom/*.toml"
     )
@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     from worldmodel.training.run_stage import run_stage
     from worldmodel.worlds.devices import choose_device
 

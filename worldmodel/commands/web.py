@@ -9,7 +9,7 @@ from worldmodel.system.printable import tell
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     add = parser.add_argument
     add("world", nargs="?", help="a shipped world or a folder (default: the default world)")
     add("--to", type=to_path, required=True, help="folder to make; with --single a .html file")
@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     try:
         import onnx  # noqa: F401  # what is missing is told before minutes of work
         import onnxruntime  # noqa: F401

@@ -7,7 +7,7 @@ from worldmodel.system.printable import counted, tell, tell_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Its flags."""
+    """Add the flags of this command to its parser."""
     told = "compare every file of these worlds with the sha256 in world.toml (none: all shipped)"
     parser.add_argument("--check", nargs="*", metavar="WORLD", help=told)
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
@@ -15,7 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do it."""
+    """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     from worldmodel.worlds.find import check_world, find_world, list_all_worlds
 
     if options.check is not None:

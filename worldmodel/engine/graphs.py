@@ -204,7 +204,7 @@ def empty_inputs(
     cached: torch.dtype,
     device: torch.device | str = "cpu",
 ) -> FrameInputs:
-    """Noughts in the shapes of play, the cache in the dtype `cached`."""
+    """Zeros in the shapes of play, the cache in the dtype `cached`."""
     p, half = config.tokens_per_frame, config.head_width // 2
     tokens = cache_slots(config) * p
     latent = (batch, 1, *config.latent_shape)

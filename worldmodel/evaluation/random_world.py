@@ -136,7 +136,7 @@ def random_world(size: Size, settings: RunSettings, name: str = "random") -> Nat
 
 
 def _stir(module: nn.Module) -> None:
-    """Weights that begin as noughts would let a compiler leave work out."""
+    """Weights that begin as zeros would let a compiler leave work out."""
     for name, parameter in module.named_parameters(recurse=False):
         if name == "weight" and not parameter.any():
             nn.init.normal_(parameter, std=0.02)

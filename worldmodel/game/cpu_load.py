@@ -45,7 +45,7 @@ class Load:
         self._others = 0.0
 
     def others(self) -> float:
-        """Cores, on average over the last seconds; nought where nobody knows."""
+        """Cores, on average over the last seconds; zero where nobody knows."""
         now, before = self._read(), self._before
         if now and before and now.wall - before.wall >= EVERY:
             span = now.wall - before.wall

@@ -41,7 +41,7 @@ class Context(Protocol):
         """Cosines and sines t e/2 of the positions of the tokens that are passed in."""
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The frame before each one passed in, as remembered; nought before the first: b f c h w.
+        """The frame before each one passed in, as remembered; zero before the first: b f c h w.
 
         The transformer calls it once a pass, with the latents of that pass.
         """
@@ -133,7 +133,7 @@ class WholeClip:
     """Every frame sees the whole clip, what comes after it too: bidirectional diffusion.
 
     The first `known` b frames of each clip are shown clean, what is drawn follows them: to all the
-    frames after those, the frame before is the last one of them, and nought if there are none.
+    frames after those, the frame before is the last one of them, and zero if there are none.
     """
 
     def __init__(self, config: ModelConfig, frames: int, known: Tensor) -> None:
@@ -166,7 +166,7 @@ def slot_name(slot: int) -> str:
 
 
 def _before_chunks(latents: Tensor, chunk: int) -> Tensor:
-    """The last frame before the chunk of each frame b f c h w, nought in the first chunk."""
+    """The last frame before the chunk of each frame b f c h w, zero in the first chunk."""
     last = torch.cat((torch.zeros_like(latents[:, :1]), latents[:, chunk - 1 : -1 : chunk]), dim=1)
     return last.repeat_interleave(chunk, dim=1)
 

@@ -26,7 +26,7 @@ def key_of(what: Mapping[str, Any], before: Sequence[str] = ()) -> str:
 
 @dataclass(slots=True)
 class Entry:
-    """One step."""
+    """One step of a recipe: whether it is done, and what it has taken."""
 
     key: str
     done: bool = False

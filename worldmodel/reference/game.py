@@ -97,7 +97,7 @@ class Learned(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """That game."""
+        """The game, and how its starts are reached."""
 
 
 def bring(game: RealGame, way: Way) -> Frame:

@@ -93,7 +93,7 @@ def fit(frame: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
 
 def _decode(content: bytes) -> NDArray[np.uint8] | None:
     """RGB h w 3, not turned yet."""
-    # A BMP's fourth channel is no alpha: most programs leave noughts in it.
+    # A BMP's fourth channel is no alpha: most programs leave zeros in it.
     kind = cv2.IMREAD_COLOR if content.startswith(b"BM") else cv2.IMREAD_UNCHANGED
     if kind == cv2.IMREAD_COLOR:
         kind |= cv2.IMREAD_IGNORE_ORIENTATION

@@ -248,7 +248,7 @@ def read_rate(path: Path) -> float:
     try:
         with av.open(str(path), format=_kind(path), metadata_errors="replace") as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
-    except (OSError, av.error.FFmpegError, ArithmeticError) as error:  # a timescale of nought
+    except (OSError, av.error.FFmpegError, ArithmeticError) as error:  # a timescale of zero
         raise VideoError(f"{path}: cannot be read: {error}") from error
     if not rate:
         raise VideoError(f"{path}: holds no frames, or does not say how many a second")

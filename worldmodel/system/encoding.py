@@ -37,7 +37,7 @@ def encoding_of(content: bytes) -> tuple[bytes, str]:
     for mark, encoding in MARKS:
         if content.startswith(mark):
             return mark, encoding
-    # Without a mark: our texts begin with a letter of ASCII, whose other bytes are noughts.
+    # Without a mark: our texts begin with a letter of ASCII, whose other bytes are zeros.
     begins = tuple(byte != 0 for byte in content[:2])
     if len(content) % 2 == 0 and begins == (True, False):
         return b"", "utf-16-le"

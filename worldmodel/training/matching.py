@@ -34,7 +34,7 @@ class Truth:
     """What really came where a clip of play was drawn, and how much of it play can know."""
 
     latents: Tensor  # b f c h w
-    weight: Tensor  # b f, nought where it tells nothing
+    weight: Tensor  # b f, zero where it tells nothing
 
 
 class Levels(Protocol):
@@ -42,7 +42,7 @@ class Levels(Protocol):
 
     @property
     def guidance(self) -> float:
-        """W."""
+        """w of classifier-free guidance on the teacher; 1 is none."""
 
     @property
     def level_shift(self) -> float:

@@ -32,7 +32,7 @@ class ReadSpeed:
 
     @property
     def frames_per_second(self) -> float:
-        """So far; nought before the first read."""
+        """So far; zero before the first read."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     def gather(self, rows: Tensor, index: Tensor, device: Device) -> Tensor:

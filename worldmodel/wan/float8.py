@@ -20,7 +20,7 @@ from worldmodel.wan.transformer import WanTransformer
 
 FLOAT8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FLOAT8).max
-SMALLEST_SCALE = -120  # as a power of two; what is smaller is nought to every product
+SMALLEST_SCALE = -120  # as a power of two; what is smaller is zero to every product
 WEIGHT, SCALE = ".weight", ".scale"
 
 

@@ -1,6 +1,6 @@
 """LoRA: a few small matrices are trained beside frozen large ones (arXiv 2106.09685).
 
-    y = W x + (alpha / rank) B A x,    A normal, B nought: at first nothing is changed
+    y = W x + (alpha / rank) B A x,    A normal, B zero: at first nothing is changed
 
     model = adapted(base, LoraConfig(rank=32, alpha=32.0))     # trains A, B and what `also` names
     save_lora(path, model)                                     # those alone

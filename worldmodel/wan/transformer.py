@@ -3,7 +3,7 @@
 The same weights serve the bidirectional model and its causal students: what a frame sees is the
 `WanContext`'s matter. Noise level is per latent frame and modulates every layer (adaLN, arXiv
 2212.09748). Where the weights have cameras, each self-attention has a second, unturned branch that
-sees through them (`camera`), added through a projection that training began at nought.
+sees through them (`camera`), added through a projection that training began at zero.
 
 Letters: b batch, f frames, c h w latents, p tokens a frame, t tokens, d model width, n heads,
 e head width.
@@ -187,7 +187,7 @@ class WanTransformer(nn.Module):
     def read_text(self, embeddings: Tensor) -> Text:
         """Keys and values of a prompt, a pair b n u e per layer, from its embeddings b u c.
 
-        Slots past the prompt must be nought; they count, as they did in training.
+        Slots past the prompt must be zero; they count, as they did in training.
         """
         text = self.text_embedding(embeddings.to(self.device, self.dtype))
         return [block.cross_attn.read(text) for block in self.blocks]  # type: ignore[operator, union-attr]  # ModuleList forgets what it holds

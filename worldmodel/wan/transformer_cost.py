@@ -67,7 +67,7 @@ class SessionMemory:
 
     @property
     def whole(self) -> int:
-        """All of it."""
+        """The sum, in bytes."""
         return self.weights + self.cache + self.text
 
 

@@ -48,7 +48,7 @@ class Arrays:
 
     @property
     def content(self) -> bytes:
-        """The file."""
+        """The whole file, gzipped: the same bytes for the same arrays."""
         return gzip.compress(b"".join(self._parts), 9, mtime=0)
 
 

@@ -11,7 +11,14 @@ from worldmodel.game.key_names import is_pad, labels
 from worldmodel.game.menu.layout import Item, Page, Section
 from worldmodel.game.menu.library import Installed, Library
 from worldmodel.game.menu.remap import NOTHING, Target
-from worldmodel.game.preferences import LARGEST_FONT, SMALLEST_FONT, Filter, Preferences, Scaling
+from worldmodel.game.preferences import (
+    LARGEST_FONT,
+    SMALLEST_FONT,
+    DisplaySettings,
+    Filter,
+    Preferences,
+    Scaling,
+)
 from worldmodel.storage.moments import MomentEntry, ago
 
 HOME, SETTINGS, KEYS = "home", "settings", "keys"
@@ -77,8 +84,18 @@ def home(
 
 def settings(preferences: Preferences, actions: MenuActions) -> Page:
     """Everything that lasts but the keys."""
-    now, controls = preferences.settings, preferences.controls
-    pad = controls.gamepad
+    back = Item(key="back", text="Back", press=lambda: actions.open(HOME))
+    keys = Item(key="keys", text="Keys and gamepad", press=lambda: actions.open(KEYS))
+    sections = (
+        Section("", "buttons", (back, keys)),
+        Section("Picture", "rows", _picture_rows(preferences.settings, actions)),
+        Section("Mouse, arrow keys, gamepad", "rows", _control_rows(preferences.controls, actions)),
+    )
+    return Page("Settings", sections, first="font")
+
+
+def _picture_rows(now: DisplaySettings, actions: MenuActions) -> tuple[Item, ...]:
+    """How the window looks."""
 
     def choice(name: str, text: str, values: Sequence[Any], shown: Sequence[str]) -> Item:
         value = getattr(now, name)
@@ -94,33 +111,7 @@ def settings(preferences: Preferences, actions: MenuActions) -> Page:
     def font(by: int) -> None:
         actions.change_settings(font=_stepped(FONTS, now.font, by))
 
-    def mouse(by: int) -> None:
-        value = _stepped(SENSITIVITIES, controls.degrees_per_pixel, by)
-        actions.change_controls(replace(controls, degrees_per_pixel=value))
-
-    def turn(by: int) -> None:
-        value = _stepped(TURNS, controls.turn_degrees, by)
-        actions.change_controls(replace(controls, turn_degrees=value))
-
-    def look(by: int) -> None:
-        value = _stepped(TURNS, pad.look_degrees, by)
-        actions.change_controls(replace(controls, gamepad=replace(pad, look_degrees=value)))
-
-    def zone(by: int) -> None:
-        value = _stepped(ZONES, pad.dead_zone, by)
-        actions.change_controls(replace(controls, gamepad=replace(pad, dead_zone=value)))
-
-    def invert(name: str, text: str) -> Item:
-        value = getattr(controls, name)
-
-        def step(by: int) -> None:
-            del by
-            flipped: dict[str, Any] = {name: not value}
-            actions.change_controls(replace(controls, **flipped))
-
-        return _row(name, text, "on" if value else "off", step)
-
-    picture = (
+    return (
         _row("font", "Size of letters", f"{now.font:.0%}", font),
         choice("scaling", "Picture", _choices(Scaling), ("as large as fits", "whole pixels")),
         choice("filter", "Smoothing", _choices(Filter), _choices(Filter)),
@@ -128,7 +119,32 @@ def settings(preferences: Preferences, actions: MenuActions) -> Page:
         switch("numbers", "Numbers and keys"),
         switch("start_screen", "Start screen"),
     )
-    hand = (
+
+
+def _control_rows(controls: Controls, actions: MenuActions) -> tuple[Item, ...]:
+    """How fast the devices turn, and which way."""
+    pad = controls.gamepad
+
+    def change(**values: Any) -> None:
+        actions.change_controls(replace(controls, **values))
+
+    def mouse(by: int) -> None:
+        change(degrees_per_pixel=_stepped(SENSITIVITIES, controls.degrees_per_pixel, by))
+
+    def turn(by: int) -> None:
+        change(turn_degrees=_stepped(TURNS, controls.turn_degrees, by))
+
+    def look(by: int) -> None:
+        change(gamepad=replace(pad, look_degrees=_stepped(TURNS, pad.look_degrees, by)))
+
+    def zone(by: int) -> None:
+        change(gamepad=replace(pad, dead_zone=_stepped(ZONES, pad.dead_zone, by)))
+
+    def invert(name: str, text: str) -> Item:
+        value = getattr(controls, name)
+        return _row(name, text, "on" if value else "off", lambda _: change(**{name: not value}))
+
+    return (
         _row("mouse", "Mouse", f"{controls.degrees_per_pixel:g}° a pixel", mouse),
         _row("turn", "Turn with arrow keys", f"{controls.turn_degrees:g}° a frame", turn),
         invert("invert_left_right", "Invert left and right"),
@@ -136,15 +152,6 @@ def settings(preferences: Preferences, actions: MenuActions) -> Page:
         _row("look", "Look with gamepad", f"{pad.look_degrees:g}° a frame", look),
         _row("zone", "Gamepad's dead zone", f"{pad.dead_zone:.0%}", zone),
     )
-    back = Item(key="back", text="Back", press=lambda: actions.open(HOME))
-    keys = Item(key="keys", text="Keys and gamepad", press=lambda: actions.open(KEYS))
-    doors = Section("", "buttons", (back, keys))
-    sections = (
-        doors,
-        Section("Picture", "rows", picture),
-        Section("Mouse, arrow keys, gamepad", "rows", hand),
-    )
-    return Page("Settings", sections, first="font")
 
 
 def keys(

@@ -160,7 +160,7 @@ class LatentClips:
         return file.get_tensor(name)
 
     def _nothing(self) -> Tensor:
-        """What stands for no words: nought, as in play, or what the folder says."""
+        """What stands for no words: zero, as in play, or what the folder says."""
         path = self.folder / NOTHING
         if not path.is_file():
             return torch.zeros(self.size.text_tokens, self.size.text_width)

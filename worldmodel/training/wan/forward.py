@@ -18,7 +18,7 @@ from worldmodel.wan.transformer import WanTransformer
 class Conditions:
     """What clips are told: words, and what their cameras see through."""
 
-    text: Tensor  # b u d, embeddings, nought after the prompt
+    text: Tensor  # b u d, embeddings, zero after the prompt
     nothing: Tensor  # u d, the embedding that stands for no words
     cameras: Tensor  # b f 4 4
 

@@ -39,7 +39,7 @@ BEGINNINGS = {
     "ode": "teacher",
     "dmd": "student",
 }
-CAMERA = "self_attn.prope_o."  # the weights that a model without cameras lacks; nought at first
+CAMERA = "self_attn.prope_o."  # the weights that a model without cameras lacks; zero at first
 
 
 def load_network(path: Path, config: WanConfig, device: Device = "cpu") -> WanTransformer:

@@ -40,7 +40,7 @@ class StageMemory:
 
     @property
     def whole(self) -> int:
-        """All of it."""
+        """The sum, in bytes."""
         states = self.weights + self.gradients + self.optimizer + self.average + self.others
         return states + self.copies + self.activations + self.cache
 
