@@ -1,12 +1,19 @@
 """Play a world here, for browsers."""
 
 import argparse
+import contextlib
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from worldmodel.commands.argument_types import count, positive, workers
 from worldmodel.config import UserError
+from worldmodel.system.paths import to_path
 from worldmodel.system.printable import counted, tell
+
+if TYPE_CHECKING:
+    from worldmodel.serve.hall import Hall
+    from worldmodel.serve.session_store import SessionStore
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--port", type=count, default=8000, help="0: any that is free")
     add("--name", action="append", default=[], help="a further name that browsers ask by")
     add("--sessions", type=positive, default=8, help="how many play a world at once")
+    add("--store", type=to_path, help="folder of sessions that the next server goes on with")
     add("--behind-proxy", action="store_true", help="believe a local proxy's X-Forwarded-For")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--engine", default="auto", help="auto, torch, torch-compiled or openvino")
@@ -32,24 +40,42 @@ def run(options: argparse.Namespace) -> None:
         import websockets  # noqa: F401
     except ImportError as error:
         raise UserError(f"{error}: pip install 'worldmodel[serve]'") from error
+    from worldmodel.serve.session_store import SessionStore
+
+    if options.port > 65535:
+        raise UserError(f"--port {options.port}: must be from 0 to 65535")
+    with contextlib.ExitStack() as closes:
+        store = None
+        if options.store:
+            store = SessionStore(options.store)
+            closes.callback(store.close)
+        _serve(_load(options, store), options)
+
+
+def _load(options: argparse.Namespace, store: "SessionStore | None") -> "list[Hall]":
+    """A hall for each world."""
     from worldmodel.serve.hall import Hall
-    from worldmodel.serve.running import run_server
     from worldmodel.serve.server_limits import Limits
     from worldmodel.worlds.find import open_world
     from worldmodel.worlds.run_settings import RunSettings
 
-    if options.port > 65535:
-        raise UserError(f"--port {options.port}: must be from 0 to 65535")
     settings = RunSettings(device=options.device, engine=options.engine, threads=options.threads)
     halls = []
     for name in options.worlds or [None]:
         told = name or "the default world"
         tell(f"loading {told}; the first time it takes half a minute", to=sys.stderr)
         world = open_world(name, settings)
-        halls.append(Hall(world, Limits(sessions=options.sessions)))
+        halls.append(Hall(world, Limits(sessions=options.sessions), store=store))
         tell(f"{world.name}: {world.running_on}; {halls[-1].batch.how}")
         if halls[-1].capacity < options.sessions:
             tell(f"{world.name} plays {counted(halls[-1].capacity, 'session')} at a time")
+    return halls
+
+
+def _serve(halls: "list[Hall]", options: argparse.Namespace) -> None:
+    """Until interrupted."""
+    from worldmodel.serve.running import run_server
+
     with run_server(
         halls, options.host, options.port, options.name, is_behind_proxy=options.behind_proxy
     ) as running:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from worldmodel.config import UserError
 from worldmodel.serve.served_session import Listener, Note, ServedSession
 from worldmodel.serve.server_limits import Limits
+from worldmodel.serve.session_store import KeptSession, SessionStore
 from worldmodel.world import Frame, World
 from worldmodel.worlds.world_batch import WorldBatch
 
@@ -29,9 +30,14 @@ class Hall:
     """Who plays. All methods may be called from any thread; worlds are used by the ticking one."""
 
     def __init__(
-        self, world: World, limits: Limits | None = None, frames_per_second: float = 0.0
+        self,
+        world: World,
+        limits: Limits | None = None,
+        frames_per_second: float = 0.0,
+        store: SessionStore | None = None,
     ) -> None:
-        """`frames_per_second` 0: as the world says."""
+        """`frames_per_second` 0: as the world says. A `store` outlives this server."""
+        self.store = store
         self.world, self.limits = world, limits or Limits()
         self.frames_per_second = frames_per_second or world.frames_per_second
         self.batch = WorldBatch(world, self.limits.sessions)
@@ -66,6 +72,16 @@ class Hall:
         """A new session; a `RefusedError` says why not. A `listener` given here misses nothing."""
         if start >= len(self.world.starts):
             raise RefusedError(f"start {start}: {self.world.name} has {len(self.world.starts)}")
+        return self._enter(start, seed, owner, listener)
+
+    def _enter(
+        self,
+        start: int,
+        seed: int,
+        owner: object,
+        listener: Listener | None = None,
+        kept: KeptSession | None = None,
+    ) -> ServedSession:
         with self._lock:
             if self._closing.is_set():
                 raise RefusedError("the server is closing")
@@ -75,12 +91,18 @@ class Hall:
             session.touched_at = time.monotonic()
             session.owner = owner
             session.listeners |= {listener} if listener else set()
+            if kept is not None:
+                session.go_on_from(kept)
             self._sessions.append(session)
         return session
 
     def resume(self, key: str, owner: object) -> ServedSession:
         """The session that a player lost; whoever played it so far is told."""
         session = self._find(key, "key")
+        if session is None and self.store is not None:
+            kept = self.store.find(key, self.world.name, self.limits.resume_within)
+            if kept is not None:
+                return self._enter(kept.start, kept.seed, owner, kept=kept)
         if session is None:
             within = f"{self.limits.resume_within:.0f} s"
             raise RefusedError(f"this session has ended; one without its player is kept {within}")
@@ -117,6 +139,8 @@ class Hall:
 
     def end(self, session: ServedSession, why: str) -> None:
         """It is over, and everybody is told."""
+        if self.store is not None:
+            self.store.forget(session.key)
         with self._lock:
             if session in self._sessions:
                 self._sessions.remove(session)
@@ -142,7 +166,15 @@ class Hall:
             self.tick_seconds = time.monotonic() - began
             due = max(due + period, time.monotonic())
         for session in self.sessions:
-            self.end(session, "the server is closing")
+            if self.store is None:
+                self.end(session, "the server is closing")
+            elif session.picture is not None:  # pages ask for it again, of the next server
+                self._store(session)
+
+    def _store(self, session: ServedSession) -> None:
+        """Let another server go on from here."""
+        if self.store is not None:
+            self.store.save(session.kept(self.world.name))
 
     def _is_ready(self, session: ServedSession, *, keeps: bool) -> bool:
         """Whether a session plays in this tick, after everything that comes before a frame."""
@@ -157,6 +189,7 @@ class Hall:
                 return False
             if keeps:
                 session.keep()
+                self._store(session)
             return True
         return False
 

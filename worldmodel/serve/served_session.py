@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worldmodel.action import IDLE, Action, Prompt
+from worldmodel.serve.session_store import KeptSession
 from worldmodel.world import Frame, Prepares, State, Tells, World
 
 
@@ -60,6 +61,7 @@ class ServedSession:
         self._prompt: Prompt | None = None
         self._waiting = ""  # what the world gets ready for, as it was told last
         self._saved: ServedMoment | None = None
+        self._kept: KeptSession | None = None  # to go on from
         self._past: deque[ServedMoment] = deque(maxlen=moments)
 
     def act(self, action: Action, time: float) -> None:
@@ -82,8 +84,31 @@ class ServedSession:
             self._held = self._tapped = frozenset()
             self._travel, self._time = (0.0, 0.0), 0.0
 
+    def go_on_from(self, kept: KeptSession) -> None:
+        """Be the session that another server has kept."""
+        self.key, self.watch_key, self._kept = kept.key, kept.watch_key, kept
+
+    def kept(self, world: str) -> KeptSession:
+        """All that another server needs to go on from the frame that is shown."""
+        moment = self._moment()
+        return KeptSession(
+            world=world,
+            key=self.key,
+            watch_key=self.watch_key,
+            start=self.start,
+            seed=self.seed,
+            number=moment.number,
+            frame=moment.frame,
+            state=moment.state,
+        )
+
     def begin(self) -> None:
-        """The start's frame."""
+        """The start's frame, or that which was kept."""
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            self.world.load_state(kept.state)
+            self._publish(Picture(kept.number, kept.frame, IDLE, 0.0))
+            return
         frame = self.world.reset(self.start, self.seed)
         self._publish(Picture(0, frame, IDLE, 0.0))
 

@@ -12,9 +12,7 @@ import contextlib
 import json
 import math
 import secrets
-import struct
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.storage.action_history import History
 from worldmodel.storage.autosave import is_orphan, is_own_kind
 from worldmodel.storage.files import write_atomically
-from worldmodel.storage.tensor_files import DTYPES, is_large, mapped, open_tensors
+from worldmodel.storage.tensor_files import array_file, is_large, mapped, open_tensors
 from worldmodel.storage.user_dirs import data_folder
 from worldmodel.system.limits import LARGEST_MOMENT, LARGEST_PICTURE, LATEST_FRAME
 from worldmodel.system.paths import list_files
@@ -36,7 +34,6 @@ from worldmodel.world import Frame, State
 
 FORMAT = "worldmodel moment 1"
 ENDING = ".safetensors"
-KINDS = {dtype: kind for kind, dtype in DTYPES.items()}  # what safetensors calls numpy's
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -94,24 +91,7 @@ def save_moment(path: Path, moment: Moment) -> None:
     arrays: dict[str, NDArray[Any]] = {"frame": moment.frame, "held": held, "mouse": mouse}
     arrays |= {f"state.{name}": array for name, array in moment.state.arrays.items()}
     header = {"format": FORMAT, "moment": json.dumps(asdict(moment.header))}
-    write_atomically(path, _parts(arrays, header))
-
-
-def _parts(
-    arrays: Mapping[str, NDArray[Any]], header: Mapping[str, str]
-) -> Iterator[bytes | memoryview]:
-    """A safetensors file, piece by piece: the library's own writer holds two copies of it."""
-    table: dict[str, Any] = {"__metadata__": dict(header)}
-    offset = 0
-    for name, array in arrays.items():
-        kind = KINDS[array.dtype.name]
-        ends = [offset, offset := offset + array.nbytes]
-        table[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": ends}
-    text = json.dumps(table).encode()
-    text += b" " * (-len(text) % 8)  # arrays begin at a multiple of 8
-    yield struct.pack("<Q", len(text)) + text
-    for array in arrays.values():
-        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    write_atomically(path, array_file(arrays, header))
 
 
 def load_moment(path: Path) -> Moment:

@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,24 @@ DTYPES = {  # numpy's, as safetensors calls them
     "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
     "BOOL": "bool",
 }  # fmt: skip
+KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
+
+
+def array_file(
+    arrays: Mapping[str, NDArray[Any]], header: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """A safetensors file, piece by piece: the library's own writer holds two copies of it."""
+    table: dict[str, Any] = {"__metadata__": dict(header)}
+    offset = 0
+    for name, array in arrays.items():
+        kind = KINDS[array.dtype.name]
+        ends = [offset, offset := offset + array.nbytes]
+        table[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": ends}
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)  # arrays begin at a multiple of 8
+    yield struct.pack("<Q", len(text)) + text
+    for array in arrays.values():
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 @contextlib.contextmanager
