@@ -18,7 +18,8 @@ from worldmodel.worlds.run_settings import RunSettings
 
 MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)}
 JOBS = sorted(
-    name.removesuffix("_") for name in MODULES - {"argument_types", "studies", "bench_wan"}
+    name.removesuffix("_")
+    for name in MODULES - {"argument_types", "studies", "bench_wan", "bench_serve"}
 )
 
 

@@ -390,7 +390,7 @@ def test_a_broken_session_is_offered_once_and_loaded(
             play("--fps", 0)
     capsys.readouterr()
     assert play("--frames", 2, "--fps", 0) == 0
-    assert "a session in drawn broke off 0 minutes ago, at frame" in capsys.readouterr().out
+    assert "a session in drawn broke off just now, at frame" in capsys.readouterr().out
     assert play("--load", "--frames", 2, "--fps", 0) == 0
     assert "going on from frame" in capsys.readouterr().out
     assert play("--frames", 2, "--fps", 0) == 0

@@ -164,7 +164,7 @@ def test_clips_tell_the_state_beside_the_actions(home: Path) -> None:
 
 def test_a_config_that_cannot_be_is_refused(home: Path) -> None:
     table = events_table(home) | {"stage": "events", "data": "a", "heldout": "b"}
-    table["loop"] = {"steps": 1, "learning_rate": 1e-3}
+    table["loop"] = {"steps": 1, "learning_rate": 1e-3, "dtype": "bfloat16"}
     with pytest.raises(ConfigError, match="numbers need float32"):
         build_config(EventsTraining, table, "events.toml")
     table["loop"]["dtype"] = "float32"

@@ -87,7 +87,7 @@ class KeptParts:
         if self.out is None:
             return
         stamp = self.out / FOLDER / "stamp.txt"
-        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != self.stamp:
+        if not stamp.is_file() or stamp.read_bytes() != self.stamp.encode():
             shutil.rmtree(self.out / FOLDER, ignore_errors=True)
             write_atomically(stamp, self.stamp.encode())
 

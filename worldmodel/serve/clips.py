@@ -133,7 +133,7 @@ class Clips:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._folder = tempfile.TemporaryDirectory(prefix="clips", ignore_cleanup_errors=True)
+        self._made: tempfile.TemporaryDirectory[str] | None = None  # by the first clip
         self._clips: list[Clip] = []
         self._lock = threading.Lock()
 
@@ -146,7 +146,7 @@ class Clips:
             if len(self._clips) >= self.limits.clips:
                 raise ClipError(f"all {self.limits.clips} places for clips are taken; try later")
             try:
-                clip = Clip(Path(self._folder.name), session, rate, self.limits)
+                clip = Clip(self._folder, session, rate, self.limits)
             except UserError as error:
                 raise ClipError("a clip cannot be written here") from error
             self._clips.append(clip)
@@ -173,7 +173,7 @@ class Clips:
                     found = clip
         if found is None or found.expires == float("inf") or dot + ending not in KINDS:
             return None
-        return Path(self._folder.name) / f"{found.key}{dot}{ending}"
+        return self._folder / f"{found.key}{dot}{ending}"
 
     def close(self) -> None:
         """No clip stays."""
@@ -181,7 +181,14 @@ class Clips:
             self.drop(clip)
             with contextlib.suppress(ClipError):
                 clip.wait()
-        self._folder.cleanup()
+        if self._made is not None:
+            self._made.cleanup()
+
+    @property
+    def _folder(self) -> Path:
+        if self._made is None:
+            self._made = tempfile.TemporaryDirectory(prefix="clips", ignore_cleanup_errors=True)
+        return Path(self._made.name)
 
     def _forget(self) -> None:
         now = time.monotonic()
@@ -189,4 +196,4 @@ class Clips:
         self._clips = [clip for clip in self._clips if clip.expires >= now]
         for clip in over:
             for ending in KINDS:
-                (Path(self._folder.name) / f"{clip.key}{ending}").unlink(missing_ok=True)
+                (self._folder / f"{clip.key}{ending}").unlink(missing_ok=True)
