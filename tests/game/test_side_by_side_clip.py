@@ -106,7 +106,7 @@ def test_begun_with_it_the_window_shows_both(
         real(self, view)
 
     monkeypatch.setattr(Window, "show_view", show_view)
-    assert play("--beside", "--frames", 240, "--fps", 60, "--player", "random", *how) == 0
+    assert play("--beside", "--frames", 120, "--fps", 20, "--player", "random", *how) == 0
     assert any(view.real is not None for view in seen)
 
 

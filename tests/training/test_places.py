@@ -215,14 +215,9 @@ def test_a_plan_that_does_not_reach_the_player_is_refused(home: Path) -> None:
 
 def test_motion_is_not_trained_in_bfloat16(home: Path) -> None:
     model = {**REACH, "buttons": 2, "mouse_degrees": 8.0}
+    table = {"batch": 4, "actions": to_table(SPEC), "model": model}
     with pytest.raises(ConfigError, match="half a unit is a pixel"):
-        run(
-            home,
-            "motion",
-            1,
-            {"batch": 4, "actions": to_table(SPEC), "model": model},
-            dtype="bfloat16",
-        )
+        run(home, "motion", 1, table, dtype="bfloat16")
 
 
 def test_figures_of_the_runs_are_kept(home: Path, motion_run: dict[str, Any]) -> None:
