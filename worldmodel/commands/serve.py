@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import secrets
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--name", action="append", default=[], help="a further name that browsers ask by")
     add("--sessions", type=positive, default=8, help="how many play a world at once")
     add("--store", type=to_path, help="folder of sessions that the next server goes on with")
+    add("--fleet", action="store_true", help="as a Ray Serve deployment: needs --store")
+    add("--replicas", type=positive, default=8, help="of a fleet, at most")
     add("--behind-proxy", action="store_true", help="believe a local proxy's X-Forwarded-For")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--engine", default="auto", help="auto, torch, torch-compiled or openvino")
@@ -44,12 +47,43 @@ def run(options: argparse.Namespace) -> None:
 
     if options.port > 65535:
         raise UserError(f"--port {options.port}: must be from 0 to 65535")
+    if options.fleet:
+        _serve_fleet(options)
+        return
     with contextlib.ExitStack() as closes:
         store = None
         if options.store:
             store = SessionStore(options.store)
             closes.callback(store.close)
         _serve(_load(options, store), options)
+
+
+def _serve_fleet(options: argparse.Namespace) -> None:
+    """Until interrupted, wherever Ray's cluster has room."""
+    from worldmodel.serve.fleet import FleetPlan, run_fleet
+    from worldmodel.serve.running import is_loopback
+    from worldmodel.worlds.run_settings import RunSettings
+
+    if options.store is None:
+        raise UserError("--fleet needs --store FOLDER, which all its machines see")
+    is_private = is_loopback(options.host) and not options.name
+    token = "" if is_private else secrets.token_urlsafe(16)
+    plan = FleetPlan(
+        worlds=tuple(options.worlds) or (None,),
+        store=options.store.resolve(),
+        replicas=(1, options.replicas),
+        sessions=options.sessions,
+        host=options.host,
+        port=options.port,
+        token=token,
+        names=tuple(options.name),
+        settings=RunSettings(device=options.device, engine=options.engine, threads=options.threads),
+    )
+    tell("asking Ray for a replica; the first one takes a minute", to=sys.stderr)
+    with run_fleet(plan) as address:
+        tell(f"open {address}{'#token=' + token if token else ''}  (Ctrl+C ends)")
+        while True:
+            time.sleep(0.5)
 
 
 def _load(options: argparse.Namespace, store: "SessionStore | None") -> "list[Hall]":
