@@ -31,7 +31,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
     yield
-    ray.shutdown()  # type: ignore[no-untyped-call]
+    ray.shutdown()
     cluster.shutdown()
 
 

@@ -104,4 +104,4 @@ def run_fleet(plan: FleetPlan) -> Iterator[str]:
     try:
         yield f"http://{plan.host}:{plan.port}/"
     finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        serve.shutdown()
