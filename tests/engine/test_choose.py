@@ -1,3 +1,4 @@
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Sleeper:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(choose, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(choose, "disturbance", lambda _: "")  # tests run beside each other
     return tmp_path / "cache"
 
 
@@ -116,8 +118,21 @@ def test_a_cache_that_cannot_be_written_costs_nothing(cache: Path) -> None:
 
 
 def test_a_broken_cache_file_is_measured_over(cache: Path) -> None:
-    cache.mkdir()
-    (cache / "choices.json").write_text("{")
+    choices = cache / "openvino" / "choices.json"
+    choices.parent.mkdir(parents=True)
+    choices.write_text("{")
     fast = Sleeper("fast", 0.0)
     candidates = {"fast": lambda: fast, "slow": lambda: Sleeper("slow", 0.01)}
     assert choose_engine(candidates, TINY, "w").engine is fast
+    assert list(json.loads(choices.read_text()).values()) == ["fast"]
+
+
+def test_what_was_measured_beside_other_programs_is_not_remembered(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "disturbance", lambda cores: f"disturbed by {cores}")
+    fast, slow = Sleeper("fast", 0.0), Sleeper("slow", 0.01)
+    assert choose_engine({"fast": lambda: fast, "slow": lambda: slow}, TINY, "w").engine is fast
+    assert not (cache / "openvino" / "choices.json").exists()
+    fast.seconds, slow.seconds = 0.01, 0.0
+    assert choose_engine({"fast": lambda: fast, "slow": lambda: slow}, TINY, "w").engine is slow

@@ -67,10 +67,7 @@ def run(options: argparse.Namespace) -> None:
     from worldmodel.evaluation.speed import bench, compare, throughput
     from worldmodel.worlds.run_settings import RunSettings
 
-    if options.serve is not None:
-        bench_serve(options)
-        return
-    if options.random_weights or is_wan(options.world):
+    if options.serve is None and (options.random_weights or is_wan(options.world)):
         bench_wan(options)
         return
     settings = RunSettings(
@@ -81,6 +78,9 @@ def run(options: argparse.Namespace) -> None:
         compile=options.compile,
         threads=options.threads,
     )
+    if options.serve is not None:
+        bench_serve(options, settings)
+        return
     if options.sessions:
         print_throughput(throughput(options.world, settings, options.sessions, options.frames))
         return
@@ -112,9 +112,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _bench_live(options: argparse.Namespace, settings: "RunSettings", window: "Window") -> None:
     """Five sessions of the real game loop."""
-    from worldmodel.evaluation.other_programs import Others, disturbance
     from worldmodel.evaluation.speed import open_to_measure
     from worldmodel.game.input_benchmark import print_rehearsals, rehearse
+    from worldmodel.system.other_programs import Others, disturbance
     from worldmodel.system.progress import Progress
 
     world = open_to_measure(options.world, settings)

@@ -3,24 +3,16 @@
 import argparse
 
 from worldmodel.config import UserError
+from worldmodel.worlds.run_settings import RunSettings
 
 
-def bench_serve(options: argparse.Namespace) -> None:
+def bench_serve(options: argparse.Namespace, settings: RunSettings) -> None:
     """What `bench --serve` does."""
     try:
         from worldmodel.serve.bench import bench_served, print_served
     except ImportError as error:
         raise UserError(f"{error}: pip install 'worldmodel[serve]'") from error
     from worldmodel.worlds.find import open_world
-    from worldmodel.worlds.run_settings import RunSettings
 
-    settings = RunSettings(
-        steps=options.steps,
-        device=options.device,
-        dtype=options.dtype,
-        engine=options.engine,
-        compile=options.compile,
-        threads=options.threads,
-    )
     world = open_world(options.serve or options.world, settings)
     print_served(bench_served(world, options.players, float(options.seconds)))

@@ -2,7 +2,8 @@
 
 Nobody knows beforehand whether OpenVINO or torch is faster on a processor. So at the first start
 every candidate plays a few frames, and the name of the fastest one is written into the user's cache
-folder, under everything that the answer depends on.
+folder, under everything that the answer depends on. While other programs have the cores, nothing is
+written: the next start measures again.
 """
 
 import contextlib
@@ -24,10 +25,10 @@ from worldmodel.model.configs import ModelConfig
 from worldmodel.model.state_configs import PlanConfig
 from worldmodel.storage.files import FileWriteError, read_text, write_atomically
 from worldmodel.storage.user_dirs import cache_folder
+from worldmodel.system.other_programs import Others, disturbance
 
 FRAMES = 12  # timed, after as many that are not
 SAVING = 1.1  # an earlier candidate may be slower by so much: the first ones take fewer cores
-
 Build = Callable[[], Engine]
 
 
@@ -62,12 +63,14 @@ def choose_engine(
     engines = {name: one for name, one in built.items() if not isinstance(one, EngineError)}
     if not engines:
         raise next(one for one in built.values() if isinstance(one, EngineError))
+    others = Others()
     milliseconds = {
         name: frame_milliseconds(engine, config, plan) for name, engine in engines.items()
     }
+    is_quiet = not disturbance(others.cores())
     good = SAVING * min(milliseconds.values())
     best = next(name for name, ms in milliseconds.items() if ms <= good)
-    if path:
+    if path and is_quiet:  # a choice is for good: on a busy machine it may be the wrong one
         _remember(path, known | {stamp: best})
     said = [f"{name} {ms:.1f} ms a frame" for name, ms in milliseconds.items()]
     said += [f"not {name}: {one}" for name, one in built.items() if isinstance(one, EngineError)]

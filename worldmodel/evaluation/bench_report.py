@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from worldmodel.evaluation.other_programs import disturbance
+from worldmodel.system.other_programs import disturbance
 from worldmodel.system.printable import counted, tell, tell_json
 
 

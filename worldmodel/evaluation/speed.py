@@ -29,10 +29,10 @@ from worldmodel.config import ConfigError
 from worldmodel.engine.graphs import example_views
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.evaluation.machine_peak import measure_machine
-from worldmodel.evaluation.other_programs import Others
 from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
 from worldmodel.players import RandomPlayer
 from worldmodel.rollout import Rollout
+from worldmodel.system.other_programs import Others
 from worldmodel.system.printable import counted
 from worldmodel.system.progress import Progress, through
 from worldmodel.world import Frame

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from worldmodel.evaluation.other_programs import STAT, Others, busy_in, busy_seconds, disturbance
+from worldmodel.system.other_programs import STAT, Others, busy_in, busy_seconds, disturbance
 
 BURN = "import time\nwhile time.process_time() < 0.4: pass"
 
