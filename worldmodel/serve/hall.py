@@ -99,10 +99,10 @@ class Hall:
     def resume(self, key: str, owner: object) -> ServedSession:
         """The session that a player lost; whoever played it so far is told."""
         session = self._find(key, "key")
-        if session is None and self.store is not None:
-            kept = self.store.find(key, self.world.name, self.limits.resume_within)
-            if kept is not None:
-                return self._enter(kept.start, kept.seed, owner, kept=kept)
+        if (kept := self._find_elsewhere(key, session)) is not None:
+            if session is not None:  # what stands still here is older
+                self._remove(session)
+            return self._enter(kept.start, kept.seed, owner, kept=kept)
         if session is None:
             within = f"{self.limits.resume_within:.0f} s"
             raise RefusedError(f"this session has ended; one without its player is kept {within}")
@@ -141,11 +141,21 @@ class Hall:
         """It is over, and everybody is told."""
         if self.store is not None:
             self.store.forget(session.key)
+        self._remove(session)
+        session.tell(Note("ended", why))
+
+    def _remove(self, session: ServedSession) -> None:
         with self._lock:
             if session in self._sessions:
                 self._sessions.remove(session)
                 self._gone.append(session)
-        session.tell(Note("ended", why))
+
+    def _find_elsewhere(self, key: str, session: ServedSession | None) -> KeptSession | None:
+        """A session that another server has played since, if nobody plays it here."""
+        if self.store is None or (session is not None and session.owner is not None):
+            return None
+        kept = self.store.find(key, self.world.name)
+        return None if kept is None or kept.is_own else kept
 
     def _find(self, key: str, name: str) -> ServedSession | None:
         asked, found = key.encode(), None
@@ -169,18 +179,22 @@ class Hall:
             if self.store is None:
                 self.end(session, "the server is closing")
             elif session.picture is not None:  # pages ask for it again, of the next server
-                self._store(session)
+                with self._breaking(session):
+                    self._keep(session)
 
-    def _store(self, session: ServedSession) -> None:
-        """Let another server go on from here."""
+    def _keep(self, session: ServedSession) -> None:
+        """Let its player rewind to here, and another server go on from here."""
+        moment = session.keep()
         if self.store is not None:
-            self.store.save(session.kept(self.world.name))
+            self.store.save(session.kept(self.world.name, moment))
 
     def _is_ready(self, session: ServedSession, *, keeps: bool) -> bool:
         """Whether a session plays in this tick, after everything that comes before a frame."""
         with self._breaking(session):
             if session.picture is None:
                 session.begin()
+                if self.store is not None:
+                    self._keep(session)  # from now on it is this server's
                 return False
             while session.orders:
                 session.obey(session.orders.popleft())
@@ -188,8 +202,7 @@ class Hall:
             if session.parked or session not in self.sessions:
                 return False
             if keeps:
-                session.keep()
-                self._store(session)
+                self._keep(session)
             return True
         return False
 

@@ -88,9 +88,8 @@ class ServedSession:
         """Be the session that another server has kept."""
         self.key, self.watch_key, self._kept = kept.key, kept.watch_key, kept
 
-    def kept(self, world: str) -> KeptSession:
-        """All that another server needs to go on from the frame that is shown."""
-        moment = self._moment()
+    def kept(self, world: str, moment: ServedMoment) -> KeptSession:
+        """All that another server needs to go on from a moment."""
         return KeptSession(
             world=world,
             key=self.key,
@@ -127,9 +126,10 @@ class ServedSession:
         if isinstance(self.world, Tells) and (notice := self.world.take_notice()):
             self.tell(Note("told", notice))
 
-    def keep(self) -> None:
+    def keep(self) -> ServedMoment:
         """Remember this moment for rewinding."""
         self._past.append(self._moment())
+        return self._past[-1]
 
     def obey(self, order: str) -> None:
         """Save, load or rewind, between two frames."""

@@ -2,7 +2,7 @@
 
     store = SessionStore(folder)
     store.save(kept)                          # returns at once; the newest of each session counts
-    kept = store.find(key, world, within=60)  # on another server, on any machine with the folder
+    kept = store.find(key, world)             # on another server, on any machine with the folder
 
 A file is named after a hash of its player's key, and does not hold the key itself: who can list
 the folder cannot take a session over. Files are safetensors: reading one runs no code.
@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -26,11 +27,15 @@ from worldmodel.config import UserError
 from worldmodel.storage.files import write_atomically
 from worldmodel.storage.tensor_files import array_file, open_tensors
 from worldmodel.system.limits import LARGEST_MOMENT
+from worldmodel.system.paths import list_files
 from worldmodel.system.progress import note
 from worldmodel.world import Frame, State
 
 FORMAT = "worldmodel session 1"
 ENDING = ".safetensors"
+KEPT_FOR = 600.0  # seconds: a server that loads a large world takes some minutes
+SWEEP = 60.0  # seconds between two looks for files that nobody asks for any more
+LARGEST = 64 << 20  # bytes of a state, once a second
 BROKEN = (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError, UserError)
 
 
@@ -46,18 +51,22 @@ class KeptSession:
     number: int  # of the frame that is shown
     frame: Frame
     state: State
+    is_own: bool = True  # whether it was kept by the store that is asked
 
 
 class SessionStore:
     """A folder of sessions; any thread may call, one of its own writes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept_for: float = KEPT_FOR) -> None:
+        """Sessions are gone on with for `kept_for` seconds, then their files are removed."""
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             told = error.strerror or error
             raise UserError(f"--store {folder}: cannot be a folder of sessions: {told}") from error
-        self.folder = folder
+        self.folder, self.kept_for = folder, kept_for
+        self._writer = secrets.token_hex(8)  # tells this store's files from another server's
+        self._swept = 0.0
         self._jobs: dict[str, KeptSession | None] = {}  # by key: the newest, or None to forget it
         self._changed = threading.Condition()
         self._closing = False
@@ -66,21 +75,22 @@ class SessionStore:
         self._thread.start()
 
     def save(self, kept: KeptSession) -> None:
-        """Write it soon."""
-        self._soon(kept.key, kept)
+        """Write it soon; a state that no disk takes once a second is not kept, and that is said."""
+        size = kept.state.bytes_beside(None)
+        if size <= LARGEST:
+            self._soon(kept.key, kept)
+        else:
+            self._tell(f"a state of {size >> 20} MB is too large, at most {LARGEST >> 20} MB")
 
     def forget(self, key: str) -> None:
         """It has ended; nobody goes on with it."""
         self._soon(key, None)
 
-    def find(self, key: str, world: str, within: float) -> KeptSession | None:
-        """A world's session that was saved in the last `within` seconds."""
+    def find(self, key: str, world: str) -> KeptSession | None:
+        """A world's session, as the last server that played it has kept it."""
         path = self._path(key)
         try:
-            if time.time() - path.stat().st_mtime > within:
-                path.unlink()
-                return None
-            return _read(path, key, world)
+            return None if self._is_over(path) else _read(path, key, world, self._writer)
         except BROKEN:
             return None
 
@@ -106,20 +116,35 @@ class SessionStore:
                 jobs, self._jobs = self._jobs, {}
                 closing = self._closing
             for key, kept in jobs.items():
-                self._attempt(self._write if kept else self._remove, key, kept)
+                self._attempt(self._write if kept else self._remove, self._path(key), kept)
+            if time.monotonic() - self._swept > SWEEP:
+                self._swept = time.monotonic()
+                for path in list_files(self.folder, f"*{ENDING}"):
+                    if self._is_over(path):
+                        self._attempt(self._sweep, path, None)
             if closing and not self._jobs:
                 return
 
-    def _attempt(self, do: Callable[..., None], key: str, kept: KeptSession | None) -> None:
+    def _attempt(self, do: Callable[..., None], path: Path, kept: KeptSession | None) -> None:
         try:
-            do(self._path(key), kept)
-        except (OSError, UserError) as error:
-            if not self._told:  # once: play goes on, and a full disk stays full
-                note(f"{self.folder}: sessions cannot be kept for other servers: {error}")
-            self._told = True
+            do(path, kept)
+        except FileNotFoundError:  # another server was faster
+            pass
+        except BROKEN as error:
+            self._tell(str(error))
 
-    @staticmethod
-    def _write(path: Path, kept: KeptSession) -> None:
+    def _tell(self, why: str) -> None:
+        """Once: play goes on, and a full disk stays full."""
+        if not self._told:
+            note(f"{self.folder}: sessions cannot be kept for other servers: {why}")
+        self._told = True
+
+    def _is_over(self, path: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - path.stat().st_mtime > self.kept_for
+        return True
+
+    def _write(self, path: Path, kept: KeptSession) -> None:
         facts: dict[str, Any] = {
             "world": kept.world,
             "watch_key": kept.watch_key,
@@ -128,19 +153,29 @@ class SessionStore:
             "number": kept.number,
             "identity": dict(kept.state.identity),
             "process": os.getpid(),  # that played it
+            "writer": self._writer,
         }
         arrays = {f"state.{name}": array for name, array in kept.state.arrays.items()}
         header = {"format": FORMAT, "session": json.dumps(facts)}
         write_atomically(path, array_file(arrays | {"frame": kept.frame}, header))
 
-    @staticmethod
-    def _remove(path: Path, kept: None) -> None:
+    def _remove(self, path: Path, kept: None) -> None:
+        """A session's file, unless another server has gone on with it."""
         del kept
-        with contextlib.suppress(FileNotFoundError):
+        if not path.exists():  # it was over before it was kept
+            return
+        with open_tensors(path, LARGEST_MOMENT, "np") as file:
+            writer = json.loads((file.metadata() or {})["session"])["writer"]
+        if writer == self._writer:
             path.unlink()
 
+    @staticmethod
+    def _sweep(path: Path, kept: None) -> None:
+        del kept
+        path.unlink()
 
-def _read(path: Path, key: str, world: str) -> KeptSession | None:
+
+def _read(path: Path, key: str, world: str, writer: str) -> KeptSession | None:
     with open_tensors(path, LARGEST_MOMENT, "np") as file:
         header = file.metadata() or {}
         facts = json.loads(header["session"])
@@ -159,4 +194,5 @@ def _read(path: Path, key: str, world: str) -> KeptSession | None:
         number=int(facts["number"]),
         frame=frame,
         state=State(facts["identity"], state),
+        is_own=facts["writer"] == writer,
     )
