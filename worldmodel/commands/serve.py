@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from worldmodel.serve.hall import Hall
     from worldmodel.serve.session_store import SessionStore
 
+MOST_REPLICAS = 8
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command to its parser."""
@@ -27,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--sessions", type=positive, default=8, help="how many play a world at once")
     add("--store", type=to_path, help="folder of sessions that the next server goes on with")
     add("--fleet", action="store_true", help="as a Ray Serve deployment: needs --store")
-    add("--replicas", type=positive, default=8, help="of a fleet, at most")
+    add("--replicas", type=positive, help=f"of a fleet, at most ({MOST_REPLICAS})")
     add("--behind-proxy", action="store_true", help="believe a local proxy's X-Forwarded-For")
     add("--device", default="auto", help="auto, cpu, cuda or mps")
     add("--engine", default="auto", help="auto, torch, torch-compiled or openvino")
@@ -47,6 +49,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.port > 65535:
         raise UserError(f"--port {options.port}: must be from 0 to 65535")
+    if options.replicas and not options.fleet:
+        raise UserError("--replicas is how many a fleet has: add --fleet")
     if options.fleet:
         _serve_fleet(options)
         return
@@ -62,16 +66,24 @@ def _serve_fleet(options: argparse.Namespace) -> None:
     """Until interrupted, wherever Ray's cluster has room."""
     from worldmodel.serve.fleet import FleetPlan, run_fleet
     from worldmodel.serve.running import is_loopback
+    from worldmodel.worlds.find import find_world, shipped_worlds
     from worldmodel.worlds.run_settings import RunSettings
 
     if options.store is None:
         raise UserError("--fleet needs --store FOLDER, which all its machines see")
+    if options.behind_proxy:
+        raise UserError("--fleet and --behind-proxy: Ray's own proxy stands before the replicas")
+    folders = [find_world(name) for name in options.worlds]  # what is missing is told here
     is_private = is_loopback(options.host) and not options.name
     token = "" if is_private else secrets.token_urlsafe(16)
     plan = FleetPlan(
-        worlds=tuple(options.worlds) or (None,),
+        worlds=tuple(
+            name if folder.parent == shipped_worlds() else str(folder.resolve())
+            for name, folder in zip(options.worlds, folders, strict=True)
+        )
+        or (None,),
         store=options.store.resolve(),
-        replicas=(1, options.replicas),
+        replicas=(1, options.replicas or MOST_REPLICAS),
         sessions=options.sessions,
         host=options.host,
         port=options.port,
@@ -97,7 +109,7 @@ def _load(options: argparse.Namespace, store: "SessionStore | None") -> "list[Ha
     halls = []
     for name in options.worlds or [None]:
         told = name or "the default world"
-        tell(f"loading {told}; the first time it takes half a minute", to=sys.stderr)
+        tell(f"loading {told}; the first time it takes a minute", to=sys.stderr)
         world = open_world(name, settings)
         halls.append(Hall(world, Limits(sessions=options.sessions), store=store))
         tell(f"{world.name}: {world.running_on}; {halls[-1].batch.how}")

@@ -19,7 +19,8 @@ from worldmodel.config import UserError
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.running import Running, run_server
 from worldmodel.serve.server_limits import Limits
-from worldmodel.system.printable import tell, tell_json
+from worldmodel.system.printable import counted, tell, tell_json
+from worldmodel.system.progress import note
 from worldmodel.world import World
 
 LATE = 1.5  # frames
@@ -75,6 +76,7 @@ def _rows(world: World, most: int, seconds: float) -> Iterator[Served]:
     with run_server(Hall(world, limits)) as running:
         while True:
             players = min(players, running.server.hall.capacity)
+            note(f"{counted(players, 'player')} for {seconds:g} s")
             row = _measure(running, players, seconds)
             yield row
             if not row.holds or players >= running.server.hall.capacity:

@@ -9,6 +9,8 @@ keys, and whichever replica they reach goes on from there.
 
 import contextlib
 import os
+import secrets
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from worldmodel.config import UserError
 from worldmodel.serve.app import make_app
 from worldmodel.serve.door import LOOPBACK
 from worldmodel.serve.hall import Hall
+from worldmodel.serve.running import is_any, shown_name
 from worldmodel.serve.server_limits import Limits
 from worldmodel.serve.session_store import SessionStore
 from worldmodel.worlds.find import open_world
@@ -66,8 +69,9 @@ class Replica:
         ]
 
     def __serve_build_asgi_app__(self) -> Any:  # Ray Serve asks for this name
-        names = [*LOOPBACK, self.plan.host, *self.plan.names]
-        return make_app(self.halls, self.plan.token, names)[0]
+        host = self.plan.host
+        names = [*LOOPBACK, shown_name(host), *self.plan.names]
+        return make_app(self.halls, self.plan.token, names, takes_addresses=is_any(host))[0]
 
     def __del__(self) -> None:
         """Ray Serve calls it when a replica is replaced: sessions are saved once more."""
@@ -77,15 +81,14 @@ class Replica:
 @contextlib.contextmanager
 def run_fleet(plan: FleetPlan) -> Iterator[str]:
     """Deploy on the cluster that Ray knows, or on this machine: the address, until the end."""
+    _prepare()
     try:
         import ray
         from ray import serve
     except ImportError as error:
         raise UserError(f"--fleet: {error}: pip install 'worldmodel[fleet]'") from error
-    # Machines that load worlds start Ray's processes slowly; its own 5 s end in a loop there.
-    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
+        _start(ray)
     serve.start(http_options={"host": plan.host, "port": plan.port})
     least, most = plan.replicas
     sockets = plan.limits.sockets
@@ -100,8 +103,33 @@ def run_fleet(plan: FleetPlan) -> Iterator[str]:
         ray_actor_options={"num_cpus": plan.cores, "num_gpus": plan.gpus},
         graceful_shutdown_timeout_s=5.0,
     )(serve.ingress()(Replica))
-    serve.run(deployment.bind(plan), name=NAME, route_prefix="/")
     try:
-        yield f"http://{plan.host}:{plan.port}/"
+        try:
+            serve.run(deployment.bind(plan), name=NAME, route_prefix="/")
+        except RuntimeError as error:
+            raise UserError(f"Ray could not start a replica: {str(error)[:300]}") from error
+        yield f"http://{shown_name(plan.host)}:{plan.port}/"
     finally:
         serve.shutdown()
+
+
+def _prepare() -> None:
+    """What Ray reads when it is imported.
+
+    Machines that load worlds start its processes slowly: its own 5 s end in a loop there. Whoever
+    reaches its ports can run code, so a cluster of our own asks for a token that nobody knows.
+    """
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _start(ray: Any) -> None:
+    """Join the cluster that RAY_ADDRESS names, or be one on loopback."""
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(
+            "local", include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
+        )

@@ -49,7 +49,7 @@ def run_server(
     # A reverse proxy asks from this machine, for everybody: then loopback says nothing.
     is_private = is_loopback(host) and not names and not is_behind_proxy
     token = "" if is_private else secrets.token_urlsafe(16)
-    shown = socket.gethostname() if is_any(host) else host
+    shown = shown_name(host)
     halls = [halls] if isinstance(halls, Hall) else halls
     app, server = make_app(halls, token, [*LOOPBACK, shown, *names], takes_addresses=is_any(host))
     config = uvicorn.Config(
@@ -90,6 +90,11 @@ def is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
+
+
+def shown_name(host: str) -> str:
+    """What a server that listens there is opened by."""
+    return socket.gethostname() if is_any(host) else host
 
 
 def is_any(host: str) -> bool:
