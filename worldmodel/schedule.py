@@ -68,15 +68,17 @@ def euler_step(noisy: Tensor, velocity: Tensor, sigmas: Tensor, next_sigmas: Ten
     return noisy + broadcast(next_sigmas - sigmas, noisy) * velocity
 
 
-def guided(velocity: Callable[[C], Tensor], told: C, untold: C, guidance: float) -> Tensor:
+def guided(
+    velocity: Callable[[C], Tensor], conditional: C, unconditional: C, guidance: float
+) -> Tensor:
     """v_u + g (v_c − v_u): classifier-free guidance (arXiv 2207.12598, Eq. 6).
 
-    At g = 1 that is v_c alone. The pass that is told comes last: it is what a cache keeps.
+    At g = 1 that is v_c alone. The conditional pass comes last: it is what a cache keeps.
     """
     if guidance == 1.0:
-        return velocity(told)
-    without = velocity(untold)
-    return without + guidance * (velocity(told) - without)
+        return velocity(conditional)
+    without = velocity(unconditional)
+    return without + guidance * (velocity(conditional) - without)
 
 
 def sigma_grid(steps: int, shift: float = 1.0) -> Tensor:

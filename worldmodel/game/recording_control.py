@@ -87,7 +87,7 @@ class RecordingControl:
             self._cut()
 
     def show(self, session: Session, step: Step, latency_ms: float | None) -> None:
-        """Record a step if the recording_control rolls; when the disk refuses, say so and stop."""
+        """Record a step if a recording is on; when the disk refuses, say so and stop."""
         if not self.is_rolling or step.is_past:
             return
         try:
