@@ -16,7 +16,7 @@ from worldmodel.model.transformer import WorldTransformer
 
 pytest.importorskip("openvino")
 
-CONFIG = replace(TINY, latent_channels=4, latent_width=4)
+CONFIG = replace(TINY, latent_channels=4, latent_width=4, patch=2)
 SAMPLERS = [
     pytest.param(SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True), id="student"),
     pytest.param(SamplerConfig(sigmas=(1.0, 0.6, 0.3, 0.0), renoise=False), id="teacher"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.conftest import TINY, make_lively
@@ -26,6 +27,7 @@ CONFIGS += [
     )
     for sinks, n in ((0, 3), (3, 3), (4, 4))
 ]
+CONFIGS.append(pytest.param(replace(TINY, latent_width=4, patch=2), id="patch2"))
 
 
 def clip_frames(config: ModelConfig) -> int:
@@ -145,6 +147,27 @@ def test_a_beginning_that_is_read_at_once_leaves_the_cache_as_chunk_by_chunk(
     torch.testing.assert_close(fast.sink_k, slow.sink_k, atol=1e-5, rtol=1e-4)
     x, s, a = (x[:, after] for x in (latents, sigmas, actions))
     torch.testing.assert_close(model(x, s, a, fast), model(x, s, a, slow), atol=1e-5, rtol=1e-4)
+
+
+def test_a_patch_of_latents_is_one_token_of_all_their_channels() -> None:
+    patched = replace(TINY, latent_height=4, latent_width=6, patch=2)
+    rows, columns = patched.token_grid
+    plain = replace(
+        patched,
+        patch=1,
+        latent_channels=patched.token_channels,
+        latent_height=rows,
+        latent_width=columns,
+    )
+    latents, sigmas, actions = random_clip(patched)
+    model = make_model(patched)
+    same = WorldTransformer(plain)
+    same.load_state_dict(model.state_dict())
+    folded = F.pixel_unshuffle(latents.flatten(0, 1), 2).unflatten(0, latents.shape[:2])
+
+    y = model(latents, sigmas, actions, ClipContext(patched, FRAMES))
+    z = same(folded, sigmas, actions, ClipContext(plain, FRAMES))
+    torch.testing.assert_close(F.pixel_unshuffle(y.flatten(0, 1), 2), z.flatten(0, 1))
 
 
 def test_a_chunk_sees_all_of_itself_and_no_later_one() -> None:

@@ -34,6 +34,7 @@ class ModelConfig:
     context_frames: int  # the window: frames a query can see, its own included, sinks excluded
     sink_frames: int  # the first frames ever shown, which stay visible for good
     frame_change: float  # how much latents change from frame to frame, as a standard deviation
+    patch: int = 1  # rows and columns of latents that one token shows
     action_tokens: int = 1  # tokens per frame that carry its action
     feed_forward_ratio: int = 4
     chunk_frames: int = 1  # frames that are drawn together and see each other, future included
@@ -43,7 +44,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "layers", "feed_forward_ratio", "chunk_frames")
-        require_positive(self, "latent_channels", "latent_height", "latent_width")
+        require_positive(self, "latent_channels", "latent_height", "latent_width", "patch")
+        if self.latent_height % self.patch or self.latent_width % self.patch:
+            raise ConfigError(
+                f"patch ({self.patch}) must divide the {self.latent_height} rows and "
+                f"{self.latent_width} columns of latents"
+            )
         if self.width % (4 * self.heads) or self.width // self.heads < 8:
             raise ConfigError(
                 f"width ({self.width}) must be a multiple of 4 x heads ({4 * self.heads}), at "
@@ -74,10 +80,10 @@ class ModelConfig:
             raise ConfigError(
                 f"rays ({self.rays}) and ray_features ({self.ray_features}): expected both or none"
             )
-        if self.rays % self.latent_width:
+        if self.rays % self.token_grid[1]:
             raise ConfigError(
-                f"rays ({self.rays}) must be as many for each of the {self.latent_width} columns "
-                "of latents"
+                f"rays ({self.rays}) must be as many for each of the {self.token_grid[1]} columns "
+                "of tokens"
             )
 
         if (
@@ -100,8 +106,19 @@ class ModelConfig:
 
     @property
     def tokens_per_frame(self) -> int:
-        """Action tokens, then one token per latent position."""
-        return self.action_tokens + self.latent_height * self.latent_width
+        """Action tokens, then one token per patch of latents."""
+        rows, columns = self.token_grid
+        return self.action_tokens + rows * columns
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of a frame's tokens, its action tokens aside."""
+        return self.latent_height // self.patch, self.latent_width // self.patch
+
+    @property
+    def token_channels(self) -> int:
+        """Latent channels that one token shows: of all positions of its patch."""
+        return self.latent_channels * self.patch**2
 
     @property
     def condition_width(self) -> int:

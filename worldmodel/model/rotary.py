@@ -36,7 +36,7 @@ def time_angles(config: ModelConfig, times: Tensor) -> Tensor:
 def space_angles(config: ModelConfig) -> Tensor:
     """Angles p e/2 of a frame's tokens: action tokens lie off the grid, at row and column -1."""
     time, rows, columns = pair_split(config.head_width)
-    height, width = config.latent_height, config.latent_width
+    height, width = config.token_grid
     y = torch.arange(height).repeat_interleave(width)
     x = torch.arange(width).repeat(height)
     outside = torch.full((config.action_tokens,), -1)

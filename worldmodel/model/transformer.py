@@ -1,8 +1,8 @@
 """A causal diffusion transformer over frames of latents.
 
-A frame is a few tokens: its action, then one per latent position, which shows the noisy latent and
-the last frame's. What comes out counts from the last frame too (`schedule.velocity_around`), so the
-network has to explain only what has changed. Noise level and action also modulate every layer
+A frame is a few tokens: its action, then one per patch of latents, which shows the noisy latents
+and the last frame's. What comes out counts from the last frame too (`schedule.velocity_around`), so
+the network has to explain only what has changed. Noise level and action also modulate every layer
 (adaLN, arXiv 2212.09748), frame by frame; all layers' modulations come from one product. There is
 no branch for training, priming or play: `Context` makes the difference.
 
@@ -103,12 +103,12 @@ class WorldTransformer(nn.Module):
         super().__init__()
         self.config = config
         d = config.width
-        self.embed_latent = nn.Linear(config.latent_channels, d)
-        self.embed_previous = nn.Linear(config.latent_channels, d, bias=False)
+        self.embed_latent = nn.Linear(config.token_channels, d)
+        self.embed_previous = nn.Linear(config.token_channels, d, bias=False)
         self.embed_position = nn.Parameter(0.02 * torch.randn(config.tokens_per_frame, d))
         if config.rays:
-            told = config.rays // config.latent_width * config.ray_features
-            self.embed_rays = nn.Linear(told, d, bias=False)
+            read = config.rays // config.token_grid[1] * config.ray_features
+            self.embed_rays = nn.Linear(read, d, bias=False)
         self.embed_sigma = SigmaEncoder(d)
         self.embed_action = ActionEncoder(config.buttons, config.action_tokens, d)
         if config.state_numbers:
@@ -118,7 +118,7 @@ class WorldTransformer(nn.Module):
         self.modulate = nn.Linear(d, config.layers * MODULATIONS * d)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.modulate_out = nn.Linear(d, 2 * d)
-        self.unembed = nn.Linear(d, config.latent_channels)
+        self.unembed = nn.Linear(d, config.token_channels)
         for layer in (self.modulate, self.modulate_out, self.unembed):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -138,17 +138,17 @@ class WorldTransformer(nn.Module):
         tokens gets its own), then the numbers of the state (`model.state_numbers`), then the
         action vector k+2.
         """
-        height, m = latents.shape[-2], self.config.action_tokens
+        (height, width), m = self.config.token_grid, self.config.action_tokens
         seen, known = self.config.rays * self.config.ray_features, self.config.seen_features
         act = self.embed_action(conditions[..., known:].to(self.dtype))
         if self.config.state_numbers:
             act = act + self.embed_state(conditions[..., seen:known].to(self.dtype))[..., None, :]
         previous = context.previous(latents)
-        x = self.embed_latent(rearrange(latents.to(self.dtype), "b f c h w -> b f (h w) c"))
-        x = x + self.embed_previous(rearrange(previous.to(self.dtype), "b f c h w -> b f (h w) c"))
+        x = self.embed_latent(self._to_tokens(latents))
+        x = x + self.embed_previous(self._to_tokens(previous))
         if self.config.rays:
             rays = conditions[..., :seen].to(self.dtype)
-            rays = self.embed_rays(rearrange(rays, "b f (w r) -> b f w r", w=latents.shape[-1]))
+            rays = self.embed_rays(rearrange(rays, "b f (w r) -> b f w r", w=width))
             x = x + rays.repeat(1, 1, height, 1)
         x = torch.cat((act.to(x.dtype), x), dim=2) + self.embed_position.to(x.dtype)
 
@@ -163,5 +163,17 @@ class WorldTransformer(nn.Module):
 
         shift, scale = self.modulate_out(condition)[:, :, None].chunk(2, dim=-1)
         y = self.unembed(torch.addcmul(shift, normalise(x[:, :, m:]), 1 + scale))
-        residual = rearrange(y, "b f (h w) c -> b f c h w", h=height).float()
-        return velocity_around(previous, latents, sigmas, self.config.frame_change, residual)
+        y = rearrange(
+            y,
+            "b f (h w) (c i j) -> b f c (h i) (w j)",
+            h=height,
+            i=self.config.patch,
+            j=self.config.patch,
+        )
+        return velocity_around(previous, latents, sigmas, self.config.frame_change, y.float())
+
+    def _to_tokens(self, latents: Tensor) -> Tensor:
+        """Latents b f c h w -> what each token shows of them, in the dtype of the weights."""
+        i = self.config.patch
+        pattern = "b f c (h i) (w j) -> b f (h w) (c i j)"
+        return rearrange(latents.to(self.dtype), pattern, i=i, j=i)
