@@ -1,5 +1,6 @@
 """A world that knows its place, from episodes with state to play, by the stages of `train`."""
 
+import copy
 import json
 import math
 from collections.abc import Mapping
@@ -16,13 +17,14 @@ from tests.training.tiny_data import MODEL, SPEC, write_episodes
 from tests.worlds.make_world import PLAN
 from worldmodel.action import Action
 from worldmodel.config import ConfigError, build_config, read_toml, to_table, to_toml
+from worldmodel.model.plan import Plan
 from worldmodel.state_spec import StateTrack
 from worldmodel.storage.episode import EpisodeError
 from worldmodel.storage.episodes import load_episode, save_episode
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.run_stage import run_stage
-from worldmodel.training.runs import load_autoencoder, load_motion, load_plan
+from worldmodel.training.runs import begin_plan, load_autoencoder, load_motion, load_plan
 from worldmodel.training.state_episodes import StateEpisodes, views_of
 from worldmodel.world import step
 from worldmodel.worlds.native import NativeWorld
@@ -60,7 +62,7 @@ def run(
 def plan_run(home: Path) -> dict[str, Any]:
     model = (
         to_table(PLAN) | REACH | {"ceiling": 16.0, "farthest": 80.0, "samples": 12, "features": 6}
-    )
+    ) | {"depthwise": False}
     table = {"batch": 16, "columns": 8, "frame_stride": 1, "model": model}
     return run(home, "plan", 200, table, ema_decay=0.9, learning_rate=8e-3)
 
@@ -94,6 +96,20 @@ def test_a_finer_plan_begins_where_a_coarser_one_ended(
         run(home, "plan", 1, {**table, "model": other, "begin": begin}, to="other")
     with pytest.raises(ConfigError, match="expected a run of the stage 'plan'"):
         run(home, "plan", 1, {**table, "begin": str(home / "runs" / "motion")}, to="third")
+
+
+def test_a_plan_with_other_convolutions_keeps_all_that_was_learned_of_the_level(
+    home: Path, plan_run: dict[str, Any]
+) -> None:
+    del plan_run
+    learned = load_plan(home / "runs" / "plan")
+    light = Plan(replace(learned.config, depthwise=True))
+    new = copy.deepcopy(light.drawing.state_dict())
+    begin_plan(light, home / "runs" / "plan")
+    view = torch.tensor([[3.0, -5.0, 8.0, 77.0]])
+    assert torch.equal(light.rays(view), learned.rays(view))
+    assert torch.equal(light.along_x, learned.along_x)
+    assert all(torch.equal(w, new[n]) for n, w in light.drawing.state_dict().items())
 
 
 def test_motion_learns_to_walk_and_stops_at_walls(home: Path, motion_run: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ PLAN = PlanConfig(
     depth_features=3,
     ray_width=4,
     rays=4,
+    depthwise=True,
     texture_cell=10.0,
     wall_cell=10.0,
     texture_features=3,

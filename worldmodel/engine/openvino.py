@@ -45,7 +45,7 @@ from worldmodel.world import Frame
 if TYPE_CHECKING:
     import openvino
 
-GRAPHS = 2  # counts up with every change of `graphs.py` that changes what a graph computes
+GRAPHS = 3  # counts up with every change of `graphs.py` that changes what a graph computes
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.06}  # RMS error of a graph, over the RMS of its answer
 PRECISION = {"float32": "f32", "bfloat16": "bf16"}
 KEPT_BYTES = 1_000_000_000  # of graphs; those that were not used for the longest time go first

@@ -82,7 +82,8 @@ class Decoder(nn.Module):
             ]
         self.layers = nn.Sequential(*layers)
         if plan:
-            self.merge = nn.Conv2d(last + plan.hidden, plan.hidden, 3, padding=1)
+            reach = 1 if plan.depthwise else 3
+            self.merge = nn.Conv2d(last + plan.hidden, plan.hidden, reach, padding=reach // 2)
             self.change = nn.Conv2d(plan.hidden, 3, 3, padding=1)
             for weight in self.change.parameters():
                 nn.init.zeros_(weight)

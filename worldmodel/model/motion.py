@@ -175,6 +175,8 @@ class Motion(nn.Module):
         here = torch.where(arrived[:, None], place + way, place)
         left, after, slides = way, way, ~arrived
         for _ in range(SLIDES):
+            if not bool(slides.any()):
+                break
             # Where a wall is met jumps with the way: its slope would drown what is to be learned.
             share, stops_x = self.ground.meet(here.detach(), left.detach())
             stopped = torch.where(stops_x, left[:, 0], left[:, 1]).abs()
@@ -189,6 +191,8 @@ class Motion(nn.Module):
             ends = slides & self.ground(here + along)
             here = torch.where(ends[:, None], here + along, here)
             arrived, slides = arrived | ends, slides & ~ends
+        if bool(arrived.all()):
+            return here, after
         zero = torch.zeros_like(left[:, 0])
         for rest in (torch.stack((zero, left[:, 1]), -1), torch.stack((left[:, 0], zero), -1)):
             ends = ~arrived & self.ground(here + rest)

@@ -95,7 +95,7 @@ class Drawing(nn.Module):
     def __init__(self, config: PlanConfig) -> None:
         super().__init__()
         self.enter = nn.Linear(config.pixel_features, config.width)
-        self.spread = nn.Conv2d(config.width, config.hidden, 3, padding=1)
+        self.spread = spreading(config.width, config.hidden, depthwise=config.depthwise)
         self.leave = nn.Conv2d(config.hidden, 3, 3, padding=1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,6 +103,16 @@ class Drawing(nn.Module):
         entered = F.silu(_mixed(self.enter, pixels)).transpose(0, 1)
         hidden = F.silu(self.spread(entered))
         return self.leave(hidden), hidden
+
+
+def spreading(incoming: int, outgoing: int, *, depthwise: bool) -> nn.Module:
+    """A 3x3 convolution b i h w -> b o h w, or what costs an eighth (MobileNets, 1704.04861)."""
+    if not depthwise:
+        return nn.Conv2d(incoming, outgoing, 3, padding=1)
+    return nn.Sequential(
+        nn.Conv2d(incoming, incoming, 3, padding=1, groups=incoming),
+        nn.Conv2d(incoming, outgoing, 1),
+    )
 
 
 class Plan(nn.Module):
@@ -205,9 +215,9 @@ class Plan(nn.Module):
         height = (height - low) / (high - low) * 2 - 1
         if torch.onnx.is_in_onnx_export():
             return self._wall_by_columns(at[0], height[0])
-        parts = []
+        parts, up = [], height[..., None] * height.new_tensor([0.0, 1.0])
         for texture, along in ((self.along_x, at[..., 0]), (self.along_y, at[..., 1])):
-            points = torch.stack((along[:, None].expand_as(height), height), dim=-1)
+            points = up + along[:, None, :, None] * along.new_tensor([1.0, 0.0])
             read = _sample(texture, points.flatten(0, 1)[None], "border")
             parts.append(read.unflatten(1, (len(place), -1)))
         return torch.cat(parts)

@@ -61,6 +61,7 @@ class PlanConfig:
     column_features: int = 16
     width: int = 48  # of the convolutions over the picture
     hidden: int = 32
+    depthwise: bool = False  # of each channel by itself, then across them: a quarter of the work
 
     def __post_init__(self) -> None:
         names = [field.name for field in fields(self) if field.type is int or field.type == "int"]

@@ -96,7 +96,8 @@ def load_plan(run: Path) -> Plan:
 def begin_plan(plan: Plan, folder: Path) -> None:
     """Give a plan the weights of a run of the stage `plan`, or of a world's own plan.
 
-    Grids and textures may be finer here than there: they are read in between.
+    Grids and textures may be finer here than there: they are read in between. The convolutions
+    over the picture may be others; those begin anew.
     """
     if not (folder / WORLD_FILE).is_file():
         found, weights = read_plan(folder), load_plan(folder).state_dict()
@@ -108,11 +109,16 @@ def begin_plan(plan: Plan, folder: Path) -> None:
         tensors, _ = load_tensors(folder / AUTOENCODER)
         weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     here = plan.config
-    cells = {name: getattr(here, name) for name in ("cells", "texture_cell", "wall_cell")}
-    if replace(found, **cells) != here or len(found.cells) != len(here.cells):
+    cells, drawing = ("cells", "texture_cell", "wall_cell"), ("width", "hidden", "depthwise")
+    taken = replace(found, **{name: getattr(here, name) for name in (*cells, *drawing)})
+    if taken != here or len(found.cells) != len(here.cells):
         raise ConfigError(
-            f"begin: the plan of {folder} differs from [model] in more than how fine its cells are"
+            f"begin: the plan of {folder} differs from [model] in more than how fine its cells "
+            f"are and {', '.join(drawing)}"
         )
+    if any(getattr(found, name) != getattr(here, name) for name in drawing):
+        weights = {n: w for n, w in weights.items() if not n.startswith("drawing.")}
+        weights |= {n: w for n, w in plan.state_dict().items() if n.startswith("drawing.")}
     for name, expected in plan.state_dict().items():
         if weights[name].shape != expected.shape:
             size = (expected.shape[-2], expected.shape[-1])
