@@ -25,6 +25,9 @@ def test_small_frames_are_exact_and_large_ones_are_jpeg() -> None:
     fine, coarse = encode(large, 90), encode(large, 30)
     assert fine[:2] == coarse[:2] == b"\xff\xd8"
     assert len(coarse) < len(fine) / 2
+    half = cv2.imdecode(np.frombuffer(encode(large, 15), np.uint8), cv2.IMREAD_COLOR)
+    assert half is not None
+    assert half.shape == (24, 128, 3)
 
 
 def test_quality_steps_down_when_acknowledgements_lag() -> None:

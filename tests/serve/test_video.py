@@ -13,6 +13,7 @@ from tests.serve.drawn_world import DrawnWorld, play_alone, psnr
 from tests.serve.test_browser import as_frame, begin, wait_for
 from tests.web.browser import find_chromium, open_browser
 from worldmodel.action import IDLE
+from worldmodel.serve import outbox
 from worldmodel.serve.encoders import Video
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.outbox import BEST, WORST, Outbox
@@ -79,14 +80,14 @@ def test_a_frame_that_is_left_out_is_missing_in_no_decoder() -> None:
         sent.append(data)
 
     async def check() -> None:
-        outbox = Outbox(send)
-        outbox.encoder = Video()
-        running = asyncio.create_task(outbox.run())
+        sending = Outbox(send)
+        sending.encoder = Video()
+        running = asyncio.create_task(sending.run())
         for number in [*range(30), *range(10, 40)]:
-            outbox.offer(Picture(number, frames[number], IDLE, 0.0))
+            sending.offer(Picture(number, frames[number], IDLE, 0.0))
             await asyncio.sleep(0.002 if number % 3 else 0.05)
             if number % 3 == 0:
-                outbox.acknowledge(len(sent))
+                sending.acknowledge(len(sent))
         running.cancel()
 
     asyncio.run(check())
@@ -171,14 +172,14 @@ def see(browser: Any, served: Running, script: str) -> tuple[list[int], list[Any
     return found[0], found[1], page.errors
 
 
-def assert_alike(shown: list[Any]) -> None:
+def assert_alike(shown: list[Any], least: float = ALIKE - 2) -> None:
     frames = {}
     for seed in (0, 1):
         alone = play_alone(DrawnWorld(SIZE), 0, seed, 100)
         frames[seed] = alone
     for number, pixels in shown:
         drawn = as_frame(pixels, SIZE)
-        assert max(psnr(drawn, frames[seed][number]) for seed in (0, 1)) > ALIKE - 2, number
+        assert max(psnr(drawn, frames[seed][number]) for seed in (0, 1)) > least, number
 
 
 def test_the_page_decodes_it(browser: Any, served: Running) -> None:
@@ -200,3 +201,13 @@ def test_a_decoder_that_breaks_is_not_asked_again(browser: Any, served: Running)
     assert kinds[0] == 0
     assert kinds[-1] == 0xFF
     assert_alike(shown)
+
+
+def test_half_as_large_pictures_of_a_slow_link_fill_the_canvas(
+    browser: Any, served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BEST", outbox.WORST)
+    kinds, shown, errors = see(browser, served, PLAIN_HTTP)
+    assert set(kinds) == {0xFF}
+    assert_alike(shown, ALIKE - 8)
+    assert errors == []

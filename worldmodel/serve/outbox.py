@@ -10,7 +10,7 @@ from worldmodel.serve.protocol import HEADER, is_exact
 from worldmodel.serve.served_session import Picture
 
 ON_THE_WAY = 2
-BEST, WORST, DOWN, UP = 90, 30, 15, 5  # qualities, and steps
+BEST, WORST, DOWN, UP = 90, 15, 15, 5  # qualities, and steps
 LATE = 0.15  # seconds until a frame is acknowledged
 CALM = 30  # frames in time before the quality goes up again
 

@@ -158,7 +158,10 @@ function broke(socket, error) {
 
 function draw(picture, serial, number, time) {
   const screen = $("screen");
-  screen.getContext("2d", { alpha: false }).drawImage(picture, 0, 0);
+  const paper = screen.getContext("2d", { alpha: false });
+  const columns = picture.displayWidth ?? picture.width;
+  if (columns >= screen.width) paper.drawImage(picture, 0, 0); // video has even numbers of pixels
+  else paper.drawImage(picture, 0, 0, screen.width, screen.height); // a slow link's are half as large
   send({ type: "ack", frame: serial });
   measure(time);
   screen.dispatchEvent(new CustomEvent("drawn", { detail: number }));
