@@ -14,6 +14,7 @@ from tests.serve.drawn_world import psnr
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.running import Running, run_server
 from worldmodel.serve.server_limits import Limits
+from worldmodel.serve.session_store import SessionStore
 from worldmodel.storage.recording import load_recording, read_recording
 from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
@@ -113,6 +114,39 @@ def test_clips_are_bounded_and_expire(tiny: NativeWorld) -> None:
             time.sleep(0.1)
         assert b"no longer" in fetch(running, second["video"])[1]
         assert record(client, 2)["video"], "there is room again"
+
+
+def test_servers_that_share_a_store_answer_for_each_others_clips(
+    tiny: NativeWorld, tmp_path: Path
+) -> None:
+    stores = [SessionStore(tmp_path / "store") for _ in range(2)]
+    limits = Limits(clip_kept=6.0)
+    with run_server(Hall(tiny, limits, FAST, stores[1])) as other:
+        with (
+            run_server(Hall(tiny, limits, FAST, stores[0])) as running,
+            Client(running.address) as client,
+        ):
+            client.play()
+            client.shown()
+            told = record(client, 3)
+            made = {name: fetch(running, told[name]) for name in ("video", "keys")}
+        for name, (status, content, _) in made.items():
+            assert status == 200
+            assert fetch(other, told[name])[:2] == (200, content), "the first server is gone"
+        folder = tmp_path / "store" / "clips"
+        assert folder.stat().st_mode & 0o77 == 0
+        key = told["video"].removeprefix("clip/").removesuffix(".mp4")
+        listed = [path.name for path in folder.iterdir()]
+        assert len(listed) == 2
+        assert not any(key in name for name in listed)
+        assert fetch(other, f"clip/{listed[0]}")[0] == 404
+        end = time.monotonic() + 30
+        while fetch(other, told["video"])[0] == 200:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert not list(folder.iterdir())
+    for store in stores:
+        store.close()
 
 
 def test_a_player_who_leaves_frees_the_place(tiny: NativeWorld) -> None:

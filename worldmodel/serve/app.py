@@ -45,7 +45,8 @@ class Server:
         self.spectators: Counter[ServedSession] = Counter()
         self.connections: set[Connection] = set()
         self.told: Sequence[dict[str, Any]] = [describe(hall) for hall in halls]
-        self.clips = Clips(self.limits)
+        store = self.hall.store
+        self.clips = Clips(self.limits, store.folder / "clips" if store else None)
 
     def has_token(self, token: str) -> bool:
         """Whether somebody may come in."""

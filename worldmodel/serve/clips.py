@@ -1,12 +1,14 @@
 """Clips to download: a stretch of a session as a video, and its keys as the rows of a recording.
 
-They lie in a folder that goes with the server, each under a name that nobody guesses, and only for
-a while. How long, how large and how many: `server_limits`.
+They lie in a folder that goes with the server, or, once they are whole, in the store that all
+servers of a fleet see; each under an address that nobody guesses, and only for a while. How long,
+how large and how many: `server_limits`.
 """
 
 import contextlib
-import hmac
+import hashlib
 import secrets
+import shutil
 import tempfile
 import threading
 import time
@@ -18,6 +20,7 @@ from worldmodel.config import UserError
 from worldmodel.serve.served_session import Note, Picture, ServedSession
 from worldmodel.serve.server_limits import Limits
 from worldmodel.storage.recording import FrameRow, Header, Recorder
+from worldmodel.system.paths import list_files
 
 KINDS = {".mp4": "video/mp4", ".jsonl": "application/jsonl"}
 MOST_WAITING = 32  # frames not encoded yet; beyond it play would have to wait for the disk
@@ -131,8 +134,9 @@ class Clip:
 class Clips:
     """All clips of a server; called on the event loop or a thread of its own."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, shared: Path | None = None) -> None:
+        """`shared`: a folder that other servers answer for clips from, too."""
+        self.limits, self._shared = limits, shared
         self._made: tempfile.TemporaryDirectory[str] | None = None  # by the first clip
         self._clips: list[Clip] = []
         self._lock = threading.Lock()
@@ -155,6 +159,11 @@ class Clips:
     def keep(self, clip: Clip) -> None:
         """Wait until it is whole; from now on it can be fetched, for a while."""
         clip.wait()
+        try:
+            for ending in KINDS:
+                self._publish(clip.key, ending)
+        except OSError as error:
+            raise ClipError("the clip could not be written") from error
         clip.expires = time.monotonic() + self.limits.clip_kept
 
     def drop(self, clip: Clip) -> None:
@@ -165,15 +174,12 @@ class Clips:
     def find(self, name: str) -> Path | None:
         """The file of an address's last part; None: there is none, or no longer."""
         key, dot, ending = name.rpartition(".")
-        found = None
+        if dot + ending not in KINDS:
+            return None
         with self._lock:
             self._forget()
-            for clip in self._clips:
-                if hmac.compare_digest(clip.key.encode(), key.encode(errors="replace")):
-                    found = clip
-        if found is None or found.expires == float("inf") or dot + ending not in KINDS:
-            return None
-        return self._folder / f"{found.key}{dot}{ending}"
+            path = self._kept_path(key, dot + ending)
+        return path if path.is_file() and not self._is_over(path) else None
 
     def close(self) -> None:
         """No clip stays."""
@@ -190,6 +196,25 @@ class Clips:
             self._made = tempfile.TemporaryDirectory(prefix="clips", ignore_cleanup_errors=True)
         return Path(self._made.name)
 
+    def _publish(self, key: str, ending: str) -> None:
+        """A whole file, to where it is found by an address; whoever lists the folder finds none."""
+        made, kept = self._folder / f"{key}{ending}", self._kept_path(key, ending)
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = kept.with_suffix(".part")
+        shutil.move(made, part)
+        part.touch()
+        part.replace(kept)
+
+    def _kept_path(self, key: str, ending: str) -> Path:
+        folder = self._shared or self._folder / "kept"
+        name = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:32]
+        return folder / f"{name}{ending}"
+
+    def _is_over(self, path: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - path.stat().st_mtime > self.limits.clip_kept
+        return True
+
     def _forget(self) -> None:
         now = time.monotonic()
         over = [clip for clip in self._clips if clip.expires < now]
@@ -197,3 +222,6 @@ class Clips:
         for clip in over:
             for ending in KINDS:
                 (self._folder / f"{clip.key}{ending}").unlink(missing_ok=True)
+        for path in list_files(self._kept_path("", "").parent, "*"):  # another server's, too
+            if self._is_over(path):
+                path.unlink(missing_ok=True)
