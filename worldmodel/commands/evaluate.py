@@ -43,6 +43,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     places = parser.add_argument_group("does the world stay itself: a minute of walks, and returns")
     places.add_argument("--places", action="store_true", help="measure this and nothing else")
     places.add_argument("--walks", type=positive, default=8, help="with the game's own keys")
+    detector = parser.add_argument_group("can a network tell three seconds of it from the game")
+    detector.add_argument("--detector", action="store_true", help="measure this and nothing else")
+    detector.add_argument(
+        "--detector-walks", type=positive, default=160, help="pairs of clips, a quarter unseen"
+    )
+    detector.add_argument("--detector-steps", type=positive, default=400, help="of its training")
     _add_compare(parser.add_argument_group("several finished runs, as one page of tables"))
     parser.set_defaults(run=run)
 
@@ -71,6 +77,9 @@ def run(options: argparse.Namespace) -> None:
     if options.places:
         _places(options)
         return
+    if options.detector:
+        _detector(options)
+        return
     from worldmodel.evaluation.report import headline, print_report
     from worldmodel.evaluation.whole_evaluation import EvaluationPlan, evaluate, save_pictures
     from worldmodel.worlds.find import find_world
@@ -90,7 +99,7 @@ def _beside_quick(options: argparse.Namespace) -> str:
     """A flag that --quick leaves no place for: it chooses the amounts, and nothing is written."""
     usual = argparse.ArgumentParser()
     add(usual)
-    names = ("compare", "places", "write", "clips", "teacher_steps", "drift_frames")
+    names = ("compare", "places", "detector", "write", "clips", "teacher_steps", "drift_frames")
     for name in (*names, "judge_clips", "judge_steps"):
         if getattr(options, name) != usual.get_default(name):
             return f"--{name.replace('_', '-')}"
@@ -119,6 +128,15 @@ def _places(options: argparse.Namespace) -> None:
     print_places(measured, folder.name)
     if options.write:
         write_places(folder, measured)
+
+
+def _detector(options: argparse.Namespace) -> None:
+    from worldmodel.evaluation.detector_report import evaluate_detected, print_detected
+    from worldmodel.worlds.find import find_world
+
+    walks, steps = options.detector_walks, options.detector_steps
+    found = evaluate_detected(options.world, options.seed, walks, steps)
+    print_detected(found, find_world(options.world).name)
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,35 @@
+"""`worldmodel evaluate --detector`: can a network tell a world from its game, as one line."""
+
+from dataclasses import asdict
+
+import torch
+
+from worldmodel.config import UserError
+from worldmodel.data_sources.doom import Doom
+from worldmodel.evaluation.detector import SECONDS, Detected, measure_detected
+from worldmodel.evaluation.reference_clips import game_of
+from worldmodel.evaluation.subject import load_subjects
+from worldmodel.system.printable import tell, tell_json
+from worldmodel.worlds.find import find_world
+from worldmodel.worlds.run_settings import RunSettings, available_cores
+
+
+def evaluate_detected(name: str | None, seed: int, walks: int, steps: int) -> Detected:
+    """Measure a world; a `UserError` if it names no real game."""
+    torch.set_num_threads(available_cores())
+    subjects = load_subjects(find_world(name), RunSettings(), teacher_steps=1)
+    if not subjects.file.game:
+        raise UserError(f"{subjects.file.name} names no real game to be held against")
+    with Doom(game_of(subjects.file)) as game:
+        return measure_detected(subjects, game, seed, walks, steps)
+
+
+def print_detected(found: Detected, name: str) -> None:
+    """For a person, then one line of JSON."""
+    tell(
+        f"world {name}: of {found.clips} unseen clips of {SECONDS:g} s, half of them the game's, "
+        f"the detector names {100 * found.accuracy:.0f} % rightly (50 %: a coin)",
+        f"  the game's {100 * found.game:.0f} %, the world's {100 * found.world:.0f} %; it trained "
+        f"on {found.trained_on} others, {found.steps} steps in {found.minutes:.1f} minutes",
+    )
+    tell_json({"world": name, "detector": asdict(found)})
