@@ -16,6 +16,7 @@ def test_it_counts_the_players_and_their_frames(tiny: NativeWorld) -> None:
         assert 0 < row["frames_per_second"] < 1.2 * tiny.frames_per_second
         assert 0 <= row["in_time"] <= 1
         assert row["cpu_ms_a_tick"] > 0
+        assert row["memory_mb"] > 50
         assert 0 < row["first_frame_ms"][0] <= row["first_frame_ms"][1]
 
 

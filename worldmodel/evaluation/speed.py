@@ -9,10 +9,8 @@ measured here: the machine's best, and that at the model's own shapes. The last 
 object.
 """
 
-import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +30,7 @@ from worldmodel.evaluation.machine_peak import measure_machine
 from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
 from worldmodel.players import RandomPlayer
 from worldmodel.rollout import Rollout
+from worldmodel.system.memory import resident_mb
 from worldmodel.system.other_programs import Others
 from worldmodel.system.printable import counted
 from worldmodel.system.progress import Progress, through
@@ -132,7 +131,7 @@ def bench_world(
         ),
         "machine": asdict(machine),
         "other_cores": other_cores,
-        "rss_mb": round(_resident_mb(), 1),
+        "rss_mb": round(resident_mb(), 1),
         "steps": world.sampler.steps,
         "parameters": sum(p.numel() for p in world.transformer.parameters()),
         "tokens": world.file.transformer.tokens_per_frame,
@@ -314,7 +313,7 @@ def _soak(
             progress.update(target - played)
             played = target
             median = round(float(np.median(times.whole)), 2)
-            rows.append({"frame": target, "frame_ms": median, "rss_mb": round(_resident_mb(), 1)})
+            rows.append({"frame": target, "frame_ms": median, "rss_mb": round(resident_mb(), 1)})
     return rows
 
 
@@ -348,20 +347,6 @@ def _attention_flop(
     """Of the products in attention, b n t e with b n u e, which torch does not count on CPUs."""
     b, n, t, e = q
     return 2 * b * n * t * k[2] * (e + v[3])
-
-
-def _resident_mb() -> float:
-    """Memory of this process now (Linux), its peak (macOS), not a number (Windows)."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  # not a file to keep
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:
-        if sys.platform == "win32":
-            return float("nan")
-        import resource  # Windows has no such module
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _device_name(device: torch.device) -> str:

@@ -19,6 +19,7 @@ from worldmodel.config import UserError
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.running import Running, run_server
 from worldmodel.serve.server_limits import Limits
+from worldmodel.system.memory import resident_mb
 from worldmodel.system.printable import counted, tell, tell_json
 from worldmodel.system.progress import note
 from worldmodel.world import World
@@ -37,6 +38,7 @@ class Served:
     spacing_ms: tuple[float, float, float]  # p50, p95, p99 of all players
     in_time: float  # share of all frames
     cpu_ms_a_tick: float  # of the whole server process
+    memory_mb: float  # resident, of the whole server process while they play
     holds: bool  # the world's full rate
 
 
@@ -57,13 +59,16 @@ def bench_served(world: World, most: int, seconds: float) -> dict[str, Any]:
 def print_served(found: dict[str, Any]) -> None:
     """A table, then one line of JSON."""
     tell(f"{found['world']} on {found['on']}, {found['frames_per_second']:g} frames/s")
-    tell("sessions  first frame ms  frames/s  spacing p50, p95, p99 ms  in time  CPU ms a tick")
+    tell(
+        "sessions  first frame ms  frames/s  spacing p50, p95, p99 ms  in time  CPU ms a tick"
+        "  memory MB"
+    )
     for row in found["rows"]:
         spacing = ", ".join(f"{ms:.0f}" for ms in row["spacing_ms"])
         first = "{:.0f}, {:.0f}".format(*row["first_frame_ms"])
         tell(
             f"{row['sessions']:8}  {first:>14}  {row['frames_per_second']:8.1f}  {spacing:>24}  "
-            f"{row['in_time']:7.1%}  {row['cpu_ms_a_tick']:13.1f}"
+            f"{row['in_time']:7.1%}  {row['cpu_ms_a_tick']:13.1f}  {row['memory_mb']:9.0f}"
         )
     more = "" if found["is_bound"] else " or more"
     tell(f"at the full rate this machine serves {found['sessions_at_full_rate']}{more}")
@@ -87,6 +92,7 @@ def _rows(world: World, most: int, seconds: float) -> Iterator[Served]:
 def _measure(running: Running, players: int, seconds: float) -> Served:
     hall = running.server.hall
     found, cpu = _play(running, players, seconds)
+    memory = resident_mb()
     for session in hall.sessions:
         hall.end(session, "measured")
     if why := next((player["refused"] for player in found if player["refused"]), ""):
@@ -106,6 +112,7 @@ def _measure(running: Running, players: int, seconds: float) -> Served:
         spacing_ms=(p50, p95, p99),
         in_time=in_time,
         cpu_ms_a_tick=1000 * cpu / max(1, ticks),
+        memory_mb=round(memory, 1),
         holds=rate >= FULL * hall.frames_per_second and in_time >= IN_TIME,
     )
 
