@@ -127,7 +127,7 @@ def measure(
         running = stack.enter_context(run_server(Hall(world, Limits())))
         port = urlsplit(running.address).port or 0
         if link[0]:
-            port = stack.enter_context(slow_link(port, *link))
+            port = stack.enter_context(slow_link([port], *link))
         page = stack.enter_context(playing(browser, running, port, script))
         page.play(seconds)
         return page.figures() | {"on the way": page.most_on_the_way}

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 PIECE = 1400  # bytes, as a packet has
 ROOM = 16  # pieces on the way; then the sender waits, as behind a full router
@@ -12,13 +13,13 @@ ROOM = 16  # pieces on the way; then the sender waits, as behind a full router
 class SlowLink:
     """Between a browser and a server on this machine."""
 
-    def __init__(self, port: int, bits_a_second: float, one_way: float) -> None:
-        """`one_way`: seconds that a byte travels."""
-        self.port, self.rate, self.one_way = port, bits_a_second / 8, one_way
+    def __init__(self, ports: Sequence[int], bits_a_second: float, one_way: float) -> None:
+        """`one_way`: seconds that a byte travels. Connections go to the ports in turn."""
+        self.ports, self.rate, self.one_way = itertools.cycle(ports), bits_a_second / 8, one_way
 
     async def both(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either side closes."""
-        there, back = await asyncio.open_connection("127.0.0.1", self.port, limit=PIECE)
+        there, back = await asyncio.open_connection("127.0.0.1", next(self.ports), limit=PIECE)
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await asyncio.wait(
                 [
@@ -52,9 +53,9 @@ class SlowLink:
 
 
 @contextlib.contextmanager
-def slow_link(port: int, bits_a_second: float, one_way: float) -> Iterator[int]:
+def slow_link(ports: Sequence[int], bits_a_second: float, one_way: float) -> Iterator[int]:
     """The port to connect to instead."""
-    loop, link = asyncio.new_event_loop(), SlowLink(port, bits_a_second, one_way)
+    loop, link = asyncio.new_event_loop(), SlowLink(ports, bits_a_second, one_way)
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     opening = asyncio.start_server(link.both, "127.0.0.1", 0, limit=PIECE)

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
+from tests.serve.client import Client
 from tests.serve.drawn_world import SPEC, DrawnWorld
+from tests.serve.slow_link import slow_link
 from tests.serve.test_clips import fetch
 from tests.serve.test_sessions import Seen, assert_as_alone
 from tests.web.browser import find_chromium, open_browser
@@ -20,6 +23,7 @@ from worldmodel.serve.hall import Hall
 from worldmodel.serve.running import Running, run_server
 from worldmodel.serve.served_session import Note, Picture, ServedSession
 from worldmodel.serve.server_limits import Limits
+from worldmodel.serve.session_store import SessionStore
 from worldmodel.storage.video import read_video
 from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
@@ -173,6 +177,29 @@ def test_keys_are_let_go_and_a_lost_connection_is_taken_up_again(
     wait_for(watching, "document.getElementById('numbers').textContent !== ''")
     watching.close()
     page.close()
+
+
+def test_who_watches_finds_the_session_on_any_server_of_a_fleet(
+    browser: Any, tiny: NativeWorld, tmp_path: Path
+) -> None:
+    stores = [SessionStore(tmp_path / "store") for _ in range(2)]
+    halls = [Hall(tiny, Limits(), FAST, store) for store in stores]
+    with run_server(halls[0]) as one, run_server(halls[1]) as other:
+        ports = [urlsplit(server.address).port or 0 for server in (one, other)]
+        with slow_link(ports, 1e9, 0.0) as port, Client(one.address) as player:
+            keys = player.play()
+            for _ in range(2):  # whichever server a page's first connection reaches
+                page = browser.new_page()
+                page.goto(f"http://127.0.0.1:{port}/#watch={keys['watch']}")
+                page.wait_for_selector(PLAYING)
+                page.close()
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{port}/#watch=of-nobody")
+            page.wait_for_selector("body[data-state=over]")
+            assert "nobody plays here any more" in page.inner_text("body")
+            page.close()
+    for store in stores:
+        store.close()
 
 
 def test_who_is_refused_reads_why(served: tuple[Watched, Running], browser: Any) -> None:

@@ -78,7 +78,8 @@ class Connection:
             for task in done:
                 task.result()
         except (RefusedError, ProtocolError) as error:
-            await self._close("refused", str(error), REFUSED)
+            elsewhere = isinstance(error, RefusedError) and error.elsewhere
+            await self._close("refused", str(error), REFUSED, elsewhere=elsewhere)
         except (WebSocketDisconnect, RuntimeError):  # starlette's, for one that is closed already
             pass
         finally:
@@ -287,7 +288,9 @@ class Connection:
     async def _send(self, message: dict[str, Any]) -> None:
         await self.websocket.send_json(message)
 
-    async def _close(self, kind: str, why: str, code: int) -> None:
+    async def _close(self, kind: str, why: str, code: int, *, elsewhere: bool = False) -> None:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await self._send({"type": kind, "why": why})
+            await self._send(
+                {"type": kind, "why": why, **({"elsewhere": True} if elsewhere else {})}
+            )
             await self.websocket.close(code, why[:100])

@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 class RefusedError(Exception):
     """Somebody is not let in; the text is for them."""
 
+    def __init__(self, why: str, *, elsewhere: bool = False) -> None:
+        """`elsewhere`: another server of the fleet may let them in."""
+        super().__init__(why)
+        self.elsewhere = elsewhere
+
 
 class Hall:
     """Who plays. All methods may be called from any thread; worlds are used by the ticking one."""
@@ -115,7 +120,7 @@ class Hall:
         """The session that a spectator's link names."""
         session = self._find(key, "watch_key")
         if session is None:
-            raise RefusedError("nobody plays here any more")
+            raise RefusedError("nobody plays here any more", elsewhere=self.store is not None)
         return session
 
     def go(self, session: ServedSession) -> None:

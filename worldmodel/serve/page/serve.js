@@ -8,6 +8,7 @@ function buttonName(code) {
   return code.replace(/^(Key|Digit)/, "").replace(/^Mouse(\d)$/, (_, n) => `mouse button ${+n + 1}`);
 }
 
+const TRIES = 12; // servers of a fleet that are asked for a session to watch
 const RETRY = 1000; // milliseconds between attempts to connect again
 const GIVE_UP = 60000; // the server keeps a session without its player for so long
 const ORDERS = { F5: "save", F9: "load", Backspace: "rewind" };
@@ -27,6 +28,7 @@ const state = {
   playing: false,
   over: "", // why nothing follows
   lostAt: 0,
+  tries: 0, // to find the session to watch
   arrivals: [],
   delays: [],
   acting: 0,
@@ -68,6 +70,7 @@ const heard = {
   playing(message) {
     enter(state.worlds[message.world]);
     state.playing = true;
+    state.tries = 0;
     if (message.resume) {
       state.resume = message.resume;
       state.link = `${location.origin}/#watch=${message.watch}`;
@@ -101,7 +104,8 @@ const heard = {
     $("video").textContent = `Clip of ${message.seconds} s, here for ${message.kept / 60} min`;
   },
   refused(message) {
-    state.over = message.why;
+    state.tries += 1; // each attempt reaches any server of a fleet
+    if (!message.elsewhere || state.tries >= TRIES) state.over = message.why;
   },
   ended(message) {
     state.over = message.why;
@@ -122,7 +126,7 @@ function closed(socket) {
   state.lostAt ||= performance.now();
   if (performance.now() - state.lostAt < GIVE_UP) {
     show("lost", "The connection is lost; connecting again");
-    setTimeout(connect, RETRY);
+    setTimeout(connect, state.tries ? RETRY / 4 : RETRY);
   } else {
     forget();
     show("over", "The server cannot be reached");
