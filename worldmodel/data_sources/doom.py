@@ -88,10 +88,13 @@ def config_of(source: Mapping[str, Any]) -> DoomConfig:
 
 
 class Doom:
-    """One running game; `step` before any `reset`, or after `over`, is an error of the caller."""
+    """One running game; `step` before `reset`, or when it is over, is the caller's mistake."""
+
+    draws_its_end = False  # the engine shows nothing more once an episode has ended
 
     def __init__(self, config: DoomConfig) -> None:
-        self.config, self.actions = config, config.actions
+        self.config, self.actions, self.name = config, config.actions, config.level
+        self.frames_per_second = config.frames_per_second
         # What the game knows of itself in the frame that is shown; never written to again.
         self.state: NDArray[np.float32] = np.full(SPEC.width, np.nan, np.float32)
         self._dead_frames = 0  # that were shown since the last death
@@ -131,7 +134,7 @@ class Doom:
         return self.frame
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the episode has ended, for instance at the level's exit."""
         return bool(self._game.is_episode_finished()) and not self._ends_life
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from worldmodel.action import IDLE, Action
 from worldmodel.data_sources.doom import Doom
 from worldmodel.data_sources.doom_state import SPEC
+from worldmodel.data_sources.record import record_episode
 from worldmodel.evaluation.conditions import Guide, guide
 from worldmodel.evaluation.evaluation_streams import noise_seeds, player_of
 from worldmodel.evaluation.played import play_out
@@ -131,30 +132,11 @@ def record_walks(
     """Real walks of so many frames, one a seed, and the next seed; those that end are left out."""
     kept: list[Clips] = []
     while len(kept) < walks:
-        player = player_of(game, seed)
-        shown, done, states = [game.reset(seed)], [IDLE], [game.state]
-        while len(shown) < frames and not game.over:
-            action = player.act(game)
-            shown.append(game.step(action))
-            done.append(action)
-            states.append(game.state)
+        episode = record_episode(game, player_of, seed, frames)
         seed += 1
-        if not game.over:
-            kept.append(_clip(subjects, shown, done, states))
+        if len(episode) == frames:
+            kept.append(Clips.of_episode(subjects.file.actions, episode))
     return Clips.together(kept), seed
-
-
-def _clip(
-    subjects: Subjects,
-    shown: Sequence["np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"],
-    done: Sequence[Action],
-    states: Sequence["np.ndarray[tuple[int, ...], np.dtype[np.float32]]"],
-) -> Clips:
-    return Clips(
-        torch.from_numpy(np.stack(shown))[None],
-        torch.from_numpy(subjects.file.actions.encode(done))[None],
-        torch.from_numpy(np.stack(states))[None],
-    )
 
 
 def _horizon(subjects: Subjects, dream: Dream, real: Clips, horizon: int) -> Horizon:
@@ -259,7 +241,7 @@ def _alike(
         shown, done, states = [game.reset(seed)], [IDLE], [game.state]
         seed += 1
         doing: list[Action] = []
-        while len(shown) < known + 20 and not game.over:
+        while len(shown) < known + 20 and not game.is_over:
             doing.append(player.act(game))
             _do(game, doing[-1], shown, done, states)
         # The momentum of the walk goes first, so that both begin at rest.
@@ -268,9 +250,10 @@ def _alike(
         plan = list(actions) if actions else _there_and_back(doing[-20:])
         for action in plan:
             _do(game, action, shown, done, states)
-        if not game.over:
+        if not game.is_over:
             last = len(plan) + known
-            kept.append(_clip(subjects, shown[-last:], done[-last:], states[-last:]))
+            spec = subjects.file.actions
+            kept.append(Clips.of(spec, shown[-last:], done[-last:], states[-last:]))
     clips = Clips.together(kept)
     dream = Dream(subjects, clips, known, "a whole turn" if actions else "there and back")
     real = clips.frames[:, known - 1 :]

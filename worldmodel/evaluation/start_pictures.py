@@ -65,7 +65,7 @@ def _play(
     while len(real) <= frames:
         action = player.act(game)
         picture = game.step(action)
-        if game.over:
+        if game.is_over:
             break
         real.append(picture)
         actions.append(action)

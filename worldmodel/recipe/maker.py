@@ -161,9 +161,9 @@ class Maker:
         key = key_of({"source": facts, "record": {**asdict(record), "minutes": 0}})
         source = replace(source, allow_code=self.job.allow_code)
         if source.gym is not None:  # an error comes before an empty folder
-            from worldmodel.data_sources.policies import find_policy
+            from worldmodel.data_sources.gym_players import find_player
 
-            find_policy(source.player, allow_code=source.allow_code)
+            find_player(source.player, allow_code=source.allow_code)
 
         def do(entry: Entry) -> None:
             del entry

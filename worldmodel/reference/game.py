@@ -32,8 +32,8 @@ class RealGame(Protocol):
         """The frame that `action` leads to."""
 
     @property
-    def over(self) -> bool:
-        """Whether the episode has ended."""
+    def is_over(self) -> bool:
+        """Whether the episode has ended: only `reset` can go on."""
 
     def close(self) -> None:
         """End the game."""
