@@ -28,6 +28,7 @@ from einops import rearrange
 from torch import Tensor
 
 from worldmodel.model.configs import ModelConfig
+from worldmodel.model.frame_ring import FrameRing, slot_name
 from worldmodel.model.rotary import apply_rope, rope_cos_sin, time_angles
 
 Device = torch.device | str
@@ -153,16 +154,16 @@ class WholeClip:
         return F.scaled_dot_product_attention(q, k, v)
 
 
+def ring_of(config: ModelConfig) -> FrameRing:
+    """Where frames of the past are kept in play."""
+    return FrameRing(config.sink_frames, config.context_frames, config.tokens_per_frame)
+
+
 def slot_shapes(config: ModelConfig, batch: int, frames: int) -> dict[str, tuple[int, ...]]:
     """Keys and values of each slot that `frames` frames have filled."""
-    slots = min(frames, config.sink_frames + config.context_frames)
+    slots = min(frames, ring_of(config).slots)
     pair = (2, config.layers, batch, config.heads, config.tokens_per_frame, config.head_width)
     return {slot_name(slot): pair for slot in range(slots)}
-
-
-def slot_name(slot: int) -> str:
-    """Under which a slot is saved: sinks first, then the ring."""
-    return f"slot.{slot}"
 
 
 def _before_chunks(latents: Tensor, chunk: int) -> Tensor:

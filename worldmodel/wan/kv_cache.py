@@ -18,6 +18,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.model.frame_ring import FrameRing, slot_name
 from worldmodel.storage.tensor_bits import as_array
 from worldmodel.wan.camera import move
 from worldmodel.wan.model_config import WanConfig, WindowConfig
@@ -89,6 +90,7 @@ class RollingCache:
         self.config, self.window, self.device = config, window, device
         self.text: Text = ()
         self.p = window.tokens(config)
+        self.ring = FrameRing(window.sink_frames, window.window_frames, self.p)
         tokens = window.slots * self.p
         shape = (config.banks, batch, config.heads, tokens, config.head_width)
         self.k = torch.zeros(shape, dtype=dtype, device=device)  # a b n (s p) e
@@ -157,7 +159,7 @@ class RollingCache:
             if found is None:
                 found = KeptSlot(self, slot)
                 self.lent[slot] = weakref.ref(found)
-            kept[_slot_name(slot)] = found
+            kept[slot_name(slot)] = found
         return kept
 
     def reset(self) -> None:
@@ -170,11 +172,11 @@ class RollingCache:
         """Names and shapes of what `save` gives before frame `now`."""
         a, b, n, _, e = self.k.shape
         shape = (2, a, b, n, self.p, e)
-        return {**{_slot_name(slot): shape for slot in self._kept_slots(now)}, "moved": (4, 4)}
+        return {**{slot_name(slot): shape for slot in self._kept_slots(now)}, "moved": (4, 4)}
 
     def copy_of(self, slot: int) -> Tensor:
         """Keys and values of a slot on the CPU, sinks as they came: 2 a b n p e."""
-        here = slice(slot * self.p, (slot + 1) * self.p)
+        here = self.ring.place(slot)
         is_sink = slot < self.window.sink_frames
         k, v = (self.sink_k, self.sink_v) if is_sink else (self.k, self.v)
         return torch.stack((k[..., here, :], v[..., here, :])).cpu()
@@ -186,7 +188,7 @@ class RollingCache:
 
     def _open_slots(self, now: int | None = None) -> range:
         """The slots that the block at `now` (the current one) is written to."""
-        first = self._here(now).start // self.p
+        first = self.ring.slot(self.now if now is None else now)
         return range(first, first + self.window.block_frames)
 
     def _take_back(self, slots: Iterable[int]) -> None:
@@ -201,8 +203,8 @@ class RollingCache:
         self._take_back(range(self.window.slots))
         self.moved = saved["moved"].clone()
         for slot in self._kept_slots(now):
-            here = slice(slot * self.p, (slot + 1) * self.p)
-            self.k[..., here, :], self.v[..., here, :] = saved[_slot_name(slot)]
+            here = self.ring.place(slot)
+            self.k[..., here, :], self.v[..., here, :] = saved[slot_name(slot)]
         sinks, layers = self.window.sink_frames * self.p, self.config.layers
         for kept, as_they_came in ((self.k, self.sink_k), (self.v, self.sink_v)):
             as_they_came.copy_(kept[..., :sinks, :])
@@ -240,12 +242,9 @@ class RollingCache:
         for to, bank in zip(self.k[:layers, ..., : sinks * self.p, :], self.sink_k, strict=False):
             to.copy_(apply_rope(bank, cos, sin))  # one by one: in fp32 all together take gigabytes
 
-    def _here(self, now: int | None = None) -> slice:
-        """The tokens of the slots of the block at `now`; of the current one."""
-        sinks, ring = self.window.sink_frames, self.window.window_frames
-        now = self.now if now is None else now
-        slot = now if now < sinks else sinks + (now - sinks) % ring
-        return slice(slot * self.p, (slot + self.window.block_frames) * self.p)
+    def _here(self) -> slice:
+        """The tokens of the current block's slots."""
+        return self.ring.place(self.ring.slot(self.now), self.window.block_frames)
 
     def _turns_now(self) -> tuple[Tensor, Tensor]:
         times = self.now + torch.arange(self.window.block_frames)
@@ -295,10 +294,6 @@ def _earlier_blocks(config: WanConfig, window: WindowConfig, frames: int) -> Ten
     p = window.tokens(config)
     seen = (block[:, None] >= block).repeat_interleave(p, dim=0)
     return seen.repeat_interleave(p, dim=1)
-
-
-def _slot_name(slot: int) -> str:
-    return f"slot.{slot}"
 
 
 def heads(x: Tensor, count: int) -> Tensor:
