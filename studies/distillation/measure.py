@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from studies.distillation.figures import (
@@ -86,7 +87,8 @@ def measure(
     title, seeds = contender.row.title, noise_seeds(len(latents), "rollout")
     played = roll_out(contender.model, contender.sampler, past, actions, title, seeds)
     frames, real = decode_latents(autoencoder, played), clips.frames[:, PAST : PAST + LAST]
-    error = psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, real.shape[:2])
+    error = psnr(frames.flatten(0, 1), real.flatten(0, 1))
+    error = rearrange(error, "(b f) -> b f", b=len(real))
     reading = read_clips(yardstick.judge, frames, clips.actions[:, PAST : PAST + LAST])
     advance(free)
     drift = _long_play(contender, yardstick)
@@ -181,7 +183,8 @@ def _next_scores(
     moving = in_motion(real, before)
     scores = []
     for measure_frames in (psnr, ssim):
-        each = measure_frames(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, real.shape[:2])
+        each = measure_frames(frames.flatten(0, 1), real.flatten(0, 1))
+        each = rearrange(each, "(b f) -> b f", b=len(real))
         scores.append(
             tuple(float(e[m].mean()) for e, m in zip(each, moving, strict=True) if m.any())
         )

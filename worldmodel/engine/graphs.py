@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.model.autoencoder import Autoencoder
@@ -119,7 +120,8 @@ def _attend(
     if mask.dim() == 3:  # one for each session, and the same for all heads
         rows = rows[:, None]
     if torch._C._is_tracing():  # OpenVINO fuses the plain form, and better
-        return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + rows).softmax(dim=-1) @ v
+        scores = q @ rearrange(k, "b n u e -> b n e u") * q.shape[-1] ** -0.5
+        return (scores + rows).softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=rows)
 
 
@@ -173,7 +175,8 @@ class DecodeGraph(nn.Module):
     def forward(self, latent: Tensor, pixels: Tensor | None = None) -> Tensor:
         """As `to_frames`, with the rounding inside the graph."""
         decoded = self.autoencoder.decode(latent[:, 0].to(self.autoencoder.dtype), pixels).float()
-        return torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255).permute(0, 2, 3, 1).to(torch.uint8)
+        decoded = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
+        return rearrange(decoded, "b c h w -> b h w c").to(torch.uint8)
 
 
 def beyond_graphs(config: ModelConfig, sampler: SamplerConfig) -> str:

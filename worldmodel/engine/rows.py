@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.engine import Engine, Playing
@@ -216,9 +217,13 @@ def _outputs_of(inputs: FrameInputs, config: ModelConfig) -> FrameOutputs:
 
 def _turn_inputs(inputs: FrameInputs) -> FrameInputs:
     """Batch first, or back."""
-    turned = {name: getattr(inputs, name).transpose(0, 1) for name in ("noise", "k", "v")}
+    turned = {name: _turned(getattr(inputs, name)) for name in ("noise", "k", "v")}
     return inputs._replace(**turned)
 
 
 def _turn_outputs(outputs: FrameOutputs) -> FrameOutputs:
-    return FrameOutputs(outputs.latent, outputs.k.transpose(0, 1), outputs.v.transpose(0, 1))
+    return FrameOutputs(outputs.latent, _turned(outputs.k), _turned(outputs.v))
+
+
+def _turned(x: Tensor) -> Tensor:
+    return rearrange(x, "i b ... -> b i ...")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.config import UserError, load_config
@@ -222,11 +223,11 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
         latents = rollout.denoise()
         _wait_for(plan.device)
         denoised = time.perf_counter()
-        parts = latents.split(1, dim=1)
-        shown = _pixels(stream.decode(parts[0].transpose(1, 2)))
+        parts = rearrange(latents, "b f c h w -> b c f h w").split(1, dim=2)
+        shown = _pixels(stream.decode(parts[0]))
         first = time.perf_counter()
         for part in parts[1:]:
-            shown = _pixels(stream.decode(part.transpose(1, 2)))
+            shown = _pixels(stream.decode(part))
         assert shown.numel()
         decoded = time.perf_counter()
         rollout.remember()

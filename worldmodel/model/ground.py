@@ -47,7 +47,7 @@ class Ground(nn.Module):
         wide, high = self.free.shape
         inside = (x >= 0) & (y >= 0) & (x < wide) & (y < high)
         index = x.clamp(0, wide - 1) * high + y.clamp(0, high - 1)
-        return ((self.free.view(-1)[index] > 0) & inside).any(dim=-1)
+        return ((self.free.flatten()[index] > 0) & inside).any(dim=-1)
 
     def meet(self, places: Tensor, ways: Tensor) -> tuple[Tensor, Tensor]:
         """What a way first runs into: the share of it b that is free, and whether x is stopped b.

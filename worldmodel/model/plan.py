@@ -77,7 +77,8 @@ class RayReader(nn.Module):
         batch, columns = points.shape[:2]
         place = points.flatten(0, 1)[None]  # the batch lies in the points: the grids stay one
         read = torch.cat([_sample(grid, place, "zeros") for grid in self.grids])  # a (b w) s
-        x = F.silu(self.enter(read.permute(1, 2, 0))).transpose(1, 2)
+        x = F.silu(self.enter(rearrange(read, "a n s -> n s a")))
+        x = rearrange(x, "n s d -> n d s")
         x = self.leave(F.silu(self.along(x))).float()
         x = rearrange(x, "n (o a) s -> n o a s", o=self.config.depths)
         opacity = F.softplus(x[:, :, 0] - 1)
@@ -100,7 +101,7 @@ class Drawing(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels a b h w -> picture b 3 h w in about [-1, 1], hidden features b a h w."""
-        entered = F.silu(_mixed(self.enter, pixels)).transpose(0, 1)
+        entered = rearrange(F.silu(_mixed(self.enter, pixels)), "a b h w -> b a h w")
         hidden = F.silu(self.spread(entered))
         return self.leave(hidden), hidden
 
@@ -304,7 +305,7 @@ def gather_sample(grid: Tensor, points: Tensor, outside: str) -> Tensor:
 def gather_columns(grid: Tensor, along: Tensor) -> Tensor:
     """All rows of a grid 1 a y x at places w from −1 to 1 along x, its edge beyond: w y a."""
     columns = grid.shape[3]
-    table = grid[0].permute(2, 1, 0)  # x y a
+    table = rearrange(grid[0], "a y x -> x y a")
     x = ((along + 1) / 2 * (columns - 1)).clamp(0, columns - 1)
     left = x.floor()
     weight = (x - left)[:, None, None]

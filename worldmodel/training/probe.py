@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
@@ -114,7 +115,8 @@ class Probe:
     def _score(self, frames: Tensor) -> Tensor:
         """PSNR of frames b f h w 3 that stand for those after the priming: b f."""
         real = self.frames[:, self.prime : self.prime + frames.shape[1]]
-        return psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        scores = psnr(frames.flatten(0, 1), real.flatten(0, 1))
+        return rearrange(scores, "(b f) -> b f", b=len(frames))
 
     @torch.no_grad()
     def measure(
@@ -157,7 +159,8 @@ class Probe:
     def score(self, frames: Tensor, first: int, name: str) -> dict[str, float]:
         """Frames b f h w 3 drawn from number `first` on: the next one, all, how sharp the last."""
         real = self.frames[:, first : first + frames.shape[1]]
-        scores = psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        scores = psnr(frames.flatten(0, 1), real.flatten(0, 1))
+        scores = rearrange(scores, "(b f) -> b f", b=len(frames))
         moving = self.moving[:, first - self.prime]
         sharp = sharpness(frames[:, -1]).mean() / sharpness(real[:, -1]).mean()
         return {

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
@@ -135,7 +136,7 @@ def packed_velocity(
         torch.cat((clip.actions, clip.conditions.repeat(1, copies, 1)), dim=1),
         context,
     )
-    return velocity[:, frames:].unflatten(1, (copies, frames))
+    return rearrange(velocity[:, frames:], "b (r f) c h w -> b r f c h w", r=copies)
 
 
 PackedForward = Callable[[WorldTransformer, PackedClip, Tensor, Tensor, TeacherForcing], Tensor]

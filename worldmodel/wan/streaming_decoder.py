@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
@@ -102,7 +103,8 @@ class StreamingDecoder:
 
         These are the stream's own tensors: keep them as they are, or copies.
         """
-        return {f"past.{number:02}": x.movedim(1, -1) for number, x in enumerate(self._past)}
+        past = (rearrange(x, "b c t h w -> b t h w c") for x in self._past)
+        return {f"past.{number:02}": x for number, x in enumerate(past)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; an empty one starts anew. Another decoder's is a `UserError`."""
@@ -123,10 +125,8 @@ class StreamingDecoder:
                 f"{wanted.get(name, 'no such entry')}; it was saved by another world"
             )
         weight = next(self.decoder.parameters())
-        self._past = [
-            state[name].to(weight.device, weight.dtype).contiguous().movedim(-1, 1)
-            for name in wanted
-        ]
+        past = (state[name].to(weight.device, weight.dtype).contiguous() for name in wanted)
+        self._past = [rearrange(x, "b t h w c -> b c t h w") for x in past]
         self._latent = (b, self.decoder.latent_channels, 1, h, w)
 
     def reset(self) -> None:

@@ -176,7 +176,7 @@ class WanVAE(Stepwise):
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Numbers as c 1 1 1 on a device, made once, usable with and without autograd."""
     with torch.inference_mode(mode=False):
-        return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+        return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None, None]
 
 
 def load_vae(path: Path, config: VaeConfig) -> WanVAE:

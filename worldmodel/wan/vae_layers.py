@@ -28,8 +28,9 @@ class RmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """b c ... -> b c ..."""
         width = self.gamma.shape[0]
-        y = F.rms_norm(x.movedim(1, -1), (width,), self.gamma.flatten(), TINY / width)
-        return y.movedim(-1, 1)
+        y = rearrange(x, "b c ... -> b ... c")
+        y = F.rms_norm(y, (width,), self.gamma.flatten(), TINY / width)
+        return rearrange(y, "b ... c -> b c ...")
 
 
 def causal(inputs: int, outputs: int) -> nn.Conv3d:
