@@ -58,15 +58,12 @@ def denoise(
     for sigma, next_sigma in pairwise(sampler.sigmas):
         now, after = (x.new_full(x.shape[:2], s) for s in (sigma, next_sigma))
         with torch.set_grad_enabled(differentiated and next_sigma == 0):
-            if sampler.guidance == 1.0:
-                velocity = model(x, now, actions, context)
-            else:
-                velocity = guided(
-                    lambda told: model(x, now, told, context),  # noqa: B023  # called at once
-                    actions,
-                    unconditional(actions),
-                    sampler.guidance,
-                )
+            velocity = guided(
+                lambda actions: model(x, now, actions, context),  # noqa: B023  # called at once
+                actions,
+                unconditional(actions),
+                sampler.guidance,
+            )
             if sampler.renoise:
                 clean = to_clean(x, velocity, now)
                 x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
