@@ -1,7 +1,4 @@
-"""Distances between frames, pure functions. Frames are uint8 f h w 3 tensors.
-
-Letters: f frames, h w rows, columns, d features.
-"""
+"""Distances between frames, pure functions. Frames are uint8 f h w 3 tensors."""
 
 from typing import NamedTuple
 

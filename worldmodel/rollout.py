@@ -9,9 +9,7 @@ evaluation and training at the same time.
     latent = rollout.denoise(action)              # show it ...
     rollout.remember()                            # ... then make it the past; again and again
 
-A model with `chunk_frames` n above 1 draws n frames at a time: n actions in, n latents out.
-
-Letters: b batch, f frames, c h w latents, k buttons, n frames of a chunk.
+A model with `chunk_frames` above 1 draws so many frames at a time: f actions in, f latents out.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,7 +109,7 @@ class DifferentiableRollout:
             self._clean_pass(latents[:, f : f + chunk], actions[:, f : f + chunk])
 
     def denoise(self, actions: Tensor) -> Tensor:
-        """The next frames: actions b n (k+2) -> clean latents b n c h w."""
+        """The next frames: actions b f (k+2) -> clean latents b f c h w."""
         latents = denoise(self.model, self._noise, self.levels, actions, self.cache)
         self._current = latents.detach(), actions
         return latents
@@ -137,7 +135,7 @@ class DifferentiableRollout:
         self._current = latents, actions
 
     def step(self, actions: Tensor) -> Tensor:
-        """`denoise` and `remember`: actions b n (k+2) -> clean latents b n c h w."""
+        """`denoise` and `remember`: actions b f (k+2) -> clean latents b f c h w."""
         latents = self.denoise(actions)
         self.remember()
         return latents

@@ -2,8 +2,6 @@
 
 All of it goes through the `Rollout` that play uses, in batches. Every clip has a seed of the game
 and one of the noise of its own, the same for every row.
-
-Letters: b batch (clips), f frames, c h w latents, k buttons, n frames of a chunk, d features.
 """
 
 import math

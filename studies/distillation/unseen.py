@@ -3,8 +3,6 @@
 Four sets of clips of the real game, each answered by a few rows: stretches of the training data
 themselves; explored stretches on unseen seeds; on the same seeds, actions held that the training
 data is full of; and there again, combinations of keys and turning that never occur in it.
-
-Letters: b batch (clips), f frames, k buttons.
 """
 
 from bisect import bisect_right

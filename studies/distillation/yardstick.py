@@ -2,8 +2,6 @@
 
 The judge and the statistics of its features on real play are kept beside the figures, so that rows
 that were measured on different days, or by different people, were measured alike.
-
-Letters: b batch (clips), f frames, k buttons.
 """
 
 import hashlib

@@ -3,8 +3,6 @@
 A number is judged by itself (range, largest step, how often it is not known), all positions of one
 unit together as a place (does it jump?), a heading beside the mouse (does it follow?), and the
 change of place and heading beside the motion of the picture (do they stand in the same row?).
-
-Letters: n frames, d numbers.
 """
 
 from collections import Counter
@@ -125,7 +123,7 @@ def state_facts(scans: Sequence[Scan]) -> StateFacts | None:
 
 
 def steps(values: NDArray[np.float32], number: StateNumber) -> Numbers:
-    """How far a number n went into each frame but the first, the short way round: n−1."""
+    """How far a number n went into each frame but the first, the short way round: f−1."""
     change = np.diff(values.astype(np.float64))
     around = FULL_TURN if number.kind == "heading" else number.high - number.low
     if number.kind in ("heading", "phase"):
@@ -179,7 +177,7 @@ def _jumps(told: Sequence[tuple[Scan, StateTrack]]) -> list[Jumps]:
 
 
 def _far(track: StateTrack, names: Sequence[str]) -> Numbers:
-    """How far a place went into each frame but the first, 0 where it is not known: n−1."""
+    """How far a place went into each frame but the first, 0 where it is not known: f−1."""
     numbers = track.spec.numbers
     moved = np.stack([steps(track.column(name), numbers[name]) for name in names])
     return np.nan_to_num(np.sqrt((moved**2).sum(axis=0)))
@@ -228,7 +226,7 @@ def _timing(told: Sequence[tuple[Scan, StateTrack]]) -> Timing:
 
 
 def _moved(track: StateTrack) -> Numbers:
-    """Change of every heading and position into each row, along the view where both are: n d."""
+    """Change of every heading and position into each row, along the view where both are: f v."""
     numbers = track.spec.numbers
     names = {kind: [k for k, v in numbers.items() if v.kind == kind] for kind in MOVES}
     moving = [name for kind in MOVES for name in names[kind]]

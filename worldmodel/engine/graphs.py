@@ -9,8 +9,7 @@ most machines a small world's pass costs little more for twice the tokens.
 `Rollout` also grows into its cache. Here the whole cache is always read and a mask hides what is
 not to be seen, so every frame runs the same graph on the same addresses.
 
-Letters: b batch, c h w latents, z numbers of a condition, l layers, n heads, p tokens a frame,
-e head width, t tokens of the cache, u = t + 2 p keys that a frame can meet, r denoising steps.
+Letter of its own: r denoising steps. The cache has t tokens; u = t + 2 p keys can be met.
 """
 
 from dataclasses import dataclass, field

@@ -11,8 +11,6 @@ of a row, and only when somebody came or went) and computed by programs of 8, 4,
 that no row is computed for nobody. What a row computes does not depend on its neighbours: its
 frames are those of the session played alone. On a CPU that holds bit for bit: a size whose rows
 come out otherwise than one by one is left out.
-
-Letters as in `graphs`: b batch, l layers, n heads, p tokens a frame, e head width.
 """
 
 import weakref

@@ -2,8 +2,6 @@
 
 Windows of 200 frames are compared with the same windows of the real game doing the same actions
 from the same places: brightness, detail (mean gradient), and the Fréchet distance to real play.
-
-Letters: b batch (streams), f frames, h w rows, columns.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ asked about. Trained on real frames only, it judges generated ones: where it rea
 there, the world obeys its player. Its features also serve as the space of the Fréchet distance,
 stated as such wherever that number is printed.
 
-Letters: f frames, h w rows, columns (y x at half that), k buttons, d features, s displacements.
+Letters of its own: y x rows, columns of half the size, s displacements.
 """
 
 from collections.abc import Sequence

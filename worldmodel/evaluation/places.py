@@ -11,8 +11,6 @@ Each stands beside what the game itself gives, what the autoencoder can show (*l
 other frame gives (*other*: later, or of another walk): a picture that never moves would be alike
 everywhere.
 All in dB of frames averaged down to 64 x 48, so that worlds of every size compare.
-
-Letters: b batch (walks), f frames, h w rows, columns.
 """
 
 import math

@@ -2,8 +2,6 @@
 
 Where a world's numbers are predicted, they follow from what it draws itself, frame by frame; so
 every player has numbers of his own. Elsewhere conditions are known beforehand (`conditions`).
-
-Letters: b batch (clips), f g frames, n numbers of a state, c h w latents, z numbers of a condition.
 """
 
 from collections.abc import Sequence
@@ -28,7 +26,7 @@ class Played:
     """Free play after known frames."""
 
     latents: Tensor  # b g c h w
-    states: Tensor | None  # b g n, where numbers are predicted
+    states: Tensor | None  # b g v, where numbers are predicted
 
 
 @torch.inference_mode()
@@ -64,7 +62,7 @@ def play_out(
 
 
 def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:
-    """Mean error of each number that changes, of states b g n against the game's, at some frames.
+    """Mean error of each number that changes, of states b g v against the game's, at some frames.
 
     Of what wraps, by the shorter way.
     """

@@ -1,7 +1,4 @@
-"""Next frames, free rollouts, and whether actions are obeyed: generated against real.
-
-Letters: b batch (clips), f g frames, h w rows, columns, c latents, k buttons.
-"""
+"""Next frames, free rollouts, and whether actions are obeyed: generated against real."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,4 @@
-"""The real game on seeds that no training has seen: what generated play is held against.
-
-Letters: b batch (clips), f frames, h w rows, columns, k buttons.
-"""
+"""The real game on seeds that no training has seen: what generated play is held against."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +28,7 @@ class Clips:
 
     frames: Tensor  # uint8 b f h w 3
     actions: Tensor  # b f (k+2)
-    states: Tensor | None = None  # b f n, what the game said of itself
+    states: Tensor | None = None  # b f v, what the game said of itself
 
     @classmethod
     def of(

@@ -3,8 +3,6 @@
 The encoder halves a frame several times and ends in latents of unit variance per channel (a batch
 normalisation without scale, whose running statistics are part of the weights). In training the
 decoder sees them with noise added, so that the small errors of a denoiser stay small in pixels.
-
-Letters: b batch (frames), c latent channels, h w rows, columns (of frames or of latents).
 """
 
 from typing import TypeVar

@@ -15,8 +15,7 @@ of them the frame before is the last one of the chunk before, the last that is c
 is drawn (block-causal attention, Causal Forcing, arXiv 2602.02214, §3). `WholeClip` is the other
 extreme: all of a clip is one chunk.
 
-Letters: l layers, b batch, n heads, t u tokens, e head width, f g frames, p tokens a frame, i
-chunks, j tokens a chunk.
+Letters of its own: i chunks, j tokens a chunk.
 """
 
 from functools import lru_cache

@@ -1,7 +1,4 @@
-"""In which slot a frame of the past is kept: the sinks first and for good, then a ring.
-
-Letters: p tokens a frame, k v keys and values.
-"""
+"""In which slot a frame of the past is kept: the sinks first and for good, then a ring."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A player is a box, so what its middle cannot enter is every wall made thicker by
 On a grid as fine as the level was drawn, one unit, such a map has the walls where the game has
 them. It is not trained: a cell where somebody stood is free; so is a gap between two free cells of
 a row or column that is narrower than anything one cannot enter.
-
-Letters: b batch.
 """
 
 import torch

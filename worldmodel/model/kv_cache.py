@@ -4,7 +4,7 @@
     model(latents, sigmas, actions, cache)    # as often as the sampler asks; the last pass counts
     cache.advance()                           # the chunk is the past; the next one begins
 
-Letters: l layers, b batch, n heads, s slots, p tokens a frame, e head width, c h w latents.
+Letter of its own: s slots.
 """
 
 from collections.abc import Mapping

@@ -15,8 +15,7 @@ those depths then have fine textures of their own, read at the very point that a
 
 `look` must run in fp32: half a unit of the map is a pixel. `drawing` may run in any dtype.
 
-Letters: b batch (views), w columns, h rows, s points along a ray, o depths, r numbers of a ray,
-a features.
+Letters of its own: s points along a ray, o depths, r numbers of a ray, a features.
 """
 
 import math

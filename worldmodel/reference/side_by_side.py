@@ -2,8 +2,6 @@
 
 The window, clips and the evaluation show the same picture: the dream at the left, the game at the
 right, below them the PSNR of every frame against the game's, with the last figure in words.
-
-Letters: h w rows, columns.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -3,8 +3,6 @@
 A way is a safetensors file, `buttons` uint8 f k and `mouse` float32 f 2 (degrees): the f actions
 since the episode's first frame, the last of which led to the start's last frame. Its header says
 the seed and the buttons. It takes a few KB, and it is never training data.
-
-Letters: f frames, k buttons.
 """
 
 import json

@@ -10,7 +10,7 @@ The latents have noise added, for those of play are not exact. What is measured 
 often each number changes, how often the network expects it), and how far a number is off after some
 frames of its own draws on unseen play, beside the number that stays what it was.
 
-Letters: t frames of all episodes, n numbers of a state, g those drawn, q bins, b batch.
+Letters of its own: i numbers that are drawn, q bins.
 """
 
 import copy
@@ -90,7 +90,7 @@ class EventsPlay:
     """States, actions and latents of a data set, frame by frame."""
 
     states: StateEpisodes
-    latents: Tensor  # t c h w, float16, on disk
+    latents: Tensor  # f c h w, float16, on disk
     begins: Tensor  # frames with a whole past behind them, and a frame after them in their episode
 
     @classmethod
@@ -210,9 +210,9 @@ def find_bins(
     bins: int,
     exact: float,
 ) -> list[tuple[int, float]]:
-    """Kinds and values of at most `bins` bins for changes t that led to values t.
+    """Kinds and values of at most `bins` bins for changes f that led to values f.
 
-    `held`: the changes t from the number as it was, where it goes on by itself.
+    `held`: the changes f from the number as it was, where it goes on by itself.
     """
     known = np.isfinite(change) & np.isfinite(after)
     left = known & (np.abs(change) > exact)
@@ -266,7 +266,7 @@ def _later(starts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def bins_of(model: Events, data: StateEpisodes) -> Tensor:
-    """Which bin happened in every frame: t g, −1 where nobody knows.
+    """Which bin happened in every frame: f i, −1 where nobody knows.
 
     The first of those that give the number to the game's own; else the nearest.
     """
@@ -299,7 +299,7 @@ def measure_calibration(
 ) -> dict[str, float]:
     """How often each number changes and is expected to; what the network knows beyond rates.
 
-    `taught`: the bins t g of the training data, whose rates are what a coin would know.
+    `taught`: the bins f i of the training data, whose rates are what a coin would know.
     """
     spread = play.begins[:: max(1, len(play.begins) // MEASURED)][:MEASURED]
     cost, plain = 0.0, 0.0
@@ -322,7 +322,7 @@ def measure_calibration(
 
 
 def _rates(bins: Tensor, count: int) -> Tensor:
-    """How often each bin of each number happens, g q."""
+    """How often each bin of each number happens, i q."""
     columns = [torch.bincount(column[column >= 0], minlength=count) for column in bins.T]
     rates = torch.stack(columns).float()
     return rates / rates.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,7 +1,4 @@
-"""The losses of distribution matching, whatever plays and judges (`dmd` has the equations).
-
-Letters: b batch, f frames, c h w latents.
-"""
+"""The losses of distribution matching, whatever plays and judges (`dmd` has the equations)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

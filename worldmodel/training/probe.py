@@ -2,8 +2,6 @@
 
 Every figure stands beside *copying the last frame* and the *autoencoder's limit*, because much of
 ordinary play barely changes the frame. The full measurement is `worldmodel evaluate`.
-
-Letters: b batch, f frames, c h w latents, k buttons.
 """
 
 import math

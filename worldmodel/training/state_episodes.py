@@ -1,7 +1,4 @@
-"""What episodes say of the state, read without their frames.
-
-Letters: t frames of all episodes, n numbers of a state, k buttons.
-"""
+"""What episodes say of the state, read without their frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +21,8 @@ class StateEpisodes:
     """State and actions of every frame of a data set."""
 
     spec: StateSpec  # with the ranges of all of it
-    states: Tensor  # t n, fp32
-    actions: Tensor  # t (k+2)
+    states: Tensor  # f v, fp32
+    actions: Tensor  # f (k+2)
     starts: Tensor  # first frame of each episode, and the total at the end
 
     @classmethod

@@ -11,7 +11,7 @@ the true clip. The levels are put into the teacher's grid, so that its steps mee
 Shards are written one after the other, each a function of the seed and its number: memory holds one
 of them, and a run that was killed goes on with the first that is missing.
 
-Letters: b batch (clips), s kept levels and the end, f frames, c h w latents, k buttons.
+Letter of its own: s kept levels and the end.
 """
 
 import json

@@ -5,8 +5,7 @@ and nothing a model draws can be better than its autoencoder's own reconstructio
 autoencoder whose limit is no better than the copy shows a world that does not move: a run stops
 there, and so does every stage that would be trained on it.
 
-All are PSNR in dB, over unseen frames in which something moves. Letters: b frames, h w rows,
-columns.
+All are PSNR in dB, over unseen frames in which something moves.
 """
 
 import math

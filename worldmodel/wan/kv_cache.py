@@ -4,7 +4,7 @@ Attention hands over turned queries and keys, and values; a context keeps them i
 back what was attended to. A model with cameras has a second bank for each layer: bank l is layer
 l's, bank layers + l its camera branch's, whose keys and values stand in the anchor's frame.
 
-Letters: a banks, b batch, n heads, t u tokens, e head width, f frames, p tokens a frame, s slots.
+Letters of its own: a banks, s slots.
 """
 
 import threading

@@ -5,7 +5,7 @@ differently has its reason: nothing here is overwritten while autograd, or a pas
 a second time, may still need it. No mask is used: for every block, attention gets the keys that it
 may see and no others, so the work is that of play and any fast kernel serves.
 
-Letters: a banks, b batch, n heads, t u tokens, e head width, f frames, p tokens a frame.
+Letter of its own: a banks.
 """
 
 from functools import lru_cache

@@ -4,9 +4,6 @@ The same weights serve the bidirectional model and its causal students: what a f
 `WanContext`'s matter. Noise level is per latent frame and modulates every layer (adaLN, arXiv
 2212.09748). Where the weights have cameras, each self-attention has a second, unturned branch that
 sees through them (`camera`), added through a projection that training began at zero.
-
-Letters: b batch, f frames, c h w latents, p tokens a frame, t tokens, d model width, n heads,
-e head width.
 """
 
 from collections.abc import Sequence

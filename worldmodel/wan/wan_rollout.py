@@ -6,7 +6,7 @@
     latents = rollout.denoise(cameras)         # decode and show them ...
     rollout.remember()                         # ... then make them the past; again and again
 
-Letters: b batch, f frames (of one block), c h w latents.
+Latents b f c h w are those of one block.
 """
 
 from collections import deque

@@ -7,8 +7,6 @@
 The reference is the torch engine in fp32, whose cache grows and rotates in another way than the
 graphs' does, so that all of the page's arithmetic but its JavaScript is compared, not the trace
 alone.
-
-Letters: f frames, c h w latents, n numbers of a state.
 """
 
 import tempfile
@@ -37,7 +35,7 @@ class GraphPlay:
 
     latents: NDArray[np.float32]  # f c h w
     frames: NDArray[np.uint8]  # f h w 3
-    states: NDArray[np.float32] | None  # f n
+    states: NDArray[np.float32] | None  # f v
 
 
 @dataclass(frozen=True, slots=True)

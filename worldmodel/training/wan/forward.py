@@ -1,7 +1,4 @@
-"""What a stage asks of a Wan transformer: a packed pass, a pass over whole clips.
-
-Letters: b batch, f frames, c h w latents, u tokens and d channels of a prompt.
-"""
+"""What a stage asks of a Wan transformer: a packed pass, a pass over whole clips."""
 
 from dataclasses import dataclass, replace
 

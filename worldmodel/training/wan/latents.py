@@ -5,8 +5,6 @@ For every source one file: latents f c h w of each of its clips (the autoencoder
 is written when its source is done, under a stamp of all that it depends on; so a run that was
 killed goes on with the first source that is missing, and a source that has changed is done again.
 The index is written last: without it, no stage reads the folder.
-
-Letters: n clips, f frames, c h w latents, u tokens and d channels of a prompt.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ it ends, all blocks at once, each given its true past. Kept are the states at th
 and the end; the clips themselves are read from the latents again, by their numbers. Shards are
 written one after the other, and a run that was killed goes on with the first that is missing.
 
-Letters: b batch (clips), s kept levels and the end, f frames, c h w latents.
+Letter of its own: s kept levels and the end.
 """
 
 import time
