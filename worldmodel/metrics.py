@@ -60,7 +60,7 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def of(cls, features: Tensor) -> "Gaussian":
-        """Of features f d."""
+        """Mean and covariance of features f d."""
         values = features.double()
         return cls(values.mean(dim=0), torch.cov(values.T))
 

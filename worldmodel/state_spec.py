@@ -66,7 +66,7 @@ class StateNumber:
         return replace(self, low=low, high=high)
 
     def joined(self, other: "StateNumber") -> "StateNumber":
-        """The range of both."""
+        """The same number, its range wide enough for both."""
         low, high = min(self.low, other.low), max(self.high, other.high)
         if self.kind == "heading" and low < high:
             low, high = 0.0, FULL_TURN
@@ -102,7 +102,7 @@ class StateSpec:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """In their order."""
+        """Names of the numbers, in their order."""
         return tuple(self.numbers)
 
     @property

@@ -65,7 +65,7 @@ class DoomConfig:
 
     @property
     def actions(self) -> ActionSpec:
-        """Keys and mouse."""
+        """The keys and the mouse that the level understands."""
         return ActionSpec(
             buttons=self.keys,
             names=tuple(KEYS[key][0] for key in self.keys),

@@ -77,7 +77,7 @@ class GymConfig:
 
 
 class GymGame:
-    """One running environment."""
+    """One running environment, as a game that can be recorded."""
 
     draws_its_end = True
 
@@ -94,7 +94,7 @@ class GymGame:
 
     @property
     def actions(self) -> ActionSpec:
-        """Keys and mouse."""
+        """The keys and the mouse that stand for the environment's actions."""
         return self.action_mapping.spec
 
     @property
@@ -136,11 +136,11 @@ class GymGame:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes the frames."""
+        """What recordings say about the environment that made the frames."""
         return {"world": f"gymnasium {self.config.env}", "gymnasium": gymnasium.__version__}
 
     def close(self) -> None:
-        """End the environment."""
+        """End the environment and its window."""
         self.env.close()
 
     def __enter__(self) -> "GymGame":

@@ -54,7 +54,7 @@ class GameSource:
             return game.actions, game.frames_per_second
 
     def path(self, folder: Path, number: int) -> Path:
-        """The file of an episode."""
+        """The file of an episode in `folder`."""
         name = self.gym.name if self.gym else self.doom[number % len(self.doom)].level
         return episode_path(folder, name, number)
 
@@ -86,7 +86,7 @@ class Studio:
             return record_episode(game, player, number, frames)
 
     def close(self) -> None:
-        """End the games."""
+        """End the games that this process has started."""
         self._running.close()
 
 

@@ -34,7 +34,7 @@ class RecordableGame(RealGame, Protocol):
 
     @property
     def actions(self) -> ActionSpec:
-        """Keys and mouse."""
+        """The keys and the mouse that the game understands."""
 
     @property
     def frames_per_second(self) -> float:
@@ -69,7 +69,7 @@ MakePlayer = Callable[[Game, int], GamePlayer[Game]]  # for an episode and its s
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordPlan:
-    """How much, and where to."""
+    """How many frames are recorded, in which folder, from which seed on."""
 
     folder: Path
     frames: int  # all episodes together, about
@@ -121,7 +121,7 @@ def record_episodes(game: Game, make_player: MakePlayer[Game], plan: RecordPlan)
 
 
 def episode_path(folder: Path, game: str, seed: int) -> Path:
-    """The file of an episode."""
+    """The file of the episode of a seed."""
     return folder / f"{game}_{seed:06d}.safetensors"
 
 

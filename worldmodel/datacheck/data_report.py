@@ -9,7 +9,7 @@ MOST_LINES = 10  # errors that the table lists
 
 
 def describe(data: DataSet) -> list[str]:
-    """Lines for people."""
+    """The report on a folder of episodes, line by line."""
     facts = data.facts()
     errors = data.errors[:MOST_LINES]
     if hidden := len(data.errors) - len(errors):

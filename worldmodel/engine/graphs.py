@@ -47,7 +47,7 @@ class FrameInputs(NamedTuple):
 
 
 class FrameOutputs(NamedTuple):
-    """What one frame leaves."""
+    """What a run computes for one frame: its latents, and keys and values to keep."""
 
     latent: Tensor  # b 1 c h w, the new frame
     k: Tensor  # l b n p e, the finished frame's keys and values, for its slot of the cache
@@ -92,7 +92,7 @@ class NewFrame:
         return self.first.inputs.cos[..., p:, :], self.first.inputs.sin[..., p:, :]
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The finished frame."""
+        """The finished frame, which is the one before the new frame."""
         del latents
         return self.first.inputs.finished
 

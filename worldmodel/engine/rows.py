@@ -75,7 +75,7 @@ class Row:
         self.outputs = _turn_outputs(FrameOutputs(*(x[one] for x in self.pool.outputs)))
 
     def run(self) -> None:
-        """Compute this row alone."""
+        """Compute the next frame of this row alone."""
         self.pool.run([self])
 
 

@@ -23,7 +23,7 @@ class HoldsInputs(Protocol):
 
     @property
     def inputs(self) -> FrameInputs:
-        """Tensors that a run reads."""
+        """The program's tensors, which a run reads."""
 
 
 class StaticCache:
@@ -58,11 +58,11 @@ class StaticCache:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of keys and values."""
+        """The dtype of keys and values."""
         return self.inputs.k.dtype
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything that was seen."""
         self.now, self.is_kept = -1, True
         for tensor in self.inputs:
             tensor.zero_()

@@ -33,7 +33,7 @@ class Guide:
     states: Tensor | None  # b f v, as the world has them
 
     def after(self, first: int) -> "Guide":
-        """From frame `first` on."""
+        """The same from frame `first` on."""
         views, states = (None if x is None else x[:, first:] for x in (self.views, self.states))
         return Guide(self.conditions[:, first:], views, states)
 

@@ -20,7 +20,7 @@ HORIZONS = (1, 8, 16, 32, 64)
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Frames against real ones."""
+    """PSNR and SSIM of frames against real ones."""
 
     psnr: float  # dB
     ssim: float

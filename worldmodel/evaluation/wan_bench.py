@@ -65,7 +65,7 @@ H200 = Sheet("H200 SXM", flops=989e12, bytes=4.8e12, share=0.4)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanPlan:
-    """What to measure."""
+    """What is measured: model, autoencoder, window, device."""
 
     config: WanConfig
     device: torch.device
@@ -82,7 +82,7 @@ class WanPlan:
     vae: VaeConfig = WAN21_VAE
 
     def window(self, frames: int) -> WindowConfig:
-        """One of the windows."""
+        """The window in which so many frames are seen."""
         return WindowConfig(
             rows=self.rows,
             columns=self.columns,
@@ -92,11 +92,11 @@ class WanPlan:
         )
 
     def autoencoder(self, decoder: str) -> TaehvConfig | VaeConfig:
-        """One of the decoders."""
+        """The shape of a decoder's network, `taehv` or `vae`."""
         return self.taehv if decoder == "taehv" else self.vae
 
     def memory(self, frames: int, decoder: str) -> PlayMemory:
-        """What playing takes."""
+        """Bytes that playing takes, part by part."""
         number, window = DTYPES[self.dtype].itemsize, self.window(frames)
         autoencoder = self.autoencoder(decoder)
         return play_memory(self.config, window, autoencoder, number, float8=self.float8)

@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add them to a parser."""
+    """Add the flags of play to a parser."""
     add = parser.add_argument
     add("--world", metavar="NAME", help="name or folder of a world (default: the one shipped)")
     what = "number of a start, a clip, video or image, or real: a fresh real episode (0)"

@@ -111,7 +111,7 @@ class Input:
         return None
 
     def begin_line(self) -> None:
-        """Let keys write words."""
+        """From now on keys write words, until the line is sent."""
         with self._lock:
             self._let_go()
             self.line = ""

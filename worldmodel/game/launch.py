@@ -57,7 +57,7 @@ def read_preferences(options: argparse.Namespace) -> Preferences:
 
 
 class Launch:
-    """A request, played."""
+    """Brings together what a request needs, plays it, and puts everything on disk."""
 
     def __init__(
         self, options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None

@@ -31,7 +31,7 @@ TOLD = (1, 8, 32)  # frames whose difference is told
 
 @dataclass(frozen=True, slots=True)
 class WrittenClip:
-    """What was written."""
+    """A finished clip: its file, and what was seen in it."""
 
     path: Path
     points: Sequence[Point]  # of the last branch

@@ -16,11 +16,11 @@ class FrameRing:
 
     @property
     def slots(self) -> int:
-        """Frames that are kept."""
+        """How many frames are kept."""
         return self.sinks + self.frames
 
     def slot(self, time: int) -> int:
-        """Of the frame at `time`."""
+        """In which slot the frame at `time` is kept."""
         return time if time < self.sinks else self.sinks + (time - self.sinks) % self.frames
 
     def place(self, slot: int, count: int = 1) -> slice:

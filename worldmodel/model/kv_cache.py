@@ -113,7 +113,7 @@ class KVCache:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of keys and values."""
+        """The dtype of keys and values."""
         return self.k.dtype
 
     def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:

@@ -35,7 +35,7 @@ EDGE = 3.0  # pixels around the lower and upper edge of a wall that tell a pixel
 
 
 class Sight(NamedTuple):
-    """What is seen from views."""
+    """What rays and pixels see of a level from some views."""
 
     rays: Tensor  # b w r: features of each depth, how deep it is; how high the eye is
     pixels: Tensor  # a b h w: what floor, ceiling and walls look like where the pixel shows them

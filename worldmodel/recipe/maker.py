@@ -55,7 +55,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """The command line."""
+    """What the command line of `make` asks for."""
 
     recipe: Path
     minutes: float = 0.0  # 0: the recipe's
@@ -104,7 +104,7 @@ def _has_steps(run: Path) -> bool:
 
 
 class Maker:
-    """A recipe on its way."""
+    """Takes a recipe through its steps, from data to a measured world."""
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ def read_verdict(run: Path) -> RunVerdict:
 
 
 def tell(recipe: Recipe, root: Path, world: Path, *, rehearses: bool) -> list[str]:
-    """The last lines of `make`."""
+    """The last lines of `make`: the verdict, its figures, and what to do next."""
     stages = [part.stage for part in recipe.parts]
     drawn = read_verdict(root / next(stage for stage in DRAWS if stage in stages))
     numbers = ", ".join(

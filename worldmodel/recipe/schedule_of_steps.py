@@ -66,7 +66,7 @@ def check_disk(shared: SharedSettings) -> None:
 def describe(
     shared: SharedSettings, minutes: float, device: torch.device, processes: int
 ) -> list[str]:
-    """The plan for people."""
+    """The plan as lines for people."""
     recipe = shared.recipe
     record, sizes = recipe.record, count_parameters(shared)
     width, height = record.size

@@ -38,7 +38,7 @@ SHARES = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one part."""
+    """What one part of the self-test found."""
 
     name: str
     seconds: float
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing broke."""
+        """Whether no part found anything broken."""
         return all(result.is_fine for result in self.results)
 
 

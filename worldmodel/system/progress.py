@@ -86,7 +86,7 @@ class Progress:
             self._bar.refresh()
 
     def update(self, count: float = 1) -> None:
-        """So much more is done."""
+        """Count so much more as done."""
         self.n += count
         if self._bar is not None:
             self._bar.update(count)
@@ -107,7 +107,7 @@ class Progress:
             self._bar.set_postfix(figures)
 
     def close(self) -> None:
-        """No more will come."""
+        """Finish the line: nothing more will be counted."""
         if not self._is_open:
             return
         self._is_open = False

@@ -70,7 +70,7 @@ class MetricsLog:
             self._board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """One line for this step."""
+        """Write the figures of one step, on one line."""
         if self._file is None:
             return
         finite = {key: v if math.isfinite(v) else None for key, v in figures.items()}

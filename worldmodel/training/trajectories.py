@@ -89,7 +89,7 @@ class OdeTrajectories:
 
     @property
     def shards(self) -> int:
-        """How many files."""
+        """How many files the trajectories are kept in."""
         return -(-self.clips // self.shard)
 
 

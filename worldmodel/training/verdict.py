@@ -47,7 +47,7 @@ class Verdict:
     failed: bool = False
 
     def facts(self, picture: Path | None) -> dict[str, object]:
-        """For a run's summary."""
+        """What `summary.json` of a run says of its verdict."""
         known = {k: round(v, 3) if math.isfinite(v) else None for k, v in self.figures.items()}
         seen = {"picture": picture.as_posix()} if picture else {}
         return {"verdict": self.sentence, "figures": known, **seen}
@@ -59,7 +59,7 @@ class ProbedStage(Protocol):
 
     @property
     def probe(self) -> Probe:
-        """Unseen clips."""
+        """The unseen clips that a run is judged by."""
 
 
 @runtime_checkable
@@ -68,7 +68,7 @@ class ShowingStage(Protocol):
 
     @property
     def shown(self) -> Autoencoder:
-        """The averaged weights."""
+        """The averaged weights, which a verdict is about."""
 
     @property
     def unseen(self) -> Path:

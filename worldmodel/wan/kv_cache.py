@@ -34,7 +34,7 @@ class WanContext(Protocol):
 
     @property
     def text(self) -> Words:
-        """The prompt."""
+        """The prompt that the frames follow: keys and values of its tokens, or embeddings."""
 
     @property
     def rope_cos_sin(self) -> tuple[Tensor, Tensor]:

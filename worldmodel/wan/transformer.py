@@ -54,7 +54,7 @@ class WanAttention(nn.Module):
 
 
 class SelfAttention(WanAttention):
-    """Frames attend to frames."""
+    """Attention among the tokens of all frames that a context lets them see."""
 
     def __init__(self, config: WanConfig, layer: int) -> None:
         super().__init__(config)
@@ -178,7 +178,7 @@ class WanTransformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that the weights are on."""
         return self.patch_embedding.weight.device
 
     def read_text(self, embeddings: Tensor) -> Text:

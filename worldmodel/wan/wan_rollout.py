@@ -62,7 +62,7 @@ class WanRollout:
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int, int]:
-        """One block: b f c h w."""
+        """The shape of one block: b f c h w."""
         window = self.window
         channels = self.model.config.latent_channels
         return self.batch, window.block_frames, channels, window.rows, window.columns

@@ -106,7 +106,7 @@ def step_graph(
 
 
 def picture_graph(autoencoder: Autoencoder) -> OnnxGraph:
-    """The decoder."""
+    """The ONNX graph from latents to pictures."""
     given = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
     if autoencoder.config.plan is not None:
         given["view"] = example_views(autoencoder.config.plan, 1)

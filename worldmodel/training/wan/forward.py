@@ -27,7 +27,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class WanClip:
-    """A batch of true clips."""
+    """A batch of true clips with their prompts and cameras."""
 
     clean: Tensor  # b f c h w
     conditions: Conditions

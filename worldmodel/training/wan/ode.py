@@ -80,7 +80,7 @@ class WanOdeTrajectories:
 
     @property
     def shards(self) -> int:
-        """How many files."""
+        """How many files the trajectories are kept in."""
         return -(-self.clips // self.shard)
 
 
