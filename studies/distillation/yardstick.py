@@ -105,8 +105,8 @@ def find_judge(folder: Path, world: WorldFile, plan: YardstickPlan) -> Judge:
             try:
                 model.load_state_dict(tensors)
             except RuntimeError as error:
-                told = f"{path}: does not hold a judge; delete it to train another"
-                raise ConfigError(told) from error
+                message = f"{path}: does not hold a judge; delete it to train another"
+                raise ConfigError(message) from error
             model.eval().requires_grad_(requires_grad=False)
             return Judge(model, Gaussian(mean.double(), covariance.double()))
     with Doom(game_of(world)) as game:

@@ -100,25 +100,25 @@ class StateFacts:
 
 def state_facts(scans: Sequence[Scan]) -> StateFacts | None:
     """What the files' states are worth; None where no file tells any."""
-    told = [(scan, scan.state) for scan in scans if scan.state is not None and len(scan.state)]
-    if not told:
+    tracked = [(scan, scan.state) for scan in scans if scan.state is not None and len(scan.state)]
+    if not tracked:
         return None
-    meanings = Counter(track.spec.meaning for _, track in told)
+    meanings = Counter(track.spec.meaning for _, track in tracked)
     usual = max(meanings, key=lambda meaning: meanings[meaning])
-    told = [(scan, track) for scan, track in told if track.spec.meaning == usual]
-    tracks = [track for _, track in told]
+    tracked = [(scan, track) for scan, track in tracked if track.spec.meaning == usual]
+    tracks = [track for _, track in tracked]
     numbers = tracks[0].spec.numbers
     return StateFacts(
-        files=len(told),
+        files=len(tracked),
         kinds=len(meanings),
         numbers={name: _number(tracks, name, number) for name, number in numbers.items()},
-        jumps=_jumps(told),
+        jumps=_jumps(tracked),
         turnings=[
             turning
             for name, number in numbers.items()
-            if number.kind == "heading" and (turning := _turning(told, name))
+            if number.kind == "heading" and (turning := _turning(tracked, name))
         ],
-        timing=_timing(told),
+        timing=_timing(tracked),
     )
 
 
@@ -147,22 +147,22 @@ def _number(tracks: Sequence[StateTrack], name: str, number: StateNumber) -> Num
     )
 
 
-def _jumps(told: Sequence[tuple[Scan, StateTrack]]) -> list[Jumps]:
+def _jumps(tracked: Sequence[tuple[Scan, StateTrack]]) -> list[Jumps]:
     """Of each place: the positions of one unit."""
-    numbers = told[0][1].spec.numbers
+    numbers = tracked[0][1].spec.numbers
     units = {number.unit: None for number in numbers.values() if number.kind == "position"}
     found = []
     for unit in units:
         names = tuple(
             name for name, n in numbers.items() if n.kind == "position" and n.unit == unit
         )
-        far = [_far(track, names) for _, track in told]
+        far = [_far(track, names) for _, track in tracked]
         every = np.concatenate(far)
         moving = every[every > 0]
         most = FAR * float(np.quantile(moving, 0.9)) if len(moving) else 0.0
         if len(moving) and (every > most).any():
             scan, steps_in = next(
-                (s, f) for (s, _), f in zip(told, far, strict=True) if (f > most).any()
+                (s, f) for (s, _), f in zip(tracked, far, strict=True) if (f > most).any()
             )
             found.append(
                 Jumps(
@@ -183,10 +183,10 @@ def _far(track: StateTrack, names: Sequence[str]) -> Numbers:
     return np.nan_to_num(np.sqrt((moved**2).sum(axis=0)))
 
 
-def _turning(told: Sequence[tuple[Scan, StateTrack]], name: str) -> Turning | None:
+def _turning(tracked: Sequence[tuple[Scan, StateTrack]], name: str) -> Turning | None:
     """None where the mouse hardly moves."""
     pairs = []
-    for scan, track in told:
+    for scan, track in tracked:
         turned = steps(track.column(name), track.spec.numbers[name])
         pairs.append((scan.mouse[1 : len(track), 0].astype(np.float64), turned))
     if sum(int((np.abs(mouse) > TURNING).sum()) for mouse, _ in pairs) < LEAST_TURNS:
@@ -211,13 +211,13 @@ def _best(explained: dict[int, float]) -> int:
     return max(explained, key=lambda lag: explained[lag])
 
 
-def _timing(told: Sequence[tuple[Scan, StateTrack]]) -> Timing:
+def _timing(tracked: Sequence[tuple[Scan, StateTrack]]) -> Timing:
     """Whether the picture moves in the row in which place and heading do."""
-    kinds = {number.kind for number in told[0][1].spec.numbers.values()}
+    kinds = {number.kind for number in tracked[0][1].spec.numbers.values()}
     if not kinds & set(MOVES):
         return Timing(None, {}, "it has neither a position nor a heading")
     moved, motions = [], []
-    for scan, track in told:
+    for scan, track in tracked:
         rows = len(scan.motion)
         if rows:
             moved.append(_moved(track)[:rows])

@@ -84,9 +84,9 @@ def measure_drift(
     past, autoencoder = long_play.past, measured.autoencoder
     known = past.frames.shape[1]
     whole = past.joined(long_play.real)
-    told = guide(measured, whole, known)
-    primed = encode_frames(autoencoder, past.frames), told.conditions[:, :known]
-    ahead, label = told.after(known), f"{long_play.play} play"
+    given = guide(measured, whole, known)
+    primed = encode_frames(autoencoder, past.frames), given.conditions[:, :known]
+    ahead, label = given.after(known), f"{long_play.play} play"
     seeds = noise_seeds(len(past.frames), label)
     played = play_out(measured, subject, whole, primed, ahead, label, seeds)
     made = decode_latents(autoencoder, played.latents, ahead.views)

@@ -84,9 +84,9 @@ class Dream:
     def __init__(self, subjects: Subjects, clips: Clips, known: int, label: str) -> None:
         self.subjects, self.known = subjects, known
         latents = encode_frames(subjects.autoencoder, clips.frames[:, :known])
-        told = guide(subjects, clips, known)
-        self.guide: Guide = told.after(known)
-        past = latents, told.conditions[:, :known]
+        given = guide(subjects, clips, known)
+        self.guide: Guide = given.after(known)
+        past = latents, given.conditions[:, :known]
         student = subjects.student
         seeds = noise_seeds(len(latents), "places", label)
         played = play_out(subjects, student, clips, past, self.guide, label, seeds)
@@ -178,9 +178,9 @@ def _returns(subjects: Subjects, dream: Dream, real: Clips, apart: int) -> Alike
     if real.states is None:
         return None
     places = None if motion is None or followed is None else motion.views(followed)
-    told = real.states[..., _view_numbers(subjects)]
-    ours = _pairs(told if places is None else places, apart)
-    theirs = _pairs(told, apart)
+    given = real.states[..., _view_numbers(subjects)]
+    ours = _pairs(given if places is None else places, apart)
+    theirs = _pairs(given, apart)
     if not ours or not theirs:
         return None
     made = [(dream.frame(w, i), dream.frame(w, j)) for w, i, j in ours]

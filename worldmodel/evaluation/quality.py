@@ -55,15 +55,15 @@ def measure_next_frame(measured: Subjects, subjects: list[Subject], clips: Clips
     """The last frame of every clip, given all frames before it."""
     autoencoder = measured.autoencoder
     latents = encode_frames(autoencoder, clips.frames)
-    told = guide(measured, clips, clips.frames.shape[1] - 1)
-    seen = None if told.views is None else told.views[:, -1:]
+    given = guide(measured, clips, clips.frames.shape[1] - 1)
+    seen = None if given.views is None else given.views[:, -1:]
     real, before = clips.frames[:, -1], clips.frames[:, -2]
     moving = in_motion(real, before)
     limit = decode_latents(autoencoder, latents[:, -1:], seen)[:, 0]
     drawn = {}
     for subject in subjects:
         label = f"next frame, {subject.name}"
-        drawn_all = next_frames(subject.model, subject.sampler, latents, told.conditions, label)
+        drawn_all = next_frames(subject.model, subject.sampler, latents, given.conditions, label)
         latent = drawn_all[:, -1:]
         frames = decode_latents(autoencoder, latent, seen)[:, 0]
         drawn[subject.name] = score(frames[moving], real[moving])
@@ -93,10 +93,10 @@ def measure_rollout(
     reference: Gaussian,
 ) -> FreeRollout:
     """Prime with `past` frames, play on with the clip's actions; `reference`: of real features."""
-    autoencoder, told = measured.autoencoder, guide(measured, clips, past)
+    autoencoder, given = measured.autoencoder, guide(measured, clips, past)
     latents = encode_frames(autoencoder, clips.frames[:, :past])
-    ahead = told.after(past)
-    primed, label = (latents, told.conditions[:, :past]), f"rollout, {subject.name}"
+    ahead = given.after(past)
+    primed, label = (latents, given.conditions[:, :past]), f"rollout, {subject.name}"
     seeds = noise_seeds(len(latents), "rollout")
     played = play_out(measured, subject, clips, primed, ahead, label, seeds)
     frames = decode_latents(autoencoder, played.latents, ahead.views)

@@ -239,14 +239,14 @@ def describe_pad(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
 
 def hint(spec: ActionSpec, keys: KeyMap, *, has_pad: bool) -> str:
     """What a newcomer must know, in one line."""
-    told = ["click to look"] if spec.uses_mouse else []
+    hints = ["click to look"] if spec.uses_mouse else []
     for command, what in ((Command.CONTROLS, "keys"), (Command.MENU, "menu")):
         codes = [code for code in keys.keys_of(command) if not is_pad(code)]
         pads = [code for code in keys.keys_of(command) if is_pad(code) and has_pad]
         first = ["Escape"] if command is Command.MENU else codes[:1]
         if shown := [*first, *pads[:1]]:
-            told.append(f"{labels(shown)}: {what}")
-    return ", ".join(told)
+            hints.append(f"{labels(shown)}: {what}")
+    return ", ".join(hints)
 
 
 def describe_pause(spec: ActionSpec, controls: Controls) -> str:

@@ -371,10 +371,10 @@ def told_state(session: Session, step: Step) -> str:
     spec = world.state_spec if isinstance(world, Knows) else None
     if spec is None or step.state is None:
         return ""
-    told = zip(spec.numbers.items(), step.state, strict=True)
+    numbers = zip(spec.numbers.items(), step.state, strict=True)
     cared = ("number", "count", "flag")
     return "   ".join(
         f"{name} {value:.3g}" if abs(value) < 100 else f"{name} {value:.0f}"
-        for (name, number), value in told
+        for (name, number), value in numbers
         if number.kind in cared and number.low < number.high and math.isfinite(value)
     )

@@ -178,8 +178,8 @@ class Plan(nn.Module):
         features, depths = self.reader(self._place(points))
         numbers = torch.cat((features, depths[..., None] / 200), dim=-1).flatten(2)
         height = (views[:, 2] - self.config.floor) / 64 - 0.5
-        told = height[:, None, None].expand(-1, columns.shape[1], -1)
-        return torch.cat((numbers, told), dim=-1), ray, depths
+        heights = height[:, None, None].expand(-1, columns.shape[1], -1)
+        return torch.cat((numbers, heights), dim=-1), ray, depths
 
     def _place(self, points: Tensor) -> Tensor:
         """Map units ... 2 as −1 to 1 over the plan."""

@@ -139,15 +139,15 @@ class Maker:
     def _clock(self) -> str:
         return budget_line(self.ledger.spent / 60, self.minutes)
 
-    def _step(self, name: str, key: str, told: str, do: Callable[[Entry], None]) -> None:
+    def _step(self, name: str, key: str, summary: str, do: Callable[[Entry], None]) -> None:
         """Do a step unless it was done and nothing has changed."""
         self.keys[name] = key
         if self.ledger.is_done(name, key):
             self.say(f"{self._clock()} {name}: done before, unchanged")
             return
         entry = self.ledger.begin(name, key)
-        if told:  # stages say it themselves
-            self.say(f"{self._clock()} {name}: {told}")
+        if summary:  # stages say it themselves
+            self.say(f"{self._clock()} {name}: {summary}")
         try:
             do(entry)
         except BaseException:
@@ -174,8 +174,8 @@ class Maker:
                     source, folder, frames, first, record.episode_frames, self.processes
                 )
 
-        told = f"{record.frames:,} frames to train on, {record.heldout:,} to measure on"
-        self._step("data", key, told, do)
+        summary = f"{record.frames:,} frames to train on, {record.heldout:,} to measure on"
+        self._step("data", key, summary, do)
 
     def _check(self) -> None:
         clips = [part.settings.get("clips", {}).get("frames", 2) for part in self.recipe.parts]

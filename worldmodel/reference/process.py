@@ -172,5 +172,5 @@ def _answer(link: Connection, game: RealGame) -> None:
 
 
 def _explain(error: Exception) -> str:
-    told = str(error).strip() or type(error).__name__
-    return told if isinstance(error, UserError) else f"{type(error).__name__}: {told[:300]}"
+    message = str(error).strip() or type(error).__name__
+    return message if isinstance(error, UserError) else f"{type(error).__name__}: {message[:300]}"

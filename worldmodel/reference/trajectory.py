@@ -61,8 +61,8 @@ def load_way(clip_path: Path, clip: Episode) -> Way:
     except BROKEN as error:
         raise WayError(f"{path}: not a way: {str(error)[:LONGEST_SHOWN]}") from error
     if header.get("format") != FORMAT or not 0 <= seed <= LARGEST_SEED:
-        told = shown(header.get("format"))
-        raise WayError(f"{path}: not a way: format {told}, seed {shown(seed)}")
+        found = shown(header.get("format"))
+        raise WayError(f"{path}: not a way: format {found}, seed {shown(seed)}")
     count = len(held) if held.ndim else 0
     if len(names) > MOST_BUTTONS or held.shape != (count, len(names)) or mouse.shape != (count, 2):
         raise WayError(f"{path}: not a way: buttons {held.shape} and mouse {mouse.shape}")

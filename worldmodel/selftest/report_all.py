@@ -43,7 +43,7 @@ class Result:
     name: str
     seconds: float
     is_fine: bool
-    told: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +87,19 @@ def print_report(report: Report) -> None:
     write(f"{report.world} on {report.running_on}\n\n")
     for result in report.results:
         verdict = "held" if result.is_fine else "BROKE"
-        write(f"{result.name:26} {verdict:6} {result.seconds:6.0f} s  {result.told}\n")
+        write(f"{result.name:26} {verdict:6} {result.seconds:6.0f} s  {result.message}\n")
     write(f"\n{json.dumps({**asdict(report), 'versions': installed_versions()})}\n")
 
 
 def _try(name: str, part: Callable[[float], str], seconds: float) -> Result:
     began = time.monotonic()
     try:
-        told, is_fine = part(seconds), True
+        message, is_fine = part(seconds), True
     except Exception as error:  # noqa: BLE001  # the report says it, the other parts go on
         where = traceback.extract_tb(error.__traceback__)[-1]
-        told = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        message = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         is_fine = False
-    return Result(name, time.monotonic() - began, is_fine, told)
+    return Result(name, time.monotonic() - began, is_fine, message)
 
 
 def _until(seconds: float) -> Iterator[int]:

@@ -178,8 +178,8 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
         if self.config.truth:
             ages = torch.arange(begin - clips.known, length, device=whole.device)
             weight = self.config.truth * 0.5 ** (ages / HALF_TOLD)
-            told = ~let_go_of(len(whole), rollouts.idle, whole.device)
-            truth = Truth(latents[:, first : first + clips.frames], told[:, None] * weight)
+            conditional = ~let_go_of(len(whole), rollouts.idle, whole.device)
+            truth = Truth(latents[:, first : first + clips.frames], conditional[:, None] * weight)
         known_frames = torch.full((len(whole),), known, device=whole.device)
         return Judged(whole, acts, known_frames, truth)
 

@@ -139,10 +139,10 @@ class EventsStage:
         """Whether it expects what happens as often as it happens, on unseen play."""
         numbers = {k: float(v) for k, v in figures.items() if v is not None}
         gained = numbers.get("gained", math.nan)
-        told = f"says {100 * gained:.0f} % of what rates alone leave open, on unseen frames"
+        sentence = f"says {100 * gained:.0f} % of what rates alone leave open, on unseen frames"
         if not gained > 0:
-            return f"FAILED: {told}: no better than the rates of what happens", numbers, True
-        return f"good: {told}", numbers, False
+            return f"FAILED: {sentence}: no better than the rates of what happens", numbers, True
+        return f"good: {sentence}", numbers, False
 
     def compile(self) -> None:
         """Nothing: the network is small."""

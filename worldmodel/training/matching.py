@@ -101,7 +101,7 @@ class DistributionMatching(Generic[M, T]):
         with torch.no_grad():
             fake = self._clean(self.fake, judged, noisy, sigmas, judged.conditions)
             real = guided(
-                lambda told: self._clean(self.real, judged, noisy, sigmas, told),
+                lambda conditions: self._clean(self.real, judged, noisy, sigmas, conditions),
                 judged.conditions,
                 self.unconditional(judged),
                 self.levels.guidance,

@@ -78,8 +78,8 @@ class MetricsLog:
             self._file.write(json.dumps({"step": step, **finite}) + "\n")
             self._file.flush()
         except OSError as error:
-            told = error.strerror or error
-            raise FileWriteError(f"{self._file.name}: cannot be written: {told}") from error
+            reason = error.strerror or error
+            raise FileWriteError(f"{self._file.name}: cannot be written: {reason}") from error
         if self._board is not None:
             with contextlib.suppress(OSError):  # a full disk: the lines above say it all
                 for key, value in figures.items():

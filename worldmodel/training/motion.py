@@ -109,10 +109,10 @@ class MotionStage:
         stride = float(self.student.stride) * self.config.model.tics
         numbers = {k: v for k in ("place_1", "place_16", "place_256") if (v := figures.get(k))}
         after = numbers.get("place_16", math.nan)
-        told = f"off by {after:.1f} units of the map after 16 unseen frames (a step: {stride:.1f})"
+        off = f"off by {after:.1f} units of the map after 16 unseen frames (a step: {stride:.1f})"
         if not after < 16 * stride:
-            return f"FAILED: {told}: no better than standing still", numbers, True
-        return f"good: {told}", numbers, False
+            return f"FAILED: {off}: no better than standing still", numbers, True
+        return f"good: {off}", numbers, False
 
     def compile(self) -> None:
         """Nothing: the network is small."""

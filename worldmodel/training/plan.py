@@ -115,10 +115,10 @@ class PlanStage:
         blank = float(psnr(flat.expand_as(self.heldout), self.heldout).mean())
         score = figures.get("heldout_psnr") or math.nan
         numbers = {"heldout_psnr": score, "one_colour": blank}
-        told = f"unseen places at {score:.1f} dB, one colour for all at {blank:.1f} dB"
+        sentence = f"unseen places at {score:.1f} dB, one colour for all at {blank:.1f} dB"
         if not score > blank:
-            return f"FAILED: {told}", numbers, True
-        return f"good: {told}", numbers, False
+            return f"FAILED: {sentence}", numbers, True
+        return f"good: {sentence}", numbers, False
 
     def _strips(self, chosen: Tensor, columns: Tensor) -> Tensor:
         """Columns b w of the chosen frames: uint8 b h w 3."""

@@ -214,14 +214,14 @@ def _judge_next_frame(marks: Marks, figures: Mapping[str, float | None]) -> Verd
         return Verdict("nothing moves in the unseen frames: it cannot be told", numbers)
     if not math.isfinite(score):
         return Verdict("FAILED: what it draws is no picture", numbers, failed=True)
-    told = f"its next frame {score:.1f} dB, a copy of the last {marks.copy:.1f} dB"
+    sentence = f"its next frame {score:.1f} dB, a copy of the last {marks.copy:.1f} dB"
     gained = marks.gap_gained(score)
     if gained is None:
         return Verdict(f"FAILED: {no_gap(marks)}", numbers, failed=True)
     if gained <= 0:
-        return Verdict(f"weak: {told}: no better than a picture that stands still", numbers)
+        return Verdict(f"weak: {sentence}: no better than a picture that stands still", numbers)
     return Verdict(
-        f"good: {told}, at best {marks.limit:.1f} dB: {100 * gained:.0f} % of the gap", numbers
+        f"good: {sentence}, at best {marks.limit:.1f} dB: {100 * gained:.0f} % of the gap", numbers
     )
 
 
@@ -231,10 +231,10 @@ def _judge_life(figures: Mapping[str, float | None]) -> Verdict:
     numbers = {name: _number(figures, name) for name in known}
     if not all(map(math.isfinite, numbers.values())):
         return Verdict("FAILED: what it draws is no picture", numbers, failed=True)
-    told = ", ".join(f"{k} {v:.2f} of true clips" for k, v in numbers.items() if k != "loss")
+    sentence = ", ".join(f"{k} {v:.2f} of true clips" for k, v in numbers.items() if k != "loss")
     lives = all(DEAD < v < WILD for k, v in numbers.items() if k != "loss")
-    word = "weak" if told and not lives else "done"
-    return Verdict(f"{word}: {told or 'nothing was measured but the loss'}", numbers)
+    word = "weak" if sentence and not lives else "done"
+    return Verdict(f"{word}: {sentence or 'nothing was measured but the loss'}", numbers)
 
 
 def _number(figures: Mapping[str, float | None], name: str) -> float:

@@ -260,8 +260,8 @@ def _nothing_saved(library: Library) -> str:
 
 
 def _row(key: str, text: str, value: str, step: Callable[[int], None]) -> Item:
-    told = f"{text}: {value}"  # a narrow row has no room for all of it
-    return Item(key=key, text=text, value=value, help=told, change=step, press=lambda: step(1))
+    full = f"{text}: {value}"  # a narrow row has no room for all of it
+    return Item(key=key, text=text, value=value, help=full, change=step, press=lambda: step(1))
 
 
 def _choices(kind: Any) -> tuple[str, ...]:

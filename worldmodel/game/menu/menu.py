@@ -240,9 +240,9 @@ class Menu:
         if not code:
             self.say("that key has no name here")
             return
-        controls, told = assign(self.preferences.controls, self.spec or NOTHING, target, code)
-        if told:
-            self.say(told)
+        controls, notice = assign(self.preferences.controls, self.spec or NOTHING, target, code)
+        if notice:
+            self.say(notice)
         if controls != self.preferences.controls:
             self._change_controls(controls)
 

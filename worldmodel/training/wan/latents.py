@@ -74,8 +74,8 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
     """Write the files that are not there yet, then the index. SIGTERM ends between two sources."""
     vae = load_autoencoder(config.vae).to(device, getattr(torch, config.dtype))
     words, sources = CaptionEmbeddings(config, torch.device(device)), find_sources(config.data)
-    if told := left_out(config.data, sources):
-        note(told)
+    if warning := left_out(config.data, sources):
+        note(warning)
     write_atomically(folder / CONFIG, to_toml(config).encode())
     if config.unprompted:
         path = folder / NOTHING
