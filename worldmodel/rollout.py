@@ -131,7 +131,7 @@ class DifferentiableRollout:
         self._current = None
 
     def resume(self, latents: Tensor, actions: Tensor) -> None:
-        """What was drawn and is not kept yet, of a play that goes on from a saved state."""
+        """What was sampled and is not kept yet, of a play that goes on from a saved state."""
         self._current = latents, actions
 
     def step(self, actions: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ def roll_out(
     seeds = range(len(actions)) if seeds is None else seeds
     rollout, chunk = Rollout(model, sampler, seeds), model.config.chunk_frames
     rollout.prime(*past)
-    missing = -actions.shape[1] % chunk  # of the last chunk, which is drawn whole all the same
+    missing = -actions.shape[1] % chunk  # of the last chunk, which is sampled whole all the same
     whole = torch.cat((actions, actions[:, -1:].expand(-1, missing, -1)), dim=1)
     chunks = through(whole.split(chunk, dim=1), desc=label, unit="frame", disable=label is None)
     return torch.cat([rollout.step(acts) for acts in chunks], dim=1)[:, : actions.shape[1]]
@@ -198,7 +198,7 @@ def next_frames(
     actions: Tensor,
     label: str | None = None,
 ) -> Tensor:
-    """Every frame of clips b f c h w as drawn given the true chunks before it, all at once.
+    """Every frame of clips b f c h w as sampled given the true chunks before it, all at once.
 
     The packed clip of training and the sampler of play: exactly what play would draw after the
     same history (the tests hold the two against each other). Frames at the beginning that fill no
@@ -212,9 +212,9 @@ def next_frames(
 
     def velocity(x: Tensor, sigmas: Tensor, acts: Tensor, context: Context) -> Tensor:
         packed = torch.cat((latents, x), dim=1), torch.cat((clean, sigmas), dim=1)
-        drawn = model(*packed, torch.cat((actions, acts), dim=1), context)[:, frames:]
+        sampled = model(*packed, torch.cat((actions, acts), dim=1), context)[:, frames:]
         progress.update()
-        return drawn
+        return sampled
 
     def noise() -> Tensor:
         return torch.randn(latents.shape, generator=generator).to(latents.device)

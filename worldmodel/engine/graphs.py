@@ -231,14 +231,14 @@ def empty_inputs(
 def example_inputs(inputs: FrameInputs) -> FrameInputs:
     """Random numbers in the same shapes, everything seen: for tracing, and for the check after."""
     generator = torch.Generator().manual_seed(0)
-    drawn = {
+    numbers = {
         name: torch.randn(x.shape, generator=generator).to(x)
         for name, x in inputs._asdict().items()
     }
-    angles = drawn["cos"]
+    angles = numbers["cos"]
     mask = torch.zeros_like(inputs.mask)
     mask[..., 0, -(angles.shape[-2] // 2) :] = HIDDEN
-    return FrameInputs(**{**drawn, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})
+    return FrameInputs(**{**numbers, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})
 
 
 def example_views(plan: PlanConfig, batch: int) -> Tensor:

@@ -68,8 +68,8 @@ def _guide_events(subjects: Subjects, clips: Clips, known: int) -> Guide:
         latents = encode_frames(subjects.autoencoder, before.frames[:, -events.config.seen :])
         happenings = Happenings(events)
         happenings.begin(recent_of(events, before, latents), range(len(states)))
-        drawn = happenings.step(states[:, known - 1], clips.actions[:, known])
-        states = torch.cat((states[:, :known], drawn[:, None], states[:, known + 1 :]), dim=1)
+        sampled = happenings.step(states[:, known - 1], clips.actions[:, known])
+        states = torch.cat((states[:, :known], sampled[:, None], states[:, known + 1 :]), dim=1)
     views = None if motion is None else motion.views(states)
     return Guide(condition(subjects, clips.actions, states), views, states)
 

@@ -50,15 +50,15 @@ def play_out(
     before = clips.cut(0, known)
     happenings.begin(recent_of(events, before, past[0]), seeds)
     assert before.states is not None
-    states, drawn, numbers = before.states[:, -1], [], []
+    states, sampled, numbers = before.states[:, -1], [], []
     for f in through(range(known, clips.frames.shape[1]), desc=label, unit="frame"):
         actions = clips.actions[:, f]
         moved = states if subjects.motion is None else subjects.motion(states, actions)
         states = happenings.step(moved, actions)
-        drawn.append(rollout.step(condition(subjects, actions[:, None], states[:, None])))
-        happenings.saw(drawn[-1][:, -1])
+        sampled.append(rollout.step(condition(subjects, actions[:, None], states[:, None])))
+        happenings.saw(sampled[-1][:, -1])
         numbers.append(states)
-    return Played(torch.cat(drawn, dim=1), torch.stack(numbers, dim=1))
+    return Played(torch.cat(sampled, dim=1), torch.stack(numbers, dim=1))
 
 
 def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:

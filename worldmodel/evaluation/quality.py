@@ -33,7 +33,7 @@ def score(frames: Tensor, real: Tensor) -> Score:
 
 @dataclass(frozen=True, slots=True)
 class NextFrame:
-    """Frames in motion drawn given true history, between the two marks that frame them."""
+    """Frames in motion sampled given true history, between the two marks that frame them."""
 
     copy: Score  # the last frame again
     limit: Score  # the autoencoder's reconstruction of the real frame
@@ -60,14 +60,16 @@ def measure_next_frame(measured: Subjects, subjects: list[Subject], clips: Clips
     real, before = clips.frames[:, -1], clips.frames[:, -2]
     moving = in_motion(real, before)
     limit = decode_latents(autoencoder, latents[:, -1:], seen)[:, 0]
-    drawn = {}
+    sampled = {}
     for subject in subjects:
         label = f"next frame, {subject.name}"
         drawn_all = next_frames(subject.model, subject.sampler, latents, given.conditions, label)
         latent = drawn_all[:, -1:]
         frames = decode_latents(autoencoder, latent, seen)[:, 0]
-        drawn[subject.name] = score(frames[moving], real[moving])
-    return NextFrame(score(before[moving], real[moving]), score(limit[moving], real[moving]), drawn)
+        sampled[subject.name] = score(frames[moving], real[moving])
+    return NextFrame(
+        score(before[moving], real[moving]), score(limit[moving], real[moving]), sampled
+    )
 
 
 @dataclass(frozen=True, slots=True)

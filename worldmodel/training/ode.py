@@ -79,5 +79,5 @@ class OdeStage(LatentStage):
         sigmas = level[:, None].expand(-1, clean.shape[1])
         clip = PackedClip(clean, clean, torch.zeros_like(sigmas), actions, actions)
         velocity = self.forward(self.student, clip, state[:, None], sigmas[:, None], self.context)
-        drawn = to_clean(state, velocity[:, 0], sigmas)
-        return (drawn - end)[:, first_taught(self.config.model) :].square().mean(), {}
+        sampled = to_clean(state, velocity[:, 0], sigmas)
+        return (sampled - end)[:, first_taught(self.config.model) :].square().mean(), {}

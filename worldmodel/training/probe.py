@@ -104,7 +104,7 @@ class Probe:
 
     @property
     def marks(self) -> Marks:
-        """Mean over the frames in motion of the stretch that next frames are drawn in."""
+        """Mean over the frames in motion of the stretch that next frames are sampled in."""
         stretch = slice(0, self.longest - self.prime)
         moving = self.moving[:, stretch]
         scores = (self.copy, self.limit)
@@ -127,10 +127,10 @@ class Probe:
         marks = self.marks
         figures |= {"copy": marks.copy, "limit": marks.limit}
         for steps in (1, 2, 8):
-            drawn = next_frames(
+            sampled = next_frames(
                 model, _sampler(steps, renoise), self.latents[:, stretch], self.actions[:, stretch]
             )
-            decoded = self.decode(drawn[:, self.prime :], self.prime)
+            decoded = self.decode(sampled[:, self.prime :], self.prime)
             score = float(self._score(decoded)[moving].mean())
             figures[f"next_{steps}"] = score
             if (gained := marks.gap_gained(score)) is not None:
@@ -155,7 +155,7 @@ class Probe:
         return decode_latents(self.autoencoder, latents, views).cpu()
 
     def score(self, frames: Tensor, first: int, name: str) -> dict[str, float]:
-        """Frames b f h w 3 drawn from number `first` on: the next one, all, how sharp the last."""
+        """Frames b f h w 3 sampled from number `first` on: the next, all, how sharp the last."""
         real = self.frames[:, first : first + frames.shape[1]]
         scores = psnr(frames.flatten(0, 1), real.flatten(0, 1))
         scores = rearrange(scores, "(b f) -> b f", b=len(frames))
@@ -168,7 +168,7 @@ class Probe:
         }
 
     def save(self, folder: Path, step: int, rows: list[Tensor], first: int) -> None:
-        """Real play above and beside rows b f h w 3 that were drawn from frame `first` on."""
+        """Real play above and beside rows b f h w 3 that were sampled from frame `first` on."""
         length = rows[0].shape[1]
         shown = (self.frames[:, first : first + length], *rows)
         picture: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []

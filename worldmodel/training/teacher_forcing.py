@@ -45,7 +45,7 @@ HIGH = 0.9  # σ above which the loss is logged on its own: what play's first st
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipTraining:
-    """How clips are drawn and noised; the same for the teacher and its student."""
+    """How clips are sampled and noised; the same for the teacher and its student."""
 
     batch: int
     frames: int  # of a clip, sinks included
@@ -203,10 +203,10 @@ def _resample(
     noisy = add_noise(clip.clean[:, None], noise, sigmas)
     context = TeacherForcing(model.config, frames, device=device)
     velocity = packed(model, clip, noisy, sigmas, context)
-    drawn = to_clean(noisy, velocity, sigmas)[:, 0]
+    sampled = to_clean(noisy, velocity, sigmas)[:, 0]
     known = first_taught(model.config)
-    drawn[:, :known] = clip.clean[:, :known]
-    return drawn
+    sampled[:, :known] = clip.clean[:, :known]
+    return sampled
 
 
 class TeacherStage(LatentStage):

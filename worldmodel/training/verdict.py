@@ -31,7 +31,7 @@ PAIRS = 256  # of a frame and the one before it
 PAIRS_OF_EPISODE = 8
 SHOWN = 12  # frames of a picture
 UNMEASURED = "done: nothing was measured"
-DEAD, WILD = 0.25, 4.0  # spread or motion of drawn clips, as a share of true ones'
+DEAD, WILD = 0.25, 4.0  # spread or motion of sampled clips, as a share of true ones'
 
 
 class FailedError(UserError):
@@ -200,15 +200,17 @@ def _judge_pictures(marks: Marks, figures: Mapping[str, float | None]) -> Verdic
 
 
 def _judge_next_frame(marks: Marks, figures: Mapping[str, float | None]) -> Verdict:
-    drawn = {
+    sampled = {
         name: _number(figures, name)
         for name in figures
         if name.startswith("next_") or name.endswith("_next")
     }
-    best = max(drawn, key=lambda name: (math.isfinite(drawn[name]), drawn[name]), default="next")
-    score = drawn.get(best, math.nan)
+    best = max(
+        sampled, key=lambda name: (math.isfinite(sampled[name]), sampled[name]), default="next"
+    )
+    score = sampled.get(best, math.nan)
     numbers = {"copy": marks.copy, best: score, "limit": marks.limit}
-    if not drawn:
+    if not sampled:
         return Verdict(UNMEASURED, numbers)
     if not marks.is_known:
         return Verdict("nothing moves in the unseen frames: it cannot be told", numbers)
