@@ -111,19 +111,15 @@ def _until(seconds: float) -> Iterator[int]:
 
 
 def _moments(world: World, seconds: float) -> str:
-    count = 0
     for trial in _until(seconds):
         trials.save_and_load(world, trial)
-        count += 1
-    return f"{count} moments went on bit for bit, 20 frames each"
+    return f"{trial + 1} moments went on bit for bit, 20 frames each"
 
 
 def _branches(world: World, seconds: float) -> str:
-    count = 0
     for trial in _until(seconds):
         trials.branch(world, trial)
-        count += 1
-    return f"{count} times back and on, bit for bit"
+    return f"{trial + 1} times back and on, bit for bit"
 
 
 def _faults(world: World, seconds: float) -> str:

@@ -37,7 +37,7 @@ from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC, load_autoencoder
 from worldmodel.training.stage import LoopConfig
-from worldmodel.training.state_episodes import StateEpisodes
+from worldmodel.training.state_episodes import StateEpisodes, check_actions
 from worldmodel.training.torch_streams import host_stream, seed_default
 
 HORIZONS = (16, 64, 256)  # frames after which the error of a number is measured
@@ -69,15 +69,7 @@ class EventsTraining:
         require_positive(self, "batch")
         if self.loop.dtype == "bfloat16":
             raise ConfigError(f"[loop] dtype = {self.loop.dtype!r}: numbers need float32")
-        if len(self.actions.buttons) != self.model.buttons:
-            raise ConfigError(
-                f"[actions] names {len(self.actions.buttons)} buttons, [model] {self.model.buttons}"
-            )
-        if self.actions.mouse_degrees != self.model.mouse_degrees:
-            raise ConfigError(
-                f"mouse_degrees is {self.actions.mouse_degrees} in [actions], "
-                f"{self.model.mouse_degrees} in [model]"
-            )
+        check_actions(self.actions, self.model.buttons, self.model.mouse_degrees)
         if not 0 <= self.latent_dropout < 1 or self.latent_noise < 0:
             raise ConfigError(
                 f"latent_dropout ({self.latent_dropout}) must be in [0, 1), latent_noise "

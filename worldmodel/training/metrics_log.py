@@ -5,7 +5,6 @@ import io
 import json
 import math
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from worldmodel.storage.files import FileWriteError, read_file, write_atomically
@@ -88,12 +87,7 @@ class MetricsLog:
     def __enter__(self) -> "MetricsLog":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk; `write` has said so
                 self._file.close()

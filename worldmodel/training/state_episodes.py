@@ -16,6 +16,16 @@ from worldmodel.storage.episode import Episode, EpisodeError
 from worldmodel.storage.episodes import find_episodes, load_actions, load_state
 
 
+def check_actions(actions: ActionSpec, buttons: int, mouse_degrees: float) -> None:
+    """Refuse [actions] that a network of states in [model] was not made for."""
+    if len(actions.buttons) != buttons:
+        raise ConfigError(f"[actions] names {len(actions.buttons)} buttons, [model] {buttons}")
+    if actions.mouse_degrees != mouse_degrees:
+        raise ConfigError(
+            f"mouse_degrees is {actions.mouse_degrees} in [actions], {mouse_degrees} in [model]"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class StateEpisodes:
     """State and actions of every frame of a data set."""
