@@ -41,8 +41,8 @@ from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.kept_states import before
 from worldmodel.training.run_stage import has_compiler, run_stage
 from worldmodel.training.runs import load_autoencoder
+from worldmodel.training.shards import load_header
 from worldmodel.training.train_loop import STATE, DivergedError
-from worldmodel.training.trajectories import load_header
 from worldmodel.worlds.devices import choose_device
 from worldmodel.worlds.run_settings import available_cores
 

@@ -27,8 +27,8 @@ from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import open_tensors
 from worldmodel.system.limits import LARGEST_PROMPTS
 from worldmodel.system.progress import note, through
+from worldmodel.training.shards import load_header
 from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
-from worldmodel.training.trajectories import load_header
 from worldmodel.training.wan.clips import FORMAT, INDEX, NOTHING, Index
 from worldmodel.training.wan.load_weights import load_autoencoder
 from worldmodel.training.wan.sources import caption_of, find_sources, read_clips
