@@ -48,15 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with console.kept() as output:
         options = output.parse(make_parser(), arguments)
         code = exit_code_of("worldmodel", lambda: _run(options), UserError)
-        if getattr(options, "is_watched", False):  # what a game says is not what it is for
+        if options.is_watched:  # what a game says is not what it is for
             return code
         return output.exit_code(code)
 
 
 def _run(options: argparse.Namespace) -> int:
-    if getattr(options, "handles_signals", False):
+    if options.handles_signals:
         return int(options.run(options))
-    with ended_by_signals(), for_programs(is_on=getattr(options, "json", False)):
+    with ended_by_signals(), for_programs(is_on=options.json):
         return int(options.run(options) or 0)
 
 
@@ -68,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(is_watched=False, handles_signals=False, json=False)
     parser.add_argument("--version", action="version", version=f"worldmodel {__version__}")
     jobs = parser.add_subparsers(required=True, metavar="JOB")
     play.add(

@@ -11,7 +11,6 @@ in the game. Part of the clips are not told their actions, so that sampling and 
 guided by them (classifier-free guidance, arXiv 2207.12598, Algorithm 1).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,10 +77,6 @@ class BidirectionalTraining:
     clips: WholeClips
     loop: LoopConfig
     start: Path | None = None  # a finished run of the same shape whose weights it begins with
-
-
-# model, latents b f c h w, σ b f, actions b f (k+2), known b -> velocity b f c h w
-WholeForward = Callable[[WorldTransformer, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def whole_velocity(
