@@ -53,21 +53,31 @@ def denoise(
     slow random walk: what keeps a digital signal clean keeps a world in place.
     """
     x, differentiated = noise(), torch.is_grad_enabled()
+    model = with_guidance(model, sampler.guidance)
     for sigma, next_sigma in pairwise(sampler.sigmas):
         now, after = (x.new_full(x.shape[:2], s) for s in (sigma, next_sigma))
         with torch.set_grad_enabled(differentiated and next_sigma == 0):
-            velocity = guided(
-                lambda actions: model(x, now, actions, context),  # noqa: B023  # called at once
-                actions,
-                unconditional(actions),
-                sampler.guidance,
-            )
+            velocity = model(x, now, actions, context)
             if sampler.renoise:
                 clean = to_clean(x, velocity, now)
                 x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
             else:
                 x = euler_step(x, velocity, now, after)
     return round_to_grid(x, sampler)
+
+
+def with_guidance(model: Velocity[C], guidance: float) -> Velocity[C]:
+    """A model whose velocities are guided by the actions; at 1 that is the model itself."""
+    if guidance == 1.0:
+        return model
+
+    def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: C) -> Tensor:
+        def answer(actions: Tensor) -> Tensor:
+            return model(x, sigmas, actions, context)
+
+        return guided(answer, actions, unconditional(actions), guidance)
+
+    return velocity
 
 
 def round_to_grid(latents: Tensor, sampler: SamplerConfig) -> Tensor:

@@ -28,10 +28,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, require_positive
-from worldmodel.model.configs import ModelConfig
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.schedule import euler_step, guided, sigma_grid
+from worldmodel.rollout import denoise
+from worldmodel.schedule import guided, sigma_grid
 from worldmodel.storage.tensor_files import OpenFiles, rows_of
 from worldmodel.system.limits import LARGEST_WEIGHTS
 from worldmodel.training.clips import LatentEpisodes
@@ -133,13 +134,17 @@ def follow_path(
     kept: Sequence[float],
 ) -> Tensor:
     """From noise b f c h w through the levels of a grid: the states at `kept`, then the end."""
-    x, states = noise, []
-    for sigma, next_sigma in pairwise(grid):
-        if sigma in kept:
+    levels, states = iter(grid), list[Tensor]()
+
+    def velocity(x: Tensor, now: Tensor, actions: Tensor, context: None) -> Tensor:
+        del actions, context  # `velocity_at` knows them
+        if next(levels) in kept:
             states.append(x)
-        now, after = (x.new_full(x.shape[:2], level) for level in (sigma, next_sigma))
-        x = euler_step(x, velocity_at(x, now), now, after)
-    return torch.stack((*states, x), dim=1)
+        return velocity_at(x, now)
+
+    sampler = SamplerConfig(sigmas=tuple(grid), renoise=False)
+    end = denoise(velocity, lambda: noise, sampler, noise, None)
+    return torch.stack((*states, end), dim=1)
 
 
 def write_trajectories(
