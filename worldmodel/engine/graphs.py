@@ -68,7 +68,7 @@ class TwoFrames:
         return self.inputs.cos, self.inputs.sin
 
     def previous(self, latents: Tensor) -> Tensor:
-        """Of the finished frame the one before it, of the new one the finished."""
+        """Of the finished frame the one before it, of the new one the finished: b 2 c h w."""
         return torch.cat((self.inputs.before, latents[:, :1]), dim=1)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class NewFrame:
         return self.first.inputs.cos[..., p:, :], self.first.inputs.sin[..., p:, :]
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The finished frame, which is the one before the new frame."""
+        """The finished frame b 1 c h w, which is the one before the new frame."""
         del latents
         return self.first.inputs.finished
 
@@ -172,7 +172,7 @@ class DecodeGraph(nn.Module):
         self.autoencoder = autoencoder
 
     def forward(self, latent: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """As `to_frames`, with the rounding inside the graph."""
+        """Latents b 1 c h w -> frames b h w 3: `to_frames`, with the rounding inside the graph."""
         decoded = self.autoencoder.decode(latent[:, 0].to(self.autoencoder.dtype), pixels).float()
         decoded = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
         return rearrange(decoded, "b c h w -> b h w c").to(torch.uint8)

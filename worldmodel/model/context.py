@@ -79,11 +79,11 @@ class ClipContext:
         self.hidden = _kept_mask(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The clip, one chunk later, of every chunk its last frame."""
+        """The clip b f c h w, one chunk later, of every chunk its last frame."""
         return _before_chunks(latents, self.config.chunk_frames)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Causal attention over the clip."""
+        """Causal attention over the clip: b n t e each -> b n t e."""
         del layer
         scores = _scores(self.config, q, k).masked_fill(self.hidden, -torch.inf)
         return scores.softmax(dim=-1) @ v
@@ -108,7 +108,7 @@ class TeacherForcing:
         self.hidden = _kept_past(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The clean half's, for both kinds of frames."""
+        """The clean half's, for both kinds of frames: b f c h w."""
         return self.clean.previous(latents[:, : self.frames]).repeat(1, 1 + self.copies, 1, 1, 1)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -142,13 +142,13 @@ class WholeClip:
         self.before = torch.minimum(times, known[:, None]) - 1  # b f
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The frame before each known one, the last known one for the rest."""
+        """The frame before each known one, the last known one for the rest: b f c h w."""
         before = self.before[..., None, None, None]
         found = latents.gather(1, before.clamp(min=0).expand_as(latents))
         return torch.where(before < 0, 0.0, found)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention over all of the clip."""
+        """Attention over all of the clip: b n t e each -> b n t e."""
         del layer
         return F.scaled_dot_product_attention(q, k, v)
 

@@ -64,12 +64,12 @@ class KVCache:
         return self.ring.slot(self.now)
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The frame that was kept last."""
+        """The frame that was kept last, for each one passed in: b f c h w."""
         self._current = latents
         return self.last.expand_as(latents)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep the current chunk in its slots and attend to everything kept."""
+        """Keep the current chunk in its slots, attend to everything kept: b n t e -> b n t e."""
         here = self.ring.place(self.slot, self.config.chunk_frames)
         k, v = k.to(self.k.dtype), v.to(self.v.dtype)
         self.k[layer, :, :, here] = k.detach()
@@ -165,12 +165,12 @@ class Beginning(ClipContext):
         self.cache, self.frames = cache, frames
 
     def previous(self, latents: Tensor) -> Tensor:
-        """As in any clip; the cache keeps the last frame."""
+        """As in any clip, b f c h w; the cache keeps the last frame."""
         self.cache._current = latents
         return super().previous(latents)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As in any clip; the cache keeps keys and values, after the last layer the time too."""
+        """As in any clip, b n t e; the cache keeps k and v, at the last layer the time too."""
         cache, config = self.cache, self.config
         tokens = self.frames * config.tokens_per_frame
         cache.k[layer, :, :, :tokens], cache.v[layer, :, :, :tokens] = k, v

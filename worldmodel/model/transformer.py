@@ -25,7 +25,7 @@ SIGMA_FEATURES = 128
 
 
 def normalise(x: Tensor) -> Tensor:
-    """Layer normalisation without learned parts, over the last axis."""
+    """Layer normalisation without learned parts, over the last axis: ... d -> ... d."""
     return F.layer_norm(x, x.shape[-1:])
 
 

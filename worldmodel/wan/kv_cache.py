@@ -62,7 +62,7 @@ class WholeClipContext:
         self._seen = _earlier_blocks(config, window, frames).to(device) if causal else None
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention over the clip."""
+        """Attention over the clip: b n t e each -> b n t e."""
         del bank
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self._seen)
 
@@ -112,7 +112,7 @@ class RollingCache:
         return sum(x.element_size() * x.nelement() for x in kept)
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep the current block in its slots and attend to everything kept."""
+        """Keep the current block in its slots, attend to everything kept: b n t e -> b n t e."""
         if not self._is_begun:
             self._take_back(self._open_slots())
             self._is_begun = True

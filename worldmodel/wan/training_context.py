@@ -114,7 +114,7 @@ class BlockContext:
         self.rope_cos_sin = frame_cos_sin(cache.config, cache.window, times, cache.device)
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention to the kept past and to the block itself."""
+        """Attention to the kept past and to the block itself: b n t e each -> b n t e."""
         cache, dtype = self.cache, self.cache.k.dtype
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
         if self.keeps:
