@@ -8,7 +8,7 @@ import pytest
 
 from worldmodel.__main__ import make_parser as make_job_parser
 from worldmodel.config import read_toml
-from worldmodel.game.cli import make_parser as make_play_parser
+from worldmodel.game.flags import make_parser as make_play_parser
 from worldmodel.recipe.recipe_file import read_recipe
 
 ROOT = Path(__file__).parents[1]

@@ -37,9 +37,9 @@ from worldmodel.commands.argument_types import HelpFormatter
 from worldmodel.commands.play import PlayHelp
 from worldmodel.config import UserError
 from worldmodel.system import console
-from worldmodel.system.machine_faults import MACHINE_FAULTS, describe_fault
+from worldmodel.system.exit_codes import exit_code_of
 from worldmodel.system.printable import for_programs
-from worldmodel.system.signals import describe, ended_by_signals
+from worldmodel.system.signals import ended_by_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,28 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # on standard output, beside JSON
     with console.kept() as output:
         options = output.parse(make_parser(), arguments)
-        code = _run(options)
-        if getattr(options, "is_watched", False):  # what a game says is not what it is for
+        code = exit_code_of("worldmodel", lambda: _run(options), UserError)
+        if options.is_watched:  # what a game says is not what it is for
             return code
         return output.exit_code(code)
 
 
 def _run(options: argparse.Namespace) -> int:
-    try:
-        if getattr(options, "handles_signals", False):
-            return int(options.run(options))
-        with ended_by_signals(), for_programs(is_on=getattr(options, "json", False)):
-            return int(options.run(options) or 0)
-    except UserError as error:
-        print(f"worldmodel: {error}", file=sys.stderr)
-        return 2
-    except MACHINE_FAULTS as error:
-        print(f"worldmodel: {describe_fault(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        told, code = describe(error)
-        print(f"worldmodel: {told}", file=sys.stderr)
-        return code
+    if options.handles_signals:
+        return int(options.run(options))
+    with ended_by_signals(), for_programs(is_on=options.json):
+        return int(options.run(options) or 0)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -79,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(is_watched=False, handles_signals=False, json=False)
     parser.add_argument("--version", action="version", version=f"worldmodel {__version__}")
     jobs = parser.add_subparsers(required=True, metavar="JOB")
     play.add(

@@ -3,8 +3,6 @@
 Buttons are W3C `KeyboardEvent.code` names ("KeyW", "ArrowLeft") and "Mouse0", "Mouse1", …: they
 name places on the keyboard, whatever its language. Mouse travel is in degrees of view per frame,
 right and down positive, so that a recording means the same at every mouse sensitivity.
-
-Letters: f frames, k buttons.
 """
 
 from collections.abc import Sequence

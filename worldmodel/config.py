@@ -99,10 +99,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits
         reason = printable(str(error) or type(error).__name__, LONGEST_SHOWN)
-        told = f"{path}: cannot be read as TOML: {reason}"
+        message = f"{path}: cannot be read as TOML: {reason}"
         if isinstance(error, tomllib.TOMLDecodeError):
-            told += _of_comma(decode_text(content))
-        raise ConfigError(told) from error
+            message += _of_comma(decode_text(content))
+        raise ConfigError(message) from error
 
 
 def _of_comma(text: str) -> str:

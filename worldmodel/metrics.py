@@ -1,7 +1,4 @@
-"""Distances between frames, pure functions. Frames are uint8 f h w 3 tensors.
-
-Letters: f frames, h w rows, columns, d features.
-"""
+"""Distances between frames, pure functions. Frames are uint8 f h w 3 tensors."""
 
 from typing import NamedTuple
 
@@ -63,7 +60,7 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def of(cls, features: Tensor) -> "Gaussian":
-        """Of features f d."""
+        """Mean and covariance of features f d."""
         values = features.double()
         return cls(values.mean(dim=0), torch.cov(values.T))
 

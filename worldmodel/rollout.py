@@ -9,9 +9,7 @@ evaluation and training at the same time.
     latent = rollout.denoise(action)              # show it ...
     rollout.remember()                            # ... then make it the past; again and again
 
-A model with `chunk_frames` n above 1 draws n frames at a time: n actions in, n latents out.
-
-Letters: b batch, f frames, c h w latents, k buttons, n frames of a chunk.
+A model with `chunk_frames` above 1 draws so many frames at a time: f actions in, f latents out.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,24 +53,31 @@ def denoise(
     slow random walk: what keeps a digital signal clean keeps a world in place.
     """
     x, differentiated = noise(), torch.is_grad_enabled()
+    model = with_guidance(model, sampler.guidance)
     for sigma, next_sigma in pairwise(sampler.sigmas):
         now, after = (x.new_full(x.shape[:2], s) for s in (sigma, next_sigma))
         with torch.set_grad_enabled(differentiated and next_sigma == 0):
-            if sampler.guidance == 1.0:
-                velocity = model(x, now, actions, context)
-            else:
-                velocity = guided(
-                    lambda told: model(x, now, told, context),  # noqa: B023  # called at once
-                    actions,
-                    unconditional(actions),
-                    sampler.guidance,
-                )
+            velocity = model(x, now, actions, context)
             if sampler.renoise:
                 clean = to_clean(x, velocity, now)
                 x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
             else:
                 x = euler_step(x, velocity, now, after)
     return round_to_grid(x, sampler)
+
+
+def with_guidance(model: Velocity[C], guidance: float) -> Velocity[C]:
+    """A model whose velocities are guided by the actions; at 1 that is the model itself."""
+    if guidance == 1.0:
+        return model
+
+    def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: C) -> Tensor:
+        def answer(actions: Tensor) -> Tensor:
+            return model(x, sigmas, actions, context)
+
+        return guided(answer, actions, unconditional(actions), guidance)
+
+    return velocity
 
 
 def round_to_grid(latents: Tensor, sampler: SamplerConfig) -> Tensor:
@@ -114,7 +119,7 @@ class DifferentiableRollout:
             self._clean_pass(latents[:, f : f + chunk], actions[:, f : f + chunk])
 
     def denoise(self, actions: Tensor) -> Tensor:
-        """The next frames: actions b n (k+2) -> clean latents b n c h w."""
+        """The next frames: actions b f (k+2) -> clean latents b f c h w."""
         latents = denoise(self.model, self._noise, self.levels, actions, self.cache)
         self._current = latents.detach(), actions
         return latents
@@ -136,11 +141,11 @@ class DifferentiableRollout:
         self._current = None
 
     def resume(self, latents: Tensor, actions: Tensor) -> None:
-        """What was drawn and is not kept yet, of a play that goes on from a saved state."""
+        """What was sampled and is not kept yet, of a play that goes on from a saved state."""
         self._current = latents, actions
 
     def step(self, actions: Tensor) -> Tensor:
-        """`denoise` and `remember`: actions b n (k+2) -> clean latents b n c h w."""
+        """`denoise` and `remember`: actions b f (k+2) -> clean latents b f c h w."""
         latents = self.denoise(actions)
         self.remember()
         return latents
@@ -189,7 +194,7 @@ def roll_out(
     seeds = range(len(actions)) if seeds is None else seeds
     rollout, chunk = Rollout(model, sampler, seeds), model.config.chunk_frames
     rollout.prime(*past)
-    missing = -actions.shape[1] % chunk  # of the last chunk, which is drawn whole all the same
+    missing = -actions.shape[1] % chunk  # of the last chunk, which is sampled whole all the same
     whole = torch.cat((actions, actions[:, -1:].expand(-1, missing, -1)), dim=1)
     chunks = through(whole.split(chunk, dim=1), desc=label, unit="frame", disable=label is None)
     return torch.cat([rollout.step(acts) for acts in chunks], dim=1)[:, : actions.shape[1]]
@@ -203,7 +208,7 @@ def next_frames(
     actions: Tensor,
     label: str | None = None,
 ) -> Tensor:
-    """Every frame of clips b f c h w as drawn given the true chunks before it, all at once.
+    """Every frame of clips b f c h w as sampled given the true chunks before it, all at once.
 
     The packed clip of training and the sampler of play: exactly what play would draw after the
     same history (the tests hold the two against each other). Frames at the beginning that fill no
@@ -217,9 +222,9 @@ def next_frames(
 
     def velocity(x: Tensor, sigmas: Tensor, acts: Tensor, context: Context) -> Tensor:
         packed = torch.cat((latents, x), dim=1), torch.cat((clean, sigmas), dim=1)
-        drawn = model(*packed, torch.cat((actions, acts), dim=1), context)[:, frames:]
+        sampled = model(*packed, torch.cat((actions, acts), dim=1), context)[:, frames:]
         progress.update()
-        return drawn
+        return sampled
 
     def noise() -> Tensor:
         return torch.randn(latents.shape, generator=generator).to(latents.device)

@@ -29,12 +29,12 @@ def add_noise(clean: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def velocity_target(clean: Tensor, noise: Tensor) -> Tensor:
-    """v = ε − x₀, what the network is trained to predict."""
+    """v = ε − x₀, what the network is trained to predict: b f c h w."""
     return noise - clean
 
 
 def to_clean(noisy: Tensor, velocity: Tensor, sigmas: Tensor) -> Tensor:
-    """x₀ = x_σ − σ v: where the straight path from here ends."""
+    """x₀ = x_σ − σ v: where the straight path from here ends; σ b f, the others b f c h w."""
     return noisy - broadcast(sigmas, noisy) * velocity
 
 
@@ -64,7 +64,7 @@ def residual_weight(sigmas: Tensor, change: float) -> Tensor:
 
 
 def euler_step(noisy: Tensor, velocity: Tensor, sigmas: Tensor, next_sigmas: Tensor) -> Tensor:
-    """x_σ' = x_σ + (σ' − σ) v, the probability-flow ODE one step on."""
+    """x_σ' = x_σ + (σ' − σ) v, the probability-flow ODE one step on; σ b f, x and v b f c h w."""
     return noisy + broadcast(next_sigmas - sigmas, noisy) * velocity
 
 

@@ -13,8 +13,6 @@ TOML and in JSON a spec is a table of its numbers, in the order in which they st
 degrees and wraps at 360, growing to the left. A phase is a clock that advances by itself and wraps
 from `high` to `low`: `high` is `low` again, the period is high − low. A velocity has the axes of
 the positions. A flag is 0 or 1.
-
-Letters: f frames, n numbers.
 """
 
 import json
@@ -68,7 +66,7 @@ class StateNumber:
         return replace(self, low=low, high=high)
 
     def joined(self, other: "StateNumber") -> "StateNumber":
-        """The range of both."""
+        """The same number, its range wide enough for both."""
         low, high = min(self.low, other.low), max(self.high, other.high)
         if self.kind == "heading" and low < high:
             low, high = 0.0, FULL_TURN
@@ -104,7 +102,7 @@ class StateSpec:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """In their order."""
+        """Names of the numbers, in their order."""
         return tuple(self.numbers)
 
     @property
@@ -131,7 +129,7 @@ class StateSpec:
         return self.names.index(name)
 
     def seen(self, values: NDArray[np.float32]) -> "StateSpec":
-        """The same with the ranges of `values` f n."""
+        """The same with the ranges of `values` f v."""
         columns = zip(self.numbers.items(), values.T, strict=True)
         return StateSpec({name: number.seen(column) for (name, number), column in columns})
 
@@ -154,7 +152,7 @@ class StateTrack:
     """The state in every frame of a stretch of play; NaN where it was not known."""
 
     spec: StateSpec
-    values: NDArray[np.float32]  # f n
+    values: NDArray[np.float32]  # f v
 
     def __post_init__(self) -> None:
         shape = self.values.shape

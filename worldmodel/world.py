@@ -46,7 +46,7 @@ class Later(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all its arrays."""
+        """Bytes of its array."""
 
     def array(self) -> NDArray[Any]:
         """The numbers; the same memory every time."""
@@ -91,7 +91,7 @@ class World(Protocol):
 
     @property
     def name(self) -> str:
-        """What the world is called."""
+        """What the world is called, for people."""
 
     @property
     def frames_per_second(self) -> float:
@@ -99,7 +99,7 @@ class World(Protocol):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Rows, columns."""
+        """Rows and columns of its frames."""
 
     @property
     def actions(self) -> ActionSpec:
@@ -126,7 +126,7 @@ class World(Protocol):
 
     @property
     def split(self) -> Split:
-        """Times of the last frame."""
+        """Milliseconds that each part of the last frame took."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Where one can walk."""
+    """A level's map: where one can walk."""
 
     free: NDArray[np.uint8]  # x y, 1: the player's middle can be there
     low: tuple[float, float]  # x, y of the map's first cell

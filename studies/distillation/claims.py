@@ -91,8 +91,10 @@ def _costs(results: Results) -> list[Sequence[str]]:
             continue
         ratio = high / low
         holds = ratio >= COST_CLAIM / NEAR
-        told = "holds" if holds else "cheaper, but less so" if ratio > 1 else "does not hold here"
-        rows.append((f"{claim}: {what}", f"{low:.3g} against {high:.3g}: {ratio:.1f} x", told))
+        verdict = (
+            "holds" if holds else "cheaper, but less so" if ratio > 1 else "does not hold here"
+        )
+        rows.append((f"{claim}: {what}", f"{low:.3g} against {high:.3g}: {ratio:.1f} x", verdict))
     return rows
 
 

@@ -2,8 +2,6 @@
 
 All of it goes through the `Rollout` that play uses, in batches. Every clip has a seed of the game
 and one of the noise of its own, the same for every row.
-
-Letters: b batch (clips), f frames, c h w latents, k buttons, n frames of a chunk, d features.
 """
 
 import math
@@ -12,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from studies.distillation.figures import (
@@ -82,11 +81,12 @@ def measure(
     next_psnr, next_ssim = _next_scores(yardstick, decode_latents(autoencoder, drawn))
     advance(near)
     past = latents[:, :PAST], clips.actions[:, :PAST]
-    actions = told(contender, clips.actions[:, PAST : PAST + LAST])
+    actions = played_actions(contender, clips.actions[:, PAST : PAST + LAST])
     title, seeds = contender.row.title, noise_seeds(len(latents), "rollout")
     played = roll_out(contender.model, contender.sampler, past, actions, title, seeds)
     frames, real = decode_latents(autoencoder, played), clips.frames[:, PAST : PAST + LAST]
-    error = psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, real.shape[:2])
+    error = psnr(frames.flatten(0, 1), real.flatten(0, 1))
+    error = rearrange(error, "(b f) -> b f", b=len(real))
     reading = read_clips(yardstick.judge, frames, clips.actions[:, PAST : PAST + LAST])
     advance(free)
     drift = _long_play(contender, yardstick)
@@ -143,7 +143,7 @@ def check_chunk(contender: Contender) -> None:
         raise ConfigError(f"{contender.row.run}: chunk_frames = {chunk} does not divide {STRIDE}")
 
 
-def told(contender: Contender, actions: Tensor) -> Tensor:
+def played_actions(contender: Contender, actions: Tensor) -> Tensor:
     """The actions b f (k+2) that the row is told: those of play, where it plays in chunks."""
     if not contender.row.holds_actions:
         return actions
@@ -164,7 +164,9 @@ def draw_next_frames(contender: Contender, latents: Tensor, actions: Tensor) -> 
     drawn = []
     for first in range(PAST, latents.shape[1], STRIDE):
         after = slice(first, first + STRIDE)
-        drawn.append(rollout.denoise(told(contender, actions[:, first : first + chunk]))[:, :1])
+        drawn.append(
+            rollout.denoise(played_actions(contender, actions[:, first : first + chunk]))[:, :1]
+        )
         rollout.prime(latents[:, after], actions[:, after])
     return torch.cat(drawn, dim=1)
 
@@ -181,7 +183,8 @@ def _next_scores(
     moving = in_motion(real, before)
     scores = []
     for measure_frames in (psnr, ssim):
-        each = measure_frames(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, real.shape[:2])
+        each = measure_frames(frames.flatten(0, 1), real.flatten(0, 1))
+        each = rearrange(each, "(b f) -> b f", b=len(real))
         scores.append(
             tuple(float(e[m].mean()) for e, m in zip(each, moving, strict=True) if m.any())
         )
@@ -236,7 +239,7 @@ def _long_play(contender: Contender, yardstick: Yardstick) -> dict[str, Drift]:
     plays, judge = yardstick.long_plays, yardstick.judge
     past = torch.cat([play.past.frames for play in plays])
     primed = encode_frames(yardstick.autoencoder, past), torch.cat([p.past.actions for p in plays])
-    actions = told(contender, torch.cat([p.real.actions[:, :frames] for p in plays]))
+    actions = played_actions(contender, torch.cat([p.real.actions[:, :frames] for p in plays]))
     label = f"{contender.row.title}, long play"
     seeds = noise_seeds(len(past), "long play")
     latents = roll_out(contender.model, contender.sampler, primed, actions, label, seeds)

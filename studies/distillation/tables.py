@@ -157,11 +157,11 @@ def speed_table(results: Results) -> list[str]:
 def cost_table(results: Results) -> list[str]:
     """What training took after the teacher, for every row, measured or not."""
     comparison, out = results.comparison, results.comparison.out
-    rows, told = [], list[tuple[Sequence[Path], Sequence[Path]]]()
+    rows, seen = [], list[tuple[Sequence[Path], Sequence[Path]]]()
     for row in comparison.rows.values():
         stages = row.stage2, row.stage3
-        if any(stages) and stages not in told:  # rows of the same runs cost the same
-            told.append(stages)
+        if any(stages) and stages not in seen:  # rows of the same runs cost the same
+            seen.append(stages)
             second, third = (_cost_cells(runs, out) for runs in stages)
             rows.append([row.title, *second, *third[:3]])
     for run in comparison.shared:

@@ -3,8 +3,6 @@
 Four sets of clips of the real game, each answered by a few rows: stretches of the training data
 themselves; explored stretches on unseen seeds; on the same seeds, actions held that the training
 data is full of; and there again, combinations of keys and turning that never occur in it.
-
-Letters: b batch (clips), f frames, k buttons.
 """
 
 from bisect import bisect_right
@@ -18,7 +16,7 @@ import torch
 from torch import Tensor
 
 from studies.distillation.figures import Estimate, mean_of
-from studies.distillation.measure import told
+from studies.distillation.measure import played_actions
 from studies.distillation.rows import Contender
 from studies.distillation.yardstick import APART, PAST, Yardstick
 from worldmodel.action import Action, ActionSpec
@@ -173,7 +171,7 @@ def _answers(
         raise UserError("hardly anything moves in these clips; give more with --unseen-clips")
     rows, seeds = {}, noise_seeds(len(real), "unseen", name)
     for one in contenders:
-        actions = told(one, clips.actions[:, PAST:])
+        actions = played_actions(one, clips.actions[:, PAST:])
         played = roll_out(one.model, one.sampler, past, actions, seeds=seeds)
         frames = decode_latents(decoder, played)
         rows[one.name] = (

@@ -148,8 +148,8 @@ def _missing_part(results: Results) -> list[str]:
     if not results.missing:
         return []
     titles = results.comparison.rows
-    told = [f"- {titles[name].title}: {why}" for name, why in results.missing.items()]
-    return ["### Not measured", "", *told, ""]
+    lines = [f"- {titles[name].title}: {why}" for name, why in results.missing.items()]
+    return ["### Not measured", "", *lines, ""]
 
 
 def print_results(results: Results) -> None:

@@ -2,8 +2,6 @@
 
 The judge and the statistics of its features on real play are kept beside the figures, so that rows
 that were measured on different days, or by different people, were measured alike.
-
-Letters: b batch (clips), f frames, k buttons.
 """
 
 import hashlib
@@ -107,8 +105,8 @@ def find_judge(folder: Path, world: WorldFile, plan: YardstickPlan) -> Judge:
             try:
                 model.load_state_dict(tensors)
             except RuntimeError as error:
-                told = f"{path}: does not hold a judge; delete it to train another"
-                raise ConfigError(told) from error
+                message = f"{path}: does not hold a judge; delete it to train another"
+                raise ConfigError(message) from error
             model.eval().requires_grad_(requires_grad=False)
             return Judge(model, Gaussian(mean.double(), covariance.double()))
     with Doom(game_of(world)) as game:

@@ -79,7 +79,7 @@ def test_what_the_machine_refuses_is_a_sentence(
     monkeypatch.setattr("worldmodel.worlds.find.list_all_worlds", refuse)
     assert main(["worlds"]) == 2
     assert capsys.readouterr().err == f"worldmodel: {told}\n"
-    monkeypatch.setattr("worldmodel.game.launch.launch", refuse)
+    monkeypatch.setattr("worldmodel.game.launch.Launch", refuse)
     assert main(["play"]) == 2
     assert capsys.readouterr().err == f"play: {told}\n"
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data_sources.recorded_doom import record_doom
 from worldmodel.action import IDLE, Action
 from worldmodel.config import ConfigError, UserError
 from worldmodel.data_sources.doom import Doom, DoomConfig
+from worldmodel.data_sources.doom_players import make_doom_player
 from worldmodel.data_sources.explorer import Explorer
-from worldmodel.data_sources.record_doom import make_player, record_doom, record_episode
+from worldmodel.data_sources.record import record_episode
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import find_episodes, load_episode
 
@@ -47,7 +49,7 @@ def test_forward_moves_along_the_view_and_back_moves_away(game: Doom) -> None:
 
 
 def test_the_same_seed_plays_the_same_episode(game: Doom) -> None:
-    one, again = (record_episode(game, Explorer(5), 5, 60) for _ in range(2))
+    one, again = (record_episode(game, lambda *_: Explorer(5), 5, 60) for _ in range(2))
     np.testing.assert_array_equal(one.frames, again.frames)
     assert list(one.actions) == list(again.actions)
 
@@ -58,7 +60,7 @@ def test_the_explorer_sees_the_level_and_plays_as_people_do(game: Doom) -> None:
     cells: set[tuple[int, int]] = set()
     for seed in range(6):
         explorer = Explorer(seed)
-        episodes.append(record_episode(game, explorer, seed, 300))
+        episodes.append(record_episode(game, lambda *_, who=explorer: who, seed, 300))
         cells |= set(explorer.visits)
     actions = [action for episode in episodes for action in episode.actions]
     turns = np.abs([action.mouse[0] for action in actions])
@@ -77,7 +79,7 @@ def test_the_explorer_sees_the_level_and_plays_as_people_do(game: Doom) -> None:
 
 
 def test_a_recorded_folder_holds_frames_with_the_action_that_led_to_them(tmp_path: Path) -> None:
-    done = record_doom(DoomConfig(), tmp_path, frames=90, first_seed=7, episode_frames=50)
+    done = record_doom(tmp_path, frames=90, episode_frames=50, seed=7)
     episodes = [load_episode(path) for path in find_episodes(tmp_path)]
     assert done == sum(map(len, episodes)) >= 90
     assert episodes[0].actions[0] == IDLE
@@ -94,7 +96,7 @@ def test_a_death_is_another_end_than_a_levels() -> None:
     with Doom(DoomConfig(level="defend_the_line", keys=("Mouse0",))) as game:
         game.reset(seed=1)
         assert not game.has_died
-        while not game.over:  # nobody defends it
+        while not game.is_over:  # nobody defends it
             game.step(IDLE)
         assert game.has_died
 
@@ -104,8 +106,8 @@ def test_the_gunner_shoots_at_what_comes_looks_around_and_rests() -> None:
     with Doom(config) as game:
         game.reset(seed=0)
         assert len(game.monsters) == 6
-        episodes = [record_episode(game, make_player(config, s), s, 250) for s in range(5)]
-        again = record_episode(game, make_player(config, 2), 2, 250)
+        episodes = [record_episode(game, make_doom_player, s, 250) for s in range(5)]
+        again = record_episode(game, make_doom_player, 2, 250)
     np.testing.assert_array_equal(again.frames, episodes[2].frames)
     assert all(episode.buttons == ("Mouse0",) for episode in episodes)
     actions = [action for episode in episodes for action in episode.actions]

@@ -42,7 +42,7 @@ def test_a_death_is_shown_and_then_life_begins_anew(lives: Doom) -> None:
         lives.step(SHOOT)
         count += 1
         assert count < LONGEST
-    assert not lives.over
+    assert not lives.is_over
     assert number(lives, "health") == 0
     last = lives.frame
     for _ in range(DEAD_FRAMES - 1):
@@ -59,7 +59,7 @@ def test_without_restart_a_death_ends_the_episode() -> None:
         doom.reset(5)
         for _ in range(LONGEST):
             doom.step(SHOOT)
-            if doom.over:
+            if doom.is_over:
                 break
-        assert doom.over
+        assert doom.is_over
         assert doom.has_died

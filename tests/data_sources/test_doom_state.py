@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.data_sources.recorded_doom import record_doom
 from worldmodel.action import IDLE, Action
 from worldmodel.data_sources.doom import Doom, DoomConfig
+from worldmodel.data_sources.doom_players import make_doom_player
 from worldmodel.data_sources.explorer import Explorer
-from worldmodel.data_sources.record_doom import make_player, record_doom, record_episode
+from worldmodel.data_sources.record import record_episode
 from worldmodel.state_spec import StateTrack
 from worldmodel.storage.episodes import load_episode
 
@@ -89,7 +91,7 @@ def unexplained(
 
 
 def test_recorded_episodes_have_the_state_of_their_frames(game: Doom, tmp_path: Path) -> None:
-    record_doom(DoomConfig(), tmp_path, frames=90, first_seed=7, episode_frames=90)
+    record_doom(tmp_path, frames=90, episode_frames=90, seed=7)
     episode = load_episode(tmp_path / "my_way_home_000007.safetensors")
     track = episode.state
     assert track is not None
@@ -107,7 +109,7 @@ def test_recorded_episodes_have_the_state_of_their_frames(game: Doom, tmp_path: 
 
 
 def test_the_heading_follows_the_mouse_to_the_degree(game: Doom) -> None:
-    episode = record_episode(game, Explorer(5), 5, 120)
+    episode = record_episode(game, lambda *_: Explorer(5), 5, 120)
     assert episode.state is not None
     heading = episode.state.column("heading")[7:].astype(np.float64)  # held at the spawn until then
     turned = (np.diff(heading) + 180) % 360 - 180
@@ -117,9 +119,9 @@ def test_the_heading_follows_the_mouse_to_the_degree(game: Doom) -> None:
 
 def test_a_fight_moves_health_ammunition_and_kills() -> None:
     with Doom(LINE) as game:
-        track = record_episode(game, make_player(LINE, 1), 1, 400).state
+        track = record_episode(game, make_doom_player, 1, 400).state
         assert track is not None
-        assert game.over
+        assert game.is_over
         last, frame = game.state, game.frame
         np.testing.assert_array_equal(game.step(IDLE), frame)
         np.testing.assert_array_equal(game.state, last)

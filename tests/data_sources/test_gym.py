@@ -17,8 +17,13 @@ from worldmodel.__main__ import main
 from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.data_sources.gym import GymConfig, GymGame, fit_frame, open_game
-from worldmodel.data_sources.policies import HoldingPolicy, find_policy
-from worldmodel.data_sources.record_gym import RecordPlan, actions_table, record_gym
+from worldmodel.data_sources.gym_players import HoldingPlayer, find_player
+from worldmodel.data_sources.record import (
+    RecordPlan,
+    actions_table,
+    check_free,
+    record_episodes,
+)
 from worldmodel.storage.episodes import find_episodes, load_episode
 
 MODULE = "tests.data_sources.squares"
@@ -29,7 +34,8 @@ SQUARES = GymConfig(env=SQUARES_ID, size=(15, 30))
 def record(folder: Path, config: GymConfig = SQUARES, who: str = "sticky", frames: int = 60) -> int:
     plan = RecordPlan(folder=folder, frames=frames, episode_frames=100, seed=5)
     with open_game(config) as game:
-        return record_gym(game, find_policy(who, allow_code=True), plan)
+        check_free(plan, game.name)
+        return record_episodes(game, find_player(who, allow_code=True), plan)
 
 
 def place(frame: "np.ndarray[Any, np.dtype[np.uint8]]") -> int:
@@ -77,16 +83,16 @@ def test_files_of_an_earlier_recording_are_never_written_over(tmp_path: Path) ->
 
 def test_a_killed_recording_keeps_every_finished_episode(tmp_path: Path) -> None:
     class Broken(GymGame):
-        def generate(self, action: Action) -> Any:
+        def step(self, action: Action) -> Any:
             if len(list(tmp_path.glob("*.safetensors"))) == 2:
                 raise KeyboardInterrupt
-            return super().generate(action)
+            return super().step(action)
 
     with open_game(SQUARES) as game:
         broken = Broken(SQUARES, game.env)
         plan = RecordPlan(folder=tmp_path, frames=1000, episode_frames=100)
         with pytest.raises(KeyboardInterrupt):
-            record_gym(broken, find_policy("random", allow_code=False), plan)
+            record_episodes(broken, find_player("random", allow_code=False), plan)
     assert [len(load_episode(path)) for path in find_episodes(tmp_path)] == [26, 26]
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"] * 2
 
@@ -110,11 +116,11 @@ def test_a_recording_stops_when_it_is_told_to(tmp_path: Path) -> None:
 def test_a_frame_may_take_several_steps() -> None:
     config = GymConfig(env=SQUARES_ID, size=(15, 30), skip=4, arguments={"length": 6})
     with open_game(config) as game:
-        game.reset(0, 1)
+        game.reset(1)
         assert game.frames_per_second == 5
-        game.generate(Action(frozenset({"Digit1"})))
+        game.step(Action(frozenset({"Digit1"})))
         assert not game.is_over
-        game.generate(Action(frozenset({"Digit2"})))
+        game.step(Action(frozenset({"Digit2"})))
         assert game.is_over
         assert game.env.get_wrapper_attr("seen") == [1, 1, 1, 1, 2, 2]
 
@@ -139,8 +145,8 @@ def test_people_hold_keys_and_rest() -> None:
     shares = {}
     for who in ("sticky", "random"):
         with open_game(config) as game:
-            policy = find_policy(who, allow_code=False)(game, 0)
-            actions = [policy.act(game) for _ in range(2000)]
+            player = find_player(who, allow_code=False)(game, 0)
+            actions = [player.act(game) for _ in range(2000)]
         changes = np.mean([a != b for a, b in pairwise(actions)])
         shares[who] = changes
         assert 0.03 < np.mean([not action.buttons for action in actions]) < 0.6
@@ -149,11 +155,11 @@ def test_people_hold_keys_and_rest() -> None:
 
 def test_the_player_does_not_draw_the_numbers_of_the_environment() -> None:
     with open_game(SQUARES) as game:
-        policy = find_policy("sticky", allow_code=False)(game, 5)
-        game.reset(0, 5)
-        assert isinstance(policy, HoldingPolicy)
+        player = find_player("sticky", allow_code=False)(game, 5)
+        game.reset(5)
+        assert isinstance(player, HoldingPlayer)
         drawn = game.env.unwrapped.np_random.random(50)
-    assert not np.isin(drawn, policy.rng.random(50)).any()
+    assert not np.isin(drawn, player.rng.random(50)).any()
 
 
 def test_a_mouse_is_moved_within_its_range(tmp_path: Path) -> None:
@@ -170,18 +176,18 @@ def test_a_mouse_is_moved_within_its_range(tmp_path: Path) -> None:
 def test_own_code_plays_only_when_it_may(tmp_path: Path) -> None:
     who = "tests.data_sources.squares:random_policy"
     with pytest.raises(UserError, match="is code that would be run: add --allow-code"):
-        find_policy(who, allow_code=False)
+        find_player(who, allow_code=False)
     record(tmp_path, who=who)
     episode = load_episode(find_episodes(tmp_path)[0])
     with open_game(SQUARES) as game:
-        game.reset(0, 5)
+        game.reset(5)
         place_before = int(game.observation[0])
     expected = [frozenset(), frozenset({"Digit1"}), frozenset({"Digit2"})][place_before % 3]
     assert episode.actions[1].buttons == expected
     with pytest.raises(UserError, match="nowhere"):
-        find_policy("nowhere:policy", allow_code=True)
+        find_player("nowhere:policy", allow_code=True)
     with pytest.raises(UserError, match="SPACES is no function"):
-        find_policy("tests.data_sources.squares:SPACES", allow_code=True)
+        find_player("tests.data_sources.squares:SPACES", allow_code=True)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
@@ -210,13 +216,13 @@ def test_pictures_fit_by_one_rule(fit: Any) -> None:
 def test_a_part_of_the_picture_can_be_cut_out() -> None:
     config = GymConfig(env=SQUARES_ID, size=(10, 60), crop=(0, 10, 60, 10))
     with open_game(config) as game:
-        frame = game.reset(0, 1)
+        frame = game.reset(1)
         assert (frame[:, :, 0] > 150).sum() == 100  # the square, from its top to its bottom
     with (
         open_game(GymConfig(env=SQUARES_ID, crop=(0, 10, 70, 10))) as game,
         pytest.raises(UserError, match=r"reaches beyond the picture of .*, which is 60 x 30"),
     ):
-        game.reset(0, 1)
+        game.reset(1)
 
 
 @pytest.mark.parametrize(

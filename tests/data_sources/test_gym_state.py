@@ -10,9 +10,9 @@ from worldmodel.__main__ import main
 from worldmodel.action import IDLE, Action
 from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.data_sources.gym import GymConfig, open_game
+from worldmodel.data_sources.gym_players import find_player
 from worldmodel.data_sources.parallel_record import GameSource, record_together
-from worldmodel.data_sources.policies import find_policy
-from worldmodel.data_sources.record_gym import record_episode
+from worldmodel.data_sources.record import record_episode
 from worldmodel.storage.episodes import find_episodes, load_episode
 
 TELLING = "tests.data_sources.telling:Telling"
@@ -28,10 +28,10 @@ CONFIG = GymConfig(env=TELLING, size=(8, 16), state=STATE)
 def test_what_is_named_is_recorded_and_what_is_missing_is_nan() -> None:
     with open_game(CONFIG) as game:
         assert game.state_spec.names == ("reward", "terminated", *STATE)
-        game.reset(0, 1)
+        game.reset(1)
         rows = [game.state]
         for action in [Action(frozenset({"Digit1"}))] * 6:
-            game.generate(action)
+            game.step(action)
             rows.append(game.state)
     nan = math.nan
     np.testing.assert_array_equal(
@@ -54,10 +54,10 @@ def test_what_is_named_is_recorded_and_what_is_missing_is_nan() -> None:
 def test_the_reward_of_a_frame_is_that_of_all_its_steps() -> None:
     config = GymConfig(env=TELLING, size=(8, 16), skip=4)
     with open_game(config) as game:
-        game.reset(0, 1)
+        game.reset(1)
         rewards = []
         while not game.is_over:
-            game.generate(IDLE)
+            game.step(IDLE)
             rewards.append(game.state.tolist())
     assert rewards == [[0.5 + 1 + 1.5 + 2, 0], [2.5 + 3, 1]]
 
@@ -79,7 +79,7 @@ def test_an_episode_file_has_kinds_and_the_ranges_that_were_seen(tmp_path: Path)
 def test_a_flat_observation_is_numbered() -> None:
     config = GymConfig(env="Pendulum-v1", size=(16, 16), state={"speed": "obs.2:velocity"})
     with open_game(config) as game:
-        episode = record_episode(game, find_policy("random", allow_code=False), 0, 20)
+        episode = record_episode(game, find_player("random", allow_code=False), 0, 20)
         assert episode.state is not None
         # The last observation is the one that the last row was taken from.
         assert episode.state.column("speed")[-1] == game.observation[2]
@@ -90,10 +90,10 @@ def test_a_flat_observation_is_numbered() -> None:
 def test_beyond_an_episodes_end_the_flag_is_down_again() -> None:
     config = GymConfig(env=TELLING, size=(8, 16), through_ends=True)
     with open_game(config) as game:
-        game.reset(0, 1)
+        game.reset(1)
         flags = []
         for _ in range(8):
-            game.generate(IDLE)
+            game.step(IDLE)
             flags.append(game.state[1])
     assert flags == [0, 0, 0, 0, 0, 1, 0, 0]
 
@@ -104,9 +104,9 @@ def test_beyond_an_episodes_end_the_flag_is_down_again() -> None:
 def test_a_path_that_is_never_there_is_an_error_that_lists_what_there_is(path: str) -> None:
     config = GymConfig(env=TELLING, size=(8, 16), state={"v": path})
     with open_game(config) as game:
-        game.reset(0, 1)
+        game.reset(1)
         with pytest.raises(UserError, match="no number there after the first step") as told:
-            game.generate(IDLE)
+            game.step(IDLE)
     assert str(told.value).endswith(
         f"--state v={path}: no number there after the first step; there are info.position.0, "
         "info.position.1, info.speed, obs.velocity.0, obs.velocity.1, obs.armed"

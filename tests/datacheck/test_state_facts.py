@@ -25,11 +25,10 @@ Values = NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def doom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from worldmodel.data_sources.doom import DoomConfig
-    from worldmodel.data_sources.record_doom import record_doom
+    from tests.data_sources.recorded_doom import record_doom
 
     folder = tmp_path_factory.mktemp("doom")
-    record_doom(DoomConfig(), folder, frames=1200, first_seed=0, episode_frames=300)
+    record_doom(folder, frames=1200, episode_frames=300)
     return folder
 
 

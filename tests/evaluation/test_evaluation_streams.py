@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.data_sources.doom import Doom, DoomConfig
 from worldmodel.data_sources.explorer import Explorer
+from worldmodel.data_sources.record import MakePlayer
 from worldmodel.evaluation import inverse_dynamics, reference_clips
 from worldmodel.evaluation.evaluation_streams import noise_seeds, player_of
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, train_inverse_dynamics
@@ -57,8 +58,8 @@ def test_a_clips_place_and_its_player_share_no_numbers(monkeypatch: pytest.Monke
     spec = StateSpec({"x": StateNumber(kind="number")})
     players: list[Explorer] = []
 
-    def record(_game: Doom, player: Explorer, _seed: int, frames: int) -> Episode:
-        players.append(player)
+    def record(game: Doom, make_player: MakePlayer[Doom], seed: int, frames: int) -> Episode:
+        players.append(cast(Explorer, make_player(game, seed)))
         values: list[NDArray[np.float32]] = [np.array([i], np.float32) for i in range(frames)]
         actions: list[Action] = [IDLE] * frames
         shown = np.zeros((frames, 2, 2, 3), np.uint8)

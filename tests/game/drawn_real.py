@@ -56,12 +56,12 @@ class DrawnGame:
         return self.world.generate(self.world.actions.known(action))
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         return self.steps >= self.source.get("ends_at", 10**9)
 
     @property
     def has_died(self) -> bool:
-        return self.over and bool(self.source.get("dies"))
+        return self.is_over and bool(self.source.get("dies"))
 
     def close(self) -> None: ...
 

@@ -99,7 +99,7 @@ def test_in_letters_of_the_usual_size_everything_finds_room() -> None:
 
 @pytest.mark.parametrize("told", ["the game comes to this place", "no way leads to a picture " * 4])
 def test_what_is_told_over_the_game_is_kept_free(told: str) -> None:
-    drawn = draw_beside(view(real=None, told=told), (720, 960))
+    drawn = draw_beside(view(real=None, note=told), (720, 960))
     taken = [pygame.Rect(box) for box in drawn.written]
     assert apart(taken)
     room = Hud().draw(pygame.Surface((960, 720)), full(taken=taken))

@@ -170,7 +170,7 @@ def test_a_moment_from_a_start_that_is_not_here_is_not_guessed(
     other.beside.toggle(other.session)
     other.beside.show(other.session, other.session.load(moment))
     assert other.beside.view is not None
-    assert "the start that this moment was played from is not one" in other.beside.view.told
+    assert "the start that this moment was played from is not one" in other.beside.view.note
 
 
 def test_a_start_without_a_way_says_so_and_the_next_one_goes_on(
@@ -185,7 +185,7 @@ def test_a_start_without_a_way_says_so_and_the_next_one_goes_on(
     view = it.beside.view
     assert view is not None
     assert view.real is None
-    assert "no way leads to a picture; `--start real` begins where it can" in view.told
+    assert "no way leads to a picture; `--start real` begins where it can" in view.note
     it.turn(Command.NEXT_START)
     it.play(3)
     assert it.frames_that_agree() == [0, 1, 2, 3]
@@ -246,11 +246,11 @@ def test_a_level_that_ends_is_said_and_a_restart_begins_again(
     it.play(20)
     assert it.frames_that_agree() == list(range(10))
     assert it.beside.view is not None
-    assert OVER in it.beside.view.told
+    assert OVER in it.beside.view.note
     it.turn(Command.RESTART)
     it.play(4)
     assert it.frames_that_agree() == list(range(5))
-    assert it.beside.view.told == ""
+    assert it.beside.view.note == ""
 
 
 def test_a_death_is_called_that(stage: Callable[..., Stage]) -> None:
@@ -260,7 +260,7 @@ def test_a_death_is_called_that(stage: Callable[..., Stage]) -> None:
     it.play(20)
     it.settle()
     assert it.beside.view is not None
-    assert it.beside.view.told == f"{DIED}; F4 begins again"
+    assert it.beside.view.note == f"{DIED}; F4 begins again"
 
 
 def test_where_the_player_arrives_moving_it_is_said_why_a_difference_begins(
@@ -289,7 +289,7 @@ def test_another_version_of_the_game_is_not_shown_as_if_it_were_the_same(
     it.settle()
     assert it.beside.view is not None
     assert it.beside.view.real is None
-    assert "this version of the game does not come to this start" in it.beside.view.told
+    assert "this version of the game does not come to this start" in it.beside.view.note
     assert it.beside.points == []
 
 
@@ -330,7 +330,7 @@ def test_a_view_can_be_drawn_in_any_size(size: tuple[int, int]) -> None:
     points = [(0, 30.0), (1, 25.0), (4, float(SAME)), (5, -3.0)]
     for real, told in ((dream, ""), (None, "on its way " * 30)):
         view = View(
-            dream=dream, real=real, index=5, points=points, frames_per_second=17.5, told=told
+            dream=dream, real=real, index=5, points=points, frames_per_second=17.5, note=told
         )
         for font in (0.75, 1.0, 3.0):
             picture = draw_beside(view, size, font).picture

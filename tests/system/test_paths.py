@@ -13,7 +13,7 @@ from tests.storage.test_episodes import make_episode
 from tests.training.tiny_data import SPEC
 from tests.worlds.make_world import make_world
 from worldmodel.config import build_config
-from worldmodel.game.cli import make_parser
+from worldmodel.game.flags import make_parser
 from worldmodel.game.recording_control import Place
 from worldmodel.gym_env.world_env import WorldEnv
 from worldmodel.storage.episodes import find_episodes, save_episode

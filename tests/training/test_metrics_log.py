@@ -11,7 +11,7 @@ from worldmodel.storage.files import FileReadError
 from worldmodel.system.limits import LARGEST_LOG, LARGEST_RECORD, LONGEST_LINE
 from worldmodel.training.metrics_log import LOG, MetricsLog, last_figures, read_rows, readable
 from worldmodel.training.run_stage import SUMMARY
-from worldmodel.training.trajectories import add_to_summary
+from worldmodel.training.shards import add_to_summary
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from worldmodel.rollout import next_frames
 from worldmodel.storage.checkpoint import CheckpointError, load_tensors
 from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.system.limits import MOST_TENSORS
-from worldmodel.training import trajectories as module
+from worldmodel.training import shards as module
 from worldmodel.training.teacher_forcing import PackedClip
 from worldmodel.training.torch_streams import host_stream
 from worldmodel.training.train_loop import CONFIG, STATE, UnfinishedError

@@ -11,6 +11,7 @@ from tests.worlds.make_world import make_world
 from tests.worlds.wan.wan_tiny import make_wan_world
 from worldmodel.action import IDLE, Action
 from worldmodel.data_sources.gym import open_game
+from worldmodel.data_sources.playable import PlayableGame
 from worldmodel.evaluation.random_world import parse_size, random_world
 from worldmodel.world import Ending, Frame, StateError, World
 from worldmodel.worlds.find import open_world
@@ -25,7 +26,7 @@ WORLDS: dict[str, Callable[[Path], World]] = {
         parse_size("width=64,layers=1,head_width=32,context=3"), SETTINGS
     ),
     "wan": lambda folder: open_world(str(make_wan_world(folder)), SETTINGS),
-    "gymnasium": lambda _: open_game(SQUARES),
+    "gymnasium": lambda _: PlayableGame(open_game(SQUARES)),
 }
 
 

@@ -37,7 +37,7 @@ def workers(text: str) -> int:
 
 
 def minutes(text: str) -> float:
-    """A length of time."""
+    """A number of minutes, 0.01 to 10000."""
     try:
         number = float(text)
     except ValueError:

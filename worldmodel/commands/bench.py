@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worldmodel.commands.argument_types import JSON_HELP, count, positive, workers
 from worldmodel.commands.bench_serve import bench_serve
 from worldmodel.commands.bench_wan import bench_wan, is_wan
-from worldmodel.game.cli import ENGINES
+from worldmodel.game.flags import ENGINES
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell, tell_json
 

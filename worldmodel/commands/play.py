@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from worldmodel.game.choice import Choice
-from worldmodel.game.cli import DESCRIPTION, PlayHelp, add_flags, play
+from worldmodel.game.cli import play
+from worldmodel.game.flags import DESCRIPTION, PlayHelp, add_flags
 from worldmodel.reference.game import RealGame
 from worldmodel.world import World
 

@@ -14,7 +14,7 @@ from worldmodel.system.printable import counted, tell
 
 if TYPE_CHECKING:
     from worldmodel.data_sources.gym import GymConfig
-    from worldmodel.data_sources.record_gym import RecordPlan
+    from worldmodel.data_sources.record import RecordPlan
 
 NEEDS_SCREEN = "--player human needs a screen"
 
@@ -63,16 +63,15 @@ def run(options: argparse.Namespace) -> int:
     from worldmodel.data_sources.frame_size import read_size
 
     size = read_size(options.size)
-    game = options.env.rpartition(":")[2].replace("/", "-") if options.env else "doom"
-    options.out = options.out or Path("data") / game
     if options.env:
         return _record_gym(options, size)
     if options.player != "sticky":
         raise UserError("--player is for --env; Doom has an explorer of its own")
     if options.state:
         raise UserError("--state is for --env; what Doom knows of itself is always recorded")
-    from worldmodel.data_sources.doom import DoomConfig
-    from worldmodel.data_sources.record_doom import record_doom
+    from worldmodel.data_sources.doom import Doom, DoomConfig
+    from worldmodel.data_sources.doom_players import make_doom_player
+    from worldmodel.data_sources.record import record_episodes
 
     config = DoomConfig(
         level=options.level,
@@ -80,16 +79,29 @@ def run(options: argparse.Namespace) -> int:
         frame_height=size[0],
         tics_per_frame=options.tics,
     )
-    done = record_doom(config, options.out, options.frames, options.seed, options.episode_frames)
-    tell(f"{counted(done, 'frame')} in {options.out}")
+    plan = _plan(options, "doom")
+    with Doom(config) as game:
+        done = record_episodes(game, make_doom_player, plan)
+    tell(f"{counted(done, 'frame')} in {plan.folder}")
     return 0
+
+
+def _plan(options: argparse.Namespace, game: str) -> "RecordPlan":
+    from worldmodel.data_sources.record import RecordPlan
+
+    return RecordPlan(
+        folder=options.out or Path("data") / game,
+        frames=options.frames,
+        episode_frames=options.episode_frames,
+        seed=options.seed,
+    )
 
 
 def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     from worldmodel.data_sources.gym import GymConfig, open_game
-    from worldmodel.data_sources.policies import find_policy
-    from worldmodel.data_sources.record_gym import RecordPlan, actions_table, record_gym
+    from worldmodel.data_sources.gym_players import find_player
+    from worldmodel.data_sources.record import actions_table, check_free, record_episodes
 
     config = GymConfig(
         env=options.env,
@@ -104,19 +116,15 @@ def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
         through_ends=options.through_ends,
         state=_paths(options.state),
     )
-    plan = RecordPlan(
-        folder=options.out,
-        frames=options.frames,
-        episode_frames=options.episode_frames,
-        seed=options.seed,
-    )
+    plan = _plan(options, config.name)
     if options.player == "human":
         return _play_and_record(config, plan)
-    policy = find_policy(options.player, allow_code=options.allow_code)
+    player = find_player(options.player, allow_code=options.allow_code)
     # An environment that draws with SDL would have it swallow SIGTERM, with no window to close.
     os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
     with open_game(config) as game:
-        done = record_gym(game, policy, plan)
+        check_free(plan, game.name)
+        done = record_episodes(game, player, plan)
         rate = f"{game.frames_per_second:g} frames/s"
         tell(f"{counted(done, 'frame')} in {plan.folder}, {size[1]} x {size[0]}, {rate}")
         tell("for the configs of its teacher and student:", "")
@@ -127,6 +135,7 @@ def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
 def _play_and_record(config: "GymConfig", plan: "RecordPlan") -> int:
     """A person plays in the window that worlds are played in; what they play is recorded there."""
     from worldmodel.data_sources.gym import open_game
+    from worldmodel.data_sources.playable import PlayableGame
     from worldmodel.game.cli import main as play
     from worldmodel.game.launch import has_display
     from worldmodel.game.window import start_display
@@ -141,7 +150,7 @@ def _play_and_record(config: "GymConfig", plan: "RecordPlan") -> int:
     with open_game(config) as game:
         # One thread: a real game is quick, and some draw only in the thread that made them.
         arguments = ["--sync", "--record", f"{plan.folder}/", "--seed", str(plan.seed)]
-        return play([*arguments, "--frames", str(plan.frames)], lambda _: game)
+        return play([*arguments, "--frames", str(plan.frames)], lambda _: PlayableGame(game))
 
 
 def _four(text: str) -> tuple[int, int, int, int]:

@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serve until interrupted."""
+    """Serve worlds until the program is interrupted."""
     try:
         import starlette  # noqa: F401  # what is missing is told before a world is loaded
         import uvicorn  # noqa: F401

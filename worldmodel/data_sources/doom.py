@@ -13,7 +13,6 @@ and the actions.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
@@ -65,7 +64,7 @@ class DoomConfig:
 
     @property
     def actions(self) -> ActionSpec:
-        """Keys and mouse."""
+        """The keys and the mouse that the level understands."""
         return ActionSpec(
             buttons=self.keys,
             names=tuple(KEYS[key][0] for key in self.keys),
@@ -88,10 +87,13 @@ def config_of(source: Mapping[str, Any]) -> DoomConfig:
 
 
 class Doom:
-    """One running game; `step` before any `reset`, or after `over`, is an error of the caller."""
+    """One running game; `step` before `reset`, or when it is over, is the caller's mistake."""
+
+    draws_its_end = False  # the engine shows nothing more once an episode has ended
 
     def __init__(self, config: DoomConfig) -> None:
-        self.config, self.actions = config, config.actions
+        self.config, self.actions, self.name = config, config.actions, config.level
+        self.frames_per_second = config.frames_per_second
         # What the game knows of itself in the frame that is shown; never written to again.
         self.state: NDArray[np.float32] = np.full(SPEC.width, np.nan, np.float32)
         self._dead_frames = 0  # that were shown since the last death
@@ -131,7 +133,7 @@ class Doom:
         return self.frame
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the episode has ended, for instance at the level's exit."""
         return bool(self._game.is_episode_finished()) and not self._ends_life
 
@@ -168,12 +170,7 @@ class Doom:
     def __enter__(self) -> "Doom":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -1,8 +1,8 @@
-"""Any Gymnasium environment that can draw itself, as a game to record and as a `World` to play.
+"""Any Gymnasium environment that can draw itself, as a real game to record.
 
     with open_game(GymConfig(env="Pendulum-v1", size=(48, 48))) as game:
-        frame = game.reset(start=0, seed=7)      # uint8 h w 3
-        frame = game.generate(action); game.remember()
+        frame = game.reset(seed=7)               # uint8 h w 3
+        frame = game.step(action)
         game.is_over                             # then `reset` comes next
 
 One frame is `skip` steps of the environment with the same action. The picture is cut to `crop`,
@@ -28,7 +28,7 @@ from worldmodel.data_sources.rendering import Looks
 from worldmodel.players import find_here
 from worldmodel.state_spec import StateSpec
 from worldmodel.storage.images import centre
-from worldmodel.world import Frame, Split, State, StateError
+from worldmodel.world import Frame
 
 try:
     import gymnasium
@@ -70,16 +70,21 @@ class GymConfig:
         if self.rate is not None and not 0 < self.rate <= 1000:
             raise ConfigError(f"rate = {self.rate}: must be above 0 and at most 1000")
 
+    @property
+    def name(self) -> str:
+        """The environment's name as that of a file."""
+        return self.env.rpartition(":")[2].replace("/", "-")
+
 
 class GymGame:
-    """One running environment behind the `World` role."""
+    """One running environment, as a game that can be recorded."""
+
+    draws_its_end = True
 
     def __init__(self, config: GymConfig, env: "gymnasium.Env[Any, Any]") -> None:
         self.config, self.env = config, env
         self.action_mapping: ActionMapping = make_hands(env, config.keys, config.noop)
-        self.name = config.env.rpartition(":")[2].replace("/", "-")
-        self.frame_size = config.size
-        self.starts: Sequence[str] = ["a new episode"]
+        self.name = config.name
         self.observation: Any = None  # what a policy looks at
         self._reader = StateReader(config.state, config.env)
         # What the environment says of itself in the frame that is shown; never written to again.
@@ -89,7 +94,7 @@ class GymGame:
 
     @property
     def actions(self) -> ActionSpec:
-        """Keys and mouse."""
+        """The keys and the mouse that stand for the environment's actions."""
         return self.action_mapping.spec
 
     @property
@@ -98,12 +103,11 @@ class GymGame:
         rate = self.config.rate or self.env.metadata.get("render_fps") or USUAL_RATE
         return float(rate) / self.config.skip
 
-    def reset(self, start: int, seed: int) -> Frame:
+    def reset(self, seed: int) -> Frame:
         """A new episode; everything random in it comes from the seed."""
-        del start
         return self._begin(seed)
 
-    def generate(self, action: Action) -> Frame:
+    def step(self, action: Action) -> Frame:
         """Hold an action for one frame; the last frame of an episode is a frame too."""
         if self._is_done:
             assert self.config.through_ends, "reset comes first"
@@ -125,40 +129,18 @@ class GymGame:
         """What the numbers of `state` are; the ranges of what does not wrap are not known yet."""
         return self._reader.spec
 
-    def remember(self) -> None:
-        """The environment has done it already."""
-
-    def save_state(self) -> State:
-        """Nothing: an environment keeps its state to itself."""
-        return State({"world": self.name}, {})
-
-    def load_state(self, state: State) -> None:
-        """Always a `StateError`."""
-        del state
-        raise StateError(f"{self.name} is a real game: it cannot be gone back in")
-
     @property
     def is_over(self) -> bool:
         """Whether only `reset` can go on."""
         return self._is_done and not self.config.through_ends
 
     @property
-    def split(self) -> Split:
-        """A real game denoises nothing."""
-        return Split()
-
-    @property
     def identity(self) -> dict[str, Any]:
-        """What makes the frames."""
+        """What recordings say about the environment that made the frames."""
         return {"world": f"gymnasium {self.config.env}", "gymnasium": gymnasium.__version__}
 
-    @property
-    def running_on(self) -> str:
-        """For people."""
-        return f"gymnasium {gymnasium.__version__}"
-
     def close(self) -> None:
-        """End the environment."""
+        """End the environment and its window."""
         self.env.close()
 
     def __enter__(self) -> "GymGame":

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom, DoomConfig
-from worldmodel.data_sources.record_doom import make_player, record_episode
+from worldmodel.data_sources.doom_players import make_doom_player
+from worldmodel.data_sources.record import episode_path, record_episode
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import load_episode, save_episode
 from worldmodel.system.progress import Progress
@@ -53,13 +54,9 @@ class GameSource:
             return game.actions, game.frames_per_second
 
     def path(self, folder: Path, number: int) -> Path:
-        """The file of an episode."""
-        if self.doom:
-            kind = self.doom[number % len(self.doom)].level
-        else:
-            assert self.gym is not None
-            kind = self.gym.env.rpartition(":")[2].replace("/", "-")
-        return folder / f"{kind}_{number:06d}.safetensors"
+        """The file of an episode in `folder`."""
+        name = self.gym.name if self.gym else self.doom[number % len(self.doom)].level
+        return episode_path(folder, name, number)
 
 
 class Studio:
@@ -78,19 +75,18 @@ class Studio:
         if config.level not in self._doom:
             self._doom[config.level] = self._running.enter_context(Doom(config))
         game = self._doom[config.level]
-        return record_episode(game, make_player(config, number), number, frames)
+        return record_episode(game, make_doom_player, number, frames)
 
     def _play_gym(self, config: "GymConfig", number: int, frames: int) -> Episode:
-        from worldmodel.data_sources import record_gym
         from worldmodel.data_sources.gym import open_game
-        from worldmodel.data_sources.policies import find_policy
+        from worldmodel.data_sources.gym_players import find_player
 
-        policy = find_policy(self.source.player, allow_code=self.source.allow_code)
+        player = find_player(self.source.player, allow_code=self.source.allow_code)
         with open_game(config) as game:
-            return record_gym.record_episode(game, policy, number, frames)
+            return record_episode(game, player, number, frames)
 
     def close(self) -> None:
-        """End the games."""
+        """End the games that this process has started."""
         self._running.close()
 
 

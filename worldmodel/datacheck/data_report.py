@@ -9,7 +9,7 @@ MOST_LINES = 10  # errors that the table lists
 
 
 def describe(data: DataSet) -> list[str]:
-    """Lines for people."""
+    """The report on a folder of episodes, line by line."""
     facts = data.facts()
     errors = data.errors[:MOST_LINES]
     if hidden := len(data.errors) - len(errors):
@@ -40,10 +40,10 @@ def describe(data: DataSet) -> list[str]:
 
 def _lag(timing: Timing) -> str:
     """How far off, and what each lag explains."""
-    told = "none" if timing.lag == 0 else f"{timing.lag:+d} frames" if timing.lag else ""
-    told = told or f"cannot be told ({timing.why})"
+    lag = "none" if timing.lag == 0 else f"{timing.lag:+d} frames" if timing.lag else ""
+    lag = lag or f"cannot be told ({timing.why})"
     explained = ", ".join(f"{lag:+d}: {100 * v:.1f} %" for lag, v in timing.explained.items())
-    return told + (f"; explained {explained}" if explained else "")
+    return lag + (f"; explained {explained}" if explained else "")
 
 
 def _state(state: StateFacts, files: int) -> list[str]:

@@ -34,7 +34,7 @@ class DataSet:
 
     @property
     def frames(self) -> int:
-        """In all readable files."""
+        """Frames in all readable files together."""
         return sum(scan.frames for scan in self.scans)
 
     def facts(self) -> dict[str, Any]:

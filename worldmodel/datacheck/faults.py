@@ -31,8 +31,8 @@ def check_folder(folder: Path, clip: int, most: int = 0) -> DataSet:
     _find_errors(found)
     if found.scans:
         _find_warnings(found)
-    if told := left_out(folder, find_episodes(folder)):
-        found.warnings.append(told)
+    if warning := left_out(folder, find_episodes(folder)):
+        found.warnings.append(warning)
     return found
 
 

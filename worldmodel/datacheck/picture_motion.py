@@ -42,7 +42,7 @@ def motion(grey: Numbers) -> Numbers:
     y, x = (y - (rows - 1) / 2) / columns, (x - (columns - 1) / 2) / columns
     basis = np.stack((right, down, x * right + y * down, x * down - y * right), axis=1)
     flat, target = basis.reshape(*basis.shape[:2], -1), change.reshape(len(change), -1)
-    square = flat @ flat.transpose(0, 2, 1) + 1e-3 * np.eye(4)  # flat pictures do not move
+    square = flat @ flat.mT + 1e-3 * np.eye(4)  # flat pictures do not move
     fitted = np.linalg.solve(square, -(flat @ target[..., None]))[..., 0]
     much = np.log(1e-3 + np.abs(change).mean(axis=(1, 2)))
     return np.concatenate((fitted, much[:, None]), axis=1)

@@ -3,8 +3,6 @@
 A number is judged by itself (range, largest step, how often it is not known), all positions of one
 unit together as a place (does it jump?), a heading beside the mouse (does it follow?), and the
 change of place and heading beside the motion of the picture (do they stand in the same row?).
-
-Letters: n frames, d numbers.
 """
 
 from collections import Counter
@@ -102,30 +100,30 @@ class StateFacts:
 
 def state_facts(scans: Sequence[Scan]) -> StateFacts | None:
     """What the files' states are worth; None where no file tells any."""
-    told = [(scan, scan.state) for scan in scans if scan.state is not None and len(scan.state)]
-    if not told:
+    tracked = [(scan, scan.state) for scan in scans if scan.state is not None and len(scan.state)]
+    if not tracked:
         return None
-    meanings = Counter(track.spec.meaning for _, track in told)
+    meanings = Counter(track.spec.meaning for _, track in tracked)
     usual = max(meanings, key=lambda meaning: meanings[meaning])
-    told = [(scan, track) for scan, track in told if track.spec.meaning == usual]
-    tracks = [track for _, track in told]
+    tracked = [(scan, track) for scan, track in tracked if track.spec.meaning == usual]
+    tracks = [track for _, track in tracked]
     numbers = tracks[0].spec.numbers
     return StateFacts(
-        files=len(told),
+        files=len(tracked),
         kinds=len(meanings),
         numbers={name: _number(tracks, name, number) for name, number in numbers.items()},
-        jumps=_jumps(told),
+        jumps=_jumps(tracked),
         turnings=[
             turning
             for name, number in numbers.items()
-            if number.kind == "heading" and (turning := _turning(told, name))
+            if number.kind == "heading" and (turning := _turning(tracked, name))
         ],
-        timing=_timing(told),
+        timing=_timing(tracked),
     )
 
 
 def steps(values: NDArray[np.float32], number: StateNumber) -> Numbers:
-    """How far a number n went into each frame but the first, the short way round: n−1."""
+    """How far a number n went into each frame but the first, the short way round: f−1."""
     change = np.diff(values.astype(np.float64))
     around = FULL_TURN if number.kind == "heading" else number.high - number.low
     if number.kind in ("heading", "phase"):
@@ -149,22 +147,22 @@ def _number(tracks: Sequence[StateTrack], name: str, number: StateNumber) -> Num
     )
 
 
-def _jumps(told: Sequence[tuple[Scan, StateTrack]]) -> list[Jumps]:
+def _jumps(tracked: Sequence[tuple[Scan, StateTrack]]) -> list[Jumps]:
     """Of each place: the positions of one unit."""
-    numbers = told[0][1].spec.numbers
+    numbers = tracked[0][1].spec.numbers
     units = {number.unit: None for number in numbers.values() if number.kind == "position"}
     found = []
     for unit in units:
         names = tuple(
             name for name, n in numbers.items() if n.kind == "position" and n.unit == unit
         )
-        far = [_far(track, names) for _, track in told]
+        far = [_far(track, names) for _, track in tracked]
         every = np.concatenate(far)
         moving = every[every > 0]
         most = FAR * float(np.quantile(moving, 0.9)) if len(moving) else 0.0
         if len(moving) and (every > most).any():
             scan, steps_in = next(
-                (s, f) for (s, _), f in zip(told, far, strict=True) if (f > most).any()
+                (s, f) for (s, _), f in zip(tracked, far, strict=True) if (f > most).any()
             )
             found.append(
                 Jumps(
@@ -179,16 +177,16 @@ def _jumps(told: Sequence[tuple[Scan, StateTrack]]) -> list[Jumps]:
 
 
 def _far(track: StateTrack, names: Sequence[str]) -> Numbers:
-    """How far a place went into each frame but the first, 0 where it is not known: n−1."""
+    """How far a place went into each frame but the first, 0 where it is not known: f−1."""
     numbers = track.spec.numbers
     moved = np.stack([steps(track.column(name), numbers[name]) for name in names])
     return np.nan_to_num(np.sqrt((moved**2).sum(axis=0)))
 
 
-def _turning(told: Sequence[tuple[Scan, StateTrack]], name: str) -> Turning | None:
+def _turning(tracked: Sequence[tuple[Scan, StateTrack]], name: str) -> Turning | None:
     """None where the mouse hardly moves."""
     pairs = []
-    for scan, track in told:
+    for scan, track in tracked:
         turned = steps(track.column(name), track.spec.numbers[name])
         pairs.append((scan.mouse[1 : len(track), 0].astype(np.float64), turned))
     if sum(int((np.abs(mouse) > TURNING).sum()) for mouse, _ in pairs) < LEAST_TURNS:
@@ -213,13 +211,13 @@ def _best(explained: dict[int, float]) -> int:
     return max(explained, key=lambda lag: explained[lag])
 
 
-def _timing(told: Sequence[tuple[Scan, StateTrack]]) -> Timing:
+def _timing(tracked: Sequence[tuple[Scan, StateTrack]]) -> Timing:
     """Whether the picture moves in the row in which place and heading do."""
-    kinds = {number.kind for number in told[0][1].spec.numbers.values()}
+    kinds = {number.kind for number in tracked[0][1].spec.numbers.values()}
     if not kinds & set(MOVES):
         return Timing(None, {}, "it has neither a position nor a heading")
     moved, motions = [], []
-    for scan, track in told:
+    for scan, track in tracked:
         rows = len(scan.motion)
         if rows:
             moved.append(_moved(track)[:rows])
@@ -228,7 +226,7 @@ def _timing(told: Sequence[tuple[Scan, StateTrack]]) -> Timing:
 
 
 def _moved(track: StateTrack) -> Numbers:
-    """Change of every heading and position into each row, along the view where both are: n d."""
+    """Change of every heading and position into each row, along the view where both are: f v."""
     numbers = track.spec.numbers
     names = {kind: [k for k, v in numbers.items() if v.kind == kind] for kind in MOVES}
     moving = [name for kind in MOVES for name in names[kind]]

@@ -65,7 +65,7 @@ class Playing(Protocol):
 
     @property
     def cache(self) -> Cache:
-        """What the worlds remember."""
+        """What the worlds of the batch remember."""
 
     def prime(self, latents: Tensor, conditions: Tensor) -> None:
         """Show the worlds their past: clean latents b f c h w and the conditions b f z in it."""

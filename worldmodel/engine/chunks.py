@@ -23,7 +23,7 @@ class ChunkedPlaying:
 
     @property
     def generators(self) -> list[Generator]:
-        """Of each session's noise."""
+        """The noise generator of each session."""
         return self.rollout.generators
 
     @generators.setter
@@ -32,7 +32,7 @@ class ChunkedPlaying:
 
     @property
     def drawn(self) -> int:
-        """Chunks, priming apart."""
+        """Chunks drawn so far, priming apart."""
         return self.rollout.drawn
 
     @drawn.setter
@@ -79,7 +79,7 @@ class ChunkedCache:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of keys and values."""
+        """The dtype of keys and values."""
         return self.kept.dtype
 
     def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:

@@ -9,8 +9,7 @@ most machines a small world's pass costs little more for twice the tokens.
 `Rollout` also grows into its cache. Here the whole cache is always read and a mask hides what is
 not to be seen, so every frame runs the same graph on the same addresses.
 
-Letters: b batch, c h w latents, z numbers of a condition, l layers, n heads, p tokens a frame,
-e head width, t tokens of the cache, u = t + 2 p keys that a frame can meet, r denoising steps.
+Letter of its own: r denoising steps. The cache has t tokens; u = t + 2 p keys can be met.
 """
 
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.model.autoencoder import Autoencoder
@@ -47,7 +47,7 @@ class FrameInputs(NamedTuple):
 
 
 class FrameOutputs(NamedTuple):
-    """What one frame leaves."""
+    """What a run computes for one frame: its latents, and keys and values to keep."""
 
     latent: Tensor  # b 1 c h w, the new frame
     k: Tensor  # l b n p e, the finished frame's keys and values, for its slot of the cache
@@ -68,7 +68,7 @@ class TwoFrames:
         return self.inputs.cos, self.inputs.sin
 
     def previous(self, latents: Tensor) -> Tensor:
-        """Of the finished frame the one before it, of the new one the finished."""
+        """Of the finished frame the one before it, of the new one the finished: b 2 c h w."""
         return torch.cat((self.inputs.before, latents[:, :1]), dim=1)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class NewFrame:
         return self.first.inputs.cos[..., p:, :], self.first.inputs.sin[..., p:, :]
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The finished frame."""
+        """The finished frame b 1 c h w, which is the one before the new frame."""
         del latents
         return self.first.inputs.finished
 
@@ -119,7 +119,8 @@ def _attend(
     if mask.dim() == 3:  # one for each session, and the same for all heads
         rows = rows[:, None]
     if torch._C._is_tracing():  # OpenVINO fuses the plain form, and better
-        return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + rows).softmax(dim=-1) @ v
+        scores = q @ rearrange(k, "b n u e -> b n e u") * q.shape[-1] ** -0.5
+        return (scores + rows).softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=rows)
 
 
@@ -171,9 +172,10 @@ class DecodeGraph(nn.Module):
         self.autoencoder = autoencoder
 
     def forward(self, latent: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """As `to_frames`, with the rounding inside the graph."""
+        """Latents b 1 c h w -> frames b h w 3: `to_frames`, with the rounding inside the graph."""
         decoded = self.autoencoder.decode(latent[:, 0].to(self.autoencoder.dtype), pixels).float()
-        return torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255).permute(0, 2, 3, 1).to(torch.uint8)
+        decoded = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
+        return rearrange(decoded, "b c h w -> b h w c").to(torch.uint8)
 
 
 def beyond_graphs(config: ModelConfig, sampler: SamplerConfig) -> str:
@@ -229,14 +231,14 @@ def empty_inputs(
 def example_inputs(inputs: FrameInputs) -> FrameInputs:
     """Random numbers in the same shapes, everything seen: for tracing, and for the check after."""
     generator = torch.Generator().manual_seed(0)
-    drawn = {
+    numbers = {
         name: torch.randn(x.shape, generator=generator).to(x)
         for name, x in inputs._asdict().items()
     }
-    angles = drawn["cos"]
+    angles = numbers["cos"]
     mask = torch.zeros_like(inputs.mask)
     mask[..., 0, -(angles.shape[-2] // 2) :] = HIDDEN
-    return FrameInputs(**{**drawn, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})
+    return FrameInputs(**{**numbers, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})
 
 
 def example_views(plan: PlanConfig, batch: int) -> Tensor:

@@ -11,8 +11,6 @@ of a row, and only when somebody came or went) and computed by programs of 8, 4,
 that no row is computed for nobody. What a row computes does not depend on its neighbours: its
 frames are those of the session played alone. On a CPU that holds bit for bit: a size whose rows
 come out otherwise than one by one is left out.
-
-Letters as in `graphs`: b batch, l layers, n heads, p tokens a frame, e head width.
 """
 
 import weakref
@@ -20,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.engine import Engine, Playing
@@ -76,7 +75,7 @@ class Row:
         self.outputs = _turn_outputs(FrameOutputs(*(x[one] for x in self.pool.outputs)))
 
     def run(self) -> None:
-        """Compute this row alone."""
+        """Compute the next frame of this row alone."""
         self.pool.run([self])
 
 
@@ -216,9 +215,13 @@ def _outputs_of(inputs: FrameInputs, config: ModelConfig) -> FrameOutputs:
 
 def _turn_inputs(inputs: FrameInputs) -> FrameInputs:
     """Batch first, or back."""
-    turned = {name: getattr(inputs, name).transpose(0, 1) for name in ("noise", "k", "v")}
+    turned = {name: _turned(getattr(inputs, name)) for name in ("noise", "k", "v")}
     return inputs._replace(**turned)
 
 
 def _turn_outputs(outputs: FrameOutputs) -> FrameOutputs:
-    return FrameOutputs(outputs.latent, outputs.k.transpose(0, 1), outputs.v.transpose(0, 1))
+    return FrameOutputs(outputs.latent, _turned(outputs.k), _turned(outputs.v))
+
+
+def _turned(x: Tensor) -> Tensor:
+    return rearrange(x, "i b ... -> b i ...")

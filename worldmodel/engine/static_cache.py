@@ -13,7 +13,8 @@ from torch import Tensor
 
 from worldmodel.engine.graphs import HIDDEN, FrameInputs
 from worldmodel.model.configs import ModelConfig
-from worldmodel.model.context import pinned_time, slot_name, slot_shapes
+from worldmodel.model.context import pinned_time, ring_of, slot_shapes
+from worldmodel.model.frame_ring import SlotCopies, slot_name
 from worldmodel.model.rotary import space_angles, time_angles
 
 
@@ -22,7 +23,7 @@ class HoldsInputs(Protocol):
 
     @property
     def inputs(self) -> FrameInputs:
-        """Tensors that a run reads."""
+        """The program's tensors, which a run reads."""
 
 
 class StaticCache:
@@ -33,6 +34,7 @@ class StaticCache:
 
     def __init__(self, config: ModelConfig, program: HoldsInputs) -> None:
         self.config, self.program, self.now = config, program, -1
+        self.ring = ring_of(config)
         k = program.inputs.k
         self.device = k.device
         self._space = space_angles(config)
@@ -40,8 +42,7 @@ class StaticCache:
         shape = (*k.shape[:3], tokens, config.head_width // 2)
         self._sinks = torch.zeros(shape, dtype=torch.complex64, device=self.device)  # as they came
         self._masks: dict[tuple[int, int], Tensor] = {}
-        self._copies: dict[str, Tensor] = {}  # of slots, as `save` handed them out
-        self._written: set[int] = set()  # frames kept since then
+        self._copies = SlotCopies()
         self.is_kept = True  # whether the finished frame's keys are in their slot
         self.clear()
 
@@ -57,11 +58,11 @@ class StaticCache:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of keys and values."""
+        """The dtype of keys and values."""
         return self.inputs.k.dtype
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything that was seen."""
         self.now, self.is_kept = -1, True
         for tensor in self.inputs:
             tensor.zero_()
@@ -80,8 +81,9 @@ class StaticCache:
     def keep(self, k: Tensor, v: Tensor) -> None:
         """Put the finished frame's keys and values, l b n p e, into its slot."""
         if not self.is_kept:
-            self._put(self.now, k, v)
-            self._written.add(self.now)
+            slot = self.ring.slot(self.now)
+            self._put(slot, k, v)
+            self._copies.change([slot])
             self.is_kept = True
 
     def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:
@@ -93,42 +95,24 @@ class StaticCache:
         return {**slot_shapes(self.config, batch, time - 1), **shapes, "action": action}
 
     def save(self) -> dict[str, Tensor]:
-        """What is kept between two frames: slots, finished frame, the one before, an action.
-
-        Copies on the CPU that nobody writes to again; slots that did not change are the same
-        tensors as in the last answer.
-        """
-        p = self.config.tokens_per_frame
-        for frame in self._written:
-            here = slice(self._slot(frame) * p, (self._slot(frame) + 1) * p)
-            k = self.inputs.k[..., here, :]
-            if frame < self.config.sink_frames:
-                sink = self._sinks[..., frame * p : (frame + 1) * p, :]
-                k = torch.cat((sink.real, sink.imag), dim=-1).to(k.dtype)
-            pair = torch.stack((k, self.inputs.v[..., here, :])).cpu()
-            self._copies[slot_name(self._saved_slot(frame))] = pair
-        self._written.clear()
+        """What is kept between two frames: slots, finished frame, the one before, an action."""
         inputs = self.inputs
         rest = {
             "finished": inputs.finished,
             "before": inputs.before,
             "action": inputs.actions[:, :1],
         }
-        return {**self._copies, **{name: x.to("cpu", copy=True) for name, x in rest.items()}}
+        kept = self._copies.save(self._pair)
+        return {**kept, **{name: x.to("cpu", copy=True) for name, x in rest.items()}}
 
     def load(self, saved: Mapping[str, Tensor], time: int) -> None:
         """Go on from what `save` gave before frame `time`; shapes and dtypes are the caller's."""
         self.clear()
         self.now, self.is_kept = time - 1, False
-        slots = self.config.sink_frames + self.config.context_frames
-        for frame in range(max(0, self.now - slots), self.now):
-            name = slot_name(self._saved_slot(frame))
-            self._put(frame, *saved[name])
-            self._copies[name] = saved[name]
-        for frame in range(min(self.now, self.config.sink_frames)):
-            self._put(frame, *saved[slot_name(frame)])
-            self._copies[slot_name(frame)] = saved[slot_name(frame)]
-        self._written.clear()
+        kept = min(max(self.now, 0), self.ring.slots)
+        for slot in range(kept):
+            self._put(slot, *saved[slot_name(slot)])
+        self._copies.load(saved, kept)
         self.inputs.finished.copy_(saved["finished"])
         self.inputs.before.copy_(saved["before"])
         self.inputs.actions[:, :1].copy_(saved["action"])
@@ -137,32 +121,32 @@ class StaticCache:
 
     def holds_numbers(self) -> bool:
         """Whether the keys and values that were kept last are finite."""
-        p, last = self.config.tokens_per_frame, self.now - (not self.is_kept)
+        last = self.now - (not self.is_kept)
         if last < 0:
             return True
-        here = slice(self._slot(last) * p, (self._slot(last) + 1) * p)
+        here = self._place(self.ring.slot(last))
         kept = self.inputs.k[..., here, :], self.inputs.v[..., here, :]
         return all(bool(torch.isfinite(x).all()) for x in kept)
 
-    def _slot(self, frame: int) -> int:
-        """Of this cache; a sink stands in one for the finished and one for the new frame."""
-        s = self.config.sink_frames
-        return frame if frame < s else s + self._saved_slot(frame)
+    def _place(self, slot: int) -> slice:
+        """The program's tokens of a slot: before the ring, sinks stand a second time."""
+        return self.ring.place(slot if slot < self.ring.sinks else slot + self.ring.sinks)
 
-    def _saved_slot(self, frame: int) -> int:
-        """Of what is saved: sinks first, then the ring."""
-        s = self.config.sink_frames
-        return frame if frame < s else s + (frame - s) % self.config.context_frames
+    def _pair(self, slot: int) -> Tensor:
+        """Keys as they came and values of a slot, 2 l b n p e."""
+        k, v = (x[..., self._place(slot), :] for x in (self.inputs.k, self.inputs.v))
+        if slot < self.ring.sinks:
+            sink = self._sinks[..., self.ring.place(slot), :]
+            k = torch.cat((sink.real, sink.imag), dim=-1).to(k.dtype)
+        return torch.stack((k, v))
 
-    def _put(self, frame: int, k: Tensor, v: Tensor) -> None:
-        s, p = self.config.sink_frames, self.config.tokens_per_frame
-        slots = [self._slot(frame)]
-        if frame < s:
+    def _put(self, slot: int, k: Tensor, v: Tensor) -> None:
+        places = [self._place(slot)]
+        if slot < self.ring.sinks:
             first, second = k.float().chunk(2, dim=-1)
-            self._sinks[..., frame * p : (frame + 1) * p, :] = torch.complex(first, second)
-            slots.append(s + frame)
-        for slot in slots:
-            here = slice(slot * p, (slot + 1) * p)
+            self._sinks[..., self.ring.place(slot), :] = torch.complex(first, second)
+            places.append(self.ring.place(self.ring.sinks + slot))
+        for here in places:
             self.inputs.k[..., here, :] = k
             self.inputs.v[..., here, :] = v
 

@@ -63,5 +63,5 @@ def print_comparison(result: dict[str, Any]) -> None:
 
 
 def _say_disturbance(result: dict[str, Any]) -> None:
-    if told := disturbance(result["other_cores"]):
-        tell(told)
+    if warning := disturbance(result["other_cores"]):
+        tell(warning)

@@ -5,8 +5,6 @@ from the actions, as in play. In other worlds a condition is the action, and the
 
 Where numbers are predicted (`model.events`), they follow from what the world draws itself: those of
 the first frame that is not known are drawn here, later ones in play (`evaluation.played`).
-
-Letters: b batch (clips), f frames, n numbers of a state, k buttons, z numbers of a condition.
 """
 
 from dataclasses import dataclass
@@ -32,10 +30,10 @@ class Guide:
 
     conditions: Tensor  # b f z
     views: Tensor | None  # b f 4
-    states: Tensor | None  # b f n, as the world has them
+    states: Tensor | None  # b f v, as the world has them
 
     def after(self, first: int) -> "Guide":
-        """From frame `first` on."""
+        """The same from frame `first` on."""
         views, states = (None if x is None else x[:, first:] for x in (self.views, self.states))
         return Guide(self.conditions[:, first:], views, states)
 
@@ -70,8 +68,8 @@ def _guide_events(subjects: Subjects, clips: Clips, known: int) -> Guide:
         latents = encode_frames(subjects.autoencoder, before.frames[:, -events.config.seen :])
         happenings = Happenings(events)
         happenings.begin(recent_of(events, before, latents), range(len(states)))
-        drawn = happenings.step(states[:, known - 1], clips.actions[:, known])
-        states = torch.cat((states[:, :known], drawn[:, None], states[:, known + 1 :]), dim=1)
+        sampled = happenings.step(states[:, known - 1], clips.actions[:, known])
+        states = torch.cat((states[:, :known], sampled[:, None], states[:, known + 1 :]), dim=1)
     views = None if motion is None else motion.views(states)
     return Guide(condition(subjects, clips.actions, states), views, states)
 
@@ -90,7 +88,7 @@ def recent_of(events: Events, clips: Clips, latents: Tensor) -> Recent:
 
 
 def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
-    """What a transformer is told of frames with actions b f (k+2) and states b f n: b f z."""
+    """What a transformer is told of frames with actions b f (k+2) and states b f v: b f z."""
     motion, state_numbers = subjects.motion, subjects.file.transformer.state_numbers
     assert subjects.file.state is not None
     views = None if motion is None else motion.views(states)
@@ -105,7 +103,7 @@ def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def follow(motion: Motion, states: Tensor, actions: Tensor, known: int) -> Tensor:
-    """States b f n of which the first `known` frames stay and the others follow from actions."""
+    """States b f v of which the first `known` frames stay and the others follow from actions."""
     followed = list(states[:, :known].unbind(1))
     for done in actions[:, known:].unbind(1):
         followed.append(motion(followed[-1], done))

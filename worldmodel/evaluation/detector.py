@@ -6,8 +6,6 @@ is which (a detector of generated images, arXiv 1912.11035, here with motion). A
 walks, both sides of them, is kept from its training; how often it is right there is the figure. 50
 % would be a coin: nothing tells them apart. Each frame is seen beside its difference from the one
 before, so that a picture that is too soft tells, and one that moves wrongly too.
-
-Letters: b batch, f frames, h w rows, columns, d features.
 """
 
 import time

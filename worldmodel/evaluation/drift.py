@@ -2,8 +2,6 @@
 
 Windows of 200 frames are compared with the same windows of the real game doing the same actions
 from the same places: brightness, detail (mean gradient), and the Fréchet distance to real play.
-
-Letters: b batch (streams), f frames, h w rows, columns.
 """
 
 from dataclasses import dataclass
@@ -86,9 +84,9 @@ def measure_drift(
     past, autoencoder = long_play.past, measured.autoencoder
     known = past.frames.shape[1]
     whole = past.joined(long_play.real)
-    told = guide(measured, whole, known)
-    primed = encode_frames(autoencoder, past.frames), told.conditions[:, :known]
-    ahead, label = told.after(known), f"{long_play.play} play"
+    given = guide(measured, whole, known)
+    primed = encode_frames(autoencoder, past.frames), given.conditions[:, :known]
+    ahead, label = given.after(known), f"{long_play.play} play"
     seeds = noise_seeds(len(past.frames), label)
     played = play_out(measured, subject, whole, primed, ahead, label, seeds)
     made = decode_latents(autoencoder, played.latents, ahead.views)

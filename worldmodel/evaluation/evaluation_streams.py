@@ -6,13 +6,14 @@ sees. So no two of them have numbers in common, and none has the game's.
 """
 
 from worldmodel.data_sources.doom import Doom
-from worldmodel.data_sources.record_doom import DoomPlayer, make_player
+from worldmodel.data_sources.doom_players import make_doom_player
+from worldmodel.data_sources.record import GamePlayer
 from worldmodel.random_streams import Key, seed_of
 
 
-def player_of(game: Doom, *key: Key) -> DoomPlayer:
+def player_of(game: Doom, *key: Key) -> GamePlayer[Doom]:
     """Who plays the real game, with a stream of that key."""
-    return make_player(game.config, seed_of("player", *key))
+    return make_doom_player(game, seed_of("player", *key))
 
 
 def noise_seeds(count: int, *key: Key) -> list[int]:

@@ -7,7 +7,7 @@ asked about. Trained on real frames only, it judges generated ones: where it rea
 there, the world obeys its player. Its features also serve as the space of the Fréchet distance,
 stated as such wherever that number is printed.
 
-Letters: f frames, h w rows, columns (y x at half that), k buttons, d features, s displacements.
+Letters of its own: y x rows, columns of half the size, s displacements.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.model.autoencoder import to_tensor
@@ -54,9 +55,10 @@ class InverseDynamics(nn.Module):
 
     def features(self, windows: Tensor) -> Tensor:
         """uint8 b 4 h w 3 -> b d."""
-        seen = self.look(to_tensor(windows.flatten(0, 1))).unflatten(0, windows.shape[:2])
+        seen = self.look(to_tensor(rearrange(windows, "b f h w c -> (b f) h w c")))
+        seen = rearrange(seen, "(b f) d y x -> b f d y x", f=WINDOW)
         motion = correlation(seen[:, :-1].flatten(0, 1), seen[:, 1:].flatten(0, 1), REACH)
-        motion = motion.unflatten(0, (len(windows), WINDOW - 1)).flatten(1, 2)
+        motion = rearrange(motion, "(b f) s y x -> b (f s) y x", f=WINDOW - 1)
         together = torch.cat((motion, F.relu(seen[:, 2])), dim=1)
         return F.relu(self.think(self.see(together).flatten(1)))
 
@@ -72,14 +74,14 @@ def correlation(one: Tensor, other: Tensor, reach: int) -> Tensor:
     b d y x twice, up to `reach` places to either side -> b s y x, from left to right. Each row is
     one matrix product of all its places; of that matrix the band around the diagonal is taken.
     """
-    one, other = (F.normalize(x, dim=1).permute(0, 2, 3, 1) for x in (one, other))  # b y x d
+    one, other = (rearrange(F.normalize(x, dim=1), "b d y x -> b y x d") for x in (one, other))
     width = F.pad(one @ other.mT, (reach, reach))  # b y x (reach + x + reach)
     batch, rows, columns, padded = width.shape
     band = width.contiguous().as_strided(
         (batch, rows, columns, 2 * reach + 1),
         (rows * columns * padded, columns * padded, padded + 1, 1),
     )
-    return band.permute(0, 3, 1, 2)
+    return rearrange(band, "b y x s -> b s y x")
 
 
 @dataclass(frozen=True, slots=True)

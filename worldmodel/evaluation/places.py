@@ -11,8 +11,6 @@ Each stands beside what the game itself gives, what the autoencoder can show (*l
 other frame gives (*other*: later, or of another walk): a picture that never moves would be alike
 everywhere.
 All in dB of frames averaged down to 64 x 48, so that worlds of every size compare.
-
-Letters: b batch (walks), f frames, h w rows, columns.
 """
 
 import math
@@ -27,6 +25,7 @@ from torch import Tensor
 from worldmodel.action import IDLE, Action
 from worldmodel.data_sources.doom import Doom
 from worldmodel.data_sources.doom_state import SPEC
+from worldmodel.data_sources.record import record_episode
 from worldmodel.evaluation.conditions import Guide, guide
 from worldmodel.evaluation.evaluation_streams import noise_seeds, player_of
 from worldmodel.evaluation.played import play_out
@@ -85,9 +84,9 @@ class Dream:
     def __init__(self, subjects: Subjects, clips: Clips, known: int, label: str) -> None:
         self.subjects, self.known = subjects, known
         latents = encode_frames(subjects.autoencoder, clips.frames[:, :known])
-        told = guide(subjects, clips, known)
-        self.guide: Guide = told.after(known)
-        past = latents, told.conditions[:, :known]
+        given = guide(subjects, clips, known)
+        self.guide: Guide = given.after(known)
+        past = latents, given.conditions[:, :known]
         student = subjects.student
         seeds = noise_seeds(len(latents), "places", label)
         played = play_out(subjects, student, clips, past, self.guide, label, seeds)
@@ -131,30 +130,11 @@ def record_walks(
     """Real walks of so many frames, one a seed, and the next seed; those that end are left out."""
     kept: list[Clips] = []
     while len(kept) < walks:
-        player = player_of(game, seed)
-        shown, done, states = [game.reset(seed)], [IDLE], [game.state]
-        while len(shown) < frames and not game.over:
-            action = player.act(game)
-            shown.append(game.step(action))
-            done.append(action)
-            states.append(game.state)
+        episode = record_episode(game, player_of, seed, frames)
         seed += 1
-        if not game.over:
-            kept.append(_clip(subjects, shown, done, states))
+        if len(episode) == frames:
+            kept.append(Clips.of_episode(subjects.file.actions, episode))
     return Clips.together(kept), seed
-
-
-def _clip(
-    subjects: Subjects,
-    shown: Sequence["np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"],
-    done: Sequence[Action],
-    states: Sequence["np.ndarray[tuple[int, ...], np.dtype[np.float32]]"],
-) -> Clips:
-    return Clips(
-        torch.from_numpy(np.stack(shown))[None],
-        torch.from_numpy(subjects.file.actions.encode(done))[None],
-        torch.from_numpy(np.stack(states))[None],
-    )
 
 
 def _horizon(subjects: Subjects, dream: Dream, real: Clips, horizon: int) -> Horizon:
@@ -198,9 +178,9 @@ def _returns(subjects: Subjects, dream: Dream, real: Clips, apart: int) -> Alike
     if real.states is None:
         return None
     places = None if motion is None or followed is None else motion.views(followed)
-    told = real.states[..., _view_numbers(subjects)]
-    ours = _pairs(told if places is None else places, apart)
-    theirs = _pairs(told, apart)
+    given = real.states[..., _view_numbers(subjects)]
+    ours = _pairs(given if places is None else places, apart)
+    theirs = _pairs(given, apart)
     if not ours or not theirs:
         return None
     made = [(dream.frame(w, i), dream.frame(w, j)) for w, i, j in ours]
@@ -259,7 +239,7 @@ def _alike(
         shown, done, states = [game.reset(seed)], [IDLE], [game.state]
         seed += 1
         doing: list[Action] = []
-        while len(shown) < known + 20 and not game.over:
+        while len(shown) < known + 20 and not game.is_over:
             doing.append(player.act(game))
             _do(game, doing[-1], shown, done, states)
         # The momentum of the walk goes first, so that both begin at rest.
@@ -268,9 +248,10 @@ def _alike(
         plan = list(actions) if actions else _there_and_back(doing[-20:])
         for action in plan:
             _do(game, action, shown, done, states)
-        if not game.over:
+        if not game.is_over:
             last = len(plan) + known
-            kept.append(_clip(subjects, shown[-last:], done[-last:], states[-last:]))
+            spec = subjects.file.actions
+            kept.append(Clips.of(spec, shown[-last:], done[-last:], states[-last:]))
     clips = Clips.together(kept)
     dream = Dream(subjects, clips, known, "a whole turn" if actions else "there and back")
     real = clips.frames[:, known - 1 :]

@@ -2,8 +2,6 @@
 
 Where a world's numbers are predicted, they follow from what it draws itself, frame by frame; so
 every player has numbers of his own. Elsewhere conditions are known beforehand (`conditions`).
-
-Letters: b batch (clips), f g frames, n numbers of a state, c h w latents, z numbers of a condition.
 """
 
 from collections.abc import Sequence
@@ -28,7 +26,7 @@ class Played:
     """Free play after known frames."""
 
     latents: Tensor  # b g c h w
-    states: Tensor | None  # b g n, where numbers are predicted
+    states: Tensor | None  # b g v, where numbers are predicted
 
 
 @torch.inference_mode()
@@ -52,19 +50,19 @@ def play_out(
     before = clips.cut(0, known)
     happenings.begin(recent_of(events, before, past[0]), seeds)
     assert before.states is not None
-    states, drawn, numbers = before.states[:, -1], [], []
+    states, sampled, numbers = before.states[:, -1], [], []
     for f in through(range(known, clips.frames.shape[1]), desc=label, unit="frame"):
         actions = clips.actions[:, f]
         moved = states if subjects.motion is None else subjects.motion(states, actions)
         states = happenings.step(moved, actions)
-        drawn.append(rollout.step(condition(subjects, actions[:, None], states[:, None])))
-        happenings.saw(drawn[-1][:, -1])
+        sampled.append(rollout.step(condition(subjects, actions[:, None], states[:, None])))
+        happenings.saw(sampled[-1][:, -1])
         numbers.append(states)
-    return Played(torch.cat(drawn, dim=1), torch.stack(numbers, dim=1))
+    return Played(torch.cat(sampled, dim=1), torch.stack(numbers, dim=1))
 
 
 def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:
-    """Mean error of each number that changes, of states b g n against the game's, at some frames.
+    """Mean error of each number that changes, of states b g v against the game's, at some frames.
 
     Of what wraps, by the shorter way.
     """

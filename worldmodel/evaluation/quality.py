@@ -1,7 +1,4 @@
-"""Next frames, free rollouts, and whether actions are obeyed: generated against real.
-
-Letters: b batch (clips), f g frames, h w rows, columns, c latents, k buttons.
-"""
+"""Next frames, free rollouts, and whether actions are obeyed: generated against real."""
 
 from dataclasses import dataclass
 
@@ -23,7 +20,7 @@ HORIZONS = (1, 8, 16, 32, 64)
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Frames against real ones."""
+    """PSNR and SSIM of frames against real ones."""
 
     psnr: float  # dB
     ssim: float
@@ -36,7 +33,7 @@ def score(frames: Tensor, real: Tensor) -> Score:
 
 @dataclass(frozen=True, slots=True)
 class NextFrame:
-    """Frames in motion drawn given true history, between the two marks that frame them."""
+    """Frames in motion sampled given true history, between the two marks that frame them."""
 
     copy: Score  # the last frame again
     limit: Score  # the autoencoder's reconstruction of the real frame
@@ -58,19 +55,21 @@ def measure_next_frame(measured: Subjects, subjects: list[Subject], clips: Clips
     """The last frame of every clip, given all frames before it."""
     autoencoder = measured.autoencoder
     latents = encode_frames(autoencoder, clips.frames)
-    told = guide(measured, clips, clips.frames.shape[1] - 1)
-    seen = None if told.views is None else told.views[:, -1:]
+    given = guide(measured, clips, clips.frames.shape[1] - 1)
+    seen = None if given.views is None else given.views[:, -1:]
     real, before = clips.frames[:, -1], clips.frames[:, -2]
     moving = in_motion(real, before)
     limit = decode_latents(autoencoder, latents[:, -1:], seen)[:, 0]
-    drawn = {}
+    sampled = {}
     for subject in subjects:
         label = f"next frame, {subject.name}"
-        drawn_all = next_frames(subject.model, subject.sampler, latents, told.conditions, label)
+        drawn_all = next_frames(subject.model, subject.sampler, latents, given.conditions, label)
         latent = drawn_all[:, -1:]
         frames = decode_latents(autoencoder, latent, seen)[:, 0]
-        drawn[subject.name] = score(frames[moving], real[moving])
-    return NextFrame(score(before[moving], real[moving]), score(limit[moving], real[moving]), drawn)
+        sampled[subject.name] = score(frames[moving], real[moving])
+    return NextFrame(
+        score(before[moving], real[moving]), score(limit[moving], real[moving]), sampled
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +95,10 @@ def measure_rollout(
     reference: Gaussian,
 ) -> FreeRollout:
     """Prime with `past` frames, play on with the clip's actions; `reference`: of real features."""
-    autoencoder, told = measured.autoencoder, guide(measured, clips, past)
+    autoencoder, given = measured.autoencoder, guide(measured, clips, past)
     latents = encode_frames(autoencoder, clips.frames[:, :past])
-    ahead = told.after(past)
-    primed, label = (latents, told.conditions[:, :past]), f"rollout, {subject.name}"
+    ahead = given.after(past)
+    primed, label = (latents, given.conditions[:, :past]), f"rollout, {subject.name}"
     seeds = noise_seeds(len(latents), "rollout")
     played = play_out(measured, subject, clips, primed, ahead, label, seeds)
     frames = decode_latents(autoencoder, played.latents, ahead.views)

@@ -1,22 +1,21 @@
-"""The real game on seeds that no training has seen: what generated play is held against.
-
-Letters: b batch (clips), f frames, h w rows, columns, k buttons.
-"""
+"""The real game on seeds that no training has seen: what generated play is held against."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom, DoomConfig, config_of
-from worldmodel.data_sources.record_doom import record_episode
+from worldmodel.data_sources.record import record_episode
 from worldmodel.evaluation.evaluation_streams import player_of
 from worldmodel.players import RandomPlayer
 from worldmodel.random_streams import arrays, seed_of
+from worldmodel.storage.episode import Episode
 from worldmodel.system.progress import Progress
 from worldmodel.worlds.world_folder import WorldFile, source_of
 
@@ -29,7 +28,28 @@ class Clips:
 
     frames: Tensor  # uint8 b f h w 3
     actions: Tensor  # b f (k+2)
-    states: Tensor | None = None  # b f n, what the game said of itself
+    states: Tensor | None = None  # b f v, what the game said of itself
+
+    @classmethod
+    def of(
+        cls,
+        spec: ActionSpec,
+        frames: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+        actions: Sequence[Action],
+        states: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+    ) -> "Clips":
+        """One stretch, in memory of its own."""
+        return cls(
+            torch.from_numpy(np.array(frames))[None],
+            torch.from_numpy(spec.encode(actions))[None],
+            torch.from_numpy(np.array(states))[None],
+        )
+
+    @classmethod
+    def of_episode(cls, spec: ActionSpec, episode: Episode) -> "Clips":
+        """A whole episode of a game that says its state in every frame."""
+        assert episode.state is not None
+        return cls.of(spec, episode.frames, episode.actions, episode.state.values)
 
     @classmethod
     def together(cls, clips: Sequence["Clips"]) -> "Clips":
@@ -80,24 +100,18 @@ def check_state(world: WorldFile, game: Doom) -> None:
 
 def record_clips(game: Doom, spec: ActionSpec, seed: int, count: int, length: int) -> Clips:
     """`count` clips of `length` frames, each from an episode of its own."""
-    frames: list[Tensor] = []
-    actions: list[Tensor] = []
-    states: list[Tensor] = []
+    clips: list[Clips] = []
     with Progress(total=count, desc=f"real play, seeds {seed}…") as progress:
-        while len(frames) < count:
-            episode = record_episode(game, player_of(game, seed), seed, EPISODE_FRAMES)
+        while len(clips) < count:
+            episode = record_episode(game, player_of, seed, EPISODE_FRAMES)
             cut = arrays(seed, "cut")
             seed += 1
             if len(episode) < length:
                 continue
             first = int(cut.integers(0, len(episode) - length + 1))
-            stretch = slice(first, first + length)
-            frames.append(torch.from_numpy(episode.frames[stretch].copy()))
-            actions.append(torch.from_numpy(spec.encode(episode.actions[stretch])))
-            assert episode.state is not None, "the game says its state in every frame"
-            states.append(torch.from_numpy(episode.state.values[stretch].copy()))
+            clips.append(Clips.of_episode(spec, episode.cut(first, first + length)))
             progress.update()
-    return Clips(torch.stack(frames), torch.stack(actions), torch.stack(states))
+    return Clips.together(clips)
 
 
 def play_on(
@@ -114,17 +128,13 @@ def play_on(
     while len(frames) < past + len(actions):
         action = player.act(game) if len(frames) < past else next(plan)
         frame = game.step(action)
-        if game.over:
+        if game.is_over:
             seed += 100_000
             frame = game.reset(seed)
         frames.append(frame)
         done.append(action)
         states.append(game.state)
-    whole = Clips(
-        torch.from_numpy(np.stack(frames))[None],
-        torch.from_numpy(spec.encode(done))[None],
-        torch.from_numpy(np.stack(states))[None],
-    )
+    whole = Clips.of(spec, frames, done, states)
     return whole.cut(0, past), whole.cut(past, len(frames))
 
 

@@ -105,8 +105,8 @@ def verdict(evaluation: Evaluation) -> str:
         )
     gained = near.gap_gained(name)
     word = "good" if gained > 0 else "weak"
-    told = f"{100 * gained:.0f} % of the gap" if gained > 0 else "no better than standing still"
-    return f"verdict: {word}: {numbers}: {told}"
+    gain = f"{100 * gained:.0f} % of the gap" if gained > 0 else "no better than standing still"
+    return f"verdict: {word}: {numbers}: {gain}"
 
 
 def _rollout_lines(evaluation: Evaluation) -> list[str]:

@@ -73,7 +73,7 @@ def plot_growth(rows: dict[str, list[Any]], path: Path) -> None:
 
 
 def print_sizes(results: Sequence[dict[str, Any]]) -> None:
-    """A row a world."""
+    """Print a row of the table for each world."""
     header = (
         "parameters  tokens   pixels     frames/s  latency p50/p95   GFLOP   efficiency  memory"
     )

@@ -47,18 +47,18 @@ PARTS = ("denoise", "clean", "decode", "convert", "present", "wait")
 
 
 class Screen(Protocol):
-    """Where frames are shown."""
+    """Shows frames, and says how long that took."""
 
     def show(self, frame: Frame) -> object:
-        """Convert and present."""
+        """Convert a frame and present it on the screen."""
 
     @property
     def convert_ms(self) -> float:
-        """Of the last frame shown."""
+        """Milliseconds that converting the last frame took."""
 
     @property
     def present_ms(self) -> float:
-        """Of the last frame shown."""
+        """Milliseconds that presenting the last frame took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def _play(
     while len(real) <= frames:
         action = player.act(game)
         picture = game.step(action)
-        if game.over:
+        if game.is_over:
             break
         real.append(picture)
         actions.append(action)
@@ -84,14 +84,14 @@ def _play(
         if held is None
         else torch.from_numpy(np.concatenate((held.values[-visible:], states)))[None],
     )
-    told, student = guide(subjects, whole, known), subjects.student
-    past = told.conditions[:, :known]
-    ahead = told.after(known)
+    given, student = guide(subjects, whole, known), subjects.student
+    past = given.conditions[:, :known]
+    ahead = given.after(known)
     seeds = noise_seeds(1, "start", number)
     primed = latents, past
     made = play_out(subjects, student, whole, primed, ahead, start.caption, seeds).latents
     shown = torch.cat([latents[:, -1:].to(made.dtype), made], dim=1)
-    seen = told.after(known - 1).views
+    seen = given.after(known - 1).views
     return FromStart(
         caption=start.caption,
         dream=decode_latents(subjects.autoencoder, shown, seen)[0].cpu().numpy(),

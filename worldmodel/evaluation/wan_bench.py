@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.config import UserError, load_config
@@ -64,7 +65,7 @@ H200 = Sheet("H200 SXM", flops=989e12, bytes=4.8e12, share=0.4)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanPlan:
-    """What to measure."""
+    """What is measured: model, autoencoder, window, device."""
 
     config: WanConfig
     device: torch.device
@@ -81,7 +82,7 @@ class WanPlan:
     vae: VaeConfig = WAN21_VAE
 
     def window(self, frames: int) -> WindowConfig:
-        """One of the windows."""
+        """The window in which so many frames are seen."""
         return WindowConfig(
             rows=self.rows,
             columns=self.columns,
@@ -91,11 +92,11 @@ class WanPlan:
         )
 
     def autoencoder(self, decoder: str) -> TaehvConfig | VaeConfig:
-        """One of the decoders."""
+        """The shape of a decoder's network, `taehv` or `vae`."""
         return self.taehv if decoder == "taehv" else self.vae
 
     def memory(self, frames: int, decoder: str) -> PlayMemory:
-        """What playing takes."""
+        """Bytes that playing takes, part by part."""
         number, window = DTYPES[self.dtype].itemsize, self.window(frames)
         autoencoder = self.autoencoder(decoder)
         return play_memory(self.config, window, autoencoder, number, float8=self.float8)
@@ -222,11 +223,11 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
         latents = rollout.denoise()
         _wait_for(plan.device)
         denoised = time.perf_counter()
-        parts = latents.split(1, dim=1)
-        shown = _pixels(stream.decode(parts[0].transpose(1, 2)))
+        parts = rearrange(latents, "b f c h w -> b c f h w").split(1, dim=2)
+        shown = _pixels(stream.decode(parts[0]))
         first = time.perf_counter()
         for part in parts[1:]:
-            shown = _pixels(stream.decode(part.transpose(1, 2)))
+            shown = _pixels(stream.decode(part))
         assert shown.numel()
         decoded = time.perf_counter()
         rollout.remember()

@@ -60,7 +60,7 @@ def play_memory(
 
 
 def layers_of(autoencoder: Autoencoder) -> list[Layer]:
-    """Of the decoder."""
+    """The layers of a decoder, in the order in which they run."""
     if isinstance(autoencoder, TaehvConfig):
         return taehv_layers(autoencoder)
     return vae_layers(autoencoder)

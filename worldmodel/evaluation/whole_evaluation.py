@@ -116,7 +116,7 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """How much to measure."""
+    """How much of each part is measured, and with which seeds."""
 
     clips: int
     drift_frames: int

@@ -99,7 +99,7 @@ _PAD_PLACES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GamepadControls:
-    """How the sticks answer."""
+    """How far a stick must move to count, and how fast it turns the view."""
 
     dead_zone: float = 0.2  # of a stick's way, in which it counts as let go
     look_degrees: float = 8.0  # per frame, with the right stick fully out
@@ -228,7 +228,7 @@ def describe(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
 
 
 def describe_pad(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
-    """The same for a gamepad."""
+    """What each part of a gamepad does, and its meaning in this world."""
     keys = KeyMap.of(spec, controls)
     lines = _describe_buttons(spec, keys, pad=True)
     if spec.uses_mouse:
@@ -239,14 +239,14 @@ def describe_pad(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
 
 def hint(spec: ActionSpec, keys: KeyMap, *, has_pad: bool) -> str:
     """What a newcomer must know, in one line."""
-    told = ["click to look"] if spec.uses_mouse else []
+    hints = ["click to look"] if spec.uses_mouse else []
     for command, what in ((Command.CONTROLS, "keys"), (Command.MENU, "menu")):
         codes = [code for code in keys.keys_of(command) if not is_pad(code)]
         pads = [code for code in keys.keys_of(command) if is_pad(code) and has_pad]
         first = ["Escape"] if command is Command.MENU else codes[:1]
         if shown := [*first, *pads[:1]]:
-            told.append(f"{labels(shown)}: {what}")
-    return ", ".join(told)
+            hints.append(f"{labels(shown)}: {what}")
+    return ", ".join(hints)
 
 
 def describe_pause(spec: ActionSpec, controls: Controls) -> str:

@@ -128,7 +128,7 @@ def start_gamepads() -> None:
 
 
 def stop_gamepads() -> None:
-    """Let go of them."""
+    """Let go of all gamepads, so that others can open them."""
     from pygame._sdl2 import controller
 
     controller.quit()

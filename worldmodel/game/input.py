@@ -111,7 +111,7 @@ class Input:
         return None
 
     def begin_line(self) -> None:
-        """Let keys write words."""
+        """From now on keys write words, until the line is sent."""
         with self._lock:
             self._let_go()
             self.line = ""
@@ -146,7 +146,7 @@ class Input:
 
     def _is_shortcut(self, event: pygame.event.Event) -> bool:
         """Whether a key is part of a shortcut of the desktop's, unless the world holds Ctrl."""
-        mod = getattr(event, "mod", 0)
+        mod = event.dict.get("mod", 0)
         has_ctrl = {"ControlLeft", "ControlRight"} & self.keys.buttons.keys()
         others = pygame.KMOD_ALT | pygame.KMOD_GUI | (0 if has_ctrl else pygame.KMOD_CTRL)
         return bool(mod & others)

@@ -102,7 +102,7 @@ def rehearse(
 
 
 def print_rehearsals(rows: list[dict[str, Any]]) -> None:
-    """A line for each."""
+    """Print a line for each rehearsal."""
     for row in rows:
         wanted = f"at {row['wanted_fps']:g} frames/s" if row["wanted_fps"] else "no limit"
         sys.stdout.write(

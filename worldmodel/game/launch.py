@@ -1,4 +1,4 @@
-"""From the command line to a played world: who plays, what is recorded, window or none."""
+"""What the flags ask for, brought together: who plays, what is recorded, window or none."""
 
 import argparse
 import contextlib
@@ -31,12 +31,12 @@ from worldmodel.game.reference_play import Beside, origin_of, way_to_start
 from worldmodel.game.request import Request
 from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.side_by_side_clip import keep_beside
-from worldmodel.game.window import NoDisplayError, Window, announce, ask_to_close
+from worldmodel.game.window import Window, announce
 from worldmodel.players import said_during
 from worldmodel.reference.game import OpenReal
 from worldmodel.storage.files import plain
 from worldmodel.storage.moments import ENDING, last_sessions_folder, save_moment
-from worldmodel.system.signals import ended_by_signals, on_hangup
+from worldmodel.system.signals import ended_by_signals
 from worldmodel.world import Prepares, World
 from worldmodel.worlds.find import find_world, is_shipped, read_any_world
 from worldmodel.worlds.known_folders import remember_folder
@@ -44,42 +44,6 @@ from worldmodel.worlds.known_folders import remember_folder
 HEADLESS_FRAMES = 300
 WORTH_KEEPING = 60  # frames: of a shorter session neither its end nor its speed
 PlayerFor = Callable[[World], Take]  # who plays, once it is known what can be done
-
-
-def launch(
-    options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None = None
-) -> int:
-    """Play as the options say, one world after the other; returns the exit code."""
-    launched = Launch(options, open_world, open_real)
-    before: Launch | None = None
-    if options.headless:
-        return launched.play_headless()
-    try:
-        if not has_display():
-            raise NoDisplayError("no display here")
-        preferences = read_preferences(options)
-        is_fullscreen = preferences.settings.fullscreen
-        window = Window(options.world or "worldmodel", is_fullscreen=is_fullscreen)
-    except NoDisplayError as error:
-        say(f"{error}: {launched.request.stand_in} plays a short session instead")
-        return launched.play_headless()
-    with window, on_hangup(ask_to_close):
-        while True:
-            try:
-                with launched.opened(window, preferences) as game:
-                    game.play()
-                code = launched.verdict(game.recording_control)
-            except UserError as error:
-                if before is None:  # nothing to go back to
-                    raise
-                launched, before = before.again(str(error)), None
-                continue
-            if game.elsewhere is None:
-                return code
-            try:
-                launched, before = launched.then(game.elsewhere), launched
-            except UserError as error:
-                launched, before = launched.again(str(error)), None
 
 
 def read_preferences(options: argparse.Namespace) -> Preferences:
@@ -93,7 +57,7 @@ def read_preferences(options: argparse.Namespace) -> Preferences:
 
 
 class Launch:
-    """A request, played."""
+    """Brings together what a request needs, plays it, and puts everything on disk."""
 
     def __init__(
         self, options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None

@@ -52,7 +52,7 @@ class LevelMap:
         self._box = pygame.Rect(0, 0, 0, 0)  # of the map in the window
 
     def toggle(self) -> None:
-        """None, small, large, none."""
+        """The next size of the map: none, small, large, none."""
         self.size = SIZES[(SIZES.index(self.size) + 1) % len(SIZES)]
 
     def follow(self, step: Step) -> None:

@@ -146,24 +146,25 @@ class Game:
             return
         if command in WORLD_COMMANDS:
             self._command_world(command)
-        elif command is Command.CONTROLS:
-            self._toggle_controls()
-        elif command is Command.HUD:
-            overlay.shows_numbers = not overlay.shows_numbers
-        elif command is Command.GRAPH:
-            overlay.shows_graph = not overlay.shows_graph
-        elif command is Command.MAP:
-            self._toggle_map()
-        elif command is Command.FULLSCREEN:
-            self.window.toggle_fullscreen()
-        elif command is Command.RECORD:
-            self.recording_control.toggle()
-        elif command is Command.SCREENSHOT:
-            self._save_picture()
-        elif command is Command.BESIDE:
-            self._toggle_beside()
-        elif command is Command.PROMPT and self.is_human:
-            self.devices.begin_line()
+        match command:
+            case Command.CONTROLS:
+                self._toggle_controls()
+            case Command.HUD:
+                overlay.shows_numbers = not overlay.shows_numbers
+            case Command.GRAPH:
+                overlay.shows_graph = not overlay.shows_graph
+            case Command.MAP:
+                self._toggle_map()
+            case Command.FULLSCREEN:
+                self.window.toggle_fullscreen()
+            case Command.RECORD:
+                self.recording_control.toggle()
+            case Command.SCREENSHOT:
+                self._save_picture()
+            case Command.BESIDE:
+                self._toggle_beside()
+            case Command.PROMPT if self.is_human:
+                self.devices.begin_line()
 
     def open_menu(self, *, is_start: bool = False) -> None:
         """The world rests behind the menu, from its first frame on if it is still loading."""
@@ -371,10 +372,10 @@ def told_state(session: Session, step: Step) -> str:
     spec = world.state_spec if isinstance(world, Knows) else None
     if spec is None or step.state is None:
         return ""
-    told = zip(spec.numbers.items(), step.state, strict=True)
+    numbers = zip(spec.numbers.items(), step.state, strict=True)
     cared = ("number", "count", "flag")
     return "   ".join(
         f"{name} {value:.3g}" if abs(value) < 100 else f"{name} {value:.0f}"
-        for (name, number), value in told
+        for (name, number), value in numbers
         if number.kind in cared and number.low < number.high and math.isfinite(value)
     )

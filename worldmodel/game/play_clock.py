@@ -46,7 +46,7 @@ class PlayClock:
         return now
 
     def ready(self) -> float:
-        """The frame is there."""
+        """Note that the frame has been made."""
         now = time.perf_counter()
         if self._took is not None:
             self._leave_out_sleep(self._ticked, now, self._took)

@@ -294,13 +294,13 @@ class Session:
         """The world broke while it made frame `index`: once it tries again, then it rests."""
         if self.save_worker is None or isinstance(error, UserError):
             raise error
-        told = f"frame {index}: {type(error).__name__}: {str(error)[:300]}"
+        fault = f"frame {index}: {type(error).__name__}: {str(error)[:300]}"
         good, self._faults = self.timeline.newest.index, self._faults + 1
         try:
             self.timeline.go_to(good)
         except Exception as again:  # noqa: BLE001  # a device that is gone
             raise LostWorldError(
-                f"{told}; the world does not come back ({type(again).__name__}), so play ended "
+                f"{fault}; the world does not come back ({type(again).__name__}), so play ended "
                 f"at frame {good}, which is kept: --load goes on from there"
             ) from error
         if good < self.index:
@@ -308,7 +308,7 @@ class Session:
         self.paused = self.paused or self._faults > 1
         what = "paused there, P continues" if self.paused else "it continues from there"
         self._clock.go_on()
-        self.save_worker.tell(f"{told}; back at frame {good}, {what}")
+        self.save_worker.tell(f"{fault}; back at frame {good}, {what}")
 
     def _step(self, taken: Taken, frame: Frame, sampled: float, ready: float) -> Step:
         self.frame = frame

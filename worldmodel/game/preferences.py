@@ -77,7 +77,7 @@ class Preferences:
             raise ConfigError(f"{error}; correct the file or remove it") from error
 
     def overrule(self, **changes: Any) -> None:
-        """For this time only."""
+        """Change a setting for this session only; nothing is written."""
         self.settings = replace(self.settings, **changes)
 
     def set(self, **changes: Any) -> str:

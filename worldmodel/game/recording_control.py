@@ -30,7 +30,7 @@ FOLDER = Path("recordings")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where recordings go."""
+    """The folder or file that recordings go to."""
 
     folder: Path = FOLDER
     name: str | None = None  # None: world and time of day

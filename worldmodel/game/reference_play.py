@@ -95,7 +95,7 @@ class Beside:
             self.toggle(session)
         if not self.is_on:
             return
-        real, told = self.view.real if self.view else None, self.view.told if self.view else ""
+        real, note = self.view.real if self.view else None, self.view.note if self.view else ""
         if step.is_past:
             real = self._frames.get(step.index)
         self.view = View(
@@ -104,7 +104,7 @@ class Beside:
             index=step.index,
             points=self._points,
             frames_per_second=session.world.frames_per_second,
-            told="" if step.is_past else told,
+            note="" if step.is_past else note,
             why=self._why,
             apart=None if step.is_past or self.view is None else self.view.apart,
         )
@@ -264,7 +264,7 @@ class Beside:
         self._points.clear()
         self._frames.clear()
         if self.view:
-            self.view = replace(self.view, real=None, told=why, why="")
+            self.view = replace(self.view, real=None, note=why, why="")
 
     def _keep(self, index: int, frame: Frame) -> None:
         self._frames[index] = frame
@@ -277,7 +277,7 @@ class Beside:
 
     def _tell(self, text: str) -> None:
         if self.view:
-            self.view = replace(self.view, told=text)
+            self.view = replace(self.view, note=text)
 
 
 def spec_of(session: Session) -> StateSpec | None:

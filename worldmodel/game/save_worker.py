@@ -117,12 +117,12 @@ class SaveWorker:
         self._said_why_not = False
 
     def _explain(self, path: Path | None, error: Exception) -> None:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if path is not None:
-            self.tell(f"not on disk, only in memory until the end: {told}")
+            self.tell(f"not on disk, only in memory until the end: {reason}")
         elif not self._said_why_not:
             self._said_why_not = True
-            self.tell(f"no autosave: {told}")
+            self.tell(f"no autosave: {reason}")
 
     def _folder_of(self, moment: Moment) -> Path:
         return self.folder / plain(moment.header.world)

@@ -31,7 +31,7 @@ TOLD = (1, 8, 32)  # frames whose difference is told
 
 @dataclass(frozen=True, slots=True)
 class WrittenClip:
-    """What was written."""
+    """A finished clip: its file, and what was seen in it."""
 
     path: Path
     points: Sequence[Point]  # of the last branch
@@ -39,9 +39,9 @@ class WrittenClip:
 
     def __str__(self) -> str:
         table = dict(self.points)
-        told = ", ".join(f"{table[i]:.1f} dB at frame {i}" for i in TOLD if i in table)
+        figures = ", ".join(f"{table[i]:.1f} dB at frame {i}" for i in TOLD if i in table)
         ended = f"; {self.ending}" if self.ending else ""
-        return f"{self.path}: PSNR to the real game {told or 'unknown'}{ended}"
+        return f"{self.path}: PSNR to the real game {figures or 'unknown'}{ended}"
 
 
 def keep_beside(
@@ -107,7 +107,7 @@ class _Film:
                 index=row.index,
                 points=self.points,
                 frames_per_second=self._header.frames_per_second,
-                told=self.ending,
+                note=self.ending,
                 why=why_apart(self._way, self._header.state),
                 apart=apart,
             )

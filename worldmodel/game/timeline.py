@@ -73,7 +73,7 @@ class Timeline:
         self._keep(TimelineEntry(newest.index + 1, action, frame, state, size))
 
     def at(self, index: int) -> TimelineEntry:
-        """A frame of the ring."""
+        """The frame of the ring with that index."""
         return self._ring[index - self.oldest]
 
     def go_to(self, index: int) -> Frame:

@@ -27,7 +27,7 @@ class Graph:
         self._last = now
 
     def interrupt(self) -> None:
-        """Play rested."""
+        """Play rested: the next interval between frames is not drawn."""
         self._last = None
 
     @property

@@ -47,7 +47,7 @@ class Cover(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it is seen."""
+        """Whether it covers the world now."""
 
     def draw(self, surface: pygame.Surface) -> None:
         """Draw over the picture."""

@@ -23,7 +23,7 @@ class ForkedWorld:
         self.frame_size, self.starts = file.frame_size, file.captions
 
     def reset(self, start: int, seed: int) -> Frame:
-        """Always a `ForkedError`."""
+        """Always a `ForkedError`, which says why the world cannot be loaded here."""
         del start, seed
         raise self._error
 

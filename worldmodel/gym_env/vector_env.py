@@ -158,7 +158,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
     def _past(
         self, starts: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Recent | None]:
-        """What the sessions have seen before: latents b f c h w, conditions b f z, last states b n.
+        """What the sessions have seen before: latents b f c h w, conditions b f z, last states b v.
 
         And what events follow from, in a world whose numbers are predicted.
 

@@ -75,7 +75,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         return self._frame.copy(), info
 
     def step(self, action: Any) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
-        """One frame on."""
+        """Play one frame; the answer is what `gymnasium.Env.step` says."""
         assert self._frame is not None, "reset comes first"
         self._frame = step(self.world, self.controls.action(action))
         self._count += 1

@@ -3,14 +3,13 @@
 The encoder halves a frame several times and ends in latents of unit variance per channel (a batch
 normalisation without scale, whose running statistics are part of the weights). In training the
 decoder sees them with noise added, so that the small errors of a denoiser stay small in pixels.
-
-Letters: b batch (frames), c latent channels, h w rows, columns (of frames or of latents).
 """
 
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.model.configs import AutoencoderConfig
@@ -155,7 +154,8 @@ class Autoencoder(nn.Module):
             return actions
         assert views is not None, "a world with a plan needs to know where frames are seen from"
         rays = self.plan.rays(views.flatten(0, 1).float()).float()
-        return torch.cat((rays.flatten(1).unflatten(0, actions.shape[:2]), actions), dim=-1)
+        rays = rearrange(rays, "(b f) w r -> b f (w r)", b=len(actions))
+        return torch.cat((rays, actions), dim=-1)
 
 
 def channels_last(module: AnyModule) -> AnyModule:
@@ -173,7 +173,7 @@ def encode_frames(autoencoder: Autoencoder, frames: Tensor) -> Tensor:
         )
         for chunk in frames.flatten(0, 1).split(BATCH)
     ]
-    return torch.cat(parts).float().unflatten(0, frames.shape[:2])
+    return rearrange(torch.cat(parts).float(), "(b f) c h w -> b f c h w", b=len(frames))
 
 
 @torch.inference_mode()
@@ -201,14 +201,15 @@ def decode_latents(
             to_frames(autoencoder.decode(chunk.to(dtype), autoencoder.look(seen).pixels))
             for chunk, seen in pairs
         ]
-    return torch.cat(parts).unflatten(0, latents.shape[:2])
+    return rearrange(torch.cat(parts), "(b f) h w c -> b f h w c", b=len(latents))
 
 
 def to_tensor(frames: Tensor) -> Tensor:
     """Frames uint8 b h w 3 -> float b 3 h w in [-1, 1]."""
-    return frames.movedim(-1, 1).float() / 127.5 - 1
+    return rearrange(frames, "b h w c -> b c h w").float() / 127.5 - 1
 
 
 def to_frames(pixels: Tensor) -> Tensor:
     """Pixels b 3 h w in about [-1, 1] -> frames uint8 b h w 3."""
-    return torch.clamp((pixels.float() + 1) * 127.5 + 0.5, 0, 255).to(torch.uint8).movedim(1, -1)
+    rounded = torch.clamp((pixels.float() + 1) * 127.5 + 0.5, 0, 255).to(torch.uint8)
+    return rearrange(rounded, "b c h w -> b h w c")

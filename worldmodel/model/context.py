@@ -15,8 +15,7 @@ of them the frame before is the last one of the chunk before, the last that is c
 is drawn (block-causal attention, Causal Forcing, arXiv 2602.02214, §3). `WholeClip` is the other
 extreme: all of a clip is one chunk.
 
-Letters: l layers, b batch, n heads, t u tokens, e head width, f g frames, p tokens a frame, i
-chunks, j tokens a chunk.
+Letters of its own: i chunks, j tokens a chunk.
 """
 
 from functools import lru_cache
@@ -28,6 +27,7 @@ from einops import rearrange
 from torch import Tensor
 
 from worldmodel.model.configs import ModelConfig
+from worldmodel.model.frame_ring import FrameRing, slot_name
 from worldmodel.model.rotary import apply_rope, rope_cos_sin, time_angles
 
 Device = torch.device | str
@@ -79,11 +79,11 @@ class ClipContext:
         self.hidden = _kept_mask(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The clip, one chunk later, of every chunk its last frame."""
+        """The clip b f c h w, one chunk later, of every chunk its last frame."""
         return _before_chunks(latents, self.config.chunk_frames)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Causal attention over the clip."""
+        """Causal attention over the clip: b n t e each -> b n t e."""
         del layer
         scores = _scores(self.config, q, k).masked_fill(self.hidden, -torch.inf)
         return scores.softmax(dim=-1) @ v
@@ -108,7 +108,7 @@ class TeacherForcing:
         self.hidden = _kept_past(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The clean half's, for both kinds of frames."""
+        """The clean half's, for both kinds of frames: b f c h w."""
         return self.clean.previous(latents[:, : self.frames]).repeat(1, 1 + self.copies, 1, 1, 1)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -142,27 +142,27 @@ class WholeClip:
         self.before = torch.minimum(times, known[:, None]) - 1  # b f
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The frame before each known one, the last known one for the rest."""
+        """The frame before each known one, the last known one for the rest: b f c h w."""
         before = self.before[..., None, None, None]
         found = latents.gather(1, before.clamp(min=0).expand_as(latents))
         return torch.where(before < 0, 0.0, found)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention over all of the clip."""
+        """Attention over all of the clip: b n t e each -> b n t e."""
         del layer
         return F.scaled_dot_product_attention(q, k, v)
 
 
+def ring_of(config: ModelConfig) -> FrameRing:
+    """Where frames of the past are kept in play."""
+    return FrameRing(config.sink_frames, config.context_frames, config.tokens_per_frame)
+
+
 def slot_shapes(config: ModelConfig, batch: int, frames: int) -> dict[str, tuple[int, ...]]:
     """Keys and values of each slot that `frames` frames have filled."""
-    slots = min(frames, config.sink_frames + config.context_frames)
+    slots = min(frames, ring_of(config).slots)
     pair = (2, config.layers, batch, config.heads, config.tokens_per_frame, config.head_width)
     return {slot_name(slot): pair for slot in range(slots)}
-
-
-def slot_name(slot: int) -> str:
-    """Under which a slot is saved: sinks first, then the ring."""
-    return f"slot.{slot}"
 
 
 def _before_chunks(latents: Tensor, chunk: int) -> Tensor:

@@ -13,8 +13,7 @@ any other as it was. A network gives the probabilities of the bins; which of the
 not averaged. The numbers of a frame are drawn one after the other, each told of those before it, so
 that a death and what begins anew with it come together. All in fp32.
 
-Letters: b batch, f frames of the past, n numbers of a state, g those that are drawn, k buttons,
-c h w latents, s frames of latents, q bins, d width.
+Letters of its own: i numbers that are drawn, s frames of latents, q bins.
 """
 
 from dataclasses import dataclass
@@ -36,12 +35,12 @@ HAIR = 1e-4  # of a turn's step: rounding, and not a reason for one more
 class Recent:
     """The last frames, the latest last."""
 
-    states: Tensor  # b f n
+    states: Tensor  # b f v
     actions: Tensor  # b f (k+2), each led to its frame
     latents: Tensor  # b s c h w
 
     def after(self, states: Tensor, actions: Tensor) -> "Recent":
-        """One frame on: states b n, actions b (k+2). Its latents come later (`seeing`)."""
+        """One frame on: states b v, actions b (k+2). Its latents come later (`seeing`)."""
         return Recent(
             torch.cat((self.states[:, 1:], states[:, None]), dim=1),
             torch.cat((self.actions[:, 1:], actions[:, None]), dim=1),
@@ -57,9 +56,9 @@ class Recent:
 class Events(nn.Module):
     """Draws the next numbers of a state."""
 
-    kinds: Tensor  # g q
-    values: Tensor  # g q
-    low: Tensor  # n, the range that the data has
+    kinds: Tensor  # i q
+    values: Tensor  # i q
+    low: Tensor  # v, the range that the data has
     high: Tensor  # n
 
     def __init__(self, config: EventsConfig, spec: StateSpec) -> None:
@@ -109,7 +108,7 @@ class Events(nn.Module):
         return self.mix(torch.cat(parts, dim=-1))
 
     def loss(self, hidden: Tensor, bins: Tensor) -> Tensor:
-        """Cross entropy of the bins b g that happened, −1 where nobody knows: g."""
+        """Cross entropy of the bins b i that happened, −1 where nobody knows: i."""
         losses = []
         known = bins.clamp(min=0)
         for number in range(len(self.drawn)):
@@ -120,13 +119,13 @@ class Events(nn.Module):
         return torch.stack(losses)
 
     def probabilities(self, hidden: Tensor, bins: Tensor) -> Tensor:
-        """Of the bins of each number, given the true bins b g of those before it: b g q."""
+        """Of the bins of each number, given the true bins b i of those before it: b i q."""
         known = bins.clamp(min=0)
         parts = [self._logits(hidden, known, n).softmax(-1) for n in range(len(self.drawn))]
         return torch.stack(parts, dim=1)
 
     def draw(self, hidden: Tensor, chance: Tensor) -> Tensor:
-        """Bins b g that happen, by chances b g from 0 to 1."""
+        """Bins b i that happen, by chances b i from 0 to 1."""
         bins = torch.zeros(chance.shape, dtype=torch.int64)
         for number in range(len(self.drawn)):
             likely = self._logits(hidden, bins, number).softmax(-1).cumsum(-1)
@@ -134,19 +133,19 @@ class Events(nn.Module):
         return bins.clamp(max=self.config.bins - 1)
 
     def forward(self, recent: Recent, moved: Tensor, actions: Tensor, chance: Tensor) -> Tensor:
-        """The next states b n.
+        """The next states b v.
 
-        `moved` b n holds the numbers that motion has moved already, and the others as they were.
+        `moved` b v holds the numbers that motion has moved already, and the others as they were.
         """
         bins = self.draw(self.hidden(recent, actions), chance)
-        candidates = self.candidates(recent.states[:, -1], actions)  # b g q
+        candidates = self.candidates(recent.states[:, -1], actions)  # b i q
         values = candidates.gather(2, bins[..., None])[..., 0]
         states = moved.clone()
         states[:, self.drawn] = values
         return states
 
     def candidates(self, states: Tensor, actions: Tensor) -> Tensor:
-        """What each bin would make of states b n with the next actions b (k+2): b g q."""
+        """What each bin would make of states b v with the next actions b (k+2): b i q."""
         base = self.base(states, actions)[:, self.drawn, None]
         held = states[:, self.drawn, None]
         values = torch.where(self.kinds == SET, self.values, base + self.values)
@@ -166,7 +165,7 @@ class Events(nn.Module):
         return torch.stack(columns, dim=1)
 
     def base(self, states: Tensor, actions: Tensor) -> Tensor:
-        """States b n as they go on by themselves with actions b (k+2)."""
+        """States b v as they go on by themselves with actions b (k+2)."""
         columns = list(states.unbind(-1))
         for i, number in enumerate(self.spec.numbers.values()):
             if number.kind == "heading":
@@ -191,11 +190,11 @@ class Events(nn.Module):
         return torch.remainder(change + period / 2, period) - period / 2
 
     def wrapped(self, change: Tensor) -> Tensor:
-        """Changes ... n of all numbers, those of what wraps by the shorter way."""
+        """Changes ... v of all numbers, those of what wraps by the shorter way."""
         return torch.stack([self.shorter(x, i) for i, x in enumerate(change.unbind(-1))], dim=-1)
 
     def _logits(self, hidden: Tensor, bins: Tensor, number: int) -> Tensor:
-        """Of a number's bins, given those b g of the numbers before it: b q."""
+        """Of a number's bins, given those b i of the numbers before it: b q."""
         x = hidden + self.branch[number](hidden)
         for earlier in range(number):
             x = x + self.before[number, earlier, bins[:, earlier]]

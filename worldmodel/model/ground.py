@@ -4,8 +4,6 @@ A player is a box, so what its middle cannot enter is every wall made thicker by
 On a grid as fine as the level was drawn, one unit, such a map has the walls where the game has
 them. It is not trained: a cell where somebody stood is free; so is a gap between two free cells of
 a row or column that is narrower than anything one cannot enter.
-
-Letters: b batch.
 """
 
 import torch
@@ -47,7 +45,7 @@ class Ground(nn.Module):
         wide, high = self.free.shape
         inside = (x >= 0) & (y >= 0) & (x < wide) & (y < high)
         index = x.clamp(0, wide - 1) * high + y.clamp(0, high - 1)
-        return ((self.free.view(-1)[index] > 0) & inside).any(dim=-1)
+        return ((self.free.flatten()[index] > 0) & inside).any(dim=-1)
 
     def meet(self, places: Tensor, ways: Tensor) -> tuple[Tensor, Tensor]:
         """What a way first runs into: the share of it b that is free, and whether x is stopped b.

@@ -4,7 +4,7 @@
     model(latents, sigmas, actions, cache)    # as often as the sampler asks; the last pass counts
     cache.advance()                           # the chunk is the past; the next one begins
 
-Letters: l layers, b batch, n heads, s slots, p tokens a frame, e head width, c h w latents.
+Letter of its own: s slots.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,10 @@ from worldmodel.model.context import (
     kept_turns,
     pin_sinks,
     pinned_time,
-    slot_name,
+    ring_of,
     slot_shapes,
 )
+from worldmodel.model.frame_ring import SlotCopies, slot_name
 
 
 class KVCache:
@@ -45,9 +46,8 @@ class KVCache:
         device: Device = "cpu",
     ) -> None:
         self.config, self.device = config, device
-        self.slots = config.sink_frames + config.context_frames
-        tokens = self.slots * config.tokens_per_frame
-        shape = (config.layers, batch, config.heads, tokens, config.head_width)
+        self.ring = ring = ring_of(config)
+        shape = (config.layers, batch, config.heads, ring.slots * ring.tokens, config.head_width)
         self.k = torch.zeros(shape, dtype=dtype, device=device)  # l b n (s p) e
         self.v = torch.zeros_like(self.k)
         sink_tokens = config.sink_frames * config.tokens_per_frame
@@ -56,27 +56,25 @@ class KVCache:
         self.rope_cos_sin = kept_turns(config, 0, config.chunk_frames, device)
         self.last = torch.zeros(batch, 1, *config.latent_shape, device=device)
         self._current = self.last
-        self._copies: dict[str, Tensor] = {}  # of slots, as `save` handed them out
-        self._written: set[int] = set()  # slots kept since then
+        self._copies = SlotCopies()
 
     @property
     def slot(self) -> int:
         """Where the current chunk is kept: the slot of its first frame."""
-        return self._slot_of(self.now)
+        return self.ring.slot(self.now)
 
     def previous(self, latents: Tensor) -> Tensor:
-        """The frame that was kept last."""
+        """The frame that was kept last, for each one passed in: b f c h w."""
         self._current = latents
         return self.last.expand_as(latents)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep the current chunk in its slots and attend to everything kept."""
-        p = self.config.tokens_per_frame
-        here = slice(self.slot * p, self.slot * p + self.config.tokens_per_chunk)
+        """Keep the current chunk in its slots, attend to everything kept: b n t e -> b n t e."""
+        here = self.ring.place(self.slot, self.config.chunk_frames)
         k, v = k.to(self.k.dtype), v.to(self.v.dtype)
         self.k[layer, :, :, here] = k.detach()
         self.v[layer, :, :, here] = v.detach()
-        valid = min(self.now + self.config.chunk_frames, self.slots) * p
+        valid = min(self.now + self.config.chunk_frames, self.ring.slots) * self.ring.tokens
         keys, values = self.k[layer, :, :, :valid], self.v[layer, :, :, :valid]
         if q.requires_grad or k.requires_grad:
             before, after = slice(here.start), slice(here.stop, None)
@@ -87,7 +85,7 @@ class KVCache:
     def begin(self, frames: int) -> "Beginning":
         """The context of one pass over all the `frames` frames before play; they are kept."""
         assert self.now == 0
-        assert frames <= self.config.sink_frames + self.config.context_frames
+        assert frames <= self.ring.slots
         return Beginning(self, frames)
 
     def advance(self, latents: Tensor | None = None) -> None:
@@ -95,26 +93,18 @@ class KVCache:
 
         `latents` b f c h w: how it looks, where the last pass over it has seen it noisy.
         """
-        config, p = self.config, self.config.tokens_per_frame
-        if self.now < config.sink_frames:
-            here = slice(self.now * p, self.now * p + config.tokens_per_chunk)
+        chunk = self.config.chunk_frames
+        if self.now < self.ring.sinks:
+            here = self.ring.place(self.now, chunk)
             self.sink_k[..., here, :] = self.k[..., here, :]
-        self._written.update(range(self.slot, self.slot + config.chunk_frames))
+        self._copies.change(range(self.slot, self.slot + chunk))
         kept = self._current if latents is None else latents
         self.last = kept[:, -1:].detach()
-        self._move_to(self.now + config.chunk_frames)
+        self._move_to(self.now + chunk)
 
     def save(self) -> dict[str, Tensor]:
-        """What is kept, by name, between two frames: `slot.3` 2 l b n p e for each slot, `last`.
-
-        Copies on the CPU that nobody writes to again. A slot that two calls found unchanged is the
-        very same tensor in both answers: a second of play costs a second's slots, not copies of
-        the whole cache.
-        """
-        for slot in self._written:
-            self._copies[slot_name(slot)] = self._copy(slot)
-        self._written.clear()
-        return {**self._copies, "last": self.last.to("cpu", copy=True)}
+        """What is kept, by name, between two frames: `slot.3` 2 l b n p e for each slot, `last`."""
+        return {**self._copies.save(self._pair), "last": self.last.to("cpu", copy=True)}
 
     @property
     def time(self) -> int:
@@ -123,7 +113,7 @@ class KVCache:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of keys and values."""
+        """The dtype of keys and values."""
         return self.k.dtype
 
     def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:
@@ -133,45 +123,38 @@ class KVCache:
 
     def load(self, saved: Mapping[str, Tensor], time: int) -> None:
         """Go on from what `save` gave before frame `time`; shapes and dtypes are the caller's."""
-        config, p = self.config, self.config.tokens_per_frame
-        kept = {slot: saved[slot_name(slot)] for slot in range(min(time, self.slots))}
+        kept = min(time, self.ring.slots)
         for cached in (self.k, self.v):
             cached.zero_()  # whatever broke may have left values that are not numbers
-        for slot, (k, v) in kept.items():
-            here = slice(slot * p, (slot + 1) * p)
+        for slot in range(kept):
+            here, (k, v) = self.ring.place(slot), saved[slot_name(slot)]
             self.k[..., here, :], self.v[..., here, :] = k, v
-            if slot < config.sink_frames:
+            if slot < self.ring.sinks:
                 self.sink_k[..., here, :] = k
-        self._copies, self._written = {slot_name(s): pair for s, pair in kept.items()}, set()
+        self._copies.load(saved, kept)
         self.last = self._current = saved["last"].to(self.device)
         self._move_to(time)
 
     def holds_numbers(self) -> bool:
         """Whether what was kept last is finite."""
-        p, slot = self.config.tokens_per_frame, self._slot_of(self.now - 1)
-        here = slice(slot * p, (slot + 1) * p)
+        here = self.ring.place(self.ring.slot(self.now - 1))
         kept = self.k[..., here, :], self.v[..., here, :]
         return all(bool(torch.isfinite(x).all()) for x in kept)
-
-    def _slot_of(self, frame: int) -> int:
-        sinks, ring = self.config.sink_frames, self.config.context_frames
-        return frame if frame < sinks else sinks + (frame - sinks) % ring
 
     def _move_to(self, now: int) -> None:
         """The positions of frame `now`, and the sinks where it sees them."""
         config = self.config
         self.now = now
         self.rope_cos_sin = kept_turns(config, now, config.chunk_frames, self.device)
-        if config.sink_frames and pinned_time(config, 0, now) > 0:
-            tokens = config.sink_frames * config.tokens_per_frame
-            self.k[..., :tokens, :] = pin_sinks(config, self.sink_k, now)
+        if self.ring.sinks and pinned_time(config, 0, now) > 0:
+            sinks = self.ring.place(0, self.ring.sinks)
+            self.k[..., sinks, :] = pin_sinks(config, self.sink_k, now)
 
-    def _copy(self, slot: int) -> Tensor:
+    def _pair(self, slot: int) -> Tensor:
         """Keys as they came and values of a slot, 2 l b n p e."""
-        p = self.config.tokens_per_frame
-        here = slice(slot * p, (slot + 1) * p)
-        k = self.sink_k if slot < self.config.sink_frames else self.k
-        return torch.stack((k[..., here, :], self.v[..., here, :])).cpu()
+        here = self.ring.place(slot)
+        k = self.sink_k if slot < self.ring.sinks else self.k
+        return torch.stack((k[..., here, :], self.v[..., here, :]))
 
 
 class Beginning(ClipContext):
@@ -182,18 +165,18 @@ class Beginning(ClipContext):
         self.cache, self.frames = cache, frames
 
     def previous(self, latents: Tensor) -> Tensor:
-        """As in any clip; the cache keeps the last frame."""
+        """As in any clip, b f c h w; the cache keeps the last frame."""
         self.cache._current = latents
         return super().previous(latents)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As in any clip; the cache keeps keys and values, after the last layer the time too."""
+        """As in any clip, b n t e; the cache keeps k and v, at the last layer the time too."""
         cache, config = self.cache, self.config
         tokens = self.frames * config.tokens_per_frame
         cache.k[layer, :, :, :tokens], cache.v[layer, :, :, :tokens] = k, v
         if layer == config.layers - 1:
             cache.sink_k.copy_(cache.k[..., : cache.sink_k.shape[3], :])
-            cache._written.update(range(self.frames))
+            cache._copies.change(range(self.frames))
             cache.now = self.frames - config.chunk_frames
             cache.advance()
         return super().attend(layer, q, k, v)

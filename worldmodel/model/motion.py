@@ -18,8 +18,6 @@ source of its engine, `P_SlideMove`; found again here from a frame a tic):
 Twice, if the second way ends in a wall too; then what is left is tried along y, or along x. What
 only grazes a wall is not slowed. The height of the eye follows from the velocity and the clock (a
 walk bobs). Numbers of other kinds stay; `unpredicted` are those of them that change in the game.
-
-Letters: b batch, n numbers of a state, k buttons.
 """
 
 from dataclasses import dataclass
@@ -107,7 +105,7 @@ class Motion(nn.Module):
         self.register_buffer("eye", torch.tensor([0.0, 1.0]))
 
     def forward(self, state: Tensor, actions: Tensor) -> Tensor:
-        """States b n, fp32, and the action vectors b (k+2) of the next frame -> states b n."""
+        """States b v, fp32, and the action vectors b (k+2) of the next frame -> states b v."""
         roles, tics = self.roles, self.config.tics
         place, velocity = state[:, list(roles.place)], state[:, list(roles.velocity)]
         before, turned = state[:, roles.heading], self._turned(actions[:, -2])
@@ -134,7 +132,7 @@ class Motion(nn.Module):
         return torch.stack(columns, dim=-1)
 
     def views(self, state: Tensor) -> Tensor:
-        """What a plan is looked at from: ... n -> x, y, eye's height, heading: ... 4."""
+        """What a plan is looked at from: ... v -> x, y, eye's height, heading: ... 4."""
         return state[..., list(self.roles.view)]
 
     def _sine(self, degrees: Tensor) -> Tensor:

@@ -15,8 +15,7 @@ those depths then have fine textures of their own, read at the very point that a
 
 `look` must run in fp32: half a unit of the map is a pixel. `drawing` may run in any dtype.
 
-Letters: b batch (views), w columns, h rows, s points along a ray, o depths, r numbers of a ray,
-a features.
+Letters of its own: s points along a ray, o depths, r numbers of a ray, a features.
 """
 
 import math
@@ -36,7 +35,7 @@ EDGE = 3.0  # pixels around the lower and upper edge of a wall that tell a pixel
 
 
 class Sight(NamedTuple):
-    """What is seen from views."""
+    """What rays and pixels see of a level from some views."""
 
     rays: Tensor  # b w r: features of each depth, how deep it is; how high the eye is
     pixels: Tensor  # a b h w: what floor, ceiling and walls look like where the pixel shows them
@@ -77,7 +76,8 @@ class RayReader(nn.Module):
         batch, columns = points.shape[:2]
         place = points.flatten(0, 1)[None]  # the batch lies in the points: the grids stay one
         read = torch.cat([_sample(grid, place, "zeros") for grid in self.grids])  # a (b w) s
-        x = F.silu(self.enter(read.permute(1, 2, 0))).transpose(1, 2)
+        x = F.silu(self.enter(rearrange(read, "a n s -> n s a")))
+        x = rearrange(x, "n s d -> n d s")
         x = self.leave(F.silu(self.along(x))).float()
         x = rearrange(x, "n (o a) s -> n o a s", o=self.config.depths)
         opacity = F.softplus(x[:, :, 0] - 1)
@@ -100,7 +100,7 @@ class Drawing(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels a b h w -> picture b 3 h w in about [-1, 1], hidden features b a h w."""
-        entered = F.silu(_mixed(self.enter, pixels)).transpose(0, 1)
+        entered = rearrange(F.silu(_mixed(self.enter, pixels)), "a b h w -> b a h w")
         hidden = F.silu(self.spread(entered))
         return self.leave(hidden), hidden
 
@@ -178,8 +178,8 @@ class Plan(nn.Module):
         features, depths = self.reader(self._place(points))
         numbers = torch.cat((features, depths[..., None] / 200), dim=-1).flatten(2)
         height = (views[:, 2] - self.config.floor) / 64 - 0.5
-        told = height[:, None, None].expand(-1, columns.shape[1], -1)
-        return torch.cat((numbers, told), dim=-1), ray, depths
+        heights = height[:, None, None].expand(-1, columns.shape[1], -1)
+        return torch.cat((numbers, heights), dim=-1), ray, depths
 
     def _place(self, points: Tensor) -> Tensor:
         """Map units ... 2 as −1 to 1 over the plan."""
@@ -304,7 +304,7 @@ def gather_sample(grid: Tensor, points: Tensor, outside: str) -> Tensor:
 def gather_columns(grid: Tensor, along: Tensor) -> Tensor:
     """All rows of a grid 1 a y x at places w from −1 to 1 along x, its edge beyond: w y a."""
     columns = grid.shape[3]
-    table = grid[0].permute(2, 1, 0)  # x y a
+    table = rearrange(grid[0], "a y x -> x y a")
     x = ((along + 1) / 2 * (columns - 1)).clamp(0, columns - 1)
     left = x.floor()
     weight = (x - left)[:, None, None]

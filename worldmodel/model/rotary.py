@@ -3,8 +3,6 @@
 A head's channels are pairs; a third of the pairs turns with the time of the frame, a third with
 the token's row, a third with its column. Turning a key that is already turned adds the angles, so
 a cached key can be moved in time.
-
-Letters: f frames, p tokens a frame, t tokens, e head width.
 """
 
 import torch

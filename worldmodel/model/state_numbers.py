@@ -2,8 +2,6 @@
 
 A count is given digit by digit, as the game's own status bar draws it; a heading as a direction; a
 phase as one too. A number that is not known is given as zeros.
-
-Letters: n numbers of a state, t features of those that are given.
 """
 
 import math
@@ -33,7 +31,7 @@ def choose_state_numbers(spec: StateSpec, names: Sequence[str]) -> tuple[Conditi
 def encode_state_numbers(
     state_numbers: Sequence[ConditionNumber], names: Sequence[str], states: Tensor
 ) -> Tensor:
-    """States ... n, whose numbers have the `names`, as features ... t, fp32."""
+    """States ... v, whose numbers have the `names`, as features ... d, fp32."""
     parts = []
     for number in state_numbers:
         if number.name not in names:

@@ -5,9 +5,6 @@ and the last frame's. What comes out counts from the last frame too (`schedule.v
 the network has to explain only what has changed. Noise level and action also modulate every layer
 (adaLN, arXiv 2212.09748), frame by frame; all layers' modulations come from one product. There is
 no branch for training, priming or play: `Context` makes the difference.
-
-Letters: b batch, f frames, c h w latents, k buttons, z numbers of a condition, p tokens a frame,
-t = f p tokens, n heads, e head width, m action tokens, d model width, l layers.
 """
 
 import math
@@ -28,7 +25,7 @@ SIGMA_FEATURES = 128
 
 
 def normalise(x: Tensor) -> Tensor:
-    """Layer normalisation without learned parts, over the last axis."""
+    """Layer normalisation without learned parts, over the last axis: ... d -> ... d."""
     return F.layer_norm(x, x.shape[-1:])
 
 

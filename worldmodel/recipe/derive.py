@@ -102,7 +102,7 @@ class SharedSettings:
         return tuple(ConditionNumber(name=name, kind="number") for name in names)  # not known yet
 
     def data(self, which: str) -> Path:
-        """A folder of episodes."""
+        """The folder of episodes of that name."""
         return self.root / "data" / which
 
     def run(self, stage: str) -> Path:

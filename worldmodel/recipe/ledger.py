@@ -84,7 +84,7 @@ class Ledger:
         return entry
 
     def finish(self, name: str) -> None:
-        """A step is done."""
+        """Note that a step is done, and how long it took."""
         self.entries[name].done = True
         self.pause(name)
 
@@ -96,7 +96,7 @@ class Ledger:
         self.save()
 
     def save(self) -> None:
-        """Write the file."""
+        """Write the ledger to its file."""
         table = {name: asdict(entry) for name, entry in self.entries.items()}
         write_atomically(self.root / FILE, (json.dumps(table, indent=1) + "\n").encode())
 

@@ -41,8 +41,8 @@ from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.kept_states import before
 from worldmodel.training.run_stage import has_compiler, run_stage
 from worldmodel.training.runs import load_autoencoder
+from worldmodel.training.shards import load_header
 from worldmodel.training.train_loop import STATE, DivergedError
-from worldmodel.training.trajectories import load_header
 from worldmodel.worlds.devices import choose_device
 from worldmodel.worlds.run_settings import available_cores
 
@@ -55,7 +55,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """The command line."""
+    """What the command line of `make` asks for."""
 
     recipe: Path
     minutes: float = 0.0  # 0: the recipe's
@@ -104,7 +104,7 @@ def _has_steps(run: Path) -> bool:
 
 
 class Maker:
-    """A recipe on its way."""
+    """Takes a recipe through its steps, from data to a measured world."""
 
     def __init__(
         self,
@@ -139,15 +139,15 @@ class Maker:
     def _clock(self) -> str:
         return budget_line(self.ledger.spent / 60, self.minutes)
 
-    def _step(self, name: str, key: str, told: str, do: Callable[[Entry], None]) -> None:
+    def _step(self, name: str, key: str, summary: str, do: Callable[[Entry], None]) -> None:
         """Do a step unless it was done and nothing has changed."""
         self.keys[name] = key
         if self.ledger.is_done(name, key):
             self.say(f"{self._clock()} {name}: done before, unchanged")
             return
         entry = self.ledger.begin(name, key)
-        if told:  # stages say it themselves
-            self.say(f"{self._clock()} {name}: {told}")
+        if summary:  # stages say it themselves
+            self.say(f"{self._clock()} {name}: {summary}")
         try:
             do(entry)
         except BaseException:
@@ -161,9 +161,9 @@ class Maker:
         key = key_of({"source": facts, "record": {**asdict(record), "minutes": 0}})
         source = replace(source, allow_code=self.job.allow_code)
         if source.gym is not None:  # an error comes before an empty folder
-            from worldmodel.data_sources.policies import find_policy
+            from worldmodel.data_sources.gym_players import find_player
 
-            find_policy(source.player, allow_code=source.allow_code)
+            find_player(source.player, allow_code=source.allow_code)
 
         def do(entry: Entry) -> None:
             del entry
@@ -174,8 +174,8 @@ class Maker:
                     source, folder, frames, first, record.episode_frames, self.processes
                 )
 
-        told = f"{record.frames:,} frames to train on, {record.heldout:,} to measure on"
-        self._step("data", key, told, do)
+        summary = f"{record.frames:,} frames to train on, {record.heldout:,} to measure on"
+        self._step("data", key, summary, do)
 
     def _check(self) -> None:
         clips = [part.settings.get("clips", {}).get("frames", 2) for part in self.recipe.parts]

@@ -42,22 +42,24 @@ def read_verdict(run: Path) -> RunVerdict:
 
 
 def tell(recipe: Recipe, root: Path, world: Path, *, rehearses: bool) -> list[str]:
-    """The last lines of `make`."""
+    """The last lines of `make`: the verdict, its figures, and what to do next."""
     stages = [part.stage for part in recipe.parts]
-    drawn = read_verdict(root / next(stage for stage in DRAWS if stage in stages))
+    verdict = read_verdict(root / next(stage for stage in DRAWS if stage in stages))
     numbers = ", ".join(
         f"{name} {'none' if value is None else f'{value:.1f} dB'}"
-        for name, value in drawn.figures.items()
+        for name, value in verdict.figures.items()
     )
-    lines = [f"verdict: {drawn.sentence}"]
+    lines = [f"verdict: {verdict.sentence}"]
     lines += [f"  numbers: {numbers}"] if numbers else []
     lines += (
-        [f"  picture: {drawn.picture} (the game above, the world below)"] if drawn.picture else []
+        [f"  picture: {verdict.picture} (the game above, the world below)"]
+        if verdict.picture
+        else []
     )
     play = f"python play.py --world {world}"
     if rehearses:
         lines.append(f"{world}: a rehearsal, no world worth playing; to see that it opens: {play}")
-    elif drawn.is_good:
+    elif verdict.is_good:
         lines.append(f"{world}: play it with {play}")
     else:
         lines.append(f"{world}: was packed, but look at the picture before you play it ({play})")

@@ -71,7 +71,7 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class StagePart:
-    """One stage to train."""
+    """One `[[stages]]` table: a stage to train and its share of the time."""
 
     stage: str
     share: float  # of the minutes that are left to training; 0: it has steps of its own
@@ -116,7 +116,7 @@ class Recipe:
 
     @property
     def parts(self) -> list[StagePart]:
-        """The stages in order."""
+        """The stages in the order in which they are trained."""
         found = []
         for number, table in enumerate(self.stages, start=1):
             rest = dict(table)

@@ -9,7 +9,7 @@ MINUTES = 5.0  # of which all stages get the same
 FRAMES = 3000  # recorded, at most
 HELDOUT = 700
 EPISODE = 120  # frames
-BATCH = 2
+MOST = {"batch": 2, "clips": 16, "steps": 20}  # clips of own play
 WIDTH, HEADS, LAYERS = 64, 2, 2  # of the transformer
 NARROWEST = 8  # channels of the autoencoder
 
@@ -48,14 +48,10 @@ def _even(stage: dict[str, Any]) -> dict[str, Any]:
 def _small_stage(stage: dict[str, Any]) -> dict[str, Any]:
     small: dict[str, Any] = {}
     for key, value in stage.items():
+        if key == "compile":  # takes longer than all the rest
+            continue
         if isinstance(value, dict):
             small[key] = _small_stage(value)
-        elif key == "batch":
-            small[key] = min(BATCH, value)
-        elif key == "clips":
-            small[key] = min(16, value)  # of own play
-        elif key == "steps":
-            small[key] = min(20, value)
-        elif key != "compile":  # takes longer than all the rest
-            small[key] = value
+        else:
+            small[key] = min(MOST[key], value) if key in MOST else value
     return small

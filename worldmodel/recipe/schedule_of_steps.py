@@ -66,7 +66,7 @@ def check_disk(shared: SharedSettings) -> None:
 def describe(
     shared: SharedSettings, minutes: float, device: torch.device, processes: int
 ) -> list[str]:
-    """The plan for people."""
+    """The plan as lines for people."""
     recipe = shared.recipe
     record, sizes = recipe.record, count_parameters(shared)
     width, height = record.size
@@ -83,19 +83,19 @@ def describe(
     ]
     for part in recipe.parts:
         kind = "autoencoder" if part.stage in ("autoencoder", "decoder") else "transformer"
-        told = f"{kind} of {sizes[kind] / 1e6:.1f} M parameters"
+        summary = f"{kind} of {sizes[kind] / 1e6:.1f} M parameters"
         if part.stage == "events":
-            told = "what happens to the numbers of the state"
+            summary = "what happens to the numbers of the state"
         if not part.share:
-            told += f", {part.settings['loop']['steps']} steps"
-        rows.append((part.stage, training * part.share / shares if shares else 0.0, told))
+            summary += f", {part.settings['loop']['steps']} steps"
+        rows.append((part.stage, training * part.share / shares if shares else 0.0, summary))
     rows.append(("world", WORLD_MINUTES, f"{counted(recipe.play.starts, 'place')} to begin"))
     if measures(recipe):
         rows.append(("evaluation", recipe.evaluate.minutes, "against the real game"))
     lines = [f"{recipe.name}: {minutes:g} minutes on {where}, in {shared.root}"]
     begin = 0.0
-    for name, length, told in rows:
-        lines.append(f"  {begin:5.1f} min  {name:13} {length:5.1f} min  {told}")
+    for name, length, summary in rows:
+        lines.append(f"  {begin:5.1f} min  {name:13} {length:5.1f} min  {summary}")
         begin += length
     lines.append(f"  disk: {disk_bytes(shared) / 1e9:.1f} GB")
     return lines

@@ -26,17 +26,17 @@ class RealGame(Protocol):
     """A running game; `step` comes after `reset`, and not when the game is over."""
 
     def reset(self, seed: int) -> Frame:
-        """Begin an episode."""
+        """Begin the episode of a seed; its first frame."""
 
     def step(self, action: Action) -> Frame:
         """The frame that `action` leads to."""
 
     @property
-    def over(self) -> bool:
-        """Whether the episode has ended."""
+    def is_over(self) -> bool:
+        """Whether the episode has ended: only `reset` can go on."""
 
     def close(self) -> None:
-        """End the game."""
+        """End the game and whatever process it runs in."""
 
 
 @runtime_checkable

@@ -163,14 +163,14 @@ def _answer(link: Connection, game: RealGame) -> None:
         if seed is not None:
             frame = game.reset(seed)
         for action in actions:
-            if game.over:
+            if game.is_over:
                 break
             frame = game.step(action)
         known = (game.state_spec, game.state) if isinstance(game, Knows) else (None, None)
         died = isinstance(game, Mortal) and game.has_died
-        link.send((frame, game.over, *known, died))
+        link.send((frame, game.is_over, *known, died))
 
 
 def _explain(error: Exception) -> str:
-    told = str(error).strip() or type(error).__name__
-    return told if isinstance(error, UserError) else f"{type(error).__name__}: {told[:300]}"
+    message = str(error).strip() or type(error).__name__
+    return message if isinstance(error, UserError) else f"{type(error).__name__}: {message[:300]}"

@@ -2,8 +2,6 @@
 
 The window, clips and the evaluation show the same picture: the dream at the left, the game at the
 right, below them the PSNR of every frame against the game's, with the last figure in words.
-
-Letters: h w rows, columns.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +42,7 @@ class View:
     index: int  # the frame's number since the start
     points: Sequence[Point]  # up to this frame
     frames_per_second: float
-    told: str = ""  # over the game: what it waits for, why it does not go on
+    note: str = ""  # over the game: what it waits for, why it does not go on
     why: str = ""  # below both: why a difference begins
     apart: float | None = None  # map units between the two players, where both places are known
 
@@ -157,12 +155,12 @@ def _draw_frames(drawn: AnnotatedPicture, view: View, unit: int, below: int) -> 
         if frame is not None:
             content = np.ascontiguousarray(frame)
             place[:] = cv2.resize(content, size, interpolation=cv2.INTER_CUBIC)
-        if frame is None or (name == "game" and view.told):
+        if frame is None or (name == "game" and view.note):
             place[:] = place // 3
         drawn.write(name, (corner + unit, size[1] - unit), unit, WHITE)
-    if view.told:
+    if view.note:
         corner, room = (left[1] + unit, 2 * unit), (size[0] - 2 * unit, size[1] - 5 * unit)
-        _write_lines(drawn, view.told, corner, room, unit)
+        _write_lines(drawn, view.note, corner, room, unit)
     return size[1]
 
 

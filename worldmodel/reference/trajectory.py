@@ -3,8 +3,6 @@
 A way is a safetensors file, `buttons` uint8 f k and `mouse` float32 f 2 (degrees): the f actions
 since the episode's first frame, the last of which led to the start's last frame. Its header says
 the seed and the buttons. It takes a few KB, and it is never training data.
-
-Letters: f frames, k buttons.
 """
 
 import json
@@ -63,8 +61,8 @@ def load_way(clip_path: Path, clip: Episode) -> Way:
     except BROKEN as error:
         raise WayError(f"{path}: not a way: {str(error)[:LONGEST_SHOWN]}") from error
     if header.get("format") != FORMAT or not 0 <= seed <= LARGEST_SEED:
-        told = shown(header.get("format"))
-        raise WayError(f"{path}: not a way: format {told}, seed {shown(seed)}")
+        found = shown(header.get("format"))
+        raise WayError(f"{path}: not a way: format {found}, seed {shown(seed)}")
     count = len(held) if held.ndim else 0
     if len(names) > MOST_BUTTONS or held.shape != (count, len(names)) or mouse.shape != (count, 2):
         raise WayError(f"{path}: not a way: buttons {held.shape} and mouse {mouse.shape}")

@@ -53,13 +53,13 @@ def _decoders_silenced() -> Iterator[None]:
 
 
 def _try(target: Target, folder: Path, data: bytes, done: Fuzzed) -> None:
-    told, accepted, took = _read(target, folder, data)
+    fault, accepted, took = _read(target, folder, data)
     if took > LONGEST_READ:  # or was it the machine that slept
-        told, accepted, took = _read(target, folder, data)
+        fault, accepted, took = _read(target, folder, data)
     if took > LONGEST_READ:
-        told = f"took {took:.1f} s"
-    if told:
-        done.broken.append(f"{target.name}: {told}")
+        fault = f"took {took:.1f} s"
+    if fault:
+        done.broken.append(f"{target.name}: {fault}")
         (Path(tempfile.gettempdir()) / f"worldmodel-broken-{target.file}").write_bytes(data)
     done.accepted += accepted
     done.inputs, done.slowest = done.inputs + 1, max(done.slowest, took)
@@ -67,12 +67,12 @@ def _try(target: Target, folder: Path, data: bytes, done: Fuzzed) -> None:
 
 def _read(target: Target, folder: Path, data: bytes) -> tuple[str, bool, float]:
     """What broke, whether the bytes were accepted, and how long that took."""
-    told, accepted, began = "", False, time.monotonic()
+    fault, accepted, began = "", False, time.monotonic()
     try:
         accepted = target.read(folder, data)
     except Exception as error:  # noqa: BLE001  # this is what is looked for
-        told = f"{type(error).__name__}: {str(error)[:200]}"
-    return told, accepted, time.monotonic() - began
+        fault = f"{type(error).__name__}: {str(error)[:200]}"
+    return fault, accepted, time.monotonic() - began
 
 
 def mutate(data: bytes, pieces: Sequence[bytes], chance: random.Random) -> bytes:

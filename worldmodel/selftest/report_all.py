@@ -38,12 +38,12 @@ SHARES = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one part."""
+    """What one part of the self-test found."""
 
     name: str
     seconds: float
     is_fine: bool
-    told: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing broke."""
+        """Whether no part found anything broken."""
         return all(result.is_fine for result in self.results)
 
 
@@ -87,19 +87,19 @@ def print_report(report: Report) -> None:
     write(f"{report.world} on {report.running_on}\n\n")
     for result in report.results:
         verdict = "held" if result.is_fine else "BROKE"
-        write(f"{result.name:26} {verdict:6} {result.seconds:6.0f} s  {result.told}\n")
+        write(f"{result.name:26} {verdict:6} {result.seconds:6.0f} s  {result.message}\n")
     write(f"\n{json.dumps({**asdict(report), 'versions': installed_versions()})}\n")
 
 
 def _try(name: str, part: Callable[[float], str], seconds: float) -> Result:
     began = time.monotonic()
     try:
-        told, is_fine = part(seconds), True
+        message, is_fine = part(seconds), True
     except Exception as error:  # noqa: BLE001  # the report says it, the other parts go on
         where = traceback.extract_tb(error.__traceback__)[-1]
-        told = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        message = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         is_fine = False
-    return Result(name, time.monotonic() - began, is_fine, told)
+    return Result(name, time.monotonic() - began, is_fine, message)
 
 
 def _until(seconds: float) -> Iterator[int]:
@@ -111,19 +111,15 @@ def _until(seconds: float) -> Iterator[int]:
 
 
 def _moments(world: World, seconds: float) -> str:
-    count = 0
     for trial in _until(seconds):
         trials.save_and_load(world, trial)
-        count += 1
-    return f"{count} moments went on bit for bit, 20 frames each"
+    return f"{trial + 1} moments went on bit for bit, 20 frames each"
 
 
 def _branches(world: World, seconds: float) -> str:
-    count = 0
     for trial in _until(seconds):
         trials.branch(world, trial)
-        count += 1
-    return f"{count} times back and on, bit for bit"
+    return f"{trial + 1} times back and on, bit for bit"
 
 
 def _faults(world: World, seconds: float) -> str:

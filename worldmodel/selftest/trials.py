@@ -47,7 +47,7 @@ class FaultyWorld:
         self._world.remember()
 
     def load_state(self, state: State) -> None:
-        """Faults end here."""
+        """Go on from a state; faults end here."""
         self._world.load_state(state)
 
     def _break(self, what: str) -> None:

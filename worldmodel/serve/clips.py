@@ -53,7 +53,7 @@ class Clip:
             self._add(self._shown)
 
     def hear(self, what: Picture | Note) -> None:
-        """A frame more, or the end."""
+        """Take a frame of the session, or its end."""
         with self._lock:
             if self.is_over or what is self._shown:
                 return
@@ -66,7 +66,7 @@ class Clip:
                 self.stop("the session has ended")
 
     def stop(self, why: str) -> None:
-        """No more frames."""
+        """End the clip: no more frames are written."""
         with self._lock:
             if self.is_over:
                 return
@@ -83,7 +83,7 @@ class Clip:
             raise ClipError("the clip could not be written") from error
 
     def told(self) -> dict[str, Any]:
-        """What its maker is told."""
+        """What the page of the clip's maker is told about it."""
         return {
             "type": "clip",
             "why": self.why,
@@ -167,7 +167,7 @@ class Clips:
         clip.expires = time.monotonic() + self.limits.clip_kept
 
     def drop(self, clip: Clip) -> None:
-        """Nobody will ask for it."""
+        """Remove a clip that nobody will ask for."""
         clip.stop("its player has left")
         clip.expires = 0.0
 
@@ -182,7 +182,7 @@ class Clips:
         return path if path.is_file() and not self._is_over(path) else None
 
     def close(self) -> None:
-        """No clip stays."""
+        """Remove every clip that is still there."""
         for clip in self._clips:
             self.drop(clip)
             with contextlib.suppress(ClipError):

@@ -64,7 +64,7 @@ class Connection:
         self._tokens, self._counted_at = float(server.limits.messages_a_second), time.monotonic()
 
     async def run(self, why_full: str) -> None:
-        """Until either side closes."""
+        """Answer the page until either side closes."""
         await self.websocket.accept()
         tasks = []
         try:

@@ -37,7 +37,7 @@ class Pictures:
     """PNG of small frames, else JPEG."""
 
     def encode(self, frame: Frame, seconds: float, quality: int, *, is_new: bool) -> bytes:
-        """See `Encoder`."""
+        """The bytes of a frame; see `Encoder`."""
         del seconds, is_new
         return encode(frame, quality)
 

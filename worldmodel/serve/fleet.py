@@ -32,7 +32,7 @@ BUSY = 0.75  # share of a replica's sessions at which another one is started
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FleetPlan:
-    """What every replica is."""
+    """What every replica of a fleet serves, and with how much."""
 
     worlds: tuple[str | None, ...]
     store: Path  # a folder that all machines see

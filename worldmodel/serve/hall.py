@@ -67,7 +67,7 @@ class Hall:
 
     @property
     def sessions(self) -> tuple[ServedSession, ...]:
-        """All there are."""
+        """All sessions that are being played."""
         with self._lock:
             return tuple(self._sessions)
 

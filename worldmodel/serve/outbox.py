@@ -56,7 +56,7 @@ class Outbox:
         self._changed.set()
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send what waits until the task is cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()

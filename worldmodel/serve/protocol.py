@@ -54,7 +54,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class PlayMessage:
-    """A new session."""
+    """A page asks for a new session."""
 
     start: int
     seed: int
@@ -71,14 +71,14 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """A frame was drawn."""
+    """A page has drawn a frame."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One of `ORDERS`."""
+    """A page asks for one of `ORDERS`: save, load, rewind and the like."""
 
     what: Literal["save", "load", "rewind", "park", "go"]
 
@@ -92,7 +92,7 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A clip begins, or ends."""
+    """A page begins a clip, or ends it."""
 
     begins: bool
 

@@ -19,7 +19,7 @@ from worldmodel.serve.server_limits import MESSAGE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers."""
+    """A server that has begun to answer, and its address."""
 
     address: str  # http://host:port/
     token: str  # empty where none is needed

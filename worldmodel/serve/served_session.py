@@ -74,12 +74,12 @@ class ServedSession:
             self._time = time
 
     def say(self, prompt: Prompt) -> None:
-        """Words for the next frame."""
+        """Words of the player, for the next frame."""
         with self._lock:
             self._prompt = prompt
 
     def release(self) -> None:
-        """Nothing is held any more."""
+        """Let go of all keys that the page held."""
         with self._lock:
             self._held = self._tapped = frozenset()
             self._travel, self._time = (0.0, 0.0), 0.0
@@ -154,7 +154,7 @@ class ServedSession:
         return tuple(self._past)
 
     def tell(self, what: Picture | Note) -> None:
-        """Everybody who sees it."""
+        """Send a message to everybody who sees the session."""
         for listener in tuple(self.listeners):
             listener(what)
 

@@ -95,7 +95,7 @@ class SessionStore:
             return None
 
     def close(self) -> None:
-        """Write what waits."""
+        """Write what waits to be written, then end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

@@ -49,7 +49,7 @@ class History:
         return Action(held - said, mouse, _prompt(min(said)) if said else None)
 
     def append(self, action: Action) -> None:
-        """One more frame."""
+        """Note the action of one more frame."""
         held = action.buttons
         if prompt := action.prompt:
             held |= {f"{RENEWED if prompt.renew else SAID}{prompt.text}"}

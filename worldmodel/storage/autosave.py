@@ -37,7 +37,7 @@ class Autosave:
                 raise UserError(f"{self.path.parent}: {error.strerror}") from error
 
     def remove(self) -> None:
-        """The session ended well."""
+        """Remove the file, since the session ended well."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
         self.let_go()

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 from numpy.typing import NDArray
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -48,6 +49,6 @@ def _turned(frame: NDArray[np.uint8], picture: Any) -> NDArray[np.uint8]:
         if side.type.name == "DISPLAYMATRIX" and side.buffer_size >= MATRIX:
             a, b, _, c, d = struct.unpack("=5i", bytes(side)[:20])
             if abs(b) > abs(a):
-                frame, a, d = frame.swapaxes(0, 1), c, b
+                frame, a, d = rearrange(frame, "h w c -> w h c"), c, b
             frame = frame[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return np.ascontiguousarray(frame)

@@ -1,7 +1,4 @@
-"""One episode in memory: frames, the actions that led to them, and the state of the game.
-
-Letters: f frames, h w rows, columns, n numbers of the state.
-"""
+"""One episode in memory: frames, the actions that led to them, and the state of the game."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +23,7 @@ class Episode:
     actions: Sequence[Action]  # f
     frames_per_second: float
     buttons: tuple[str, ...]
-    state: StateTrack | None = None  # f n, of each frame; None where the game did not tell
+    state: StateTrack | None = None  # f v, of each frame; None where the game did not tell
 
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.actions):

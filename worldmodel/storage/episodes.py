@@ -2,11 +2,9 @@
 
 On disk an episode is one safetensors file, `frames` uint8 f h w 3, `buttons` uint8 f k and `mouse`
 float32 f 2 (degrees), with a header that says what the numbers mean. Frame 0 was reached by no
-action: its row is zeros. Where the game told its state there is `state` too, float32 f n, NaN where
+action: its row is zeros. Where the game told its state there is `state` too, float32 f v, NaN where
 a number was not known, and in the header, as JSON, what each number is (`StateSpec`). A recording
 made by playing (`NAME.jsonl` beside `NAME.mp4`) reads as an episode too.
-
-Letters: f frames, h w rows, columns, k buttons, n numbers of the state.
 """
 
 import contextlib

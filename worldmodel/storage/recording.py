@@ -130,7 +130,7 @@ class Recorder:
         return self._queue.qsize()
 
     def finish(self) -> None:
-        """No more frames will come."""
+        """No more frames will come; those that wait are still written."""
         self._queue.put(None)
 
     def wait(self) -> None:

@@ -212,16 +212,16 @@ class _Beginning:
         file.seek(0)
 
     def read(self, count: int) -> bytes:
-        """At most so many bytes."""
+        """The next bytes, at most `count` of them."""
         return self.file.read(max(0, min(count, self.end - self.file.tell())))
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As files do."""
+        """Move the reading position, as `io.IOBase.seek` does."""
         base = {0: 0, 1: self.file.tell(), 2: self.end}[whence]
         return self.file.seek(max(0, base + offset))
 
     def tell(self) -> int:
-        """Where it is."""
+        """The reading position in bytes, as `io.IOBase.tell` says it."""
         return self.file.tell()
 
 

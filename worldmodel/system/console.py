@@ -41,7 +41,7 @@ class Stream:
         return len(text)
 
     def flush(self) -> None:
-        """Bring it out."""
+        """Write out what is buffered."""
         if self.stream is None or self.failure:
             return
         try:

@@ -13,7 +13,6 @@ that is going on; a job that is shorter says nothing.
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from types import TracebackType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -86,7 +85,7 @@ class Progress:
             self._bar.refresh()
 
     def update(self, count: float = 1) -> None:
-        """So much more is done."""
+        """Count so much more as done."""
         self.n += count
         if self._bar is not None:
             self._bar.update(count)
@@ -107,7 +106,7 @@ class Progress:
             self._bar.set_postfix(figures)
 
     def close(self) -> None:
-        """No more will come."""
+        """Finish the line: nothing more will be counted."""
         if not self._is_open:
             return
         self._is_open = False
@@ -118,12 +117,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _line(self, now: float) -> str:

@@ -1,6 +1,6 @@
 """Bidirectional diffusion over whole clips: the teacher that judges what a student has played.
 
-Every frame of a clip sees all others, later ones too; one noise level for all that is to be drawn
+Every frame of a clip sees all others, later ones too; one noise level for all that is to be sampled
 (Causal Forcing++, arXiv 2605.15141, stage 0; rectified flow, arXiv 2209.03003, Eq. 1):
 
     L = E_σ,ε w(σ) || v_φ(x_σ, σ | known frames, actions) − (ε − x₀) ||²
@@ -11,7 +11,6 @@ in the game. Part of the clips are not told their actions, so that sampling and 
 guided by them (classifier-free guidance, arXiv 2207.12598, Algorithm 1).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,7 +40,7 @@ from worldmodel.training.torch_streams import seed_default, torch_stream
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WholeClips:
-    """How whole clips are drawn and noised."""
+    """How whole clips are sampled and noised."""
 
     batch: int
     frames: int
@@ -80,10 +79,6 @@ class BidirectionalTraining:
     start: Path | None = None  # a finished run of the same shape whose weights it begins with
 
 
-# model, latents b f c h w, σ b f, actions b f (k+2), known b -> velocity b f c h w
-WholeForward = Callable[[WorldTransformer, Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
 def whole_velocity(
     model: WorldTransformer, noisy: Tensor, sigmas: Tensor, actions: Tensor, known: Tensor
 ) -> Tensor:
@@ -92,7 +87,7 @@ def whole_velocity(
 
 
 def unknown(known: Tensor, frames: int) -> Tensor:
-    """Which frames b f are to be drawn, given how many b at the beginning are known."""
+    """Which frames b f are to be sampled, given how many b at the beginning are known."""
     return torch.arange(frames, device=known.device) >= known[:, None]
 
 
@@ -119,23 +114,23 @@ class BidirectionalStage(LatentStage):
         known = (1 + rolls[1, :, 0] * clips.known).long() * (rolls[2, :, 0] < clips.known_share)
         levels = sample_sigmas((clips.batch, clips.frames), clips.sigma_shift, generator)
         levels = torch.where(rolls[3] < clips.frame_levels, levels, levels[:, :1])
-        drawn = unknown(known, clips.frames)
-        sigmas = levels * drawn
+        sampled = unknown(known, clips.frames)
+        sigmas = levels * sampled
         noise = torch.randn(clean.shape, generator=generator, device=device)
         velocity = self.forward(
             self.student, add_noise(clean, noise, sigmas), sigmas, actions, known
         )
         error = (velocity - velocity_target(clean, noise)).square().mean(dim=(2, 3, 4))
         error = residual_weight(sigmas, self.config.model.frame_change) * error
-        high = mean_where(error.detach(), drawn & (sigmas > HIGH))
-        return mean_where(error, drawn), {"high_noise": high}
+        high = mean_where(error.detach(), sampled & (sigmas > HIGH))
+        return mean_where(error, sampled), {"high_noise": high}
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
-        """Clips drawn whole after a few true frames, with the averaged weights."""
+        """Clips sampled whole after a few true frames, with the averaged weights."""
         clips, probe = self.config.clips, self.probe
         before = max(0, probe.prime - clips.known)
-        first = before + clips.known  # of the frames that are drawn
+        first = before + clips.known  # of the frames that are sampled
         latents, actions = (
             x[:, before : before + clips.frames] for x in (probe.latents, probe.actions)
         )
@@ -144,8 +139,8 @@ class BidirectionalStage(LatentStage):
         for steps in (8, 24):
             grid = tuple(sigma_grid(steps, clips.sigma_shift).tolist())
             sampler = SamplerConfig(sigmas=grid, renoise=False)
-            drawn = draw_whole(self.ema, sampler, latents[:, : clips.known], actions)
-            rows.append(probe.decode(drawn, first))
+            sampled = draw_whole(self.ema, sampler, latents[:, : clips.known], actions)
+            rows.append(probe.decode(sampled, first))
             figures |= probe.score(rows[-1], first, f"whole_{steps}")
         probe.save(folder, step, rows, first)
         return figures

@@ -1,7 +1,7 @@
 """What training reads: frames for the autoencoder, clips of latents for everything after it.
 
 Frames are encoded once and kept beside the runs as one file of latents, which is read where it
-lies (`row_files`). Letters: b batch, f frames, c h w latents, k buttons.
+lies (`row_files`).
 """
 
 import hashlib

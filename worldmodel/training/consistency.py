@@ -98,7 +98,7 @@ def consistency_loss(
     x = add_noise(clean, noise, sigmas)
     with torch.no_grad():
         velocity = guided(
-            lambda told: packed(teacher, told, x, sigmas, context),
+            lambda given: packed(teacher, given, x, sigmas, context),
             clip,
             clip.unconditional,
             guidance,

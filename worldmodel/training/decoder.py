@@ -169,9 +169,9 @@ class PlayedFrames:
             latents.append(played.flatten(0, 1))
             frames.append(shown[:, past:].flatten(0, 1))
         fade = 0.5 ** (torch.arange(config.frames) / HALF_TRUE)
-        drawn = torch.cat(latents).clone()
-        weights = fade.repeat(len(drawn) // config.frames)
-        return cls(drawn, torch.cat(frames).to(device), weights.to(device))
+        sampled = torch.cat(latents).clone()
+        weights = fade.repeat(len(sampled) // config.frames)
+        return cls(sampled, torch.cat(frames).to(device), weights.to(device))
 
 
 def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[Episode]:
@@ -187,10 +187,10 @@ def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[
 
 def _check_latents(student: Path, autoencoder: Path) -> None:
     """Refuse a student that draws the latents of another autoencoder."""
-    drawn = lineage(student).autoencoder
-    if drawn.resolve() != autoencoder.resolve():
+    own = lineage(student).autoencoder
+    if own.resolve() != autoencoder.resolve():
         raise ConfigError(
-            f"{student} draws the latents of {drawn}; this decoder is for {autoencoder}"
+            f"{student} draws the latents of {own}; this decoder is for {autoencoder}"
         )
 
 
@@ -287,9 +287,9 @@ class DecoderStage:
             some = torch.randperm(len(self.played.frames), generator=chance)[:256]
             some = some.to(self.played.frames.device)
             real = self.played.frames[some]
-            drawn = to_frames(model.decode(self.played.latents[some]))
-            figures["played_sharpness"] = float(sharpness(drawn).mean() / sharpness(real).mean())
-            save_grid(folder / f"{step:06d}_played.png", [real[:12], drawn[:12]])
+            sampled = to_frames(model.decode(self.played.latents[some]))
+            figures["played_sharpness"] = float(sharpness(sampled).mean() / sharpness(real).mean())
+            save_grid(folder / f"{step:06d}_played.png", [real[:12], sampled[:12]])
         return figures
 
 

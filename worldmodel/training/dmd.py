@@ -1,7 +1,7 @@
 """Stage 3: asymmetric distribution matching distillation of a causal student.
 
 The student plays on from a true start through the cached rollout of play (`self_play`). What it
-has drawn, x, is noised to one level σ for the whole clip, and two bidirectional networks say what
+has sampled, x, is noised to one level σ for the whole clip, and two bidirectional networks say what
 it should have been: the frozen teacher, guided by the action, and a critic that knows the
 student's play alone (DMD, arXiv 2311.18828, Eq. 7 and 8; DMD2, arXiv 2405.14867, §4; on
 self-rollouts, Self Forcing, arXiv 2506.08009, §3.3; from a causal start, arXiv 2602.02214):
@@ -12,7 +12,7 @@ self-rollouts, Self Forcing, arXiv 2506.08009, §3.3; from a causal start, arXiv
     L_ψ  = mean (v_critic(x_σ, σ) − (ε − x))²  several steps for each one of the student
 
 Neither network knows what really came next, and the student forgets how exactly it once followed
-the player. With `truth` τ a drawn frame of age a also has
+the player. With `truth` τ a sampled frame of age a also has
 
     L_τ  = ½ τ 2^(−a / 4) mean (x − x_true)²
 
@@ -21,9 +21,9 @@ for of its first moments the past and the actions tell nearly all, of later ones
 Clips of `frames` frames are cut from the rollout anywhere. Near its start they begin with true
 frames, which stay clean and tell both networks where the player is; further on they have none, and
 what is judged is whether play of minute two still looks like play at all: that is what holds a
-long rollout together. Frames before the clip are drawn without gradient. In a share of rollouts the
-player lets go: a small error of a still frame returns in the next one, so it is standing still that
-runs away first, and players in the data rarely stand for long.
+long rollout together. Frames before the clip are sampled without gradient. In a share of rollouts
+the player lets go: a small error of a still frame returns in the next one, so it is standing still
+that runs away first, and players in the data rarely stand for long.
 """
 
 import copy
@@ -60,7 +60,7 @@ class OwnRollouts:
     """How the student plays while it learns."""
 
     batch: int
-    frames: int  # drawn at most, after the true ones
+    frames: int  # sampled at most, after the true ones
     sampler: SamplerConfig  # of play
     idle: float = 0.0  # share of rollouts in which the player lets go of everything
     nearness: float = 1.0  # 1: clips are cut from anywhere alike; more: nearer the start
@@ -131,7 +131,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
 
     @property
     def past(self) -> int:
-        """True frames before the first drawn one: what play is primed with."""
+        """True frames before the first sampled one: what play is primed with."""
         return self.config.model.sink_frames + self.config.model.context_frames
 
     def unconditional(self, judged: Judged[Tensor]) -> Tensor:
@@ -161,7 +161,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
         seen = self.config.model.seen_features
         actions = let_go(actions, self.past, rollouts.idle, seen)
         true = latents[:, : self.past], actions[:, : self.past]
-        drawn = self_play(
+        sampled = self_play(
             self.student,
             rollouts.sampler,
             true,
@@ -171,15 +171,15 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
             generator,
         )
         first = self.past - clips.known + begin
-        whole = torch.cat((true[0], drawn), dim=1)[:, first:]
+        whole = torch.cat((true[0], sampled), dim=1)[:, first:]
         known = max(0, clips.known - begin)
         acts = actions[:, first : first + clips.frames]
         truth = None
         if self.config.truth:
             ages = torch.arange(begin - clips.known, length, device=whole.device)
             weight = self.config.truth * 0.5 ** (ages / HALF_TOLD)
-            told = ~let_go_of(len(whole), rollouts.idle, whole.device)
-            truth = Truth(latents[:, first : first + clips.frames], told[:, None] * weight)
+            conditional = ~let_go_of(len(whole), rollouts.idle, whole.device)
+            truth = Truth(latents[:, first : first + clips.frames], conditional[:, None] * weight)
         known_frames = torch.full((len(whole),), known, device=whole.device)
         return Judged(whole, acts, known_frames, truth)
 

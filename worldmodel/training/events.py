@@ -10,7 +10,7 @@ The latents have noise added, for those of play are not exact. What is measured 
 often each number changes, how often the network expects it), and how far a number is off after some
 frames of its own draws on unseen play, beside the number that stays what it was.
 
-Letters: t frames of all episodes, n numbers of a state, g those drawn, q bins, b batch.
+Letters of its own: i numbers that are drawn, q bins.
 """
 
 import copy
@@ -37,7 +37,7 @@ from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC, load_autoencoder
 from worldmodel.training.stage import LoopConfig
-from worldmodel.training.state_episodes import StateEpisodes
+from worldmodel.training.state_episodes import StateEpisodes, check_actions
 from worldmodel.training.torch_streams import host_stream, seed_default
 
 HORIZONS = (16, 64, 256)  # frames after which the error of a number is measured
@@ -69,15 +69,7 @@ class EventsTraining:
         require_positive(self, "batch")
         if self.loop.dtype == "bfloat16":
             raise ConfigError(f"[loop] dtype = {self.loop.dtype!r}: numbers need float32")
-        if len(self.actions.buttons) != self.model.buttons:
-            raise ConfigError(
-                f"[actions] names {len(self.actions.buttons)} buttons, [model] {self.model.buttons}"
-            )
-        if self.actions.mouse_degrees != self.model.mouse_degrees:
-            raise ConfigError(
-                f"mouse_degrees is {self.actions.mouse_degrees} in [actions], "
-                f"{self.model.mouse_degrees} in [model]"
-            )
+        check_actions(self.actions, self.model.buttons, self.model.mouse_degrees)
         if not 0 <= self.latent_dropout < 1 or self.latent_noise < 0:
             raise ConfigError(
                 f"latent_dropout ({self.latent_dropout}) must be in [0, 1), latent_noise "
@@ -90,7 +82,7 @@ class EventsPlay:
     """States, actions and latents of a data set, frame by frame."""
 
     states: StateEpisodes
-    latents: Tensor  # t c h w, float16, on disk
+    latents: Tensor  # f c h w, float16, on disk
     begins: Tensor  # frames with a whole past behind them, and a frame after them in their episode
 
     @classmethod
@@ -139,10 +131,10 @@ class EventsStage:
         """Whether it expects what happens as often as it happens, on unseen play."""
         numbers = {k: float(v) for k, v in figures.items() if v is not None}
         gained = numbers.get("gained", math.nan)
-        told = f"says {100 * gained:.0f} % of what rates alone leave open, on unseen frames"
+        sentence = f"says {100 * gained:.0f} % of what rates alone leave open, on unseen frames"
         if not gained > 0:
-            return f"FAILED: {told}: no better than the rates of what happens", numbers, True
-        return f"good: {told}", numbers, False
+            return f"FAILED: {sentence}: no better than the rates of what happens", numbers, True
+        return f"good: {sentence}", numbers, False
 
     def compile(self) -> None:
         """Nothing: the network is small."""
@@ -210,9 +202,9 @@ def find_bins(
     bins: int,
     exact: float,
 ) -> list[tuple[int, float]]:
-    """Kinds and values of at most `bins` bins for changes t that led to values t.
+    """Kinds and values of at most `bins` bins for changes f that led to values f.
 
-    `held`: the changes t from the number as it was, where it goes on by itself.
+    `held`: the changes f from the number as it was, where it goes on by itself.
     """
     known = np.isfinite(change) & np.isfinite(after)
     left = known & (np.abs(change) > exact)
@@ -266,7 +258,7 @@ def _later(starts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def bins_of(model: Events, data: StateEpisodes) -> Tensor:
-    """Which bin happened in every frame: t g, −1 where nobody knows.
+    """Which bin happened in every frame: f i, −1 where nobody knows.
 
     The first of those that give the number to the game's own; else the nearest.
     """
@@ -299,7 +291,7 @@ def measure_calibration(
 ) -> dict[str, float]:
     """How often each number changes and is expected to; what the network knows beyond rates.
 
-    `taught`: the bins t g of the training data, whose rates are what a coin would know.
+    `taught`: the bins f i of the training data, whose rates are what a coin would know.
     """
     spread = play.begins[:: max(1, len(play.begins) // MEASURED)][:MEASURED]
     cost, plain = 0.0, 0.0
@@ -322,7 +314,7 @@ def measure_calibration(
 
 
 def _rates(bins: Tensor, count: int) -> Tensor:
-    """How often each bin of each number happens, g q."""
+    """How often each bin of each number happens, i q."""
     columns = [torch.bincount(column[column >= 0], minlength=count) for column in bins.T]
     rates = torch.stack(columns).float()
     return rates / rates.sum(dim=1, keepdim=True).clamp(min=1)

@@ -32,7 +32,7 @@ class LatentTraining(Protocol):
 
     @property
     def actions(self) -> ActionSpec:
-        """What the player can do."""
+        """The keys and the mouse of the clips that are trained on."""
 
     @property
     def model(self) -> ModelConfig:

@@ -1,7 +1,4 @@
-"""The losses of distribution matching, whatever plays and judges (`dmd` has the equations).
-
-Letters: b batch, f frames, c h w latents.
-"""
+"""The losses of distribution matching, whatever plays and judges (`dmd` has the equations)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +28,7 @@ class Judged(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What really came where a clip of play was drawn, and how much of it play can know."""
+    """What really came where a clip of play was sampled, and how much of it play can know."""
 
     latents: Tensor  # b f c h w
     weight: Tensor  # b f, zero where it tells nothing
@@ -54,26 +51,26 @@ class Levels(Protocol):
 
 
 def dmd_loss(judged: Judged[T], fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """½ mean (x − sg(x − g))² over the frames that were drawn, and mean |f_critic − f_real|.
+    """½ mean (x − sg(x − g))² over the frames that were sampled, and mean |f_critic − f_real|.
 
-    `fake` and `real` b f c h w are what critic and teacher would have drawn.
+    `fake` and `real` b f c h w are what critic and teacher would have sampled.
     """
     x = judged.latents
-    drawn = unknown(judged.known, x.shape[1])[..., None, None, None].expand_as(x)
+    sampled = unknown(judged.known, x.shape[1])[..., None, None, None].expand_as(x)
     with torch.no_grad():
-        distance = (x - real).abs() * drawn
-        size = distance.sum(dim=(1, 2, 3, 4)) / drawn.sum(dim=(1, 2, 3, 4))
+        distance = (x - real).abs() * sampled
+        size = distance.sum(dim=(1, 2, 3, 4)) / sampled.sum(dim=(1, 2, 3, 4))
         gradient = torch.nan_to_num((fake - real) / size[:, None, None, None, None])
         goal = x - gradient
-        apart = mean_where((fake - real).abs(), drawn)
-    return 0.5 * mean_where((x - goal).square(), drawn), apart
+        apart = mean_where((fake - real).abs(), sampled)
+    return 0.5 * mean_where((x - goal).square(), sampled), apart
 
 
 def truth_loss(judged: Judged[T], truth: Truth) -> Tensor:
-    """½ mean w (x − x_true)² over the frames that were drawn."""
+    """½ mean w (x − x_true)² over the frames that were sampled."""
     error = (judged.latents - truth.latents).square().mean(dim=(2, 3, 4))
-    drawn = unknown(judged.known, error.shape[1])
-    return 0.5 * mean_where(truth.weight * error, drawn)
+    sampled = unknown(judged.known, error.shape[1])
+    return 0.5 * mean_where(truth.weight * error, sampled)
 
 
 class DistributionMatching(Generic[M, T]):
@@ -104,7 +101,7 @@ class DistributionMatching(Generic[M, T]):
         with torch.no_grad():
             fake = self._clean(self.fake, judged, noisy, sigmas, judged.conditions)
             real = guided(
-                lambda told: self._clean(self.real, judged, noisy, sigmas, told),
+                lambda conditions: self._clean(self.real, judged, noisy, sigmas, conditions),
                 judged.conditions,
                 self.unconditional(judged),
                 self.levels.guidance,
@@ -118,7 +115,7 @@ class DistributionMatching(Generic[M, T]):
     def _noised(
         self, judged: Judged[T], generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The clip at one level for all that was drawn: x_σ b f c h w, σ b f, ε."""
+        """The clip at one level for all that was sampled: x_σ b f c h w, σ b f, ε."""
         x, least = judged.latents.detach(), self.levels.least_level
         level = sample_sigmas((len(x), 1), self.levels.level_shift, generator)
         sigmas = level.clamp(least, 1 - least) * unknown(judged.known, x.shape[1])

@@ -5,7 +5,6 @@ import io
 import json
 import math
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from worldmodel.storage.files import FileWriteError, read_file, write_atomically
@@ -70,7 +69,7 @@ class MetricsLog:
             self._board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """One line for this step."""
+        """Write the figures of one step, on one line."""
         if self._file is None:
             return
         finite = {key: v if math.isfinite(v) else None for key, v in figures.items()}
@@ -78,8 +77,8 @@ class MetricsLog:
             self._file.write(json.dumps({"step": step, **finite}) + "\n")
             self._file.flush()
         except OSError as error:
-            told = error.strerror or error
-            raise FileWriteError(f"{self._file.name}: cannot be written: {told}") from error
+            reason = error.strerror or error
+            raise FileWriteError(f"{self._file.name}: cannot be written: {reason}") from error
         if self._board is not None:
             with contextlib.suppress(OSError):  # a full disk: the lines above say it all
                 for key, value in figures.items():
@@ -88,12 +87,7 @@ class MetricsLog:
     def __enter__(self) -> "MetricsLog":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk; `write` has said so
                 self._file.close()

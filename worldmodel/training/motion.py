@@ -30,7 +30,7 @@ from worldmodel.storage.files import write_atomically
 from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC
 from worldmodel.training.stage import LoopConfig
-from worldmodel.training.state_episodes import StateEpisodes
+from worldmodel.training.state_episodes import StateEpisodes, check_actions
 from worldmodel.training.torch_streams import host_stream, seed_default
 
 DELTA = 0.001  # of a step
@@ -59,15 +59,7 @@ class MotionTraining:
             raise ConfigError(
                 f"[loop] dtype = {self.loop.dtype!r}: places need float32, half a unit is a pixel"
             )
-        if len(self.actions.buttons) != self.model.buttons:
-            raise ConfigError(
-                f"[actions] names {len(self.actions.buttons)} buttons, [model] {self.model.buttons}"
-            )
-        if self.actions.mouse_degrees != self.model.mouse_degrees:
-            raise ConfigError(
-                f"mouse_degrees is {self.actions.mouse_degrees} in [actions], "
-                f"{self.model.mouse_degrees} in [model]"
-            )
+        check_actions(self.actions, self.model.buttons, self.model.mouse_degrees)
 
 
 class MotionStage:
@@ -109,10 +101,10 @@ class MotionStage:
         stride = float(self.student.stride) * self.config.model.tics
         numbers = {k: v for k in ("place_1", "place_16", "place_256") if (v := figures.get(k))}
         after = numbers.get("place_16", math.nan)
-        told = f"off by {after:.1f} units of the map after 16 unseen frames (a step: {stride:.1f})"
+        off = f"off by {after:.1f} units of the map after 16 unseen frames (a step: {stride:.1f})"
         if not after < 16 * stride:
-            return f"FAILED: {told}: no better than standing still", numbers, True
-        return f"good: {told}", numbers, False
+            return f"FAILED: {off}: no better than standing still", numbers, True
+        return f"good: {off}", numbers, False
 
     def compile(self) -> None:
         """Nothing: the network is small."""

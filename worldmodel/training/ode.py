@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, load_config, require_positive
+from worldmodel.config import load_config, require_positive
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.schedule import to_clean
 from worldmodel.training.latent_stage import LatentStage
+from worldmodel.training.shards import check_alike
 from worldmodel.training.stage import LoopConfig
 from worldmodel.training.teacher_forcing import (
     PackedClip,
@@ -58,12 +59,8 @@ class OdeStage(LatentStage):
         super().__init__(config, device)
         self.config, self.forward = config, packed_velocity
         self.made = load_config(OdeTrajectories, config.trajectories / CONFIG)
-        for name in ("model", "actions", "teacher", "autoencoder"):
-            if getattr(self.made, name) != getattr(config, name):
-                raise ConfigError(
-                    f"{config.trajectories} was made with another {name} than this config names: "
-                    f"{getattr(self.made, name)}"
-                )
+        same = ("model", "actions", "teacher", "autoencoder")
+        check_alike(config.trajectories, self.made, config, *same)
         self.shards = TrajectoryShards(config.trajectories, self.made)
         self.reading = self.shards.reading
         self.begin(config.teacher)
@@ -79,5 +76,5 @@ class OdeStage(LatentStage):
         sigmas = level[:, None].expand(-1, clean.shape[1])
         clip = PackedClip(clean, clean, torch.zeros_like(sigmas), actions, actions)
         velocity = self.forward(self.student, clip, state[:, None], sigmas[:, None], self.context)
-        drawn = to_clean(state, velocity[:, 0], sigmas)
-        return (drawn - end)[:, first_taught(self.config.model) :].square().mean(), {}
+        sampled = to_clean(state, velocity[:, 0], sigmas)
+        return (sampled - end)[:, first_taught(self.config.model) :].square().mean(), {}

@@ -94,19 +94,19 @@ class PlanStage:
         columns = first[:, None] + torch.arange(config.columns)
         pixels = to_tensor(self._strips(chosen, columns)).to(self.device)
         views = self.views[chosen].to(self.device)
-        drawn = self.student(views, columns.to(self.device)).float()
-        absolute = F.l1_loss(drawn, pixels)
-        edges = gradient_loss(drawn, pixels)
+        rendered = self.student(views, columns.to(self.device)).float()
+        absolute = F.l1_loss(rendered, pixels)
+        edges = gradient_loss(rendered, pixels)
         return absolute + config.gradient_weight * edges, {"l1": absolute, "gradient": edges}
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Unseen frames above what the plan shows from where they were seen."""
-        drawn = draw_views(self.ema, self.heldout_views)
-        save_grid(folder / f"{step:06d}.png", [self.heldout[:SHOWN], drawn[:SHOWN]])
+        rendered = draw_views(self.ema, self.heldout_views)
+        save_grid(folder / f"{step:06d}.png", [self.heldout[:SHOWN], rendered[:SHOWN]])
         return {
-            "heldout_psnr": float(psnr(drawn, self.heldout).mean()),
-            "sharpness": float(sharpness(drawn).mean() / sharpness(self.heldout).mean()),
+            "heldout_psnr": float(psnr(rendered, self.heldout).mean()),
+            "sharpness": float(sharpness(rendered).mean() / sharpness(self.heldout).mean()),
         }
 
     def judge(self, figures: Mapping[str, float | None]) -> tuple[str, dict[str, float], bool]:
@@ -115,10 +115,10 @@ class PlanStage:
         blank = float(psnr(flat.expand_as(self.heldout), self.heldout).mean())
         score = figures.get("heldout_psnr") or math.nan
         numbers = {"heldout_psnr": score, "one_colour": blank}
-        told = f"unseen places at {score:.1f} dB, one colour for all at {blank:.1f} dB"
+        sentence = f"unseen places at {score:.1f} dB, one colour for all at {blank:.1f} dB"
         if not score > blank:
-            return f"FAILED: {told}", numbers, True
-        return f"good: {told}", numbers, False
+            return f"FAILED: {sentence}", numbers, True
+        return f"good: {sentence}", numbers, False
 
     def _strips(self, chosen: Tensor, columns: Tensor) -> Tensor:
         """Columns b w of the chosen frames: uint8 b h w 3."""

@@ -2,8 +2,6 @@
 
 Every figure stands beside *copying the last frame* and the *autoencoder's limit*, because much of
 ordinary play barely changes the frame. The full measurement is `worldmodel evaluate`.
-
-Letters: b batch, f frames, c h w latents, k buttons.
 """
 
 import math
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
@@ -105,7 +104,7 @@ class Probe:
 
     @property
     def marks(self) -> Marks:
-        """Mean over the frames in motion of the stretch that next frames are drawn in."""
+        """Mean over the frames in motion of the stretch that next frames are sampled in."""
         stretch = slice(0, self.longest - self.prime)
         moving = self.moving[:, stretch]
         scores = (self.copy, self.limit)
@@ -114,7 +113,8 @@ class Probe:
     def _score(self, frames: Tensor) -> Tensor:
         """PSNR of frames b f h w 3 that stand for those after the priming: b f."""
         real = self.frames[:, self.prime : self.prime + frames.shape[1]]
-        return psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        scores = psnr(frames.flatten(0, 1), real.flatten(0, 1))
+        return rearrange(scores, "(b f) -> b f", b=len(frames))
 
     @torch.no_grad()
     def measure(
@@ -127,10 +127,10 @@ class Probe:
         marks = self.marks
         figures |= {"copy": marks.copy, "limit": marks.limit}
         for steps in (1, 2, 8):
-            drawn = next_frames(
+            sampled = next_frames(
                 model, _sampler(steps, renoise), self.latents[:, stretch], self.actions[:, stretch]
             )
-            decoded = self.decode(drawn[:, self.prime :], self.prime)
+            decoded = self.decode(sampled[:, self.prime :], self.prime)
             score = float(self._score(decoded)[moving].mean())
             figures[f"next_{steps}"] = score
             if (gained := marks.gap_gained(score)) is not None:
@@ -155,9 +155,10 @@ class Probe:
         return decode_latents(self.autoencoder, latents, views).cpu()
 
     def score(self, frames: Tensor, first: int, name: str) -> dict[str, float]:
-        """Frames b f h w 3 drawn from number `first` on: the next one, all, how sharp the last."""
+        """Frames b f h w 3 sampled from number `first` on: the next, all, how sharp the last."""
         real = self.frames[:, first : first + frames.shape[1]]
-        scores = psnr(frames.flatten(0, 1), real.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        scores = psnr(frames.flatten(0, 1), real.flatten(0, 1))
+        scores = rearrange(scores, "(b f) -> b f", b=len(frames))
         moving = self.moving[:, first - self.prime]
         sharp = sharpness(frames[:, -1]).mean() / sharpness(real[:, -1]).mean()
         return {
@@ -167,7 +168,7 @@ class Probe:
         }
 
     def save(self, folder: Path, step: int, rows: list[Tensor], first: int) -> None:
-        """Real play above and beside rows b f h w 3 that were drawn from frame `first` on."""
+        """Real play above and beside rows b f h w 3 that were sampled from frame `first` on."""
         length = rows[0].shape[1]
         shown = (self.frames[:, first : first + length], *rows)
         picture: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]] = []

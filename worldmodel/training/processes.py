@@ -83,7 +83,7 @@ class Processes:
         return dict(zip(figures, (values / self.count).tolist(), strict=True))
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until every process has come to this line."""
         if self.count > 1:
             self.any(flag=False)
 

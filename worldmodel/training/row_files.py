@@ -60,7 +60,7 @@ def map_rows(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     if not count:
         return torch.empty(0, *shape, dtype=dtype)
     mapped = torch.from_file(str(path), shared=False, size=count * row, dtype=dtype)
-    return mapped.view(count, *shape)
+    return mapped.reshape(count, *shape)
 
 
 def nearby(rows: Tensor, device: Device) -> Tensor:

@@ -166,14 +166,14 @@ def _train_compiled(
         try:
             return _train(config, path, folder, processes, began, rehearses)
         except RuntimeError as error:
-            told = _compilers_failure(error) if config.loop.compile else ""
-            if not told:
+            reason = _compilers_failure(error) if config.loop.compile else ""
+            if not reason:
                 raise
             if attempt:
                 raise ConfigError(
-                    f"{path}: torch cannot compile this stage ({told}); set compile = false"
+                    f"{path}: torch cannot compile this stage ({reason}); set compile = false"
                 ) from error
-            note(f"{folder}: torch failed to compile ({told}); once more")
+            note(f"{folder}: torch failed to compile ({reason}); once more")
         torch.compiler.reset()
     raise AssertionError("the second attempt returns or raises")
 

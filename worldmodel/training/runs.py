@@ -1,9 +1,9 @@
 """Finished runs: their averaged weights, for the stages after them and for export."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.nn.functional as F
 from torch import nn
@@ -21,6 +21,9 @@ from worldmodel.state_spec import StateSpec
 from worldmodel.storage.checkpoint import CheckpointError, broken_weight, load_tensors
 from worldmodel.training.train_loop import CONFIG, STATE, UnfinishedError
 from worldmodel.worlds.world_folder import AUTOENCODER, WORLD_FILE, read_world_file
+
+C = TypeVar("C")  # the shape of a model
+M = TypeVar("M", bound=nn.Module)
 
 STATE_SPEC = "state.toml"  # what the numbers of a motion's state are
 # Keys that name runs of transformers. The first says where the weights began.
@@ -129,19 +132,20 @@ def begin_plan(plan: Plan, folder: Path) -> None:
 
 def load_motion(run: Path) -> tuple[Motion, StateSpec]:
     """The averaged weights of a run of the stage `motion`, frozen, and the state that it moves."""
-    config = build_config(MotionConfig, _model_table(run, "motion"), f"{run / CONFIG}: model")
-    table = read_toml(run / STATE_SPEC)
-    spec = build_config(StateSpec, table, str(run / STATE_SPEC))
-    model = Motion(config, spec)
-    _load_average(model, run, "ema.")
-    return model, spec
+    return _load_of_state(run, "motion", MotionConfig, Motion)
 
 
 def load_events(run: Path) -> tuple[Events, StateSpec]:
     """The averaged weights of a run of the stage `events`, frozen, and the state of its numbers."""
-    config = build_config(EventsConfig, _model_table(run, "events"), f"{run / CONFIG}: model")
+    return _load_of_state(run, "events", EventsConfig, Events)
+
+
+def _load_of_state(
+    run: Path, stage: str, kind: type[C], make: Callable[[C, StateSpec], M]
+) -> tuple[M, StateSpec]:
+    config = build_config(kind, _model_table(run, stage), f"{run / CONFIG}: model")
     spec = build_config(StateSpec, read_toml(run / STATE_SPEC), str(run / STATE_SPEC))
-    model = Events(config, spec)
+    model = make(config, spec)
     _load_average(model, run, "ema.")
     return model, spec
 

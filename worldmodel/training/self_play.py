@@ -1,6 +1,6 @@
 """A student's own play, for training: the rollout of play itself, with gradients.
 
-All that is drawn goes through `Rollout`, its cache and its sampler. What training adds: the exit
+All that is sampled goes through `Rollout`, its cache and its sampler. What training adds: the exit
 step, at which the denoising of every frame of a rollout ends (Self Forcing, arXiv 2506.08009, §3.2,
 Algorithm 1), a gradient through that step alone, and noise drawn where the model is.
 """
@@ -65,7 +65,7 @@ class SelfPlay(DifferentiableRollout):
         """The past as play would leave it.
 
         If that is the keys and values of play's last step and the exit came before it, what was
-        drawn is noised to that step's level and passed once more.
+        sampled is noised to that step's level and passed once more.
         """
         whole = super().levels
         if self.sampler.cache_from_last_step and self._exit < whole.steps - 1:
@@ -100,7 +100,7 @@ def self_play(
     none through what it remembers.
     """
     rollout = SelfPlay(model, sampler, len(actions), leave, generator)
-    differentiated, drawn = torch.is_grad_enabled(), []
+    differentiated, sampled = torch.is_grad_enabled(), []
     chunks = actions.split(model.config.chunk_frames, dim=1)
     with torch.no_grad():
         rollout.prime(*past)
@@ -108,8 +108,8 @@ def self_play(
             if number:
                 rollout.remember()
             with torch.set_grad_enabled(differentiated and number in graded):
-                drawn.append(rollout.denoise(acts))
-    return torch.cat(drawn, dim=1)
+                sampled.append(rollout.denoise(acts))
+    return torch.cat(sampled, dim=1)
 
 
 def let_go(conditions: Tensor, past: int, share: float, seen: int = 0) -> Tensor:

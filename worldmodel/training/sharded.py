@@ -99,9 +99,9 @@ def load_sharded(state: TrainState, folder: Path, processes: Processes) -> str:
         if header["step"] <= since:
             continue
         place = _place(folder, header["step"])
-        told = _load(state, header, place)
-        if processes.any(bool(told)):
-            problems.append(f"{place}: {told or 'the part of another process'} cannot be read")
+        reason = _load(state, header, place)
+        if processes.any(bool(reason)):
+            problems.append(f"{place}: {reason or 'the part of another process'} cannot be read")
             continue
         return f"{problems[0]}; going on from step {state.step}, {place}" if problems else ""
     if problems:

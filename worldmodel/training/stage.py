@@ -80,7 +80,7 @@ class Stage(Protocol):
 
     @property
     def student(self) -> nn.Module:
-        """What is trained."""
+        """The model that is trained."""
 
     @property
     def ema(self) -> nn.Module:
@@ -120,7 +120,7 @@ class CriticisedStage(Protocol):
 
     @property
     def critic(self) -> Critic:
-        """The other player."""
+        """The second player of DMD, which is trained as well."""
 
 
 @runtime_checkable
@@ -138,4 +138,4 @@ class ReadingStage(Protocol):
 
     @property
     def reading(self) -> ReadSpeed:
-        """All reads so far."""
+        """All reads so far, and how long they took."""

@@ -1,7 +1,4 @@
-"""What episodes say of the state, read without their frames.
-
-Letters: t frames of all episodes, n numbers of a state, k buttons.
-"""
+"""What episodes say of the state, read without their frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +16,23 @@ from worldmodel.storage.episode import Episode, EpisodeError
 from worldmodel.storage.episodes import find_episodes, load_actions, load_state
 
 
+def check_actions(actions: ActionSpec, buttons: int, mouse_degrees: float) -> None:
+    """Refuse [actions] that a network of states in [model] was not made for."""
+    if len(actions.buttons) != buttons:
+        raise ConfigError(f"[actions] names {len(actions.buttons)} buttons, [model] {buttons}")
+    if actions.mouse_degrees != mouse_degrees:
+        raise ConfigError(
+            f"mouse_degrees is {actions.mouse_degrees} in [actions], {mouse_degrees} in [model]"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class StateEpisodes:
     """State and actions of every frame of a data set."""
 
     spec: StateSpec  # with the ranges of all of it
-    states: Tensor  # t n, fp32
-    actions: Tensor  # t (k+2)
+    states: Tensor  # f v, fp32
+    actions: Tensor  # f (k+2)
     starts: Tensor  # first frame of each episode, and the total at the end
 
     @classmethod

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from worldmodel.action import ActionSpec
@@ -44,7 +45,7 @@ HIGH = 0.9  # σ above which the loss is logged on its own: what play's first st
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipTraining:
-    """How clips are drawn and noised; the same for the teacher and its student."""
+    """How clips are sampled and noised; the same for the teacher and its student."""
 
     batch: int
     frames: int  # of a clip, sinks included
@@ -135,7 +136,7 @@ def packed_velocity(
         torch.cat((clip.actions, clip.conditions.repeat(1, copies, 1)), dim=1),
         context,
     )
-    return velocity[:, frames:].unflatten(1, (copies, frames))
+    return rearrange(velocity[:, frames:], "b (r f) c h w -> b r f c h w", r=copies)
 
 
 PackedForward = Callable[[WorldTransformer, PackedClip, Tensor, Tensor, TeacherForcing], Tensor]
@@ -202,10 +203,10 @@ def _resample(
     noisy = add_noise(clip.clean[:, None], noise, sigmas)
     context = TeacherForcing(model.config, frames, device=device)
     velocity = packed(model, clip, noisy, sigmas, context)
-    drawn = to_clean(noisy, velocity, sigmas)[:, 0]
+    sampled = to_clean(noisy, velocity, sigmas)[:, 0]
     known = first_taught(model.config)
-    drawn[:, :known] = clip.clean[:, :known]
-    return drawn
+    sampled[:, :known] = clip.clean[:, :known]
+    return sampled
 
 
 class TeacherStage(LatentStage):

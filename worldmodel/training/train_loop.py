@@ -115,21 +115,21 @@ def resume(
     state = TrainState(stage, config)
     processes = processes or Processes(state.device)
     problem: BrokenStateError | None = None
-    told: list[str] = []
+    notes: list[str] = []
     try:
-        told.append(load_newest(state, folder / STATE))
+        notes.append(load_newest(state, folder / STATE))
     except BrokenStateError as error:
         problem = error
     try:
-        told.append(load_sharded(state, folder, processes))
+        notes.append(load_sharded(state, folder, processes))
     except BrokenStateError as error:
         if not state.step:
             raise
         load_newest(state, folder / STATE)  # what was there is overwritten in part
-        told.append(f"{error}; the older {folder / STATE} is: going on from step {state.step}")
+        notes.append(f"{error}; the older {folder / STATE} is: going on from step {state.step}")
     if problem and not state.step:
         raise problem
-    for line in filter(None, told) if processes.leads else ():
+    for line in filter(None, notes) if processes.leads else ():
         note(line)
     return state
 

@@ -11,12 +11,11 @@ the true clip. The levels are put into the teacher's grid, so that its steps mee
 Shards are written one after the other, each a function of the seed and its number: memory holds one
 of them, and a run that was killed goes on with the first that is missing.
 
-Letters: b batch (clips), s kept levels and the end, f frames, c h w latents, k buttons.
+Letter of its own: s kept levels and the end.
 """
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,25 +27,27 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel.action import ActionSpec
-from worldmodel.config import ConfigError, require_positive, to_toml
-from worldmodel.model.configs import ModelConfig
+from worldmodel.config import ConfigError, require_positive
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.random_streams import SCHEME
-from worldmodel.schedule import euler_step, guided, sigma_grid
-from worldmodel.storage.checkpoint import CheckpointError, parse_header
-from worldmodel.storage.files import read_record, write_atomically
-from worldmodel.storage.save_tensors import save_tensors
-from worldmodel.storage.tensor_files import OpenFiles, open_tensors, rows_of
-from worldmodel.system.limits import LARGEST_WEIGHTS, LONGEST_SHOWN
-from worldmodel.system.printable import printable
-from worldmodel.system.progress import through
+from worldmodel.rollout import denoise
+from worldmodel.schedule import guided, sigma_grid
+from worldmodel.storage.tensor_files import OpenFiles, rows_of
+from worldmodel.system.limits import LARGEST_WEIGHTS
 from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import load_autoencoder, load_transformer
+from worldmodel.training.shards import (
+    add_to_summary,
+    broken_clip,
+    find_shards,
+    shard_path,
+    stamp_of,
+    write_shards,
+)
 from worldmodel.training.teacher_forcing import PackedClip, packed_velocity
 from worldmodel.training.torch_streams import host_stream, torch_stream
-from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.worlds.devices import fast_autocast
 
 OPEN = 64  # shards that are kept open
@@ -89,7 +90,7 @@ class OdeTrajectories:
 
     @property
     def shards(self) -> int:
-        """How many files."""
+        """How many files the trajectories are kept in."""
         return -(-self.clips // self.shard)
 
 
@@ -117,7 +118,7 @@ def follow(
 
     def velocity_at(x: Tensor, now: Tensor) -> Tensor:
         return guided(
-            lambda told: packed_velocity(teacher, told, x[:, None], now[:, None], context)[:, 0],
+            lambda given: packed_velocity(teacher, given, x[:, None], now[:, None], context)[:, 0],
             clip,
             clip.unconditional,
             config.guidance,
@@ -133,13 +134,17 @@ def follow_path(
     kept: Sequence[float],
 ) -> Tensor:
     """From noise b f c h w through the levels of a grid: the states at `kept`, then the end."""
-    x, states = noise, []
-    for sigma, next_sigma in pairwise(grid):
-        if sigma in kept:
+    levels, states = iter(grid), list[Tensor]()
+
+    def velocity(x: Tensor, now: Tensor, actions: Tensor, context: None) -> Tensor:
+        del actions, context  # `velocity_at` knows them
+        if next(levels) in kept:
             states.append(x)
-        now, after = (x.new_full(x.shape[:2], level) for level in (sigma, next_sigma))
-        x = euler_step(x, velocity_at(x, now), now, after)
-    return torch.stack((*states, x), dim=1)
+        return velocity_at(x, now)
+
+    sampler = SamplerConfig(sigmas=tuple(grid), renoise=False)
+    end = denoise(velocity, lambda: noise, sampler, noise, None)
+    return torch.stack((*states, end), dim=1)
 
 
 def write_trajectories(
@@ -152,25 +157,17 @@ def write_trajectories(
         config.data, autoencoder, config.actions, cache, config.model.state_numbers
     )
     teacher = load_transformer(config.teacher, config.model).to(device)
-    stamp = _stamp(config, teacher)
-    write_atomically(folder / CONFIG, to_toml(config).encode())
-    began, flops, made = time.perf_counter(), 0, 0
-    with stop_on_sigterm() as stopping:
-        for number in through(range(config.shards), desc="trajectories", unit="shard", leave=True):
-            path = folder / f"{number:05d}.safetensors"
-            if path.exists() and load_header(path).get("stamp") == stamp:
-                continue
-            if stopping():
-                raise UnfinishedError(
-                    f"{folder}: stopped at shard {number} of {config.shards}; what is written "
-                    "stays, the same command goes on from here"
-                )
-            counter = FlopCounterMode(display=False)
-            with counter:
-                tensors = _make_shard(config, teacher, data, number, torch.device(device))
-            flops, made = flops + counter.get_total_flops(), made + 1
-            save_tensors(path, tensors, {"stamp": stamp})
-    return _summary(config, folder, time.perf_counter() - began, flops, made)
+    flops = 0
+
+    def make(number: int) -> dict[str, Tensor]:
+        nonlocal flops
+        with FlopCounterMode(display=False) as counter:
+            tensors = _make_shard(config, teacher, data, number, torch.device(device))
+        flops += counter.get_total_flops()
+        return tensors
+
+    seconds, made = write_shards(config, folder, stamp_of(config, teacher), make)
+    return _summary(config, folder, seconds, flops, made)
 
 
 def _make_shard(
@@ -196,71 +193,20 @@ def _make_shard(
     return {name: torch.cat(tensors) for name, tensors in parts.items()}
 
 
-def _stamp(config: OdeTrajectories, teacher: WorldTransformer) -> str:
-    """Changes with whatever a trajectory depends on, but not with how many there are."""
-    weights = float(sum(p.double().abs().sum() for p in teacher.parameters()))
-    facts = {
-        line for line in to_toml(config).splitlines() if not line.startswith(("clips =", "stage ="))
-    }
-    return f"{weights:.9e} {sorted(facts)} {SCHEME}"
-
-
 def _summary(
     config: OdeTrajectories, folder: Path, seconds: float, flops: int, made: int
 ) -> dict[str, Any]:
-    size = sum((folder / f"{n:05d}.safetensors").stat().st_size for n in range(config.shards))
+    size = sum(shard_path(folder, n).stat().st_size for n in range(config.shards))
     facts = {"stage": config.stage, "clips": config.clips}
     work = {"minutes": seconds / 60, "petaflops": flops / 1e15}
     return add_to_summary(folder, facts, work, {"megabytes": round(size / 1e6, 1)}, made=made)
-
-
-def add_to_summary(
-    folder: Path,
-    facts: Mapping[str, Any],
-    work: Mapping[str, float],
-    more: Mapping[str, Any],
-    *,
-    made: int,
-) -> dict[str, Any]:
-    """Write `summary.json`; the work of earlier sessions, which wrote the other shards, counts.
-
-    A run that found every shard there, `made` none, leaves what was measured as it was.
-    """
-    path = folder / "summary.json"
-    before = read_record(path) if path.exists() else {}
-    told = {name: round(x + (_number(before, name) if made else 0), 4) for name, x in work.items()}
-    summary = before if before and not made else {**facts, **told, **more}
-    write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
-    return summary
-
-
-def _number(table: Mapping[str, Any], name: str) -> float:
-    value = table.get(name)
-    return value if isinstance(value, int | float) else 0
-
-
-def load_header(path: Path) -> dict[str, Any]:
-    """The header of a shard; an unreadable one has none."""
-    try:
-        with open_tensors(path, LARGEST_WEIGHTS, "pt") as file:
-            found = file.metadata() or {}
-    except Exception:  # noqa: BLE001  # whatever is wrong with it, the shard is made again
-        return {}
-    return {key: parse_header(value) for key, value in found.items()}
 
 
 class TrajectoryShards:
     """Finished trajectories, read row by row from their files, which stay on disk."""
 
     def __init__(self, folder: Path, config: OdeTrajectories) -> None:
-        self.folder, self.config = folder, config
-        paths = [folder / f"{number:05d}.safetensors" for number in range(config.shards)]
-        if missing := [path for path in paths if not path.is_file()]:
-            raise UnfinishedError(
-                f"{missing[0]}: missing; finish the stage `ode_trajectories` with "
-                "`worldmodel train`"
-            )
-        self.paths, self.reading = paths, ReadSpeed()
+        self.paths, self.config, self.reading = find_shards(folder, config), config, ReadSpeed()
         self._files = OpenFiles(OPEN, LARGEST_WEIGHTS)
 
     def draw(
@@ -292,12 +238,3 @@ class TrajectoryShards:
             return states[row, level], states[row, len(config.sigmas)], clean, actions
         except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
             raise broken_clip(path, clip, error, "ode_trajectories") from error
-
-
-def broken_clip(path: Path, clip: int, error: Exception, stage: str) -> CheckpointError:
-    """What is wrong with a file of clips that a stage has written, and what to do."""
-    told = printable(str(error).removeprefix(f"{path}: "), LONGEST_SHOWN)
-    return CheckpointError(
-        f"{path}: clip {clip} cannot be read ({told}); remove the file and run the stage "
-        f"`{stage}` again"
-    )

@@ -5,8 +5,7 @@ and nothing a model draws can be better than its autoencoder's own reconstructio
 autoencoder whose limit is no better than the copy shows a world that does not move: a run stops
 there, and so does every stage that would be trained on it.
 
-All are PSNR in dB, over unseen frames in which something moves. Letters: b frames, h w rows,
-columns.
+All are PSNR in dB, over unseen frames in which something moves.
 """
 
 import math
@@ -32,7 +31,7 @@ PAIRS = 256  # of a frame and the one before it
 PAIRS_OF_EPISODE = 8
 SHOWN = 12  # frames of a picture
 UNMEASURED = "done: nothing was measured"
-DEAD, WILD = 0.25, 4.0  # spread or motion of drawn clips, as a share of true ones'
+DEAD, WILD = 0.25, 4.0  # spread or motion of sampled clips, as a share of true ones'
 
 
 class FailedError(UserError):
@@ -48,7 +47,7 @@ class Verdict:
     failed: bool = False
 
     def facts(self, picture: Path | None) -> dict[str, object]:
-        """For a run's summary."""
+        """What `summary.json` of a run says of its verdict."""
         known = {k: round(v, 3) if math.isfinite(v) else None for k, v in self.figures.items()}
         seen = {"picture": picture.as_posix()} if picture else {}
         return {"verdict": self.sentence, "figures": known, **seen}
@@ -60,7 +59,7 @@ class ProbedStage(Protocol):
 
     @property
     def probe(self) -> Probe:
-        """Unseen clips."""
+        """The unseen clips that a run is judged by."""
 
 
 @runtime_checkable
@@ -69,7 +68,7 @@ class ShowingStage(Protocol):
 
     @property
     def shown(self) -> Autoencoder:
-        """The averaged weights."""
+        """The averaged weights, which a verdict is about."""
 
     @property
     def unseen(self) -> Path:
@@ -201,28 +200,30 @@ def _judge_pictures(marks: Marks, figures: Mapping[str, float | None]) -> Verdic
 
 
 def _judge_next_frame(marks: Marks, figures: Mapping[str, float | None]) -> Verdict:
-    drawn = {
+    sampled = {
         name: _number(figures, name)
         for name in figures
         if name.startswith("next_") or name.endswith("_next")
     }
-    best = max(drawn, key=lambda name: (math.isfinite(drawn[name]), drawn[name]), default="next")
-    score = drawn.get(best, math.nan)
+    best = max(
+        sampled, key=lambda name: (math.isfinite(sampled[name]), sampled[name]), default="next"
+    )
+    score = sampled.get(best, math.nan)
     numbers = {"copy": marks.copy, best: score, "limit": marks.limit}
-    if not drawn:
+    if not sampled:
         return Verdict(UNMEASURED, numbers)
     if not marks.is_known:
         return Verdict("nothing moves in the unseen frames: it cannot be told", numbers)
     if not math.isfinite(score):
         return Verdict("FAILED: what it draws is no picture", numbers, failed=True)
-    told = f"its next frame {score:.1f} dB, a copy of the last {marks.copy:.1f} dB"
+    sentence = f"its next frame {score:.1f} dB, a copy of the last {marks.copy:.1f} dB"
     gained = marks.gap_gained(score)
     if gained is None:
         return Verdict(f"FAILED: {no_gap(marks)}", numbers, failed=True)
     if gained <= 0:
-        return Verdict(f"weak: {told}: no better than a picture that stands still", numbers)
+        return Verdict(f"weak: {sentence}: no better than a picture that stands still", numbers)
     return Verdict(
-        f"good: {told}, at best {marks.limit:.1f} dB: {100 * gained:.0f} % of the gap", numbers
+        f"good: {sentence}, at best {marks.limit:.1f} dB: {100 * gained:.0f} % of the gap", numbers
     )
 
 
@@ -232,10 +233,10 @@ def _judge_life(figures: Mapping[str, float | None]) -> Verdict:
     numbers = {name: _number(figures, name) for name in known}
     if not all(map(math.isfinite, numbers.values())):
         return Verdict("FAILED: what it draws is no picture", numbers, failed=True)
-    told = ", ".join(f"{k} {v:.2f} of true clips" for k, v in numbers.items() if k != "loss")
+    sentence = ", ".join(f"{k} {v:.2f} of true clips" for k, v in numbers.items() if k != "loss")
     lives = all(DEAD < v < WILD for k, v in numbers.items() if k != "loss")
-    word = "weak" if told and not lives else "done"
-    return Verdict(f"{word}: {told or 'nothing was measured but the loss'}", numbers)
+    word = "weak" if sentence and not lives else "done"
+    return Verdict(f"{word}: {sentence or 'nothing was measured but the loss'}", numbers)
 
 
 def _number(figures: Mapping[str, float | None], name: str) -> float:

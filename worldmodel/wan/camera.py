@@ -7,7 +7,7 @@ P⁻¹ v, and P on what was attended to. Only P_i P_j⁻¹ counts, so the world'
 
 Axes as in OpenCV: x right, y down, z forward. Poses are kept in fp64, given out in fp32.
 
-Letters: b batch, n heads, f frames, t = f p tokens, g groups of 4 channels, e head width.
+Letter of its own: j groups of 4 channels.
 """
 
 import math
@@ -97,13 +97,13 @@ def no_cameras(batch: int, frames: int, device: torch.device | str = "cpu") -> T
 
 def move(x: Tensor, matrix: Tensor) -> Tensor:
     """One matrix 4 4 times every group of channels of ... e, in fp32."""
-    groups = rearrange(x.float(), "... (g i) -> ... g i", i=4)
-    return rearrange(groups @ matrix.float().mT, "... g i -> ... (g i)").to(x.dtype)
+    groups = rearrange(x.float(), "... (j i) -> ... j i", i=4)
+    return rearrange(groups @ matrix.float().mT, "... j i -> ... (j i)").to(x.dtype)
 
 
 def see_through(x: Tensor, matrices: Tensor) -> Tensor:
     """Each frame's matrix b f 4 4 times every group of its tokens b n t e, in fp32."""
     frames = matrices.shape[1]
-    groups = rearrange(x.float(), "b n (f p) (g i) -> b n f (p g) i", f=frames, i=4)
+    groups = rearrange(x.float(), "b n (f p) (j i) -> b n f (p j) i", f=frames, i=4)
     seen = groups @ matrices.float().mT[:, None]
-    return rearrange(seen, "b n f (p g) i -> b n (f p) (g i)", g=x.shape[-1] // 4).to(x.dtype)
+    return rearrange(seen, "b n f (p j) i -> b n (f p) (j i)", j=x.shape[-1] // 4).to(x.dtype)

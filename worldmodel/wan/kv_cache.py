@@ -4,7 +4,7 @@ Attention hands over turned queries and keys, and values; a context keeps them i
 back what was attended to. A model with cameras has a second bank for each layer: bank l is layer
 l's, bank layers + l its camera branch's, whose keys and values stand in the anchor's frame.
 
-Letters: a banks, b batch, n heads, t u tokens, e head width, f frames, p tokens a frame, s slots.
+Letters of its own: a banks, s slots.
 """
 
 import threading
@@ -18,6 +18,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.model.frame_ring import FrameRing, slot_name
 from worldmodel.storage.tensor_bits import as_array
 from worldmodel.wan.camera import move
 from worldmodel.wan.model_config import WanConfig, WindowConfig
@@ -33,7 +34,7 @@ class WanContext(Protocol):
 
     @property
     def text(self) -> Words:
-        """The prompt."""
+        """The prompt that the frames follow: keys and values of its tokens, or embeddings."""
 
     @property
     def rope_cos_sin(self) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ class WholeClipContext:
         self._seen = _earlier_blocks(config, window, frames).to(device) if causal else None
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention over the clip."""
+        """Attention over the clip: b n t e each -> b n t e."""
         del bank
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self._seen)
 
@@ -89,6 +90,7 @@ class RollingCache:
         self.config, self.window, self.device = config, window, device
         self.text: Text = ()
         self.p = window.tokens(config)
+        self.ring = FrameRing(window.sink_frames, window.window_frames, self.p)
         tokens = window.slots * self.p
         shape = (config.banks, batch, config.heads, tokens, config.head_width)
         self.k = torch.zeros(shape, dtype=dtype, device=device)  # a b n (s p) e
@@ -110,7 +112,7 @@ class RollingCache:
         return sum(x.element_size() * x.nelement() for x in kept)
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep the current block in its slots and attend to everything kept."""
+        """Keep the current block in its slots, attend to everything kept: b n t e -> b n t e."""
         if not self._is_begun:
             self._take_back(self._open_slots())
             self._is_begun = True
@@ -157,7 +159,7 @@ class RollingCache:
             if found is None:
                 found = KeptSlot(self, slot)
                 self.lent[slot] = weakref.ref(found)
-            kept[_slot_name(slot)] = found
+            kept[slot_name(slot)] = found
         return kept
 
     def reset(self) -> None:
@@ -170,11 +172,11 @@ class RollingCache:
         """Names and shapes of what `save` gives before frame `now`."""
         a, b, n, _, e = self.k.shape
         shape = (2, a, b, n, self.p, e)
-        return {**{_slot_name(slot): shape for slot in self._kept_slots(now)}, "moved": (4, 4)}
+        return {**{slot_name(slot): shape for slot in self._kept_slots(now)}, "moved": (4, 4)}
 
     def copy_of(self, slot: int) -> Tensor:
         """Keys and values of a slot on the CPU, sinks as they came: 2 a b n p e."""
-        here = slice(slot * self.p, (slot + 1) * self.p)
+        here = self.ring.place(slot)
         is_sink = slot < self.window.sink_frames
         k, v = (self.sink_k, self.sink_v) if is_sink else (self.k, self.v)
         return torch.stack((k[..., here, :], v[..., here, :])).cpu()
@@ -186,7 +188,7 @@ class RollingCache:
 
     def _open_slots(self, now: int | None = None) -> range:
         """The slots that the block at `now` (the current one) is written to."""
-        first = self._here(now).start // self.p
+        first = self.ring.slot(self.now if now is None else now)
         return range(first, first + self.window.block_frames)
 
     def _take_back(self, slots: Iterable[int]) -> None:
@@ -201,8 +203,8 @@ class RollingCache:
         self._take_back(range(self.window.slots))
         self.moved = saved["moved"].clone()
         for slot in self._kept_slots(now):
-            here = slice(slot * self.p, (slot + 1) * self.p)
-            self.k[..., here, :], self.v[..., here, :] = saved[_slot_name(slot)]
+            here = self.ring.place(slot)
+            self.k[..., here, :], self.v[..., here, :] = saved[slot_name(slot)]
         sinks, layers = self.window.sink_frames * self.p, self.config.layers
         for kept, as_they_came in ((self.k, self.sink_k), (self.v, self.sink_v)):
             as_they_came.copy_(kept[..., :sinks, :])
@@ -240,12 +242,9 @@ class RollingCache:
         for to, bank in zip(self.k[:layers, ..., : sinks * self.p, :], self.sink_k, strict=False):
             to.copy_(apply_rope(bank, cos, sin))  # one by one: in fp32 all together take gigabytes
 
-    def _here(self, now: int | None = None) -> slice:
-        """The tokens of the slots of the block at `now`; of the current one."""
-        sinks, ring = self.window.sink_frames, self.window.window_frames
-        now = self.now if now is None else now
-        slot = now if now < sinks else sinks + (now - sinks) % ring
-        return slice(slot * self.p, (slot + self.window.block_frames) * self.p)
+    def _here(self) -> slice:
+        """The tokens of the current block's slots."""
+        return self.ring.place(self.ring.slot(self.now), self.window.block_frames)
 
     def _turns_now(self) -> tuple[Tensor, Tensor]:
         times = self.now + torch.arange(self.window.block_frames)
@@ -262,11 +261,6 @@ class KeptSlot:
         self._tensor: Tensor | None = None
         a, b, n, _, e = cache.k.shape
         self.nbytes = 2 * a * b * n * cache.p * e * cache.k.element_size()
-
-    @property
-    def is_copied(self) -> bool:
-        """Whether it takes memory of its own."""
-        return self._tensor is not None
 
     def tensor(self) -> Tensor:
         """Keys and values 2 a b n p e on the CPU, which nobody writes to; from any thread."""
@@ -295,10 +289,6 @@ def _earlier_blocks(config: WanConfig, window: WindowConfig, frames: int) -> Ten
     p = window.tokens(config)
     seen = (block[:, None] >= block).repeat_interleave(p, dim=0)
     return seen.repeat_interleave(p, dim=1)
-
-
-def _slot_name(slot: int) -> str:
-    return f"slot.{slot}"
 
 
 def heads(x: Tensor, count: int) -> Tensor:

@@ -2,8 +2,6 @@
 
 A decoder states its convolutions as `Layer`s; from these follow floating-point operations, what it
 remembers between steps, and the memory a step needs at any size of picture.
-
-Letters: b batch, c channels, t frames, h w rows, columns.
 """
 
 import math
@@ -41,7 +39,7 @@ def flops(layers: Iterable[Layer], rows: int, columns: int) -> int:
 
 
 def remembered(layers: Iterable[Layer], batch: int, rows: int, columns: int) -> list[Shape]:
-    """Shapes b t h w c of what a step leaves for the next one, in order."""
+    """Shapes b g h w c of what a step leaves for the next one, in order."""
     return [
         (batch, layer.remembers, layer.scale * rows, layer.scale * columns, layer.inputs)
         for layer in layers

@@ -11,7 +11,7 @@ from worldmodel.system.limits import LARGEST_WAN_CACHE, MOST_WAN_LATENTS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanConfig:
-    """The shape of the weights."""
+    """The shape of a Wan transformer's weights."""
 
     width: int
     heads: int

@@ -1,12 +1,10 @@
 """Prompts encoded once and kept: play then needs no text encoder.
 
-A safetensors file: one tensor n d per prompt (only the tokens that it has), texts in the header.
+A safetensors file: one tensor u d per prompt (only the tokens that it has), texts in the header.
 
     save_prompts(path, {"a red ball": embedding}, encoder="google/umt5-xxl")
     prompts = load_prompts(path)
     text = padded(prompts["a red ball"], 512)      # 512 d, zeros after the prompt, as Wan has it
-
-Letters: n tokens of a prompt, d width of the encoder.
 """
 
 from collections.abc import Mapping
@@ -24,7 +22,7 @@ FORMAT = 1
 
 
 def save_prompts(path: Path, embeddings: Mapping[str, Tensor], *, encoder: str) -> None:
-    """Write embeddings n d by prompt, atomically; `encoder` says what made them."""
+    """Write embeddings u d by prompt, atomically; `encoder` says what made them."""
     for text, embedding in embeddings.items():
         _check(embedding, f"{path}: {shown(text)}")
     tensors = {_name(number): tensor for number, tensor in enumerate(embeddings.values())}
@@ -33,7 +31,7 @@ def save_prompts(path: Path, embeddings: Mapping[str, Tensor], *, encoder: str) 
 
 
 def load_prompts(path: Path) -> dict[str, Tensor]:
-    """Embeddings n d by prompt, in the order in which they were saved."""
+    """Embeddings u d by prompt, in the order in which they were saved."""
     tensors, header = load_tensors(path, LARGEST_PROMPTS)
     texts = header.get("prompts")
     if header.get("format") != FORMAT or not isinstance(texts, list):
@@ -56,7 +54,7 @@ def load_prompts(path: Path) -> dict[str, Tensor]:
 
 
 def padded(embedding: Tensor, length: int) -> Tensor:
-    """An embedding n d with zeros after the prompt: length d."""
+    """An embedding u d with zeros after the prompt: length d."""
     if len(embedding) > length:
         raise CheckpointError(f"an embedding of {len(embedding)} tokens, expected at most {length}")
     return torch.cat((embedding, embedding.new_zeros(length - len(embedding), embedding.shape[1])))

@@ -2,8 +2,6 @@
 
 A head's channels are neighbouring pairs (RoFormer, arXiv 2104.09864). Two times a third of them,
 rounded down, turn with rows and columns, the rest with time: 22, 21, 21 of 64.
-
-Letters: f frames, p tokens a frame, t = f p tokens, e head width.
 """
 
 import torch

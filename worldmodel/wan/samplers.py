@@ -34,7 +34,7 @@ class ReleasedSampler:
 
     @property
     def sampler(self) -> SamplerConfig:
-        """How a block is denoised."""
+        """The noise levels at which a block is denoised."""
         return SamplerConfig(sigmas=warped_sigmas(self.steps), renoise=self.renoise)
 
     @property

@@ -8,14 +8,13 @@
 The layers hold weights only. What they remember from step to step are the last frames of their
 inputs; a step takes them from a `LayerCaches` and leaves the next step's there. Remembered tensors
 are never written to, so states can be kept, shared and gone back to.
-
-Letters: b batch, c channels, f latent frames, t pixel frames, h w rows, columns.
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
@@ -33,7 +32,7 @@ class LayerCaches:
         self.after: list[Tensor] = []
 
     def extend(self, x: Tensor, frames: int) -> Tensor:
-        """Put what came before x (zeros at first) in front of it: b c t h w -> b c frames+t h w.
+        """Put what came before x (zeros at first) in front of it: b c g h w -> b c frames+g h w.
 
         The last `frames` of the result are what the next step will find.
         """
@@ -52,11 +51,11 @@ class Stepwise(nn.Module):
     """A decoder that goes latent frame by latent frame; what it remembers is in `LayerCaches`."""
 
     def step(self, latent: Tensor, past: LayerCaches) -> Tensor:
-        """Latent b c 1 h w -> frames b 3 t h w in [-1, 1]."""
+        """Latent b c 1 h w -> frames b 3 g h w in [-1, 1]."""
         raise NotImplementedError
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in `LayerCaches` for latents of rows x columns: b t h w c of each."""
+        """What a step leaves in `LayerCaches` for latents of rows x columns: b g h w c of each."""
         raise NotImplementedError
 
     @property
@@ -85,7 +84,7 @@ class StreamingDecoder:
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
-        """Latent b c 1 h w (normalised) -> frames b 3 t h w in [-1, 1]: t = 1 at first, then 4.
+        """Latent b c 1 h w (normalised) -> frames b 3 g h w in [-1, 1]: g = 1 at first, then 4.
 
         Frames come in the dtype of the weights. If it fails half-way, the stream starts anew.
         """
@@ -98,11 +97,12 @@ class StreamingDecoder:
         return frames
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next frames depend on, b t h w c, contiguous; empty before the first one.
+        """All that the next frames depend on, b g h w c, contiguous; empty before the first one.
 
         These are the stream's own tensors: keep them as they are, or copies.
         """
-        return {f"past.{number:02}": x.movedim(1, -1) for number, x in enumerate(self._past)}
+        past = (rearrange(x, "b c g h w -> b g h w c") for x in self._past)
+        return {f"past.{number:02}": x for number, x in enumerate(past)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state`; an empty one starts anew. Another decoder's is a `UserError`."""
@@ -123,10 +123,8 @@ class StreamingDecoder:
                 f"{wanted.get(name, 'no such entry')}; it was saved by another world"
             )
         weight = next(self.decoder.parameters())
-        self._past = [
-            state[name].to(weight.device, weight.dtype).contiguous().movedim(-1, 1)
-            for name in wanted
-        ]
+        past = (state[name].to(weight.device, weight.dtype).contiguous() for name in wanted)
+        self._past = [rearrange(x, "b g h w c -> b c g h w") for x in past]
         self._latent = (b, self.decoder.latent_channels, 1, h, w)
 
     def reset(self) -> None:

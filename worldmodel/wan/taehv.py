@@ -7,8 +7,7 @@ of the past is one frame, so that a video is decoded as it comes.
     stream = tiny.stream()
     frames = stream.decode(latent)       # normalised latents b 16 1 h w, as the transformer's
 
-Letters: b batch, c channels, t f frames (of pixels, of latents), h w rows, columns. Layers work on
-frames one by one, `(b t) c h w`.
+Layers work on frames one by one, `(b g) c h w`.
 """
 
 from collections.abc import Mapping
@@ -43,16 +42,16 @@ class MemoryBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, past: LayerCaches, batch: int) -> Tensor:
-        """(b t) c h w -> (b t) c h w."""
-        with_past = past.extend(rearrange(x, "(b t) c h w -> b c t h w", b=batch), frames=1)
-        before = rearrange(with_past[:, :, :-1], "b c t h w -> (b t) c h w")
+        """(b g) c h w -> (b g) c h w."""
+        with_past = past.extend(rearrange(x, "(b g) c h w -> b c g h w", b=batch), frames=1)
+        before = rearrange(with_past[:, :, :-1], "b c g h w -> (b g) c h w")
         y = F.relu(self.conv["0"](torch.cat((x, before), dim=1)), inplace=True)
         y = F.relu(self.conv["2"](y), inplace=True)
         return F.relu(self.conv["4"](y).add_(x), inplace=True)
 
 
 class Grow(nn.Module):
-    """One frame becomes `frames` of twice the rows and columns: (b t) c h w -> (b t') c 2h 2w.
+    """One frame becomes `frames` of twice the rows and columns: (b g) c h w -> (b g') c 2h 2w.
 
     The reference doubles rows and columns first; this order gives the same numbers for a quarter
     of the work.
@@ -64,13 +63,13 @@ class Grow(nn.Module):
         self.conv = nn.Conv2d(width, width * frames, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b t) c h w -> (b t') c 2h 2w."""
-        x = rearrange(self.conv(x), "n (t c) h w -> (n t) c h w", t=self.frames)
+        """(b g) c h w -> (b g') c 2h 2w."""
+        x = rearrange(self.conv(x), "b (g c) h w -> (b g) c h w", g=self.frames)
         return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class Pool(nn.Module):
-    """`frames` frames become one: (b t) c h w -> (b t') c h w."""
+    """`frames` frames become one: (b g) c h w -> (b g') c h w."""
 
     def __init__(self, width: int, frames: int) -> None:
         super().__init__()
@@ -78,8 +77,8 @@ class Pool(nn.Module):
         self.conv = nn.Conv2d(width * frames, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b t) c h w -> (b t') c h w."""
-        return self.conv(rearrange(x, "(n t) c h w -> n (t c) h w", t=self.frames))
+        """(b g) c h w -> (b g') c h w."""
+        return self.conv(rearrange(x, "(b g) c h w -> b (g c) h w", g=self.frames))
 
 
 class SoftClamp(nn.Module):
@@ -113,12 +112,12 @@ def _decoder(config: TaehvConfig) -> nn.ModuleList:
 
 
 def _run(layers: nn.ModuleList, frames: Tensor, past: LayerCaches) -> Tensor:
-    """b c t h w through the layers of an encoder or a decoder."""
+    """b c g h w through the layers of an encoder or a decoder."""
     batch = frames.shape[0]
-    x = rearrange(frames, "b c t h w -> (b t) c h w")
+    x = rearrange(frames, "b c g h w -> (b g) c h w")
     for layer in layers:
         x = layer(x, past, batch) if isinstance(layer, MemoryBlock) else layer(x)
-    return rearrange(x, "(b t) c h w -> b c t h w", b=batch)
+    return rearrange(x, "(b g) c h w -> b c g h w", b=batch)
 
 
 class Taehv(Stepwise):
@@ -136,7 +135,7 @@ class Taehv(Stepwise):
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
-        """Video b 3 t h w in [-1, 1] -> latents b c f h/8 w/8; 4 frames make one.
+        """Video b 3 g h w in [-1, 1] -> latents b c f h/8 w/8; 4 frames make one.
 
         The last frame is repeated where they do not suffice, as the reference does.
         """
@@ -153,14 +152,14 @@ class Taehv(Stepwise):
         return torch.cat(parts, dim=2).float().contiguous()
 
     def step(self, latent: Tensor, past: LayerCaches) -> Tensor:
-        """Latent b c 1 h w -> frames b 3 t 8h 8w in [-1, 1] (t = 1 in the first step, then 4)."""
+        """Latent b c 1 h w -> frames b 3 g 8h 8w in [-1, 1] (g = 1 in the first step, then 4)."""
         frames = _run(self.decoder, latent.to(next(self.parameters()).dtype), past)
         if past.first:  # the Wan autoencoder's first latent frame is a single picture
             frames = frames[:, :, -1:]
         return frames.clamp(0, 1).mul_(2).sub_(1)
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in `LayerCaches` for latents of rows x columns: b t h w c of each."""
+        """What a step leaves in `LayerCaches` for latents of rows x columns: b g h w c of each."""
         return remembered(decoder_layers(self.config), batch, rows, columns)
 
     def _check(self, video: Tensor) -> None:

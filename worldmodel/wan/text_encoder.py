@@ -5,8 +5,6 @@
 Needs the extra `worldmodel[wan]`, 11 GB of weights on disk and, at any time, the memory of one of
 24 blocks (0.8 GB): weights stay mapped and visit the device one block after the other. Whoever
 plays with prompts that were encoded before (`prompts.py`) needs none of this.
-
-Letters: p prompts, n tokens of a prompt, d width of the encoder.
 """
 
 import html
@@ -84,7 +82,7 @@ def encode_prompts(
     device: torch.device,
     config: TextConfig | None = None,
 ) -> list[Tensor]:
-    """One embedding n d (fp32, on the CPU) per prompt; nothing stays loaded afterwards.
+    """One embedding u d (fp32, on the CPU) per prompt; nothing stays loaded afterwards.
 
     Without a config the encoder has the sizes of its tensors.
     """
@@ -233,7 +231,7 @@ def transformers_name(name: str) -> str:
 
 @torch.no_grad()
 def embed(encoder: Any, ids: Sequence[int], device: torch.device) -> Tensor:
-    """Token numbers -> embedding n d, fp32 on the CPU; each block's weights visit in fp32.
+    """Token numbers -> embedding u d, fp32 on the CPU; each block's weights visit in fp32.
 
     The prompt goes in without padding: the reference masks it, which gives the same numbers.
     """

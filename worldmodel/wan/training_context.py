@@ -5,7 +5,7 @@ differently has its reason: nothing here is overwritten while autograd, or a pas
 a second time, may still need it. No mask is used: for every block, attention gets the keys that it
 may see and no others, so the work is that of play and any fast kernel serves.
 
-Letters: a banks, b batch, n heads, t u tokens, e head width, f frames, p tokens a frame.
+Letter of its own: a banks.
 """
 
 from functools import lru_cache
@@ -114,7 +114,7 @@ class BlockContext:
         self.rope_cos_sin = frame_cos_sin(cache.config, cache.window, times, cache.device)
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention to the kept past and to the block itself."""
+        """Attention to the kept past and to the block itself: b n t e each -> b n t e."""
         cache, dtype = self.cache, self.cache.k.dtype
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
         if self.keeps:

@@ -4,9 +4,6 @@ The same weights serve the bidirectional model and its causal students: what a f
 `WanContext`'s matter. Noise level is per latent frame and modulates every layer (adaLN, arXiv
 2212.09748). Where the weights have cameras, each self-attention has a second, unturned branch that
 sees through them (`camera`), added through a projection that training began at zero.
-
-Letters: b batch, f frames, c h w latents, p tokens a frame, t tokens, d model width, n heads,
-e head width.
 """
 
 from collections.abc import Sequence
@@ -57,7 +54,7 @@ class WanAttention(nn.Module):
 
 
 class SelfAttention(WanAttention):
-    """Frames attend to frames."""
+    """Attention among the tokens of all frames that a context lets them see."""
 
     def __init__(self, config: WanConfig, layer: int) -> None:
         super().__init__(config)
@@ -181,7 +178,7 @@ class WanTransformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that the weights are on."""
         return self.patch_embedding.weight.device
 
     def read_text(self, embeddings: Tensor) -> Text:

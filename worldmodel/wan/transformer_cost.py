@@ -11,7 +11,7 @@ from worldmodel.wan.model_config import WanConfig, WindowConfig
 
 
 def parameters(config: WanConfig) -> int:
-    """Numbers in the weights."""
+    """How many numbers the weights have."""
     d, ff = config.width, config.feed_forward
     linear = d * d + d
     attention = 4 * linear + 2 * d
@@ -67,7 +67,7 @@ class SessionMemory:
 
     @property
     def whole(self) -> int:
-        """The sum, in bytes."""
+        """All bytes together."""
         return self.weights + self.cache + self.text
 
 

@@ -8,8 +8,6 @@ wants them.
     latents = vae.encode(video)          # b 3 1+4f h w in [-1, 1] -> b 16 1+f h/8 w/8
     stream = vae.stream()
     frames = stream.decode(latents[:, :, :1])
-
-Letters: b batch, c channels, t pixel frames, f latent frames, h w rows, columns.
 """
 
 import functools
@@ -57,7 +55,7 @@ class Trunk(nn.Module):
         self.head = nn.ModuleDict({"0": RmsNorm(last, spatial=3), "2": causal(last, outputs)})
 
     def run(self, x: Tensor, layers: Iterable[nn.Module], past: LayerCaches) -> Tensor:
-        """b c t h w through the first convolution, `layers` and the head."""
+        """b c g h w through the first convolution, `layers` and the head."""
         x = convolve(self.conv1, x, past)
         for layer in layers:
             x = layer(x, past)
@@ -65,7 +63,7 @@ class Trunk(nn.Module):
 
 
 class WanEncoder(Trunk):
-    """Frames b 3 t h w -> means and log variances b 2c f h/8 w/8, neither normalised."""
+    """Frames b 3 g h w -> means and log variances b 2c f h/8 w/8, neither normalised."""
 
     def __init__(self, config: VaeConfig) -> None:
         widths = config.level_widths
@@ -81,12 +79,12 @@ class WanEncoder(Trunk):
         self.downsamples = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
-        """b 3 t h w -> b 2c t' h/8 w/8: one frame in the first step, four (-> 1) in the others."""
+        """b 3 g h w -> b 2c g' h/8 w/8: one frame in the first step, four (-> 1) in the others."""
         return self.run(x, (*self.downsamples, *self.middle), past)
 
 
 class WanDecoder(Trunk):
-    """Latents b c 1 h w, not normalised -> frames b 3 t 8h 8w."""
+    """Latents b c 1 h w, not normalised -> frames b 3 g 8h 8w."""
 
     def __init__(self, config: VaeConfig) -> None:
         widths = config.level_widths[::-1]
@@ -103,7 +101,7 @@ class WanDecoder(Trunk):
         self.upsamples = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
-        """b c 1 h w -> b 3 t 8h 8w: t = 1 in the first step, 4 in the others."""
+        """b c 1 h w -> b 3 g 8h 8w: g = 1 in the first step, 4 in the others."""
         return self.run(x, (*self.middle, *self.upsamples), past)
 
 
@@ -140,13 +138,13 @@ class WanVAE(Stepwise):
         return ((means.float() - mean) / std).contiguous()
 
     def step(self, latent: Tensor, past: LayerCaches) -> Tensor:
-        """Latent b c 1 h w -> frames b 3 t 8h 8w in [-1, 1] (t = 1 in the first step, then 4)."""
+        """Latent b c 1 h w -> frames b 3 g 8h 8w in [-1, 1] (g = 1 in the first step, then 4)."""
         mean, std = self._statistics(latent.device)
         raw = (latent.float() * std + mean).to(self.conv2.weight.dtype)
         return self.decoder(self.conv2(raw), past).clamp_(-1, 1)
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in `LayerCaches` for latents of rows x columns: b t h w c of each."""
+        """What a step leaves in `LayerCaches` for latents of rows x columns: b g h w c of each."""
         return remembered(decoder_layers(self.config), batch, rows, columns)
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -176,7 +174,7 @@ class WanVAE(Stepwise):
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Numbers as c 1 1 1 on a device, made once, usable with and without autograd."""
     with torch.inference_mode(mode=False):
-        return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+        return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None, None]
 
 
 def load_vae(path: Path, config: VaeConfig) -> WanVAE:

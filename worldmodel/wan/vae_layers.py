@@ -4,8 +4,6 @@ Convolutions are causal in time: they see the frame itself and the two before it
 `LayerCaches` supplies, so that a clip can be cut between any two latent frames without a
 difference. Everything is fastest with channels last in memory (`channels_last`); results are the
 same in any layout.
-
-Letters: b batch, c d channels, t frames, h w rows, columns.
 """
 
 import torch
@@ -28,8 +26,9 @@ class RmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """b c ... -> b c ..."""
         width = self.gamma.shape[0]
-        y = F.rms_norm(x.movedim(1, -1), (width,), self.gamma.flatten(), TINY / width)
-        return y.movedim(-1, 1)
+        y = rearrange(x, "b c ... -> b ... c")
+        y = F.rms_norm(y, (width,), self.gamma.flatten(), TINY / width)
+        return rearrange(y, "b ... c -> b c ...")
 
 
 def causal(inputs: int, outputs: int) -> nn.Conv3d:
@@ -38,7 +37,7 @@ def causal(inputs: int, outputs: int) -> nn.Conv3d:
 
 
 def convolve(layer: nn.Module, x: Tensor, past: LayerCaches) -> Tensor:
-    """A convolution over 3 frames on x: b c t h w and the two frames before -> b d t h w."""
+    """A convolution over 3 frames on x: b c g h w and the two frames before -> b d g h w."""
     x = past.extend(x, frames=2)
     return layer(x)
 
@@ -46,14 +45,14 @@ def convolve(layer: nn.Module, x: Tensor, past: LayerCaches) -> Tensor:
 def activate_and_convolve(
     norm: nn.Module, layer: nn.Module, x: Tensor, past: LayerCaches
 ) -> Tensor:
-    """Norm, SiLU, then `convolve`: b c t h w -> b d t h w."""
+    """Norm, SiLU, then `convolve`: b c g h w -> b d g h w."""
     x = F.silu(norm(x), inplace=True)  # rebound, so that what it was made of can be freed
     x = past.extend(x, frames=2)
     return layer(x)
 
 
 class WanResidualBlock(nn.Module):
-    """Two causal convolutions beside a shortcut: b c t h w -> b d t h w."""
+    """Two causal convolutions beside a shortcut: b c g h w -> b d g h w."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -68,7 +67,7 @@ class WanResidualBlock(nn.Module):
         self.shortcut = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
-        """b c t h w -> b d t h w."""
+        """b c g h w -> b d g h w."""
         part = self.residual
         y = activate_and_convolve(
             part["3"],
@@ -80,7 +79,7 @@ class WanResidualBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Every position of a frame attends to all of the same frame, one head: b c t h w -> same."""
+    """Every position of a frame attends to all of the same frame, one head: b c g h w -> same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -89,17 +88,17 @@ class SpatialAttention(nn.Module):
         self.proj = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor, past: LayerCaches) -> Tensor:  # noqa: ARG002  # as all layers of a level
-        """b c t h w -> b c t h w."""
+        """b c g h w -> b c g h w."""
         b, _, _, h, w = x.shape
-        y = self.to_qkv(self.norm(rearrange(x, "b c t h w -> (b t) c h w")))
+        y = self.to_qkv(self.norm(rearrange(x, "b c g h w -> (b g) c h w")))
         q, k, v = rearrange(y, "n (three c) h w -> three n 1 (h w) c", three=3)
         y = F.scaled_dot_product_attention(q, k, v)
         y = self.proj(rearrange(y, "n 1 (h w) c -> n c h w", h=h, w=w))
-        return x + rearrange(y, "(b t) c h w -> b c t h w", b=b)
+        return x + rearrange(y, "(b g) c h w -> b c g h w", b=b)
 
 
 class Downsample(nn.Module):
-    """Halves rows and columns and, with `time`, frames: b c t h w -> b c t' h/2 w/2.
+    """Halves rows and columns and, with `time`, frames: b c g h w -> b c g' h/2 w/2.
 
     The first frame of a video stays as it is; every later step must bring an even number.
     """
@@ -112,10 +111,10 @@ class Downsample(nn.Module):
         self.time_conv = nn.Conv3d(width, width, (3, 1, 1), stride=(2, 1, 1)) if time else None
 
     def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
-        """b c t h w -> b c t/2 h/2 w/2 (t = 1 in the first step)."""
+        """b c g h w -> b c g/2 h/2 w/2 (g = 1 in the first step)."""
         b = x.shape[0]
-        y = self.resample(rearrange(x, "b c t h w -> (b t) c h w"))
-        y = rearrange(y, "(b t) c h w -> b c t h w", b=b)
+        y = self.resample(rearrange(x, "b c g h w -> (b g) c h w"))
+        y = rearrange(y, "(b g) c h w -> b c g h w", b=b)
         if self.time_conv is None:
             return y
         whole = past.extend(y, frames=1)
@@ -123,7 +122,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles rows and columns and, with `time`, frames: b c t h w -> b c/2 t' 2h 2w.
+    """Doubles rows and columns and, with `time`, frames: b c g h w -> b c/2 g' 2h 2w.
 
     The first frame of a video is not doubled, nor does the convolution over time ever see it.
     """
@@ -137,15 +136,15 @@ class Upsample(nn.Module):
         )
 
     def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
-        """b c t h w -> b c/2 2t 2h 2w (t stays 1 in the first step)."""
+        """b c g h w -> b c/2 2g 2h 2w (g stays 1 in the first step)."""
         if self.time_conv is not None and past.first:
             past.extend(x[:, :, :0], frames=2)
         elif self.time_conv is not None:
             x = convolve(self.time_conv, x, past)
-            x = rearrange(x, "b (two c) t h w -> b c (t two) h w", two=2)
+            x = rearrange(x, "b (two c) g h w -> b c (g two) h w", two=2)
         b = x.shape[0]
-        y = self.resample(rearrange(x, "b c t h w -> (b t) c h w"))
-        return rearrange(y, "(b t) c h w -> b c t h w", b=b)
+        y = self.resample(rearrange(x, "b c g h w -> (b g) c h w"))
+        return rearrange(y, "(b g) c h w -> b c g h w", b=b)
 
 
 def channels_last(module: nn.Module) -> None:

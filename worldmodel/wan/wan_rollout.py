@@ -6,7 +6,7 @@
     latents = rollout.denoise(cameras)         # decode and show them ...
     rollout.remember()                         # ... then make them the past; again and again
 
-Letters: b batch, f frames (of one block), c h w latents.
+Latents b f c h w are those of one block.
 """
 
 from collections import deque
@@ -62,7 +62,7 @@ class WanRollout:
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int, int]:
-        """One block: b f c h w."""
+        """The shape of one block: b f c h w."""
         window = self.window
         channels = self.model.config.latent_channels
         return self.batch, window.block_frames, channels, window.rows, window.columns

@@ -7,12 +7,10 @@
 The reference is the torch engine in fp32, whose cache grows and rotates in another way than the
 graphs' does, so that all of the page's arithmetic but its JavaScript is compared, not the trace
 alone.
-
-Letters: f frames, c h w latents, n numbers of a state.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Action
+from worldmodel.engine import Playing
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs, empty_inputs
 from worldmodel.engine.static_rollout import StaticRollout
+from worldmodel.model.plan import Sight
 from worldmodel.web.weights import FILE
+from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
 
 STEP, DECODE = "step", "decode"
@@ -37,7 +38,7 @@ class GraphPlay:
 
     latents: NDArray[np.float32]  # f c h w
     frames: NDArray[np.uint8]  # f h w 3
-    states: NDArray[np.float32] | None  # f n
+    states: NDArray[np.float32] | None  # f v
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +111,11 @@ def _session(
 @torch.inference_mode()
 def play_torch(world: NativeWorld, start: int, seed: int, actions: Sequence[Action]) -> GraphPlay:
     """On the world's own engine, which must be torch in fp32."""
-    past, where = world.past(start), world.whereabouts()
-    playing = world.engine.begin([seed])
-    playing.prime(past.latents, past.conditions)
-    where.begin(past.state)
-    latents, frames, states = [], [], []
-    for action in actions:
-        vector = torch.from_numpy(world.actions.encode([action]))[None]
-        condition, sight = where.step(vector)
-        latent = playing.denoise(condition)
-        latents.append(latent[0, 0].numpy())
-        frames.append(world.engine.decode(latent, sight)[0])
-        if where.state is not None:
-            states.append(where.state[0].numpy().copy())
-        playing.remember()
-    return GraphPlay(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
+
+    def picture(latent: Tensor, sight: Sight | None) -> Frame:
+        return np.asarray(world.engine.decode(latent, sight)[0])
+
+    return _play(world, world.engine.begin([seed]), start, actions, lambda _: None, picture)
 
 
 @torch.inference_mode()
@@ -132,22 +123,39 @@ def play_graphs(
     world: NativeWorld, graphs: Graphs, start: int, seed: int, actions: Sequence[Action]
 ) -> GraphPlay:
     """On the graphs; the player is moved by the world's own motion."""
-    past, where = world.past(start), world.whereabouts()
-    if world.motion is not None and past.state is not None:
-        graphs.view = world.motion.views(past.state)
+
+    def look_from(state: Tensor | None) -> None:
+        if world.motion is not None and state is not None:
+            graphs.view = world.motion.views(state)
+
     playing = StaticRollout(graphs, world.transformer.config, world.sampler, [seed])
+    return _play(
+        world, playing, start, actions, look_from, lambda latent, _: graphs.picture(latent)
+    )
+
+
+def _play(
+    world: NativeWorld,
+    playing: Playing,
+    start: int,
+    actions: Sequence[Action],
+    look_from: Callable[[Tensor | None], None],
+    picture: Callable[[Tensor, Sight | None], Frame],
+) -> GraphPlay:
+    past, where = world.past(start), world.whereabouts()
+    look_from(past.state)
     playing.prime(past.latents, past.conditions)
     where.begin(past.state)
     latents, frames, states = [], [], []
     for action in actions:
         vector = torch.from_numpy(world.actions.encode([action]))[None]
-        condition, _ = where.step(vector)
-        if world.motion is not None and where.state is not None:
-            graphs.view = world.motion.views(where.state)
-            states.append(where.state[0].numpy().copy())
+        condition, sight = where.step(vector)
+        look_from(where.state)
         latent = playing.denoise(condition)
         latents.append(latent[0, 0].numpy())
-        frames.append(graphs.picture(latent))
+        frames.append(picture(latent, sight))
+        if where.state is not None:
+            states.append(where.state[0].numpy().copy())
         playing.remember()
     return GraphPlay(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -80,7 +81,8 @@ class PictureGraph(nn.Module):
         """As `to_frames`, with an opaque fourth channel."""
         pixels = None if view is None else self.autoencoder.look(view).pixels
         decoded = self.autoencoder.decode(latent[:, 0], pixels)
-        colours = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255).permute(0, 2, 3, 1)
+        colours = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
+        colours = rearrange(colours, "b c h w -> b h w c")
         opaque = torch.full_like(colours[..., :1], 255.0)
         return torch.cat((colours, opaque), dim=-1).to(torch.uint8)
 
@@ -104,7 +106,7 @@ def step_graph(
 
 
 def picture_graph(autoencoder: Autoencoder) -> OnnxGraph:
-    """The decoder."""
+    """The ONNX graph from latents to pictures."""
     given = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
     if autoencoder.config.plan is not None:
         given["view"] = example_views(autoencoder.config.plan, 1)

@@ -31,7 +31,7 @@ SMALLEST = 64  # numbers; what is smaller stays inside its graph
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Weights as they are sent."""
+    """The weights in the bytes that a page loads."""
 
     content: bytes
     halves: int  # how many numbers are bf16; they come first

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from worldmodel.action import IDLE
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.ground import LEAST, ON_EDGE
 from worldmodel.model.motion import HAIR, SLIDES, Motion
 from worldmodel.model.rotary import TIME_BASE, pair_split, space_angles
@@ -68,8 +69,37 @@ def describe_world(
             f"as torch does only for multiples of {DRAW}"
         )
     arrays = Arrays()
-    pictures: dict[str, bytes] = {}
-    starts = []
+    starts, pictures = _describe_starts(world, arrays)
+    rows, columns = world.frame_size
+    described = {
+        "format": FORMAT,
+        "name": world.name,
+        "title": file.title,
+        "licence": file.licence,
+        "sha256": dict(file.sha256),
+        "frames_per_second": world.frames_per_second,
+        "rows": rows,
+        "columns": columns,
+        "actions": asdict(file.actions),
+        "model": _describe_model(config, arrays),
+        "sampler": {
+            "draws": sampler.steps if sampler.renoise else 1,
+            "context_sigma": sampler.context_sigma,
+            "latent_step": sampler.latent_step,
+        },
+        "motion": None if world.motion is None else describe_motion(world.motion, arrays),
+        "state": list(file.state.names) if file.state else [],
+        "starts": starts,
+        "check": {"latents": arrays.add(expected.latents), "tolerance": tolerance},
+    }
+    return described, {"data.bin": arrays.content, **pictures}
+
+
+def _describe_starts(
+    world: NativeWorld, arrays: Arrays
+) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """The starts, and their pictures as files."""
+    starts, pictures = [], {}
     for number, caption in enumerate(world.starts):
         past = world.past(number)
         start: dict[str, Any] = {
@@ -83,42 +113,25 @@ def describe_world(
         picture = cv2.cvtColor(world.reset(number, seed=0), cv2.COLOR_RGB2BGR)
         pictures[start["picture"]] = cv2.imencode(".png", picture)[1].tobytes()
         starts.append(start)
+    return starts, pictures
+
+
+def _describe_model(config: ModelConfig, arrays: Arrays) -> dict[str, Any]:
+    """The shape of the transformer, and the angles of its rotary embedding."""
     time, _, _ = pair_split(config.head_width)
     frequencies = TIME_BASE ** -(torch.arange(time, dtype=torch.float64) / time)
-    rows, columns = world.frame_size
-    described = {
-        "format": FORMAT,
-        "name": world.name,
-        "title": file.title,
-        "licence": file.licence,
-        "sha256": dict(file.sha256),
-        "frames_per_second": world.frames_per_second,
-        "rows": rows,
-        "columns": columns,
-        "actions": asdict(file.actions),
-        "model": {
-            "layers": config.layers,
-            "heads": config.heads,
-            "head_width": config.head_width,
-            "tokens": config.tokens_per_frame,
-            "context_frames": config.context_frames,
-            "sink_frames": config.sink_frames,
-            "latent_shape": list(config.latent_shape),
-            "condition_width": config.condition_width,
-            "time_frequencies": frequencies.tolist(),
-            "space_angles": arrays.add(space_angles(config).numpy()),
-        },
-        "sampler": {
-            "draws": sampler.steps if sampler.renoise else 1,
-            "context_sigma": sampler.context_sigma,
-            "latent_step": sampler.latent_step,
-        },
-        "motion": None if world.motion is None else describe_motion(world.motion, arrays),
-        "state": list(file.state.names) if file.state else [],
-        "starts": starts,
-        "check": {"latents": arrays.add(expected.latents), "tolerance": tolerance},
+    return {
+        "layers": config.layers,
+        "heads": config.heads,
+        "head_width": config.head_width,
+        "tokens": config.tokens_per_frame,
+        "context_frames": config.context_frames,
+        "sink_frames": config.sink_frames,
+        "latent_shape": list(config.latent_shape),
+        "condition_width": config.condition_width,
+        "time_frequencies": frequencies.tolist(),
+        "space_angles": arrays.add(space_angles(config).numpy()),
     }
-    return described, {"data.bin": arrays.content, **pictures}
 
 
 def check_actions(frames: int) -> list[Any]:

@@ -1,8 +1,4 @@
-"""What a world is shown before play: a start's clip as latents and conditions.
-
-Letters: b batch, f frames, n numbers of a state, k buttons, z numbers of a condition,
-c h w latents.
-"""
+"""What a world is shown before play: a start's clip as latents and conditions."""
 
 from dataclasses import dataclass
 
@@ -26,7 +22,7 @@ class ContextFrames:
 
     latents: Tensor  # 1 f c h w
     conditions: Tensor  # 1 f z
-    state: Tensor | None  # 1 n, in the last frame
+    state: Tensor | None  # 1 v, in the last frame
     recent: Recent | None = None  # what events follow from, in a world with events
 
 
@@ -54,12 +50,12 @@ class ContextEncoder:
         return self.of_states(latents, actions, states)
 
     def of_states(self, latents: Tensor, actions: Tensor, states: Tensor) -> ContextFrames:
-        """Latents 1 f c h w in which actions 1 f (k+2) and states 1 f n were what they are."""
+        """Latents 1 f c h w in which actions 1 f (k+2) and states 1 f v were what they are."""
         recent = self._recent(states, actions, latents)
         return ContextFrames(latents, self._conditions(actions, states), states[:, -1], recent)
 
     def _conditions(self, actions: Tensor, states: Tensor) -> Tensor:
-        """What the transformer is told of frames: actions b f (k+2), states b f n -> b f z."""
+        """What the transformer is told of frames: actions b f (k+2), states b f v -> b f z."""
         with torch.inference_mode():
             views = None
             if self.motion is not None:
@@ -88,7 +84,7 @@ class ContextEncoder:
         return Recent(*(_last(x, frames) for x, frames in parts))
 
     def _states(self, clip: Episode) -> Tensor:
-        """The state in every frame of a start, f n; a `UserError` if it does not say it."""
+        """The state in every frame of a start, f v; a `UserError` if it does not say it."""
         assert self.file.state is not None
         if clip.state is None or clip.state.spec.names != self.file.state.names:
             found = "no state" if clip.state is None else ", ".join(clip.state.spec.names)

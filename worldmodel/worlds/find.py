@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
@@ -33,6 +33,10 @@ MOST_ABOVE = 3  # folders above a recording whose folders are looked at
 BACKENDS = {
     "native": "worldmodel.worlds.native:NativeWorld",
     "wan": "worldmodel.worlds.wan.world:WanWorld",
+}
+READERS: dict[Any, Callable[[Path], WorldFile | WanWorldFile]] = {  # and what reads its world.toml
+    "native": read_world_file,
+    WAN: read_wan_world,
 }
 
 
@@ -70,24 +74,14 @@ def is_shipped(folder: Path) -> bool:
     return folder.resolve().parent == shipped_worlds().resolve()
 
 
-def list_worlds() -> list[tuple[Path, WorldFile]]:
-    """All shipped worlds that can be read; a broken one says so when it is opened."""
-    worlds = []
-    for path in list_files(shipped_worlds(), f"*/{WORLD_FILE}"):
-        with contextlib.suppress(UserError):
-            worlds.append((path.parent, read_world_file(path.parent)))
-    return worlds
-
-
 def read_any_world(folder: Path) -> WorldFile | WanWorldFile:
     """What `world.toml` says, whichever backend plays it; weights are not looked at."""
-    if read_toml(folder / WORLD_FILE).get("backend") == WAN:
-        return read_wan_world(folder)
-    return read_world_file(folder)
+    read = READERS.get(read_toml(folder / WORLD_FILE).get("backend"), read_world_file)
+    return read(folder)
 
 
 def list_all_worlds() -> list[tuple[Path, WorldFile | WanWorldFile]]:
-    """The shipped worlds and those that were imported beside them, of every backend."""
+    """The shipped worlds and those imported beside them; a broken one says so when it is opened."""
     worlds = []
     for path in list_files(shipped_worlds(), f"*/{WORLD_FILE}"):
         with contextlib.suppress(UserError):

@@ -7,8 +7,6 @@
 
 What is drawn follows from a player's seed and the number of the frame alone: play that goes on from
 a saved state draws what unbroken play would.
-
-Letters: b batch (players), n numbers of a state, k buttons, c h w latents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +54,7 @@ class Happenings:
         self._chance = np.array([[seed % 2**63, 0] for seed in seeds], np.int64)
 
     def step(self, moved: Tensor, actions: Tensor) -> Tensor:
-        """States b n after motion, the actions b (k+2) of the next frame: its states b n."""
+        """States b v after motion, the actions b (k+2) of the next frame: its states b v."""
         assert self._recent is not None, "begin comes first"
         self._chance = self._chance + np.array([0, 1])
         drawn = len(self.events.drawn)

@@ -11,8 +11,6 @@ In a world without state, a condition is the action alone. In one that knows its
 the view stand before it, and there is a sight; in one whose numbers are predicted (`happenings`),
 what the transformer is told of them. What changes in the game and nothing here predicts, a reward
 or armour, is NaN after the start: not known.
-
-Letters: b batch (players), n numbers of a state, k buttons, z numbers of a condition.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,12 +49,12 @@ class PlaceTracker:
         self.happenings = None if events is None else Happenings(events)
         self._told = None if plan is None else seen_rays(plan)  # columns whose rays a model is told
         self.kept = KEPT if events is not None else (STATE,)  # its names in a saved state
-        self.state: Tensor | None = None  # b n, fp32, on the CPU
+        self.state: Tensor | None = None  # b v, fp32, on the CPU
 
     def begin(
         self, states: Tensor | None, recent: Recent | None = None, seeds: Sequence[int] = ()
     ) -> None:
-        """Players stand where the states b n say; none in a world without state.
+        """Players stand where the states b v say; none in a world without state.
 
         Where numbers are predicted: what they have seen last, and their seeds.
         """

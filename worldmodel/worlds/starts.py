@@ -21,7 +21,7 @@ from worldmodel.worlds.world_folder import WorldFile, check_part, source_of
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One place to begin at."""
+    """One place to begin at: its clip, caption, and how the real game comes to it."""
 
     caption: str
     clip: Episode

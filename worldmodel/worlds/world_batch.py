@@ -66,7 +66,7 @@ class WorldBatch:
         ]
 
     def release(self, world: World) -> None:
-        """A player has gone."""
+        """Free the row of a player who has left."""
         if isinstance(world, NativeWorld):
             world.release()
 
@@ -90,7 +90,7 @@ class _Ready:
     sight: Sight | None
 
     def show(self, milliseconds: float) -> Frame:
-        """What the run has left."""
+        """Decode what the last run has drawn."""
         return self.world.show(_rollout(self.world).take(), self.sight, milliseconds)
 
 

@@ -58,7 +58,7 @@ class Hashed(Protocol):
 
     @property
     def sha256(self) -> Mapping[str, str]:
-        """Hex digest by file."""
+        """The hex digest of each file's bytes, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,12 +86,12 @@ class WorldFile:
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Rows and columns of its frames."""
         return self.autoencoder.frame_height, self.autoencoder.frame_width
 
     @property
     def captions(self) -> list[str]:
-        """Of the starts, in order."""
+        """The captions of the starts, in order."""
         return list(self.starts.values())
 
     @property

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.data_sources.recorded_doom import record_doom
 from tests.studies.distillation.make_run import DOOM_MODEL, make_run
 from tests.worlds.make_world import make_world
 from worldmodel.__main__ import main
-from worldmodel.data_sources.doom import DoomConfig
-from worldmodel.data_sources.record_doom import record_doom
 
 pytest.importorskip("vizdoom")
 
@@ -71,7 +70,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(root / "runs/one")
     chunks = replace(DOOM_MODEL, context_frames=6, sink_frames=3, chunk_frames=3)
     make_run(root / "runs/three", chunks, minutes=12.0)
-    record_doom(DoomConfig(), root / "data", 400, 0, 100)
+    record_doom(root / "data", 400, 100)
     (root / "rows.toml").write_text(ROWS.format(root=root), encoding="utf-8")
     assert evaluate(root) == 0
     return root

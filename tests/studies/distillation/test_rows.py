@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from studies.distillation.measure import check_chunk, draw_next_frames, told
+from studies.distillation.measure import check_chunk, draw_next_frames, played_actions
 from studies.distillation.rows import (
     Comparison,
     Contender,
@@ -88,9 +88,9 @@ def test_next_frames_are_what_play_draws_after_the_true_ones(
 
 def test_a_row_that_holds_actions_hears_only_the_first_of_each_chunk(tmp_path: Path) -> None:
     actions = torch.arange(8.0)[None, :, None]
-    held = told(make_contender(tmp_path, CHUNKS, holds=True), actions)
+    held = played_actions(make_contender(tmp_path, CHUNKS, holds=True), actions)
     assert held[0, :, 0].tolist() == [0, 0, 0, 3, 3, 3, 6, 6]
-    assert told(make_contender(tmp_path, CHUNKS), actions) is actions
+    assert played_actions(make_contender(tmp_path, CHUNKS), actions) is actions
 
 
 def test_chunks_that_do_not_fit_the_places_are_refused(tmp_path: Path) -> None:

@@ -30,11 +30,11 @@ FONTS = (SMALLEST_FONT, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, LARGEST_FONT)
 
 
 class GoOn:
-    """Close the menu."""
+    """The answer that closes the menu."""
 
 
 class Quit:
-    """End the game."""
+    """The answer that ends the game."""
 
 
 Answer = GoOn | Quit | Order | Elsewhere
@@ -60,7 +60,7 @@ def home(
     can_branch: bool,
     is_loading: bool = False,
 ) -> Page:
-    """Where to play."""
+    """The page on which a world and a start are chosen."""
     here = library.current
     worlds = [
         _world(world, library, actions) for world in library.worlds if can_branch or world is here
@@ -260,8 +260,8 @@ def _nothing_saved(library: Library) -> str:
 
 
 def _row(key: str, text: str, value: str, step: Callable[[int], None]) -> Item:
-    told = f"{text}: {value}"  # a narrow row has no room for all of it
-    return Item(key=key, text=text, value=value, help=told, change=step, press=lambda: step(1))
+    full = f"{text}: {value}"  # a narrow row has no room for all of it
+    return Item(key=key, text=text, value=value, help=full, change=step, press=lambda: step(1))
 
 
 def _choices(kind: Any) -> tuple[str, ...]:

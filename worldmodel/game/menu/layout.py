@@ -44,7 +44,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is seen at once."""
+    """What the menu shows at once: a title and items."""
 
     title: str
     sections: Sequence[Section]
@@ -53,7 +53,7 @@ class Page:
 
 
 class Placed(NamedTuple):
-    """An item and its place."""
+    """An item and the rectangle in which it is drawn."""
 
     item: Item
     kind: Kind
@@ -61,18 +61,18 @@ class Placed(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A page in pixels."""
+    """Where each item of a page stands, in pixels."""
 
     placed: Sequence[Placed]
     headlines: Sequence[tuple[Section, int]]  # and where they begin
     height: int
 
     def find(self, key: str) -> Placed | None:
-        """The item with a key."""
+        """The item with that key."""
         return next((one for one in self.placed if one.item.key == key), None)
 
     def at(self, point: tuple[int, int]) -> Placed | None:
-        """The item under a point."""
+        """The item under a point of the window."""
         return next((one for one in self.placed if one.box.collidepoint(point)), None)
 
 

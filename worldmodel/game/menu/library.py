@@ -32,7 +32,7 @@ MOST_MOMENTS = 200  # that are shown
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartEntry:
-    """A place to begin at."""
+    """A place to begin at, as the menu lists it."""
 
     caption: str
     picture: Frame | None
@@ -66,7 +66,7 @@ class Library:
 
     @property
     def current(self) -> Installed | None:
-        """The world that is played."""
+        """The entry of the world that is played."""
         return next((world for world in self.worlds if world.folder == self.here), None)
 
     def look(self) -> None:
@@ -78,7 +78,7 @@ class Library:
         self._thread.start()
 
     def close(self) -> None:
-        """Wait for what was begun."""
+        """Wait until a look that was begun has ended."""
         if self._thread:
             self._thread.join()
 

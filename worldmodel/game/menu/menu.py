@@ -97,11 +97,11 @@ class Menu:
         self._open_page(HOME)
 
     def show_keys(self) -> None:
-        """The page with the keys."""
+        """Open the menu at the page that lists the keys."""
         self._open_page(KEYS_PAGE)
 
     def close(self) -> None:
-        """Out of sight."""
+        """Take the menu off the screen."""
         self.is_open, self._waits, self._held = False, None, None
 
     def say(self, text: str) -> None:
@@ -240,9 +240,9 @@ class Menu:
         if not code:
             self.say("that key has no name here")
             return
-        controls, told = assign(self.preferences.controls, self.spec or NOTHING, target, code)
-        if told:
-            self.say(told)
+        controls, notice = assign(self.preferences.controls, self.spec or NOTHING, target, code)
+        if notice:
+            self.say(notice)
         if controls != self.preferences.controls:
             self._change_controls(controls)
 

@@ -30,7 +30,7 @@ def assign(controls: Controls, spec: ActionSpec, target: Target, code: str) -> t
     others: list[Target] = [one for one in keys.buttons.get(code, ()) if one != target]
     if (command := keys.commands.get(code)) not in (None, target):
         others.append(command)
-    changed, told = _put(controls, target, [code], pad=pad), []
+    changed, notices = _put(controls, target, [code], pad=pad), []
     for other in others:
         left = [key for key in keys.keys_of(other) if is_pad(key) == pad and key != code]
         given = left or [key for key in free if key != code][:1]
@@ -39,8 +39,8 @@ def assign(controls: Controls, spec: ActionSpec, target: Target, code: str) -> t
             return controls, f"{label(code)} is “{name}”: give that another key first"
         changed = _put(changed, other, given, pad=pad)
         now = f"is on {labels(given)} now" if given else "has no key now"
-        told.append(f"{label(code)} was taken from “{name}”, which {now}")
-    return changed, "; ".join(told)
+        notices.append(f"{label(code)} was taken from “{name}”, which {now}")
+    return changed, "; ".join(notices)
 
 
 def _name(spec: ActionSpec, target: Target) -> str:

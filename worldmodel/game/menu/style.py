@@ -107,7 +107,7 @@ class Look:
 
 
 def foot_height(surface: pygame.Surface, foot: str, unit: int) -> int:
-    """Room for the help below."""
+    """Rows that the line of help at the bottom takes."""
     return round(unit * (0.5 + 1.2 * len(_foot_lines(surface, foot, unit)[1])))
 
 

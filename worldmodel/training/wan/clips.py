@@ -28,9 +28,9 @@ from worldmodel.system.limits import (
 )
 from worldmodel.system.printable import shown
 from worldmodel.training.row_files import ReadSpeed
+from worldmodel.training.shards import broken_clip
 from worldmodel.training.torch_streams import host_stream
 from worldmodel.training.train_loop import UnfinishedError
-from worldmodel.training.trajectories import broken_clip
 from worldmodel.training.wan.forward import Conditions, WanClip
 from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import padded

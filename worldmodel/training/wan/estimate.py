@@ -21,7 +21,7 @@ LORA = LoraConfig(rank=32, alpha=32.0)
 
 @dataclass(frozen=True, slots=True)
 class StageEstimate:
-    """One way to run a stage."""
+    """Memory and time of one way to run a stage."""
 
     gpus: int
     kind: str  # full, or LoRA and its rank

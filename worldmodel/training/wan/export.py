@@ -125,8 +125,8 @@ def _trained(config: WanExport, base: WanWorldFile) -> tuple[dict[str, Tensor], 
     model = build_config(WanModel, table.get("model", {}), f"{config.run / CONFIG}: model")
     size = model.load_size()
     weights = load_network(config.run, size).state_dict()
-    told = f"trained by the stage {table['stage']}, {table['loop']['steps']} steps"
-    source = {**base.source, "transformer": {"file": told, "tensors": f"{len(weights)} tensors"}}
+    origin = f"trained by the stage {table['stage']}, {table['loop']['steps']} steps"
+    source = {**base.source, "transformer": {"file": origin, "tensors": f"{len(weights)} tensors"}}
     camera = _camera(base, size, Path(table["data"]))
     scale = base.vae.frames_per_latent
     return weights, replace(

@@ -38,7 +38,7 @@ class Pass:
 
     @property
     def forward(self) -> float:
-        """Of the pass itself."""
+        """Operations of the forward pass."""
         return self.products + self.attention
 
     def backward(

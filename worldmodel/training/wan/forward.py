@@ -1,7 +1,4 @@
-"""What a stage asks of a Wan transformer: a packed pass, a pass over whole clips.
-
-Letters: b batch, f frames, c h w latents, u tokens and d channels of a prompt.
-"""
+"""What a stage asks of a Wan transformer: a packed pass, a pass over whole clips."""
 
 from dataclasses import dataclass, replace
 
@@ -30,7 +27,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class WanClip:
-    """A batch of true clips."""
+    """A batch of true clips with their prompts and cameras."""
 
     clean: Tensor  # b f c h w
     conditions: Conditions

@@ -5,8 +5,6 @@ For every source one file: latents f c h w of each of its clips (the autoencoder
 is written when its source is done, under a stamp of all that it depends on; so a run that was
 killed goes on with the first source that is missing, and a source that has changed is done again.
 The index is written last: without it, no stage reads the folder.
-
-Letters: n clips, f frames, c h w latents, u tokens and d channels of a prompt.
 """
 
 import hashlib
@@ -29,8 +27,8 @@ from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import open_tensors
 from worldmodel.system.limits import LARGEST_PROMPTS
 from worldmodel.system.progress import note, through
+from worldmodel.training.shards import load_header
 from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
-from worldmodel.training.trajectories import load_header
 from worldmodel.training.wan.clips import FORMAT, INDEX, NOTHING, Index
 from worldmodel.training.wan.load_weights import load_autoencoder
 from worldmodel.training.wan.sources import caption_of, find_sources, read_clips
@@ -76,8 +74,8 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
     """Write the files that are not there yet, then the index. SIGTERM ends between two sources."""
     vae = load_autoencoder(config.vae).to(device, getattr(torch, config.dtype))
     words, sources = CaptionEmbeddings(config, torch.device(device)), find_sources(config.data)
-    if told := left_out(config.data, sources):
-        note(told)
+    if warning := left_out(config.data, sources):
+        note(warning)
     write_atomically(folder / CONFIG, to_toml(config).encode())
     if config.unprompted:
         path = folder / NOTHING

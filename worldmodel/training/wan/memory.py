@@ -27,7 +27,7 @@ ENDS = 7  # numbers for each channel of a token: outside the layers, and gradien
 
 @dataclass(frozen=True, slots=True)
 class StageMemory:
-    """Bytes on one GPU."""
+    """Bytes of a stage on one GPU, part by part."""
 
     weights: int  # fp32 masters of what is trained, and what is frozen beside it
     gradients: int
@@ -40,7 +40,7 @@ class StageMemory:
 
     @property
     def whole(self) -> int:
-        """The sum, in bytes."""
+        """All bytes together."""
         states = self.weights + self.gradients + self.optimizer + self.average + self.others
         return states + self.copies + self.activations + self.cache
 
@@ -54,7 +54,7 @@ class ActivationBytes:
     plain: int
 
     def of(self, size: WanConfig) -> int:
-        """A token's bytes."""
+        """Bytes that a token of activations takes."""
         return self.width * size.width + self.feed_forward * size.feed_forward + self.plain
 
 
@@ -173,7 +173,7 @@ def played(config: WanTraining) -> int:
 
 @lru_cache(maxsize=16)
 def trained_parameters(size: WanConfig, lora: LoraConfig | None) -> int:
-    """Numbers that are trained."""
+    """How many numbers of the weights are trained."""
     if lora is None:
         return parameters(size)
     with torch.device("meta"):

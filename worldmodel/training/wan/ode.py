@@ -5,11 +5,11 @@ it ends, all blocks at once, each given its true past. Kept are the states at th
 and the end; the clips themselves are read from the latents again, by their numbers. Shards are
 written one after the other, and a run that was killed goes on with the first that is missing.
 
-Letters: b batch (clips), s kept levels and the end, f frames, c h w latents.
+Letter of its own: s kept levels and the end.
 """
 
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,25 +17,23 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from worldmodel.config import ConfigError, load_config, require_positive, to_toml
+from worldmodel.config import ConfigError, load_config, require_positive
 from worldmodel.model.context import Device
-from worldmodel.random_streams import SCHEME
 from worldmodel.schedule import guided, to_clean
-from worldmodel.storage.files import write_atomically
-from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import open_tensors, rows_of
 from worldmodel.system.limits import LARGEST_WEIGHTS
-from worldmodel.system.progress import through
-from worldmodel.training.torch_streams import host_choices, torch_stream
-from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
-from worldmodel.training.trajectories import (
+from worldmodel.training.shards import (
     add_to_summary,
     broken_clip,
-    check_levels,
-    follow_path,
-    levels_through,
+    check_alike,
+    find_shards,
     load_header,
+    stamp_of,
+    write_shards,
 )
+from worldmodel.training.torch_streams import host_choices, torch_stream
+from worldmodel.training.train_loop import CONFIG
+from worldmodel.training.trajectories import check_levels, follow_path, levels_through
 from worldmodel.training.wan.clips import LatentClips, check_clips
 from worldmodel.training.wan.flops import teacher_flops
 from worldmodel.training.wan.forward import WanClip, packed_velocity
@@ -80,7 +78,7 @@ class WanOdeTrajectories:
 
     @property
     def shards(self) -> int:
-        """How many files."""
+        """How many files the trajectories are kept in."""
         return -(-self.clips // self.shard)
 
 
@@ -94,22 +92,10 @@ def write_wan_trajectories(
     if config.clips > len(data):
         raise ConfigError(f"clips = {config.clips}, but {config.data} has {len(data)}")
     teacher = load_network(config.teacher, size, device)
-    stamp = _stamp(config, teacher, data)
-    write_atomically(folder / CONFIG, to_toml(config).encode())
-    began, made = time.perf_counter(), 0
-    with stop_on_sigterm() as stopping:
-        for number in through(range(config.shards), desc="trajectories", unit="shard", leave=True):
-            path = folder / f"{number:05d}.safetensors"
-            if load_header(path).get("stamp") == stamp:
-                continue
-            if stopping():
-                raise UnfinishedError(
-                    f"{folder}: stopped at shard {number} of {config.shards}; what is written "
-                    "stays, the same command goes on from here"
-                )
-            save_tensors(path, _make_shard(config, teacher, data, number), {"stamp": stamp})
-            made += 1
-    facts, seconds = {"stage": config.stage, "clips": config.clips}, time.perf_counter() - began
+    stamps = [load_header(data.folder / name).get("stamp") for name in data.index.files]
+    stamp, make = stamp_of(config, teacher, stamps), partial(_make_shard, config, teacher, data)
+    seconds, made = write_shards(config, folder, stamp, make)
+    facts = {"stage": config.stage, "clips": config.clips}
     return add_to_summary(folder, facts, {"minutes": seconds / 60}, {}, made=made)
 
 
@@ -142,15 +128,6 @@ def _trajectory(
         return follow_path(velocity_at, noise, config.grid, config.sigmas)[0].half().cpu()
 
 
-def _stamp(config: WanOdeTrajectories, teacher: WanTransformer, data: LatentClips) -> str:
-    """Changes with whatever a trajectory depends on, but not with how many there are."""
-    weights = float(sum(p.double().abs().sum() for p in teacher.parameters()))
-    lines = to_toml(config).splitlines()
-    facts = sorted({line for line in lines if not line.startswith(("clips =", "stage ="))})
-    stamps = [load_header(data.folder / name).get("stamp") for name in data.index.files]
-    return f"{weights:.9e} {facts} {stamps} {SCHEME}"
-
-
 class WanOdeStage(WanStage):
     """The student and its average, and the trajectories on disk."""
 
@@ -159,23 +136,13 @@ class WanOdeStage(WanStage):
         super().__init__(config, config.teacher, device)
         self.config = config
         self.made = load_config(WanOdeTrajectories, config.trajectories / CONFIG)
-        for name in ("model", "teacher", "data"):
-            if getattr(self.made, name) != getattr(config, name):
-                raise ConfigError(
-                    f"{config.trajectories} was made with another {name} than this config names: "
-                    f"{getattr(self.made, name)}"
-                )
+        check_alike(config.trajectories, self.made, config, "model", "teacher", "data")
         if config.clips.frames != self.made.frames:
             raise ConfigError(
                 f"[clips] frames = {config.clips.frames}, but the trajectories in "
                 f"{config.trajectories} have {self.made.frames}"
             )
-        self.paths = [config.trajectories / f"{n:05d}.safetensors" for n in range(self.made.shards)]
-        if missing := [path for path in self.paths if not path.is_file()]:
-            raise UnfinishedError(
-                f"{missing[0]}: missing; finish the stage `ode_trajectories` with "
-                "`worldmodel train`"
-            )
+        self.paths = find_shards(config.trajectories, self.made)
         self.flops = teacher_flops(config)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -35,17 +35,17 @@ def self_play(
     def noise() -> Tensor:
         return torch.randn(shape, generator=generator, device=device)
 
-    drawn: list[Tensor] = []
+    sampled: list[Tensor] = []
     for number, cameras in enumerate(conditions.cameras.split(n, dim=1)):
         now = number * n
         levels, exit_step = (sampler, leave.rest) if number else (sampler.first, leave.first)
-        drawn.append(denoise(model, noise, levels.until(exit_step), cameras, cache.at(now)))
+        sampled.append(denoise(model, noise, levels.until(exit_step), cameras, cache.at(now)))
         if now + n < frames:
             with torch.no_grad():
-                clean = drawn[-1].detach()
+                clean = sampled[-1].detach()
                 sigmas = clean.new_zeros(clean.shape[:2])
                 model(clean, sigmas, cameras, cache.at(now, keeps=True))
-    return torch.cat(drawn, dim=1)
+    return torch.cat(sampled, dim=1)
 
 
 def full_play(

@@ -2,8 +2,6 @@
 
 Whatever the rate of a source, clips come at one rate (`footage`). The words of NAME.mp4 (or .mov,
 .jsonl, .safetensors, …) are in NAME.txt beside it.
-
-Letters: t pixel frames, h w rows, columns, f latent frames.
 """
 
 from collections.abc import Iterator
@@ -32,13 +30,13 @@ from worldmodel.worlds.wan.world_file import CameraConfig
 class PixelClip:
     """A stretch of a source at the rate of the world."""
 
-    frames: NDArray[np.uint8]  # t h w 3
-    actions: tuple[tuple[Action, ...], ...]  # t, what was done since the frame before
+    frames: NDArray[np.uint8]  # g h w 3
+    actions: tuple[tuple[Action, ...], ...]  # g, what was done since the frame before
 
     def video(self, rows: int, columns: int) -> Tensor:
-        """As the autoencoder takes it: 1 3 t h w in [-1, 1]; scaled to cover, cut at the sides."""
+        """As the autoencoder takes it: 1 3 g h w in [-1, 1]; scaled to cover, cut at the sides."""
         fitted = np.stack([fit(frame, rows, columns) for frame in self.frames])
-        return rearrange(torch.from_numpy(fitted), "t h w c -> 1 c t h w").float() / 127.5 - 1
+        return rearrange(torch.from_numpy(fitted), "g h w c -> 1 c g h w").float() / 127.5 - 1
 
     def cameras(self, camera: CameraConfig, frames_per_latent: int) -> Tensor:
         """Projections f 4 4: at first it stands; then each latent frame moves it as in play."""

@@ -28,7 +28,7 @@ FRAMES_PER_SECOND = 16.0
 class WanStage:
     """Reads latents, holds the student and its average, draws previews."""
 
-    whole = False  # whether clips are drawn whole, later frames seen too
+    whole = False  # whether clips are sampled whole, later frames seen too
     flops: int  # of a batch
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -66,13 +66,13 @@ class WanStage:
         generator = torch_stream(self.device, "preview")
         kind, compute = self.device.type, self.settings.loop.dtype != "float32"
         with torch.autocast(kind, torch.bfloat16, enabled=compute):
-            drawn = self._draw(preview.sampler, true.conditions, generator)
+            sampled = self._draw(preview.sampler, true.conditions, generator)
         if preview.vae is not None:
-            save_preview(folder, step, preview, drawn, true.clean)
+            save_preview(folder, step, preview, sampled, true.clean)
         # A rollout that dies goes grey or still: less spread, less change than in true clips.
-        figures = {"spread": drawn.std() / true.clean.std()}
+        figures = {"spread": sampled.std() / true.clean.std()}
         if frames > 1:
-            figures["motion"] = drawn.diff(dim=1).std() / true.clean.diff(dim=1).std()
+            figures["motion"] = sampled.diff(dim=1).std() / true.clean.diff(dim=1).std()
         return {name: float(value) for name, value in figures.items()}
 
     @torch.no_grad()
@@ -117,12 +117,12 @@ def frozen_dtype(config: WanTraining) -> torch.dtype:
     return torch.bfloat16 if config.loop.dtype != "float32" else torch.float32
 
 
-def save_preview(folder: Path, step: int, preview: Preview, drawn: Tensor, true: Tensor) -> None:
-    """True clips above drawn ones, b f c h w each: a picture of every fourth frame, and a clip."""
+def save_preview(folder: Path, step: int, preview: Preview, sampled: Tensor, true: Tensor) -> None:
+    """True clips above sampled ones, b f c h w: every fourth frame as a picture, and a clip."""
     assert preview.vae is not None
-    vae = load_autoencoder(preview.vae).to(drawn.device)
+    vae = load_autoencoder(preview.vae).to(sampled.device)
     rows = []
-    for latents in (true, drawn):
+    for latents in (true, sampled):
         frames = vae.decode(rearrange(latents, "b f c h w -> b c f h w").to(vae.conv2.weight.dtype))
         shown = frames.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         rows.append(rearrange(shown, "b c t h w -> b t h w c").cpu())

@@ -26,7 +26,7 @@ class WanModel:
 
     @property
     def window(self) -> WindowConfig:
-        """As play knows it."""
+        """The window as `WindowConfig`, which play takes too."""
         return WindowConfig(
             rows=self.rows,
             columns=self.columns,
@@ -36,13 +36,13 @@ class WanModel:
         )
 
     def load_size(self) -> WanConfig:
-        """The shape of the weights."""
+        """The shape of the weights, as the file `size` has it."""
         return load_config(WanConfig, self.size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanClips:
-    """How clips are drawn."""
+    """How training clips are cut and made noisy."""
 
     batch: int
     frames: int  # latent frames, from a clip's beginning; at most what the latents have

@@ -24,7 +24,7 @@ from worldmodel.wan.noise_levels import draw_levels
 
 
 class WanTeacherStage(WanStage):
-    """Teacher forcing."""
+    """The causal teacher of a Wan world, trained by teacher forcing."""
 
     def __init__(self, config: WanTeacherTraining, folder: Path, device: Device = "cpu") -> None:
         del folder

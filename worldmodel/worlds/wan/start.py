@@ -22,7 +22,7 @@ from worldmodel.wan.vae import WanVAE
 
 @dataclass(frozen=True, slots=True)
 class WanStart:
-    """One place to begin at."""
+    """One place to begin at: its first words, and latents of an image or a clip."""
 
     caption: str
     opening: str  # the prompt

@@ -159,7 +159,7 @@ class WanWorldFile:
 
     @property
     def pictures(self) -> list[None]:
-        """None: a start is words."""
+        """No picture for any start: the starts of such a world are words."""
         return [None] * len(self.captions)
 
     @property

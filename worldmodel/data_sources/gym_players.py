@@ -9,11 +9,12 @@ the environment and returns what chooses an action of the environment from each 
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.data_sources.gym import GymGame
+from worldmodel.data_sources.record import MakePlayer
 from worldmodel.players import load_code
 from worldmodel.random_streams import arrays
 
@@ -22,17 +23,7 @@ REST = 0.12  # share of the holds in which nothing is done
 CLUMSY = 0.06  # share of them in which keys of two actions are held: it happens to people too
 
 
-class Policy(Protocol):
-    """Chooses an action in every frame of one episode."""
-
-    def act(self, game: GymGame) -> Action:
-        """The next action, after a look at the game."""
-
-
-MakePolicy = Callable[[GymGame, int], Policy]  # for an episode and its seed
-
-
-class HoldingPolicy:
+class HoldingPlayer:
     """Random actions, each held for a while: `shortest` to `longest` seconds."""
 
     def __init__(self, game: GymGame, seed: int, shortest: float, longest: float) -> None:
@@ -64,7 +55,7 @@ class HoldingPolicy:
         return Action(keys, (right, down if spec.look_up_down else 0.0))
 
 
-class OwnPolicy:
+class OwnPlayer:
     """A function of the user's from observations to actions of the environment."""
 
     def __init__(self, choose: Callable[[Any], Any]) -> None:
@@ -75,15 +66,15 @@ class OwnPolicy:
         return game.action_mapping.from_env(self.choose(game.observation))
 
 
-def find_policy(name: str, *, allow_code: bool) -> MakePolicy:
+def find_player(name: str, *, allow_code: bool) -> MakePlayer[GymGame]:
     """The player that `--player` names."""
     if name == "random":
-        return lambda game, seed: HoldingPolicy(game, seed, 0.0, 0.0)
+        return lambda game, seed: HoldingPlayer(game, seed, 0.0, 0.0)
     if name == "sticky":
-        return lambda game, seed: HoldingPolicy(game, seed, SHORTEST, LONGEST)
+        return lambda game, seed: HoldingPlayer(game, seed, SHORTEST, LONGEST)
     if ":" not in name:
         raise UserError(
             f"--player {name}: choose human, sticky, random or code of your own as module:callable"
         )
     make = load_code(name, allow_code=allow_code)
-    return lambda game, _: OwnPolicy(make(game.env))
+    return lambda game, _: OwnPlayer(make(game.env))

@@ -1,0 +1,35 @@
+"""A letter in a shape means one thing in the whole package."""
+
+import ast
+import re
+from pathlib import Path
+
+import worldmodel
+
+PACKAGE = Path(worldmodel.__file__).parent
+LETTERS = re.compile(r"(?:^|\s{2,}|: |, )((?:[a-z] )+)(?=[a-z]{2})", re.MULTILINE)
+
+
+def letters(text: str) -> set[str]:
+    return {letter for found in LETTERS.findall(text) for letter in found.split()}
+
+
+def legend() -> set[str]:
+    assert worldmodel.__doc__
+    return letters(worldmodel.__doc__.split("package:")[1].split("What a module")[0])
+
+
+def test_the_legend_has_the_letters_of_attention_and_of_pictures() -> None:
+    assert legend() == set("bfgchwdptunelkmvz")
+
+
+def test_no_module_gives_a_letter_of_the_legend_another_meaning() -> None:
+    own = {}
+    for path in PACKAGE.rglob("*.py"):
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        assert "\nLetters: " not in doc, f"{path}: letters of shapes stand in {PACKAGE}/__init__.py"
+        said = re.search(r"Letters? of its own:.*", doc, re.DOTALL)
+        if said and path.parent != PACKAGE:
+            own[path.name] = letters(said[0])
+            assert not own[path.name] & legend(), path
+    assert own["plan.py"] == {"s", "o", "r", "a"}
