@@ -14,6 +14,7 @@ from worldmodel.system.limits import MOST_STEPS, MOST_THREADS
 from worldmodel.system.machine_faults import MACHINE_FAULTS, describe_fault
 from worldmodel.system.paths import to_path
 from worldmodel.system.signals import describe
+from worldmodel.system.starting import Starting
 from worldmodel.world import Spot, WorldFaultError
 
 ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
@@ -32,7 +33,9 @@ class PlayHelp(argparse.HelpFormatter):
 def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:
     """Play; 0 done, 2 the user must change something, 1 a replay's frames differ or a defect."""
     with console.kept() as output:  # what it says beside the window is not what it is for
-        return play(output.parse(make_parser(), arguments), open_world, open_real)
+        with Starting("play"):
+            options = output.parse(make_parser(), arguments)
+        return play(options, open_world, open_real)
 
 
 def play(
@@ -41,7 +44,8 @@ def play(
     """Play as the flags say; the exit code is `main`'s."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
-        from worldmodel.game.launch import launch
+        with Starting("play"):
+            from worldmodel.game.launch import launch
 
         return launch(options, open_world, open_real)
     except UserError as error:
