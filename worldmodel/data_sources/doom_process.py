@@ -3,8 +3,8 @@
 Its library starts the engine itself and crashes where it cannot write, so what it needs is tried
 beforehand. A launcher between the two lets the engine work in a folder of its own (the working
 folder may be read-only) where a terminal's Ctrl-C does not reach it (the library crashes when its
-engine goes while it plays), and on Linux asks the system to end it with the program that started it,
-however that ends: a `kill -9` runs no `close`.
+engine goes first), and on Linux asks the system to end it with the program that started it, however
+that ends: a `kill -9` runs no `close`.
 """
 
 import os
