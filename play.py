@@ -2,10 +2,16 @@
 
 import sys
 
-from worldmodel.commands.play import open_real, open_world
-from worldmodel.game.cli import main
+try:
+    from worldmodel.system.starting import Starting, leave
+except KeyboardInterrupt:
+    sys.exit(130)
+
+with Starting("play"):
+    from worldmodel.commands.play import open_real, open_world
+    from worldmodel.game.cli import main
 
 __all__ = ["open_real", "open_world"]
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], open_world, open_real))
+    leave(main(sys.argv[1:], open_world, open_real))

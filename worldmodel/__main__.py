@@ -11,42 +11,51 @@ web      a page that plays a world in the browser, without a server
 serve    a world that is played here and shown in browsers
 """
 
-import argparse
-import os
 import sys
-from collections.abc import Sequence
 
-from worldmodel import __version__
-from worldmodel.commands import (
-    bench,
-    clip,
-    data,
-    evaluate,
-    ideas,
-    import_,
-    make,
-    play,
-    record,
-    selftest,
-    serve,
-    train,
-    web,
-    worlds,
-)
-from worldmodel.commands.argument_types import HelpFormatter
-from worldmodel.commands.play import PlayHelp
-from worldmodel.config import UserError
-from worldmodel.system import console
-from worldmodel.system.exit_codes import exit_code_of
-from worldmodel.system.printable import for_programs
-from worldmodel.system.signals import ended_by_signals
+try:
+    from worldmodel.system.starting import Starting, leave
+except KeyboardInterrupt:
+    sys.exit(130)
+
+with Starting("worldmodel"):
+    import argparse
+    import os
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from worldmodel import __version__
+    from worldmodel.commands import (
+        bench,
+        clip,
+        data,
+        evaluate,
+        ideas,
+        import_,
+        make,
+        play,
+        record,
+        selftest,
+        serve,
+        train,
+        web,
+        worlds,
+    )
+    from worldmodel.commands.argument_types import HelpFormatter
+    from worldmodel.commands.play import PlayHelp
+    from worldmodel.config import UserError
+    from worldmodel.system import console
+    from worldmodel.system.exit_codes import exit_code_of
+    from worldmodel.system.printable import for_programs
+    from worldmodel.system.signals import ended_by_signals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; 0 done, 2 the user must change something, 1 a defect."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # on standard output, beside JSON
     with console.kept() as output:
-        options = output.parse(make_parser(), arguments)
+        with Starting("worldmodel"):
+            options = output.parse(make_parser(), arguments)
         code = exit_code_of("worldmodel", lambda: _run(options), UserError)
         if options.is_watched:  # what a game says is not what it is for
             return code
@@ -102,5 +111,10 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def run() -> NoReturn:
+    """The program, from its first flag to its exit code."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -58,6 +58,34 @@ def test_a_recording_that_is_ended_in_any_way_leaves_no_engine(name: str, tmp_pa
             os.kill(engine, signal.SIGKILL)
 
 
+@LINUX
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_what_a_terminal_sends_reaches_the_program_and_not_its_engine(
+    name: str, tmp_path: Path
+) -> None:
+    """It goes to all processes of a terminal; without its engine the library crashes."""
+    command = [sys.executable, "-m", "worldmodel", "record", "--frames", "100000"]
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path)],
+        stdout=quiet,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert len(wait_until(1, process.pid)) == 1
+        time.sleep(1)  # it plays
+        assert os.getpgid(engines(process.pid)[0]) != process.pid
+        os.killpg(process.pid, getattr(signal, name))
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + getattr(signal, name), err
+    assert "Traceback" not in err
+    assert wait_until(0, process.pid) == []
+
+
 def test_the_engine_writes_nothing_where_it_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

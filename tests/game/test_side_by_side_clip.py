@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,9 @@ import pygame
 from tests.game.drawn_real import LearnedWorld, open_drawn
 from tests.game.drawn_world import DrawnWorld
 from tests.game.test_launch import press_keys, record_with_a_branch
+from worldmodel.config import UserError
 from worldmodel.game.cli import main
+from worldmodel.game.reference_play import origin_of
 from worldmodel.game.side_by_side_clip import keep_beside
 from worldmodel.storage.recording import load_recording, read_recording
 from worldmodel.storage.video import read_video
@@ -141,3 +144,15 @@ def test_where_the_level_ends_in_the_game_its_last_frame_stays(
     assert "the game's level has an end here" in capsys.readouterr().out
     assert [index for index, _ in differences(Path("walk_beside.csv"))] == list(range(10))
     assert len(list(read_video(Path("walk_beside.mp4")))) == 21
+
+
+def test_what_began_at_a_place_of_the_map_is_not_compared_with_a_start(play: Play) -> None:
+    """It would be shown beside another place, and look like a bad world."""
+    play("--headless", "--frames", 20, "--record", "walk")
+    header, _, rows = Path("walk.jsonl").read_text(encoding="utf-8").partition("\n")
+    settings = json.loads(header)
+    settings["settings"]["at"] = "20, -10, 90°"
+    Path("walk.jsonl").write_text(f"{json.dumps(settings)}\n{rows}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"began at a place of the map .'20, -10, 90°'"):
+        keep_beside(Path("walk.mp4"), origin_of(LearnedWorld()), open_drawn)
+    assert not list(Path().glob("*.csv"))

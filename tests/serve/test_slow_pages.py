@@ -42,15 +42,21 @@ def test_a_busy_page_has_two_frames_on_the_way_and_disturbs_nobody(browser: Any)
     with run_server(halls) as running, playing(browser, running) as well:
         seen = Seen()
         well.session.listeners.add(seen.hear)
-        with playing(browser, running, script="window.busy = 120;", world=1) as busy:
-            before, began = heap(busy.page), time.monotonic()
+
+        def rate_over(seconds: float) -> float:
+            began = time.monotonic()
             seen.pictures.clear()
-            time.sleep(6)
-            rate = len(seen.pictures) / (time.monotonic() - began)
+            time.sleep(seconds)
+            return len(seen.pictures) / (time.monotonic() - began)
+
+        alone = rate_over(3)  # on this machine, as busy as it is
+        with playing(browser, running, script="window.busy = 120;", world=1) as busy:
+            before = heap(busy.page)
+            rate = rate_over(6)
             assert busy.most_on_the_way <= 2
             assert busy.figures()["frames/s"] < 9
             assert heap(busy.page) < before + 2
-        assert rate > 0.6 * 17.5
+        assert rate > 0.6 * min(alone, 17.5)
 
 
 def test_two_thumbs_walk_and_look_at_once(browser: Any, tiny: NativeWorld) -> None:

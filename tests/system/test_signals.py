@@ -128,3 +128,40 @@ def test_signals_are_heard_after_openvino_worlds_are_gone(world: Path) -> None:
     command = [sys.executable, "-c", GONE, str(world)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
+IN_AN_IMPORT = """
+import runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            signal.raise_signal(signal.SIGINT)
+
+module, program, *flags = sys.argv[1:]
+sys.meta_path.insert(0, Interrupting())
+sys.argv = [program, *flags]
+if program == "play.py":
+    runpy.run_path(program, run_name="__main__")
+else:
+    runpy.run_module(program, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("play.py --headless", "worldmodel.game.cli"),
+        ("play.py --headless", "numpy"),
+        ("play.py --headless", "pygame"),
+        ("play.py --headless", "torch"),
+        ("worldmodel worlds", "argparse"),
+        ("worldmodel worlds", "worldmodel.commands.worlds"),
+        ("worldmodel worlds", "worldmodel.worlds.find"),
+    ],
+)
+def test_ctrl_c_during_any_import_is_a_line(program: str, module: str) -> None:
+    command = [sys.executable, "-c", IN_AN_IMPORT, module, *program.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    told = f"{program.split()[0].removesuffix('.py')}: interrupted\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)

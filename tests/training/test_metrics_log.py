@@ -1,5 +1,7 @@
 """What a run writes down for people."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,32 @@ def test_figures_of_a_summary_that_are_no_numbers_do_not_count(tmp_path: Path) -
     (tmp_path / SUMMARY).write_text('{"minutes": "long", "petaflops": 2.5}')
     work = {"minutes": 1.0, "petaflops": 1.0}
     assert add_to_summary(tmp_path, {}, work, {}, made=1) == {"minutes": 1.0, "petaflops": 3.5}
+
+
+FULL = """
+import resource, sys, time
+from pathlib import Path
+from worldmodel.storage.files import FileWriteError
+from worldmodel.training.metrics_log import MetricsLog
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+with MetricsLog(Path(sys.argv[1]), 0) as log:
+    for step in range(1000):
+        try:
+            log.write(step, {"loss": 1.0})
+        except FileWriteError as error:
+            print(error)
+            break
+    time.sleep(0.5)  # TensorBoard writes in a thread
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@pytest.mark.parametrize("room", [0, 2000])
+def test_a_full_disk_is_a_sentence_and_no_traceback_of_tensorboard(
+    room: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path), str(room)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "metrics.jsonl: cannot be written" in done.stdout

@@ -15,6 +15,7 @@ from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.files import FileWriteError
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.dmd import DmdTraining
+from worldmodel.training.metrics_log import MetricsLog
 from worldmodel.training.run_stage import Training, make_stage, read_stage
 from worldmodel.training.stage import Stage
 from worldmodel.training.teacher_forcing import TeacherTraining
@@ -96,6 +97,24 @@ def test_a_full_disk_stops_the_run_and_names_the_last_good_state(
     with pytest.raises(FileWriteError, match=r"No space left .* last good state is that of step 5"):
         train(stage, loop, tmp_path / "run")
     assert load_tensors(tmp_path / "run" / STATE)[1]["step"] == 5
+
+
+def test_a_log_that_cannot_be_written_names_the_last_good_state_too(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = read_stage(recipe / "teacher.toml")
+    assert isinstance(config, TeacherTraining)
+    loop = replace(config.loop, steps=12, save_every=5, log_every=1, sample_every=100)
+    real = MetricsLog.write
+
+    def write(log: MetricsLog, step: int, figures: dict[str, float]) -> None:
+        if step == 7:
+            raise FileWriteError("metrics.jsonl: cannot be written: No space left on device")
+        real(log, step, figures)
+
+    monkeypatch.setattr(MetricsLog, "write", write)
+    with pytest.raises(FileWriteError, match=r"metrics.* last good state is that of step 5"):
+        train(make_stage(config, tmp_path / "run"), loop, tmp_path / "run")
 
 
 def test_sigterm_saves_before_it_stops(recipe: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from worldmodel.commands.argument_types import JSON_HELP, count, positive, workers
 from worldmodel.commands.bench_serve import bench_serve
 from worldmodel.commands.bench_wan import bench_wan, is_wan
+from worldmodel.commands.flags_of_modes import check_flags
 from worldmodel.game.flags import ENGINES
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell, tell_json
@@ -14,6 +15,23 @@ from worldmodel.system.printable import tell, tell_json
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
     from worldmodel.worlds.run_settings import RunSettings
+
+
+PLAIN, WAN, IMPORTED = "a bench of one world", "a bench of a Wan model", "a bench of a Wan world"
+_RUNS = {"steps", "dtype", "device", "engine", "compile", "threads"}
+_ONE = {"world", "frames", "json", *_RUNS}
+_WAN = {"random_weights", "layers", "windows", "sinks", "float8", "block", "decoder"}
+READS = {
+    "--serve": {"serve", "players", "seconds", "world", "json", *_RUNS},
+    "--sessions": {"sessions", *_ONE},
+    "--sizes": {"sizes", *_ONE} - {"world"},
+    "--live": {"live", *_ONE},
+    "--growth": {"growth", *_ONE} - {"world"},
+    "--compare": {"compare", *_ONE},
+    WAN: {"world", "steps", "dtype", "device", "json", *_WAN},
+    IMPORTED: {"world", "steps", "dtype", "device", "json", "random_weights", "decoder"},
+    PLAIN: {"soak", *_ONE},
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -45,24 +63,24 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--serve", nargs="?", const="", metavar="WORLD", help="the server, with 1, 2, 4, … players"
     )
-    parser.add_argument("--players", type=positive, default=8, help="of --serve, at most")
-    parser.add_argument("--seconds", type=positive, default=10, help="of --serve, for each number")
+    parser.add_argument("--players", type=positive, help="of --serve, at most (8)")
+    parser.add_argument("--seconds", type=positive, help="of --serve, for each number (10)")
     wan = parser.add_argument_group("the released Wan models (wan-1.3b, wan-14b, …)")
     wan.add_argument("--random-weights", action="store_true", help="the speed needs no others")
-    wan.add_argument("--layers", type=count, default=0, help="so many only; 0: all")
-    wan.add_argument(
-        "--windows", type=positive, nargs="+", default=[6, 9, 21], metavar="N", help="frames seen"
-    )
-    wan.add_argument("--sinks", type=count, default=0, help="first frames that stay visible")
+    wan.add_argument("--layers", type=count, help="so many only; 0: all (0)")
+    told = "frames seen (6 9 21)"
+    wan.add_argument("--windows", type=positive, nargs="+", metavar="N", help=told)
+    wan.add_argument("--sinks", type=count, help="first frames that stay visible (0)")
     wan.add_argument("--float8", action="store_true", help="the transformer's matrices as float8")
-    wan.add_argument("--block", type=positive, default=1, help="latent frames drawn together")
-    wan.add_argument("--decoder", default="both", choices=["both", "taehv", "vae"])
+    wan.add_argument("--block", type=positive, help="latent frames drawn together (1)")
+    wan.add_argument("--decoder", choices=["both", "taehv", "vae"], help="(both)")
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
+    check_flags(options, add, _doing(options), READS)
     from worldmodel.evaluation.bench_report import print_bench, print_comparison, print_throughput
     from worldmodel.evaluation.speed import bench, compare, throughput
     from worldmodel.worlds.run_settings import RunSettings
@@ -108,6 +126,16 @@ def run(options: argparse.Namespace) -> None:
             print_comparison(compare(options.world, settings, pair, options.frames, window))
         else:
             print_bench(bench(options.world, settings, options.frames, window, options.soak))
+
+
+def _doing(options: argparse.Namespace) -> str:
+    """The first of what is asked for; the flags of another are then refused."""
+    if options.serve is None and (options.random_weights or is_wan(options.world)):
+        return IMPORTED if is_wan(options.world) else WAN
+    asked = {"--serve": options.serve is not None, "--sessions": options.sessions}
+    asked |= {f"--{name}": getattr(options, name) for name in ("sizes", "live", "growth")}
+    asked["--compare"] = options.compare
+    return next((flag for flag, is_on in asked.items() if is_on), PLAIN)
 
 
 def _bench_live(options: argparse.Namespace, settings: "RunSettings", window: "Window") -> None:

@@ -4,6 +4,8 @@ import argparse
 
 from worldmodel.system.paths import to_path
 
+WINDOWS = (6, 9, 21)
+
 
 def bench_wan(options: argparse.Namespace) -> None:
     """What `bench` does for a released model or an imported world of one."""
@@ -20,16 +22,17 @@ def bench_wan(options: argparse.Namespace) -> None:
 
     name = options.world or "wan-1.3b"
     is_world = is_wan(options.world)
+    block, sinks, decoder = options.block or 1, options.sinks or 0, options.decoder or "both"
     plan = WanPlan(
-        config=load_size("wan-1.3b" if is_world else name, options.layers),
-        windows=check_windows(options.windows, options.block, options.sinks),
-        sink_frames=options.sinks,
+        config=load_size("wan-1.3b" if is_world else name, options.layers or 0),
+        windows=check_windows(options.windows or WINDOWS, block, sinks),
+        sink_frames=sinks,
         float8=options.float8,
         steps=choose_steps(options.steps),
-        block_frames=options.block,
+        block_frames=block,
         device=choose_device(options.device),
         dtype="bfloat16" if options.dtype == "auto" else options.dtype,
-        decoders=("taehv", "vae") if options.decoder == "both" else (options.decoder,),
+        decoders=("taehv", "vae") if decoder == "both" else (decoder,),
     )
     print_wan_bench(wan_bench(name, plan_of(to_path(name), plan) if is_world else plan))
 

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldmodel.commands.argument_types import JSON_HELP, count, positive
+from worldmodel.commands.flags_of_modes import check_flags
 from worldmodel.commands.studies import find_studies
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
@@ -13,6 +15,20 @@ from worldmodel.system.printable import tell
 
 if TYPE_CHECKING:
     from worldmodel.evaluation.whole_evaluation import EvaluationPlan
+
+
+WALKS = 8
+WHOLE = "a whole evaluation"
+_JUDGED = {"clips", "teacher_steps", "drift_frames", "seed", "judge_clips", "judge_steps", "out"}
+_JUDGED |= {"json"}
+_ROWS = {"rows", "teacher_drift_frames", "streams", "speed_frames", "unseen_clips"}
+READS = {
+    WHOLE: {"world", "write", *_JUDGED},
+    "--quick": {"quick", "world", "seed", "out", "json"},
+    "--detector": {"detector", "detector_walks", "detector_steps", "world", "seed", "json"},
+    "--places": {"places", "world", "walks", "seed", "write", "json"},
+    "--compare": {"compare", *_ROWS, *_JUDGED},
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +58,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     places = parser.add_argument_group("does the world stay itself: a minute of walks, and returns")
     places.add_argument("--places", action="store_true", help="measure this and nothing else")
-    places.add_argument("--walks", type=positive, default=8, help="with the game's own keys")
+    places.add_argument("--walks", type=positive, help="with the game's own keys (8)")
     detector = parser.add_argument_group("can a network tell three seconds of it from the game")
     detector.add_argument("--detector", action="store_true", help="measure this and nothing else")
     detector.add_argument(
-        "--detector-walks", type=positive, default=160, help="pairs of clips, a quarter unseen"
+        "--detector-walks", type=positive, help="pairs of clips, a quarter unseen (160)"
     )
-    detector.add_argument("--detector-steps", type=positive, default=400, help="of its training")
+    detector.add_argument("--detector-steps", type=positive, help="of its training (400)")
     _add_compare(parser.add_argument_group("several finished runs, as one page of tables"))
     parser.set_defaults(run=run)
 
@@ -59,10 +75,10 @@ def _add_compare(group: argparse._ArgumentGroup) -> None:
         "--compare", type=to_path, metavar="FILE", help="rows to measure: configs/doom/compare.toml"
     )
     add("--rows", nargs="+", default=[], metavar="NAME", help="measure these only")
-    add("--teacher-drift-frames", type=count, default=400, help="of long play, over 8 steps")
-    add("--streams", type=positive, default=2, help="of each kind of long play")
-    add("--speed-frames", type=count, default=96, help="timed for each row; 0: none")
-    add("--unseen-clips", type=count, default=32, help="of never-seen actions; 0: none")
+    add("--teacher-drift-frames", type=count, help="of long play, over 8 steps (400)")
+    add("--streams", type=positive, help="of each kind of long play (2)")
+    add("--speed-frames", type=count, help="timed for each row; 0: none (96)")
+    add("--unseen-clips", type=count, help="of never-seen actions; 0: none (32)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -71,6 +87,7 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             f"--quick and {other}: --quick is a look at few clips of one world, as it is"
         )
+    check_flags(options, add, _doing(options), READS)
     if options.compare:
         _compare(options)
         return
@@ -93,6 +110,14 @@ def run(options: argparse.Namespace) -> None:
     if options.write:
         write_measured(find_world(options.world), headline(measured))
     save_pictures(measured, options.out)
+
+
+def _doing(options: argparse.Namespace) -> str:
+    """The first of what is asked for; the flags of another are then refused."""
+    for name in ("quick", "compare", "places", "detector"):
+        if getattr(options, name):
+            return f"--{name}"
+    return WHOLE
 
 
 def _beside_quick(options: argparse.Namespace) -> str:
@@ -124,7 +149,7 @@ def _places(options: argparse.Namespace) -> None:
     from worldmodel.worlds.find import find_world
 
     folder = find_world(options.world)
-    measured = evaluate_places(options.world, options.seed, options.walks)
+    measured = evaluate_places(options.world, options.seed, options.walks or WALKS)
     print_places(measured, folder.name)
     if options.write:
         write_places(folder, measured)
@@ -134,7 +159,7 @@ def _detector(options: argparse.Namespace) -> None:
     from worldmodel.evaluation.detector_report import evaluate_detected, print_detected
     from worldmodel.worlds.find import find_world
 
-    walks, steps = options.detector_walks, options.detector_steps
+    walks, steps = options.detector_walks or 160, options.detector_steps or 400
     found = evaluate_detected(options.world, options.seed, walks, steps)
     print_detected(found, find_world(options.world).name)
 
@@ -149,18 +174,9 @@ def _compare(options: argparse.Namespace) -> None:
     from studies.distillation.write_page import print_results, write_page
     from studies.distillation.yardstick import YardstickPlan
 
-    plan = YardstickPlan(
-        clips=options.clips or YardstickPlan().clips,
-        drift_frames=options.drift_frames,
-        teacher_drift_frames=options.teacher_drift_frames,
-        streams=options.streams,
-        seed=options.seed,
-        teacher_steps=options.teacher_steps,
-        judge_clips=options.judge_clips or YardstickPlan().judge_clips,
-        judge_steps=options.judge_steps,
-        speed_frames=options.speed_frames,
-        unseen_clips=options.unseen_clips,
-    )
+    names = [field.name for field in fields(YardstickPlan)]
+    asked = {name: getattr(options, name) for name in names}
+    plan = YardstickPlan(**{name: value for name, value in asked.items() if value is not None})
     results = compare_rows(options.compare, plan, options.rows, options.out)
     print_results(results)
     tell(f"page: {write_page(results)}", to=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worldmodel.commands.argument_types import count, positive
+from worldmodel.commands.flags_of_modes import check_flags
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import counted, tell
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from worldmodel.data_sources.gym import GymConfig
     from worldmodel.data_sources.record import RecordPlan
 
+_ALL = {"out", "frames", "seed", "size"}
+_ENV = {"env", "env_arg", "player", "allow_code", "keys", "noop", "skip", "rate", "crop", "fit"}
+_ENV |= {"state", "through_ends", *_ALL}
+READS = {
+    "a recording of Doom": {"level", "tics", "episode_frames", *_ALL},
+    "--env": {"episode_frames", *_ENV},
+    "--player human": _ENV,
+}
 NEEDS_SCREEN = "--player human needs a screen"
 
 
@@ -64,11 +73,14 @@ def run(options: argparse.Namespace) -> int:
 
     size = read_size(options.size)
     if options.env:
+        is_human = options.player == "human"
+        check_flags(options, add, "--player human" if is_human else "--env", READS)
         return _record_gym(options, size)
     if options.player != "sticky":
         raise UserError("--player is for --env; Doom has an explorer of its own")
     if options.state:
         raise UserError("--state is for --env; what Doom knows of itself is always recorded")
+    check_flags(options, add, "a recording of Doom", READS)
     from worldmodel.data_sources.doom import Doom, DoomConfig
     from worldmodel.data_sources.doom_players import make_doom_player
     from worldmodel.data_sources.record import record_episodes

@@ -13,6 +13,8 @@ from worldmodel.system.paths import to_path
 from worldmodel.system.printable import counted, tell
 
 if TYPE_CHECKING:
+    import socket
+
     from worldmodel.serve.hall import Hall
     from worldmodel.serve.session_store import SessionStore
 
@@ -45,7 +47,9 @@ def run(options: argparse.Namespace) -> None:
         import websockets  # noqa: F401
     except ImportError as error:
         raise UserError(f"{error}: pip install 'worldmodel[serve]'") from error
+    from worldmodel.serve.running import listen
     from worldmodel.serve.session_store import SessionStore
+    from worldmodel.worlds.find import find_world
 
     if options.port > 65535:
         raise UserError(f"--port {options.port}: must be from 0 to 65535")
@@ -59,13 +63,17 @@ def run(options: argparse.Namespace) -> None:
         if options.store:
             store = SessionStore(options.store)
             closes.callback(store.close)
-        _serve(_load(options, store), options)
+        # Before the minutes of loading: a port that is another program's, a world that is not there
+        listening = closes.enter_context(listen(options.host, options.port))
+        for name in options.worlds:
+            find_world(name)
+        _serve(_load(options, store), options, listening)
 
 
 def _serve_fleet(options: argparse.Namespace) -> None:
     """Until interrupted, wherever Ray's cluster has room."""
     from worldmodel.serve.fleet import FleetPlan, run_fleet
-    from worldmodel.serve.running import is_loopback
+    from worldmodel.serve.running import is_loopback, listen
     from worldmodel.worlds.find import find_world, shipped_worlds
     from worldmodel.worlds.run_settings import RunSettings
 
@@ -74,6 +82,7 @@ def _serve_fleet(options: argparse.Namespace) -> None:
     if options.behind_proxy:
         raise UserError("--fleet and --behind-proxy: Ray's own proxy stands before the replicas")
     folders = [find_world(name) for name in options.worlds]  # what is missing is told here
+    listen(options.host, options.port).close()  # and a port that is another program's
     is_private = is_loopback(options.host) and not options.name
     token = "" if is_private else secrets.token_urlsafe(16)
     plan = FleetPlan(
@@ -118,12 +127,17 @@ def _load(options: argparse.Namespace, store: "SessionStore | None") -> "list[Ha
     return halls
 
 
-def _serve(halls: "list[Hall]", options: argparse.Namespace) -> None:
+def _serve(halls: "list[Hall]", options: argparse.Namespace, listening: "socket.socket") -> None:
     """Until interrupted."""
     from worldmodel.serve.running import run_server
 
     with run_server(
-        halls, options.host, options.port, options.name, is_behind_proxy=options.behind_proxy
+        halls,
+        options.host,
+        options.port,
+        options.name,
+        is_behind_proxy=options.behind_proxy,
+        listening=listening,
     ) as running:
         tell(f"open {running.link}  (Ctrl+C ends)")
         while running.thread.is_alive():

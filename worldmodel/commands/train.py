@@ -4,8 +4,12 @@ import argparse
 from pathlib import Path
 
 from worldmodel.commands.argument_types import workers
+from worldmodel.commands.flags_of_modes import check_flags
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell, tell_json
+
+_RUNS = {"config", "folder", "device", "threads"}
+READS = {"--estimate": {"config", "estimate"}, "a run": _RUNS}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +34,7 @@ def run(options: argparse.Namespace) -> None:
 
     config = options.config
     if options.estimate:
+        check_flags(options, add, "--estimate", READS)
         from worldmodel.training.run_stage import read_stage
         from worldmodel.training.wan.estimate import describe
 

@@ -10,7 +10,8 @@ and the actions.
     game.state[game.state_spec.index("health")]    # of the frame that is shown
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -125,7 +126,8 @@ class Doom:
         tics = self.config.tics_per_frame
         held = [float(button in known.buttons) for button in self.actions.buttons]
         # The delta button turns by so many degrees in every tic, right positive.
-        self._game.make_action([*held, known.mouse[0] / tics], tics)
+        with _alive():
+            self._game.make_action([*held, known.mouse[0] / tics], tics)
         if not self._game.is_episode_finished():
             return self._look()
         self.state = at_the_end(self.state, is_dead=self._game.is_player_dead())
@@ -180,7 +182,8 @@ class Doom:
 
     def _begin(self) -> NDArray[np.uint8]:
         self._dead_frames = 0
-        self._game.new_episode()
+        with _alive():
+            self._game.new_episode()
         return self._look()
 
     def _look(self) -> NDArray[np.uint8]:
@@ -203,6 +206,21 @@ class Doom:
 def open_game(source: Mapping[str, Any]) -> Doom:
     """Start the game that a world's file names in its table [game]."""
     return Doom(config_of(source))
+
+
+@contextlib.contextmanager
+def _alive() -> Iterator[None]:
+    """A `UserError` where the engine has ended by itself, or was killed for want of memory."""
+    import vizdoom
+
+    ended = (vizdoom.ViZDoomErrorException, vizdoom.ViZDoomUnexpectedExitException)
+    try:
+        yield
+    except ended as error:
+        raise UserError(
+            "the real game's engine has ended in the middle of an episode (was it killed, for "
+            "want of memory?); the episodes before it are kept"
+        ) from error
 
 
 def _start_engine(config: DoomConfig, place: EnginePlace) -> "vizdoom.DoomGame":

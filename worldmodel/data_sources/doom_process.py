@@ -2,8 +2,9 @@
 
 Its library starts the engine itself and crashes where it cannot write, so what it needs is tried
 beforehand. A launcher between the two lets the engine work in a folder of its own (the working
-folder may be read-only), and on Linux asks the system to end it with the program that started it,
-however that ends: a `kill -9` runs no `close`.
+folder may be read-only) where a terminal's Ctrl-C does not reach it (the library crashes when its
+engine goes first), and on Linux asks the system to end it with the program that started it, however
+that ends: a `kill -9` runs no `close`.
 """
 
 import os
@@ -26,6 +27,7 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, which exec keeps
     if os.getppid() != parent:  # it has died in the meantime
         sys.exit(1)
+os.setsid()  # a terminal's Ctrl-C is for the program, which then ends it
 os.chdir(folder)
 os.execv(engine, [engine, *sys.argv[4:]])
 """

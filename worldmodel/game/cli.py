@@ -10,13 +10,16 @@ from worldmodel.game.flags import make_parser
 from worldmodel.reference.game import OpenReal
 from worldmodel.system import console
 from worldmodel.system.exit_codes import exit_code_of
+from worldmodel.system.starting import Starting
 from worldmodel.world import WorldFaultError
 
 
 def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:
     """Play; 0 done, 2 the user must change something, 1 a replay's frames differ or a defect."""
     with console.kept() as output:  # what it says beside the window is not what it is for
-        return play(output.parse(make_parser(), arguments), open_world, open_real)
+        with Starting("play"):
+            options = output.parse(make_parser(), arguments)
+        return play(options, open_world, open_real)
 
 
 def play(
@@ -38,10 +41,11 @@ def play_worlds(
     options: argparse.Namespace, open_world: OpenWorld, open_real: OpenReal | None = None
 ) -> int:
     """One world after the other, in one window or without any: `Game.play` is the main loop."""
-    from worldmodel.game.launch import Launch, has_display, read_preferences
-    from worldmodel.game.messages import say
-    from worldmodel.game.window import NoDisplayError, Window, ask_to_close
-    from worldmodel.system.signals import on_hangup
+    with Starting("play"):
+        from worldmodel.game.launch import Launch, has_display, read_preferences
+        from worldmodel.game.messages import say
+        from worldmodel.game.window import NoDisplayError, Window, ask_to_close
+        from worldmodel.system.signals import on_hangup
 
     launched = Launch(options, open_world, open_real)
     before: Launch | None = None

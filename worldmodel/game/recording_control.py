@@ -66,6 +66,9 @@ class Place:
             raise UserError(f"{where}: cannot be recorded there: {error.strerror}") from error
 
 
+ELSEWHERE = "where a moment from elsewhere began"  # as a place of the map is said
+
+
 class RecordingControl:
     """Records the steps that it is shown, while it rolls."""
 
@@ -162,9 +165,9 @@ class RecordingControl:
 
     def _header(self, session: Session, step: Step) -> Header:
         world, spot = session.world, session.spot
-        begins_there = spot is not None and not step.past.index
+        began = str(spot) if spot else "" if session.knows_start else ELSEWHERE
         return Header(
-            settings={**session.settings, **({"at": str(spot)} if begins_there else {})},
+            settings={**session.settings, **({"at": began} if began else {})},
             identity=session.identity,
             seed=step.seed,
             start=step.start,

@@ -40,6 +40,7 @@ class Request:
 
     def __init__(self, options: argparse.Namespace, open_real: OpenReal | None) -> None:
         self.options, self._open_real = options, open_real
+        self._refuse_what_means_nothing()
         self.replay = Replay.read(options.replay) if options.replay else None
         self.spot = self._read_spot()
         self.moment = self._read_moment()
@@ -101,6 +102,27 @@ class Request:
             starts = "; ".join(f"{i} {caption}" for i, caption in enumerate(world.starts))
             raise UserError(f"--start {wanted}: {world.name} has the starts {starts}")
         return wanted
+
+    def _refuse_what_means_nothing(self) -> None:
+        """A flag that another one leaves nothing to do for is told, not ignored."""
+        options = self.options
+        for name in ("fullscreen", "scale", "no_hud", "sync") if options.headless else ():
+            if getattr(options, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"--headless and {flag}: there is no window; leave one of them out")
+        begins = {"start": options.start != "0"}
+        replays = begins | {"seed": options.seed != 0, "player": options.player != "human"}
+        for other, known in (("load", begins), ("replay", replays)):
+            for name, is_said in known.items():
+                if is_said and getattr(options, other) is not None:
+                    what = "moment" if other == "load" else "recording"
+                    raise UserError(
+                        f"--{other} and --{name}: the {what} says which; leave one of them out"
+                    )
+        is_recorded = options.record is not None or not options.replay or not options.headless
+        for name in ("show_keys", "beside"):
+            if getattr(options, name) and not is_recorded:
+                raise UserError(f"--{name.replace('_', '-')} is of a clip: add --record")
 
     def _read_spot(self) -> Spot | None:
         """The place to begin at; nothing else may say where that is."""

@@ -20,6 +20,7 @@ from worldmodel.reference.side_by_side import Point, View, save_beside
 from worldmodel.storage.files import write_atomically
 from worldmodel.storage.moments import load_moment
 from worldmodel.storage.recording import FrameRow, Header, free_name, read_frames, read_recording
+from worldmodel.system.printable import shown
 from worldmodel.world import Frame
 from worldmodel.worlds.find import find_start_of, find_world, find_world_of
 from worldmodel.worlds.starts import read_origin
@@ -138,6 +139,11 @@ class _Film:
 
 def _past(path: Path, header: Header) -> list[Action]:
     """What was done before a recording that was begun in the middle of play."""
+    if spot := header.settings.get("at"):
+        raise UserError(
+            f"{path}: its play began at a place of the map ({shown(spot)}), and the real game "
+            "begins at its starts, not anywhere"
+        )
     if not header.first_frame:
         return []
     history = load_moment(path.with_suffix(".moment")).history

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 
 from worldmodel.action import Action, Prompt
 from worldmodel.system.limits import LONGEST_BUTTON, LONGEST_PROMPT, MOST_BUTTONS
@@ -194,7 +195,8 @@ def encode(frame: Frame, quality: int) -> bytes:
         kind, options = ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]
     else:
         if quality < COARSE:
-            frame = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            frame = np.asarray(half, np.uint8)
             quality = 15 + 3 * quality
         kind, options = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]
     done, data = cv2.imencode(kind, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)

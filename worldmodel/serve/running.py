@@ -40,8 +40,11 @@ def run_server(
     names: Sequence[str] = (),
     *,
     is_behind_proxy: bool = False,
+    listening: socket.socket | None = None,
 ) -> Iterator[Running]:
     """Serve one world or several until the end of the block; port 0 takes a free one.
+
+    `listening` is what `listen` gave, where that was asked before the worlds were loaded.
 
     A token is made unless only this machine can reach the server: it listens on a loopback address
     and has no further `names`, which a reverse proxy would ask it by.
@@ -69,7 +72,7 @@ def run_server(
         log_level="warning",
     )
     web = uvicorn.Server(config)
-    with _listen(host, port) as listening, contextlib.ExitStack() as open_halls:
+    with listening or listen(host, port) as listening, contextlib.ExitStack() as open_halls:
         for hall in halls:
             open_halls.enter_context(hall.open())
         thread = threading.Thread(
@@ -104,7 +107,8 @@ def is_any(host: str) -> bool:
     return False
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """What hears browsers from now on; a `UserError` where the port is another program's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

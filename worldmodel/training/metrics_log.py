@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import threading
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,6 +54,7 @@ class MetricsLog:
         """
         self._file: IO[str] | None = None
         self._board = None
+        self._told_before = threading.excepthook
         if not writes:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,9 +66,16 @@ class MetricsLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # the extra [train] is not installed: the JSON lines say it all
-            pass
-        else:
+            return
+        threading.excepthook = self._hear
+        with contextlib.suppress(OSError):  # a full disk: what is to be kept says so
             self._board = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def _hear(self, failed: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread; a full disk there is no traceback on the terminal."""
+        is_its_own = type(failed.thread).__module__.startswith("tensorboard.")
+        if not (is_its_own and isinstance(failed.exc_value, OSError)):
+            self._told_before(failed)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Write the figures of one step, on one line."""
@@ -94,3 +103,4 @@ class MetricsLog:
         if self._board is not None:
             with contextlib.suppress(OSError):
                 self._board.close()
+        threading.excepthook = self._told_before

@@ -82,6 +82,7 @@ def train(
             disable=not run.processes.leads,
         ) as progress,
         stop_on_sigterm() as stopping,
+        run.telling_what_is_kept(),
     ):
         while not run.is_over and not run.processes.any(stopping()):
             run.take_step()
@@ -254,18 +255,15 @@ class Run:
         return {**values, "seconds": state.seconds, "minutes_left": round(left, 2)}
 
     def save(self, *, last: bool = False) -> None:
-        """Write the state unless it is broken; if it cannot be written, say what is still there."""
+        """Write the state unless it is broken."""
         self._check()
         several, leads = self.processes.count > 1, self.processes.leads
         began = time.perf_counter()
         with self._pause():
-            try:
-                if several:
-                    save_sharded(self.state, self.folder, self.processes)
-                if last or not several:
-                    self.state.save(self.folder / STATE, leads=leads)
-            except FileWriteError as error:
-                raise FileWriteError(f"{error}; {self._last_good()}") from error
+            if several:
+                save_sharded(self.state, self.folder, self.processes)
+            if last or not several:
+                self.state.save(self.folder / STATE, leads=leads)
         self._saved, self._saved_at = self.state.step, time.perf_counter()
         self._save_seconds = self._saved_at - began
 
@@ -282,6 +280,14 @@ class Run:
                 vars(self.stage)["ema"] = average
             self.processes.wait()
             return figures
+
+    @contextmanager
+    def telling_what_is_kept(self) -> Iterator[None]:
+        """Where anything cannot be written, say what is still there."""
+        try:
+            yield
+        except FileWriteError as error:
+            raise FileWriteError(f"{error}; {self._last_good()}") from error
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
