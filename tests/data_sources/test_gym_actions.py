@@ -10,11 +10,11 @@ from tests.data_sources import squares
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.data_sources.action_mapping import ActionMapping
-from worldmodel.data_sources.gym_actions import make_hands
+from worldmodel.data_sources.gym_actions import make_action_mapping
 
 
 def action_mapping(kind: str, keys: str | None = None, noop: str | None = None) -> ActionMapping:
-    return make_hands(gymnasium.make("tests/Squares-v0", kind=kind), keys, noop)
+    return make_action_mapping(gymnasium.make("tests/Squares-v0", kind=kind), keys, noop)
 
 
 def held(*names: str, mouse: tuple[float, float] = (0.0, 0.0)) -> Action:
@@ -58,11 +58,11 @@ def test_whatever_a_policy_chooses_is_played_as_it_is_recorded(kind: str) -> Non
 
 
 def test_an_environments_own_keys_are_used() -> None:
-    made = make_hands(gymnasium.make("tests/KeyedSquares-v0"), None, None)
+    made = make_action_mapping(gymnasium.make("tests/KeyedSquares-v0"), None, None)
     assert made.spec.buttons == ("KeyA", "KeyD")
     assert made.to_env(held("KeyD")) == 2
     assert made.to_env(held("KeyA", "KeyD")) == 0
-    mountain = make_hands(gymnasium.make("MountainCar-v0"), None, None)
+    mountain = make_action_mapping(gymnasium.make("MountainCar-v0"), None, None)
     assert mountain.spec.buttons == ("ArrowLeft", "ArrowRight")
     assert mountain.to_env(IDLE) == 1  # it pushes nowhere, as its own table says
     assert mountain.to_env(held("ArrowRight")) == 2
@@ -72,7 +72,7 @@ def test_keys_can_be_given_for_any_space() -> None:
     made = action_mapping("three", "KeyW=[0,1,0],KeyA+KeyW=[-1,1,0]", None)
     np.testing.assert_array_equal(made.to_env(held("KeyA", "KeyW")), [-1, 1, 0])
     np.testing.assert_array_equal(made.to_env(held("KeyA")), [0, 0, 0])
-    pendulum = make_hands(gymnasium.make("Pendulum-v1"), "ArrowLeft=2,ArrowRight=-2", None)
+    pendulum = make_action_mapping(gymnasium.make("Pendulum-v1"), "ArrowLeft=2,ArrowRight=-2", None)
     np.testing.assert_array_equal(pendulum.to_env(held("ArrowLeft")), [2.0])
     assert not pendulum.spec.uses_mouse
     assert action_mapping("discrete", "KeyA=0,KeyD=2", "1").to_env(IDLE) == 1

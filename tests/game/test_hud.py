@@ -18,7 +18,7 @@ from worldmodel.game.hud import FEWEST_INPUTS, Hud, Overlay
 from worldmodel.game.menu.style import DIMMED
 from worldmodel.game.panels import COVERS, DARK, GREY, SHADE
 from worldmodel.game.reference_play import MOVING
-from worldmodel.reference.side_by_side import View, draw_beside
+from worldmodel.reference.side_by_side import View, draw_side_by_side
 
 SIZES = [(960, 720), (704, 528), (640, 480)]
 FONTS = [0.75, 1.0, 2.0, 3.0]
@@ -81,7 +81,7 @@ def test_nothing_lies_over_anything_else(
 ) -> None:
     written: list[pygame.Rect] = []
     if is_beside:
-        written = [pygame.Rect(box) for box in draw_beside(view(), size[::-1], font).written]
+        written = [pygame.Rect(box) for box in draw_side_by_side(view(), size[::-1], font).written]
         assert apart(written)
     surface = pygame.Surface(size)
     room = Hud().draw(surface, full(font=font, taken=written, **more))
@@ -99,7 +99,7 @@ def test_in_letters_of_the_usual_size_everything_finds_room() -> None:
 
 @pytest.mark.parametrize("told", ["the game comes to this place", "no way leads to a picture " * 4])
 def test_what_is_told_over_the_game_is_kept_free(told: str) -> None:
-    drawn = draw_beside(view(real=None, note=told), (720, 960))
+    drawn = draw_side_by_side(view(real=None, note=told), (720, 960))
     taken = [pygame.Rect(box) for box in drawn.written]
     assert apart(taken)
     room = Hud().draw(pygame.Surface((960, 720)), full(taken=taken))

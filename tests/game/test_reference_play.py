@@ -23,7 +23,7 @@ from worldmodel.metrics import psnr as psnr_of_many
 from worldmodel.players import RandomPlayer
 from worldmodel.reference.game import SLIDES, psnr
 from worldmodel.reference.process import CHUNK, RealGameError, RealProcess
-from worldmodel.reference.side_by_side import View, draw_beside
+from worldmodel.reference.side_by_side import View, draw_side_by_side
 from worldmodel.world import World
 
 
@@ -333,7 +333,7 @@ def test_a_view_can_be_drawn_in_any_size(size: tuple[int, int]) -> None:
             dream=dream, real=real, index=5, points=points, frames_per_second=17.5, note=told
         )
         for font in (0.75, 1.0, 3.0):
-            picture = draw_beside(view, size, font).picture
+            picture = draw_side_by_side(view, size, font).picture
             assert picture.shape == (*size, 3)
             assert picture.any() == (min(size) >= 16)
 
@@ -342,7 +342,7 @@ def test_the_picture_shows_the_dream_left_and_the_game_right() -> None:
     dream = np.full((48, 64, 3), (200, 0, 0), np.uint8)
     real = np.full((48, 64, 3), (0, 0, 200), np.uint8)
     view = View(dream=dream, real=real, index=0, points=[], frames_per_second=17.5)
-    picture = draw_beside(view, (540, 960)).picture
+    picture = draw_side_by_side(view, (540, 960)).picture
     assert tuple(picture[100, 200]) == (200, 0, 0)
     assert tuple(picture[100, 700]) == (0, 0, 200)
 

@@ -20,7 +20,7 @@ from tests.game.test_launch import press_keys, record_with_a_branch
 from worldmodel.config import UserError
 from worldmodel.game.cli import main
 from worldmodel.game.reference_play import origin_of
-from worldmodel.game.side_by_side_clip import keep_beside
+from worldmodel.game.side_by_side_clip import keep_side_by_side
 from worldmodel.storage.recording import load_recording, read_recording
 from worldmodel.storage.video import read_video
 
@@ -75,7 +75,7 @@ def test_every_branch_is_played_in_the_game_too(play: Play) -> None:
     ahead = [*way.actions, *way.actions, way.actions[0]]
     begun = DrawnWorld().reset(0, 4)
     ways = [replace(way, actions=ahead, frame=begun)]
-    kept = keep_beside(path, replace(origin, ways=ways), open_drawn)
+    kept = keep_side_by_side(path, replace(origin, ways=ways), open_drawn)
     found = differences(kept.path.with_suffix(".csv"))
     assert [index for index, _ in found] == [row.index for row in read_recording(path)[1]]
     assert min(db for _, db in found) > NEARLY
@@ -154,5 +154,5 @@ def test_what_began_at_a_place_of_the_map_is_not_compared_with_a_start(play: Pla
     settings["settings"]["at"] = "20, -10, 90°"
     Path("walk.jsonl").write_text(f"{json.dumps(settings)}\n{rows}", encoding="utf-8")
     with pytest.raises(UserError, match=r"began at a place of the map .'20, -10, 90°'"):
-        keep_beside(Path("walk.mp4"), origin_of(LearnedWorld()), open_drawn)
+        keep_side_by_side(Path("walk.mp4"), origin_of(LearnedWorld()), open_drawn)
     assert not list(Path().glob("*.csv"))

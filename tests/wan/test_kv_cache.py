@@ -81,7 +81,7 @@ def test_a_session_past_1024_latent_frames_is_as_exact_as_its_beginning() -> Non
     late.cache.now = 1_000_000 * 3 + 1  # the same slot as frame 1 of the ring
     early.cache.now = 4
     for played in (late, early):
-        played.cache.rope_cos_sin = played.cache._turns_now()
+        played.cache.rope_cos_sin = played.cache._rope_now()
         played.cache.sink_k.copy_(latents_of(1).new_tensor(0.3).expand_as(played.cache.sink_k))
         for block in latents_of(4).split(1, dim=1):
             played.prime(block)

@@ -20,10 +20,10 @@ def run(options: argparse.Namespace) -> None:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if options.beside:
         from worldmodel.data_sources.doom import open_game
-        from worldmodel.game.side_by_side_clip import keep_beside, origin_of_recording
+        from worldmodel.game.side_by_side_clip import keep_side_by_side, origin_of_recording
 
         origin = origin_of_recording(options.recording)
-        tell(str(keep_beside(options.recording, origin, open_game, options.out)))
+        tell(str(keep_side_by_side(options.recording, origin, open_game, options.out)))
         return
     from worldmodel.game.clip_with_keys import draw_keys
 

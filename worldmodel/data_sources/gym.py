@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, require_positive
 from worldmodel.data_sources.action_mapping import ActionMapping
-from worldmodel.data_sources.gym_actions import make_hands
+from worldmodel.data_sources.gym_actions import make_action_mapping
 from worldmodel.data_sources.gym_state import StateReader, parse_paths, spec_of
 from worldmodel.data_sources.rendering import Looks
 from worldmodel.players import find_here
@@ -83,7 +83,7 @@ class GymGame:
 
     def __init__(self, config: GymConfig, env: "gymnasium.Env[Any, Any]") -> None:
         self.config, self.env = config, env
-        self.action_mapping: ActionMapping = make_hands(env, config.keys, config.noop)
+        self.action_mapping: ActionMapping = make_action_mapping(env, config.keys, config.noop)
         self.name = config.name
         self.observation: Any = None  # what a policy looks at
         self._reader = StateReader(config.state, config.env)

@@ -35,7 +35,7 @@ from worldmodel.system.keycodes import KEYCODES, key_name
 SPARE_KEYS = tuple(f"Digit{d}" for d in "1234567890") + tuple(f"Key{c}" for c in "QWERTYUIOP")
 
 
-def make_hands(env: "Env[Any, Any]", keys: str | None, noop: str | None) -> ActionMapping:
+def make_action_mapping(env: "Env[Any, Any]", keys: str | None, noop: str | None) -> ActionMapping:
     """The keys of an environment; `keys` and `noop` as on the command line, None its own."""
     space = env.action_space
     nothing = _first_noop(space) if noop is None else _parse_value(noop, space, "--noop")

@@ -21,7 +21,7 @@ from worldmodel.evaluation.reference_clips import Clips
 from worldmodel.evaluation.subject import Subjects
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.reference.game import bring, is_same_place, psnr
-from worldmodel.reference.side_by_side import save_beside, views_of
+from worldmodel.reference.side_by_side import save_side_by_side, views_of
 from worldmodel.worlds.starts import Start, load_starts
 
 FRAMES = 128
@@ -107,4 +107,4 @@ def save_starts(played: list[FromStart], out: Path, frames_per_second: float) ->
         path = out / f"start_{number}.mp4"
         path.unlink(missing_ok=True)
         views = views_of(one.dream, one.real, frames_per_second)
-        save_beside(path, views, frames_per_second)
+        save_side_by_side(path, views, frames_per_second)

@@ -30,7 +30,7 @@ from worldmodel.game.recording_control import RecordingControl
 from worldmodel.game.reference_play import Beside, origin_of, way_to_start
 from worldmodel.game.request import Request
 from worldmodel.game.save_worker import SaveWorker
-from worldmodel.game.side_by_side_clip import keep_beside
+from worldmodel.game.side_by_side_clip import keep_side_by_side
 from worldmodel.game.window import Window, announce
 from worldmodel.players import said_during
 from worldmodel.reference.game import OpenReal
@@ -232,7 +232,7 @@ class Launch:
             if self.options.show_keys:
                 say(f"{draw_keys(clip)}")
             if keeps_both and self._open_real and self._world:
-                say(_kept_beside(clip, self._world, self._open_real))
+                say(_kept_side_by_side(clip, self._world, self._open_real))
 
     def verdict(self, control: RecordingControl) -> int:
         """The exit code: whether a replay's frames are those that were recorded."""
@@ -291,9 +291,9 @@ def tell_speed(speed: PlaySpeed, session: Session | None, shown: int) -> None:
     say(f"{speed.frames_per_second:.1f} fps{latency}")
 
 
-def _kept_beside(clip: Path, world: World, open_real: OpenReal) -> str:
+def _kept_side_by_side(clip: Path, world: World, open_real: OpenReal) -> str:
     """What to say of a recording beside the real game; it stays as good where that cannot be."""
     try:
-        return str(keep_beside(clip, origin_of(world), open_real))
+        return str(keep_side_by_side(clip, origin_of(world), open_real))
     except UserError as error:
         return f"{clip}: not shown beside the real game: {error}"

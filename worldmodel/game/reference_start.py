@@ -25,7 +25,7 @@ REAL = "real"  # what `--start` calls it
 WALK = 35  # frames that a scripted player walks first: away from where the episode begins
 
 
-def record_fresh(world: str | None, seed: int, open_real: OpenReal) -> Path:
+def record_reference_start(world: str | None, seed: int, open_real: OpenReal) -> Path:
     """Play the first seconds of the episode of a seed; returns the clip of where that led."""
     file = read_world_file(find_world(world))
     origin = origin_of(file, [])

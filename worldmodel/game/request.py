@@ -16,7 +16,7 @@ from worldmodel.game.jumps import Elsewhere
 from worldmodel.game.messages import say
 from worldmodel.game.policy import MakePolicy
 from worldmodel.game.recording_control import Place
-from worldmodel.game.reference_start import REAL, record_fresh
+from worldmodel.game.reference_start import REAL, record_reference_start
 from worldmodel.game.replay import Replay
 from worldmodel.players import (
     Player,
@@ -202,7 +202,7 @@ class Request:
         """A start of its own: the first seconds of a fresh episode of the real game."""
         if self._open_real is None:
             raise UserError(f"--start {REAL}: no real game can be started here")
-        return record_fresh(self.options.world, self.options.seed, self._open_real)
+        return record_reference_start(self.options.world, self.options.seed, self._open_real)
 
     @property
     def _start_number(self) -> int | None:

@@ -16,7 +16,7 @@ from worldmodel.config import UserError
 from worldmodel.game.reference_play import FRESH, apart_in, ending, place_in, why_apart
 from worldmodel.reference.game import OpenReal, Origin, is_same_place, psnr
 from worldmodel.reference.process import Answer, RealProcess
-from worldmodel.reference.side_by_side import Point, View, save_beside
+from worldmodel.reference.side_by_side import Point, View, save_side_by_side
 from worldmodel.storage.files import write_atomically
 from worldmodel.storage.moments import load_moment
 from worldmodel.storage.recording import FrameRow, Header, free_name, read_frames, read_recording
@@ -45,7 +45,7 @@ class WrittenClip:
         return f"{self.path}: PSNR to the real game {figures or 'unknown'}{ended}"
 
 
-def keep_beside(
+def keep_side_by_side(
     recording: Path, origin: Origin, open_real: OpenReal, out: Path | None = None
 ) -> WrittenClip:
     """Play the real game with a recording's keys; write both as NAME_beside.mp4, or `out`."""
@@ -58,7 +58,7 @@ def keep_beside(
         with RealProcess(open_real, origin.source) as game:
             film = _Film(header, origin, game, past)
             dreams = read_frames(rows_path.with_suffix(".mp4"), header.frame_size)
-            save_beside(target, film.views(rows, dreams), header.frames_per_second)
+            save_side_by_side(target, film.views(rows, dreams), header.frames_per_second)
         write_atomically(table, film.to_csv().encode())
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}") from error

@@ -18,7 +18,7 @@ from worldmodel.game.gamepad import start_gamepads, stop_gamepads
 from worldmodel.game.hud import Hud, Overlay
 from worldmodel.game.keyboard_layout import forget_layout
 from worldmodel.game.preferences import DisplaySettings
-from worldmodel.reference.side_by_side import View, draw_beside
+from worldmodel.reference.side_by_side import View, draw_side_by_side
 from worldmodel.storage.recording import free_name
 from worldmodel.world import Frame
 
@@ -237,7 +237,7 @@ class Window:
         if self._frame is None:
             return []
         if self.view is not None:
-            drawn = draw_beside(self.view, surface.get_size()[::-1], self.overlay.font)
+            drawn = draw_side_by_side(self.view, surface.get_size()[::-1], self.overlay.font)
             whole = pygame.image.frombuffer(drawn.picture.data, surface.get_size(), "RGB")
             surface.blit(whole, (0, 0))
             return [pygame.Rect(box) for box in drawn.written]

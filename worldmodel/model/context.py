@@ -75,7 +75,7 @@ class ClipContext:
 
     def __init__(self, config: ModelConfig, frames: int, device: Device = "cpu") -> None:
         self.config = config
-        self.rope_cos_sin = kept_turns(config, 0, frames, device)
+        self.rope_cos_sin = kept_rope(config, 0, frames, device)
         self.hidden = _kept_mask(config, frames, device)
 
     def previous(self, latents: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class WholeClip:
     """
 
     def __init__(self, config: ModelConfig, frames: int, known: Tensor) -> None:
-        self.rope_cos_sin = kept_turns(config, 0, frames, known.device)
+        self.rope_cos_sin = kept_rope(config, 0, frames, known.device)
         times = torch.arange(frames, device=known.device)
         self.before = torch.minimum(times, known[:, None]) - 1  # b f
 
@@ -173,7 +173,7 @@ def _before_chunks(latents: Tensor, chunk: int) -> Tensor:
 
 @lru_cache(maxsize=512)
 @torch.inference_mode(mode=False)  # kept, so it must also serve where gradients are taken
-def kept_turns(
+def kept_rope(
     config: ModelConfig, first: int, frames: int, device: Device
 ) -> tuple[Tensor, Tensor]:
     """Turns of `frames` frames from `first` on; kept, since a copy to a GPU waits for the GPU."""
@@ -204,13 +204,13 @@ def _over_tokens(mask: Tensor, config: ModelConfig) -> Tensor:
 
 def pin_sinks(config: ModelConfig, k: Tensor, now: int) -> Tensor:
     """Move the sinks' keys ... t e to where a query of the chunk that begins at `now` sees them."""
-    cos, sin = _sink_turns(config, now, k.device)
+    cos, sin = _sink_rope(config, now, k.device)
     return apply_rope(k.float(), cos, sin).to(k.dtype)
 
 
 @lru_cache(maxsize=512)
 @torch.inference_mode(mode=False)
-def _sink_turns(config: ModelConfig, now: int, device: Device) -> tuple[Tensor, Tensor]:
+def _sink_rope(config: ModelConfig, now: int, device: Device) -> tuple[Tensor, Tensor]:
     """Cosines and sines t e/2 of how far the sinks have moved."""
     moved_by = torch.tensor([pinned_time(config, s, now) - s for s in range(config.sink_frames)])
     angles = time_angles(config, moved_by).repeat_interleave(config.tokens_per_frame, dim=0)

@@ -17,7 +17,7 @@ from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import (
     ClipContext,
     Device,
-    kept_turns,
+    kept_rope,
     pin_sinks,
     pinned_time,
     ring_of,
@@ -53,7 +53,7 @@ class KVCache:
         sink_tokens = config.sink_frames * config.tokens_per_frame
         self.sink_k = self.k[..., :sink_tokens, :].clone()  # as they came, never moved
         self.now = 0
-        self.rope_cos_sin = kept_turns(config, 0, config.chunk_frames, device)
+        self.rope_cos_sin = kept_rope(config, 0, config.chunk_frames, device)
         self.last = torch.zeros(batch, 1, *config.latent_shape, device=device)
         self._current = self.last
         self._copies = SlotCopies()
@@ -145,7 +145,7 @@ class KVCache:
         """The positions of frame `now`, and the sinks where it sees them."""
         config = self.config
         self.now = now
-        self.rope_cos_sin = kept_turns(config, now, config.chunk_frames, self.device)
+        self.rope_cos_sin = kept_rope(config, now, config.chunk_frames, self.device)
         if self.ring.sinks and pinned_time(config, 0, now) > 0:
             sinks = self.ring.place(0, self.ring.sinks)
             self.k[..., sinks, :] = pin_sinks(config, self.sink_k, now)

@@ -95,19 +95,21 @@ def views_of(
         yield (index - first) / frames_per_second, view
 
 
-def save_beside(path: Path, views: Iterable[tuple[float, View]], frames_per_second: float) -> None:
+def save_side_by_side(
+    path: Path, views: Iterable[tuple[float, View]], frames_per_second: float
+) -> None:
     """Write views, each from so many seconds on, as a clip; it replaces nothing."""
     writer = VideoWriter(path, CLIP_SIZE, frames_per_second)
     try:
         for seconds, view in views:
-            writer.write(draw_beside(view, CLIP_SIZE).picture, seconds)
+            writer.write(draw_side_by_side(view, CLIP_SIZE).picture, seconds)
     except BaseException:
         writer.abandon()
         raise
     writer.close()
 
 
-def draw_beside(view: View, size: tuple[int, int], font: float = 1.0) -> AnnotatedPicture:
+def draw_side_by_side(view: View, size: tuple[int, int], font: float = 1.0) -> AnnotatedPicture:
     """A view in any size, rows and columns, its letters `font` times the usual ones."""
     rows, columns = size
     drawn = AnnotatedPicture(np.zeros((rows, columns, 3), np.uint8), [])

@@ -100,7 +100,7 @@ class RollingCache:
         self.sink_v = self.v[..., :sink_tokens, :].clone()
         self.moved = torch.eye(4, dtype=torch.float64)  # of all re-anchorings, together
         self.now = 0
-        self.rope_cos_sin = self._turns_now()
+        self.rope_cos_sin = self._rope_now()
         self.lent: dict[int, weakref.ref[KeptSlot]] = {}  # of slots, as `save` handed them out
         self._is_begun = False  # whether the current block's slots have been written to
         self.lock = threading.RLock()  # a state may be looked at while play goes on
@@ -228,7 +228,7 @@ class RollingCache:
     def _move_to(self, now: int) -> None:
         """The positions of the block that begins at `now`, and the sinks where it sees them."""
         self.now, self._is_begun = now, False
-        self.rope_cos_sin = self._turns_now()
+        self.rope_cos_sin = self._rope_now()
         self._pin_sinks()
 
     def _pin_sinks(self) -> None:
@@ -246,7 +246,7 @@ class RollingCache:
         """The tokens of the current block's slots."""
         return self.ring.place(self.ring.slot(self.now), self.window.block_frames)
 
-    def _turns_now(self) -> tuple[Tensor, Tensor]:
+    def _rope_now(self) -> tuple[Tensor, Tensor]:
         times = self.now + torch.arange(self.window.block_frames)
         return frame_cos_sin(self.config, self.window, times, self.device)
 

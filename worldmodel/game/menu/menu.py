@@ -153,25 +153,24 @@ class Menu:
     def _key_down(self, code: str) -> None:
         if self._waits is not None:
             self._assign(code)
-        elif code in WAYS:
-            self._held = WAYS[code], time.perf_counter() + FIRST_REPEAT
-            self._move(WAYS[code])
-        elif code in PRESS:
-            self._press(self._focused())
-        elif code in BACK:
-            if self.page == HOME:
-                self._give(GoOn())
-            else:
+            return
+        match code:
+            case "Tab":
+                self._tab()
+            case "Home" | "End":
+                self._go_to_edge(0 if code == "Home" else -1)
+            case "PageUp" | "PageDown":
+                for _ in range(4):
+                    self._move((0, 1 if code == "PageDown" else -1))
+            case _ if code in WAYS:
+                self._held = WAYS[code], time.perf_counter() + FIRST_REPEAT
+                self._move(WAYS[code])
+            case _ if code in PRESS:
+                self._press(self._focused())
+            case _ if code in BACK and self.page != HOME:
                 self._open_page(HOME)
-        elif code in LEAVE:
-            self._give(GoOn())
-        elif code == "Tab":
-            self._tab()
-        elif code in ("Home", "End"):
-            self._go_to_edge(0 if code == "Home" else -1)
-        elif code in ("PageUp", "PageDown"):
-            for _ in range(4):
-                self._move((0, 1 if code == "PageDown" else -1))
+            case _ if code in (*BACK, *LEAVE):
+                self._give(GoOn())
 
     def _click(self, event: pygame.event.Event) -> None:
         if self._waits is not None:
