@@ -43,6 +43,7 @@ PROMISES = {
     "a display is named": "game/test_screen::a_display_that_does_not_answer_is_no_display",
     "standard output is missing": "system/test_console::a_list_that_nobody_got_is_no_success",
     "Ctrl-C, `SIGTERM`": "system/test_signals::a_session_without_a_window_loses_no_frame",
+    "a flag means nothing": "commands/test_flags::a_flag_without_a_meaning_is_told",
     "a signal after OpenVINO": "system/test_signals::signals_are_heard_after_openvino_worlds",
     "`kill -9` in the first second": "system/test_signals::a_kill_in_the_first_second",
     "the recorder of the real game": (

@@ -19,7 +19,7 @@ from worldmodel.worlds.run_settings import RunSettings
         ("--fleet --store here nowhere", "unknown world 'nowhere'"),
         ("--replicas 3", "add --fleet"),
         ("--port 65536", "from 0 to 65535"),
-        ("--store /dev/null/x", "cannot be a folder of sessions"),
+        ("--port 0 --store /dev/null/x", "cannot be a folder of sessions"),
     ],
 )
 def test_what_cannot_be_served_is_a_sentence(

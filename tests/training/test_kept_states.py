@@ -90,6 +90,23 @@ BROKEN: dict[str, Callable[[Tensors, Header], object]] = {
     "an optimizer of no weight": lambda tensors, _: rename(
         tensors, "optimizer.0.", "optimizer.0.9"
     ),
+    "half an optimizer": lambda tensors, _: tensors.pop(
+        next(name for name in tensors if name.endswith(".exp_avg"))
+    ),
+    "an optimizer without second moments": lambda tensors, _: [
+        tensors.pop(name) for name in list(tensors) if name.endswith(".exp_avg_sq")
+    ],
+    "second moments below 0": lambda tensors, _: [
+        tensors[name].fill_(-1) for name in tensors if name.endswith(".exp_avg_sq")
+    ],
+    "moments of another shape": lambda tensors, _: tensors.update(
+        {name: tensors[name].sum() for name in tensors if name.endswith(".exp_avg")}
+    ),
+    "no average": lambda tensors, _: rename(tensors, "ema.", ""),
+    "no weights": lambda tensors, _: rename(tensors, "student.", ""),
+    "whole numbers for weights": lambda tensors, _: tensors.update(
+        {name: tensors[name].int() for name in tensors if name.startswith("student.")}
+    ),
     "an average of no numbers": lambda tensors, _: spoil(tensors, "ema."),
     "weights of no numbers": lambda tensors, _: spoil(tensors, "student."),
     "an optimizer of no numbers": lambda tensors, _: spoil(tensors, "optimizer."),
@@ -121,6 +138,18 @@ def test_a_state_that_was_cut_off_is_none(
     assert resumed(trained, run) == 3
     run.unlink()
     assert resumed(trained, run) == 3
+
+
+def test_a_state_that_is_a_link_to_a_disk_that_is_away_is_not_begun_anew(
+    trained: tuple[AutoencoderTraining, bytes, bytes], run: Path, tmp_path: Path
+) -> None:
+    run.unlink()
+    run.symlink_to(tmp_path / "away" / STATE)
+    assert resumed(trained, run) == 3
+    before(run).unlink()
+    with pytest.raises(BrokenStateError, match=f"{STATE}.*no other state is whole"):
+        resumed(trained, run)
+    assert run.is_symlink()
 
 
 def test_a_state_of_another_model_is_not_taken_for_a_broken_one(

@@ -47,10 +47,6 @@ def run(options: argparse.Namespace) -> None:
         import websockets  # noqa: F401
     except ImportError as error:
         raise UserError(f"{error}: pip install 'worldmodel[serve]'") from error
-    from worldmodel.serve.running import listen
-    from worldmodel.serve.session_store import SessionStore
-    from worldmodel.worlds.find import find_world
-
     if options.port > 65535:
         raise UserError(f"--port {options.port}: must be from 0 to 65535")
     if options.replicas and not options.fleet:
@@ -58,13 +54,18 @@ def run(options: argparse.Namespace) -> None:
     if options.fleet:
         _serve_fleet(options)
         return
+    from worldmodel.serve.listening import listen
+
     with contextlib.ExitStack() as closes:
+        # Before the minutes of loading: a port that is another program's, a world that is not there
+        listening = closes.enter_context(listen(options.host, options.port))
+        from worldmodel.serve.session_store import SessionStore
+        from worldmodel.worlds.find import find_world
+
         store = None
         if options.store:
             store = SessionStore(options.store)
             closes.callback(store.close)
-        # Before the minutes of loading: a port that is another program's, a world that is not there
-        listening = closes.enter_context(listen(options.host, options.port))
         for name in options.worlds:
             find_world(name)
         _serve(_load(options, store), options, listening)
@@ -73,7 +74,8 @@ def run(options: argparse.Namespace) -> None:
 def _serve_fleet(options: argparse.Namespace) -> None:
     """Until interrupted, wherever Ray's cluster has room."""
     from worldmodel.serve.fleet import FleetPlan, run_fleet
-    from worldmodel.serve.running import is_loopback, listen
+    from worldmodel.serve.listening import listen
+    from worldmodel.serve.running import is_loopback
     from worldmodel.worlds.find import find_world, shipped_worlds
     from worldmodel.worlds.run_settings import RunSettings
 

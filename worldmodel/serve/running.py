@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from worldmodel.config import UserError
 from worldmodel.serve.app import Server, make_app
 from worldmodel.serve.door import LOOPBACK
 from worldmodel.serve.hall import Hall
+from worldmodel.serve.listening import listen
 from worldmodel.serve.server_limits import MESSAGE_BYTES
 
 
@@ -105,17 +105,3 @@ def is_any(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_unspecified
     return False
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """What hears browsers from now on; a `UserError` where the port is another program's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except (OSError, OverflowError, TypeError, ValueError) as error:  # TypeError: no name in IDNA
-        listening.close()
-        raise UserError(f"--host {host} --port {port} cannot be listened on: {error}") from error
-    listening.listen(64)
-    return listening

@@ -62,7 +62,7 @@ def load_newest(state: LoadsState, path: Path) -> str:
     """
     problems = []
     for place in (path, before(path)):
-        if not place.exists():
+        if not place.exists() and not place.is_symlink():  # a link may lead to a disk that is away
             continue
         try:
             state.load(place)

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from worldmodel.training.stage import LoopConfig, Stage
 
 STUDENT, CRITIC = "student", "critic"
+SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {  # what each keeps of a weight
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.Muon: {"momentum_buffer"},
+}
+NOT_NEGATIVE = {"step", "exp_avg_sq"}
 
 
 def make_optimizers(
@@ -120,6 +125,8 @@ class TrainState:
         check_parts(parts, int(header["step"]), path)
         try:
             for name, model in {**self.players, "ema": self.ema}.items():
+                _check_weights(model, parts.get(name, {}), f"{path}: {name}")
+            for name, model in {**self.players, "ema": self.ema}.items():
                 _load_model(model, parts.get(name, {}))
             for name, optimizers in self.optimizers.items():
                 for o, optimizer in enumerate(optimizers):
@@ -159,6 +166,16 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in weights.items() if name in trained}
 
 
+def _check_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse a part that is missing, and whole numbers in the place of weights."""
+    if not tensors:
+        raise BrokenStateError(f"{what}, a part of every state, is missing")
+    own = model.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and own[name].is_floating_point() != tensor.is_floating_point():
+            raise BrokenStateError(f"{what}.{name} is {tensor.dtype}, not {own[name].dtype}")
+
+
 def _load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Fill a model, which may be split over processes, with whole tensors."""
     own = model.state_dict()
@@ -186,9 +203,16 @@ def _load_optimizer(
         if which != str(number):
             continue
         of = weights[int(index)] if index.isdecimal() and int(index) < len(weights) else None
-        if of is None or (tensor.ndim and tensor.shape != of.shape):
+        if of is None or tensor.shape != (() if name == "step" else of.shape):
             raise BrokenStateError(f"{path}: the optimizer's {key} belongs to no weight")
+        if name in NOT_NEGATIVE and bool((tensor < 0).any()):
+            raise BrokenStateError(f"{path}: the optimizer's {key} is below 0")
         state.setdefault(int(index), {})[name] = _split_like(tensor, of)
+    for at, held in state.items():
+        if missing := sorted(SLOTS[type(optimizer)] ^ held.keys()):
+            raise BrokenStateError(
+                f"{path}: the optimizer's {number}.{at} is not whole: {missing[0]!r}"
+            )
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

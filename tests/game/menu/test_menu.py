@@ -161,6 +161,16 @@ def test_the_world_rests_behind_the_menu_and_a_pause_of_the_players_own_stays(ga
     assert game.is_paused()
 
 
+def test_a_mouse_that_rests_beneath_the_menu_chooses_nothing(game: Game) -> None:
+    """A window that comes up under it hears where it is, once; Enter is for what was in focus."""
+    menu = open_menu(game)
+    point = centre(menu, "start 1")
+    for x in (point[0], point[0], point[0] + 1):
+        before = menu.focus
+        menu.feed(pygame.event.Event(pygame.MOUSEMOTION, pos=(x, point[1]), rel=(0, 0)))
+    assert (before, menu.focus) == ("play", "start 1")
+
+
 @pytest.mark.parametrize("how", ["keys", "pad", "mouse"])
 def test_every_device_alone_begins_at_another_start(game: Game, how: str) -> None:
     menu = open_menu(game)

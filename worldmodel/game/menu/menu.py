@@ -80,6 +80,7 @@ class Menu:
         self._wait_ends = self._message_ends = 0.0
         self._message = ""
         self._by = "keys"  # what was used last
+        self._pointer: tuple[int, int] | None = None  # where the mouse was last
         self._held: tuple[Way, float] | None = None  # and when it repeats
         self._actions = MenuActions(
             answer=self._give,
@@ -121,7 +122,10 @@ class Menu:
             case _ if event.type in (pygame.KEYUP, PAD_UP, pygame.WINDOWFOCUSLOST):
                 self._held = None
             case pygame.MOUSEMOTION:
-                if self._waits is None and (one := self._at(event.pos)):
+                # The first one tells where the pointer rested when the window came up beneath it.
+                has_moved = self._pointer not in (None, event.pos)
+                self._pointer = event.pos
+                if has_moved and self._waits is None and (one := self._at(event.pos)):
                     self._by, self.focus = "mouse", one.item.key
             case pygame.MOUSEBUTTONDOWN if event.button in MOUSE_BUTTONS:
                 self._by = "mouse"
