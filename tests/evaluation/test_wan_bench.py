@@ -74,8 +74,10 @@ def test_sizes_steps_and_windows_that_do_not_exist_are_named() -> None:
     with pytest.raises(UserError, match="choose from 1, 2, 4"):
         choose_steps(3)
     assert choose_steps(0) == (1, 2, 4)
-    with pytest.raises(ConfigError, match="multiples of block_frames"):
-        check_windows([6, 7], block_frames=3)
+    with pytest.raises(ConfigError, match="at least block_frames"):
+        check_windows([6, 2], block_frames=3)
+    with pytest.raises(ConfigError, match="a multiple of block_frames"):
+        check_windows([6], block_frames=3, sink_frames=1)
 
 
 def test_an_imported_world_is_measured_at_its_own_size(
@@ -109,7 +111,7 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
     session, parts = world.session, world.parts
     assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())
     cache = session.rollout.cache
-    assert found.cache == cache.bytes == cache.k.nbytes * 2 * (18 + 2 * 3) // (18 + 3)
+    assert found.cache == cache.bytes == cache.frames.k.nbytes * 2 * (18 + 2 * 3) // (18 + 3)
     assert found.text == sum(k.nbytes + v.nbytes for k, v in cache.text)
     assert found.decoder == sum(tensor.nbytes for tensor in parts.decoder.parameters())
     assert found.remembered == sum(tensor.nbytes for tensor in session.stream.state().values())

@@ -20,7 +20,7 @@ from torch import Tensor
 from worldmodel.action import Prompt
 from worldmodel.storage.tensor_bits import as_tensor
 from worldmodel.system.limits import LARGEST_SESSION, LATEST_FRAME
-from worldmodel.wan.kv_cache import KeptSlot
+from worldmodel.wan.frame_ring import KeptSlot
 from worldmodel.world import Later, LazyArrays, StateError
 from worldmodel.worlds.wan.session import WanSession
 
@@ -43,7 +43,7 @@ def save_session(session: WanSession, start: int) -> LazyArrays:
         "now": rollout.cache.now,
         "drawn": rollout.drawn,
         "history": [len(rollout.sinks), len(rollout.recent)],
-        "dtype": str(rollout.cache.k.dtype),
+        "dtype": str(rollout.cache.dtype),
     }
     held: dict[str, NDArray[Any] | Later] = {}
     tensors: dict[str, Tensor] = {}
@@ -88,7 +88,7 @@ def load_session(open_start: Open, arrays: Arrays) -> WanSession:
 
 def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     rollout, drive = session.rollout, session.drive
-    now, dtype = int(table["now"]), rollout.cache.k.dtype
+    now, dtype = int(table["now"]), rollout.cache.dtype
     if not 0 <= now < LATEST_FRAME:
         raise ValueError(f"frame {now}")
     if table["dtype"] != str(dtype):
