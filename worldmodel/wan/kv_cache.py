@@ -43,6 +43,12 @@ class FrameConditions:
         mouse = None if self.mouse is None else self.mouse.repeat(1, times, 1, 1)
         return FrameConditions(picture, keys, mouse)
 
+    @property
+    def still(self) -> "FrameConditions":
+        """The same picture with keys and mouse that do nothing: zeros, as training has them."""
+        mouse = None if self.mouse is None else torch.zeros_like(self.mouse)
+        return FrameConditions(self.picture, torch.zeros_like(self.keys), mouse)
+
     def at(self, frames: slice) -> "FrameConditions":
         """Of some of the frames."""
         mouse = None if self.mouse is None else self.mouse[:, frames]

@@ -10,12 +10,14 @@ is lost; mouse travel adds up and is spread over the rows (`ControlsConfig`).
 Letters: f latent frames, r rows of a window, k keys.
 """
 
+from collections.abc import Set
+
 import torch
 from torch import Tensor
 
-from worldmodel.action import Action
+from worldmodel.action import Action, ActionSpec
 from worldmodel.wan.controls import ActionRows
-from worldmodel.worlds.wan.world_file import WanWorldFile
+from worldmodel.worlds.wan.world_file import ControlsConfig, WanWorldFile
 
 
 class RowControl:
@@ -40,26 +42,31 @@ class RowControl:
         rows = self.model.rows_per_latent * frames
         if self.key_rows.tail is None:  # the first latent frame of a session is one pixel frame
             rows -= self.model.rows_per_latent - 1
-        keys = torch.tensor(self._keys()).expand(1, rows, -1)
-        mouse = torch.tensor(self._mouse(rows)).expand(1, rows, -1)
+        travel = self.mouse[0] / rows, self.mouse[1] / rows
+        keys = torch.tensor(key_row(self.config, self.held)).expand(1, rows, -1)
+        mouse = torch.tensor(mouse_row(self.config, self.spec, self.held, travel))
+        mouse = mouse.expand(1, rows, -1)
         self.held, self.mouse = set(), (0.0, 0.0)
         told = self.mouse_rows.next(mouse) if self.model.mouse else None
         return self.key_rows.next(keys), told
 
-    def _keys(self) -> list[float]:
-        """One row; of one-hot keys, the first that is held."""
-        row = [float(button in self.held) for button in self.config.keys]
-        if self.config.idle < 0:
-            return row
-        pressed = row.index(1.0) if 1.0 in row else self.config.idle
-        return [float(key == pressed) for key in range(len(row))]
 
-    def _mouse(self, rows: int) -> list[float]:
-        """One row: up, right."""
-        right, down = (travel / rows / self.spec.mouse_degrees for travel in self.mouse)
-        up, right = -down, right
-        for button in sorted(self.held.intersection(self.config.steering)):
-            more = self.config.steering[button]
-            up, right = up + more[0], right + more[1]
-        most = self.spec.max_mouse_degrees / self.spec.mouse_degrees
-        return [min(max(number, -most), most) for number in (up, right)]
+def key_row(config: ControlsConfig, held: Set[str]) -> list[float]:
+    """One row of keys; of one-hot ones, the first that is held."""
+    row = [float(button in held) for button in config.keys]
+    if config.idle < 0:
+        return row
+    pressed = row.index(1.0) if 1.0 in row else config.idle
+    return [float(key == pressed) for key in range(len(row))]
+
+
+def mouse_row(
+    config: ControlsConfig, spec: ActionSpec, held: Set[str], travel: tuple[float, float]
+) -> list[float]:
+    """One row of the mouse, up and right, from degrees of travel, right and down."""
+    right, down = (degrees / spec.mouse_degrees for degrees in travel)
+    up = -down
+    for button in sorted(held & config.steering.keys()):
+        up, right = up + config.steering[button][0], right + config.steering[button][1]
+    most = spec.max_mouse_degrees / spec.mouse_degrees
+    return [min(max(number, -most), most) for number in (up, right)]
