@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.wan.memory import peak_bytes
-from tests.worlds.wan import wan_tiny
+from tests.worlds.wan import matrix_tiny, wan_tiny
 from tests.worlds.wan.wan_tiny import make_wan_world, save_student, save_taehv, save_vae, save_words
 from worldmodel.__main__ import main
 from worldmodel.action import IDLE
@@ -18,6 +18,7 @@ from worldmodel.evaluation.wan_bench import (
     choose_steps,
     load_size,
     plan_of,
+    played_as_released,
     wan_bench,
 )
 from worldmodel.wan.float8 import FLOAT8
@@ -69,13 +70,15 @@ def test_a_machine_that_is_too_small_or_too_slow_says_so_and_runs_nothing(
 
 def test_sizes_steps_and_windows_that_do_not_exist_are_named() -> None:
     assert load_size("wan-14b", 3).layers == 3
-    with pytest.raises(UserError, match=r"knows the sizes wan-1\.3b, .*wan-14b"):
+    with pytest.raises(UserError, match=r"knows the sizes .*wan-1\.3b, .*wan-14b"):
         load_size("wan-7b", 0)
     with pytest.raises(UserError, match="choose from 1, 2, 4"):
         choose_steps(3)
     assert choose_steps(0) == (1, 2, 4)
-    with pytest.raises(ConfigError, match="multiples of block_frames"):
-        check_windows([6, 7], block_frames=3)
+    with pytest.raises(ConfigError, match="at least block_frames"):
+        check_windows([6, 2], block_frames=3)
+    with pytest.raises(ConfigError, match="a multiple of block_frames"):
+        check_windows([6], block_frames=3, sink_frames=1)
 
 
 def test_an_imported_world_is_measured_at_its_own_size(
@@ -109,7 +112,7 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
     session, parts = world.session, world.parts
     assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())
     cache = session.rollout.cache
-    assert found.cache == cache.bytes == cache.k.nbytes * 2 * (18 + 2 * 3) // (18 + 3)
+    assert found.cache == cache.bytes == cache.frames.k.nbytes * 2 * (18 + 2 * 3) // (18 + 3)
     assert found.text == sum(k.nbytes + v.nbytes for k, v in cache.text)
     assert found.decoder == sum(tensor.nbytes for tensor in parts.decoder.parameters())
     assert found.remembered == sum(tensor.nbytes for tensor in session.stream.state().values())
@@ -130,3 +133,54 @@ def test_float8_weights_and_sinks_are_measured_too() -> None:
             row["window"] + 4
         )
         assert row["tflop_a_block"] >= other["tflop_a_block"]
+
+
+def test_a_model_with_keys_and_mouse_is_measured_as_it_is_played() -> None:
+    plan = played_as_released("matrix-game2", replace(TINY, config=load_size("matrix-game2", 2)))
+    assert (plan.rows, plan.columns, plan.block_frames) == (44, 80, 3)
+    assert (plan.windows, plan.action_frames, plan.steps) == ((6,), 6, (3,))
+    assert plan.levels[3] == pytest.approx((1.0, 0.9088, 0.714, 0.0), abs=1e-4)
+    assert plan.config.actions is not None
+    assert plan.config.actions.layers == (0, 1)
+    tiny = replace(plan, config=matrix_tiny.size(layers=2), rows=4, columns=6)
+    (row,) = wan_bench("matrix-game2", tiny)["rows"]
+    assert row["fps"] > 0
+    assert row["action_to_frame_ms"] >= row["denoise_ms"]
+    gta = played_as_released("matrix-game2-gta", tiny)
+    (row,) = wan_bench("x", replace(gta, rows=4, columns=6))["rows"]
+    assert row["window"] == 4
+    assert row["fps"] > 0
+    assert played_as_released("wan-1.3b", TINY) == TINY
+
+
+def test_the_released_size_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Expected figures and memory where nothing can be measured."""
+    command = ["bench", "--world", "matrix-game2", "--random-weights", "--decoder", "taehv"]
+    assert main([*command, "--device", "cpu"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (row,) = result["rows"]
+    assert result["size"] == "640 x 352"
+    assert row["memory"]["weights"] == 2 * 1_619_242_304
+    frames = (
+        30 * 880 * 1536 * 2 * 2 * 6
+    )  # of layers, tokens, channels, key and value, bytes, window
+    mouse, keys = (15 * places * 1024 * 2 * 2 * 6 for places in (880, 1))
+    assert row["memory"]["cache"] == frames + mouse + keys
+    assert row["expected_fps"] > 0
+    assert "fps" not in row
+
+
+def test_memory_by_formula_is_that_of_a_played_world_with_keys_and_mouse(tmp_path: Path) -> None:
+    folder = matrix_tiny.make_matrix_world(tmp_path / "world", "matrix-game2-gta")
+    world = WanWorld.load(folder, RunSettings(device="cpu", dtype="bfloat16", threads=1))
+    world.reset(0, seed=0)
+    for _ in range(24):
+        step(world, IDLE)
+    plan = plan_of(folder, replace(TINY, dtype="bfloat16"))
+    assert (plan.windows, plan.action_frames, plan.steps) == ((4,), 4, (3,))
+    found = plan.memory(plan.windows[0], "taehv")
+    session, parts = world.session, world.parts
+    assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())
+    assert found.cache == session.rollout.cache.bytes
+    assert found.text == sum(k.nbytes + v.nbytes for k, v in session.rollout.cache.text)
+    assert found.remembered == sum(tensor.nbytes for tensor in session.stream.state().values())

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -78,11 +79,13 @@ def test_a_full_window_with_a_sink_equals_attention_to_the_frames_that_are_kept(
 def test_a_session_past_1024_latent_frames_is_as_exact_as_its_beginning() -> None:
     """The same latents, in a session that began a million frames ago."""
     late, early = rollout("causal_forcing", WINDOW), rollout("causal_forcing", WINDOW)
-    late.cache.now = 1_000_000 * 3 + 1  # the same slot as frame 1 of the ring
-    early.cache.now = 4
+    late.cache.frames.now = 1_000_000 * 3 + 1  # the same slot as frame 1 of the ring
+    early.cache.frames.now = 4
     for played in (late, early):
-        played.cache.rope_cos_sin = played.cache._rope_now()
-        played.cache.sink_k.copy_(latents_of(1).new_tensor(0.3).expand_as(played.cache.sink_k))
+        played.cache._find_turns()
+        played.cache.frames.sink_k.copy_(
+            latents_of(1).new_tensor(0.3).expand_as(played.cache.frames.sink_k)
+        )
         for block in latents_of(4).split(1, dim=1):
             played.prime(block)
     torch.testing.assert_close(late.denoise(), early.denoise(), rtol=1e-4, atol=1e-4)
@@ -160,13 +163,22 @@ def test_history_read_again_under_the_same_prompt_is_the_same_while_nothing_was_
     torch.testing.assert_close(renewed.denoise(), plain.denoise(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_window_holds_whole_blocks() -> None:
-    with pytest.raises(ConfigError, match="multiples of block_frames"):
-        WindowConfig(rows=4, columns=6, block_frames=3, window_frames=7)
+def test_a_window_holds_a_block_and_sinks_are_whole_ones() -> None:
+    with pytest.raises(ConfigError, match="a multiple of block_frames"):
+        WindowConfig(rows=4, columns=6, block_frames=3, window_frames=6, sink_frames=1)
+    for frames in ({"window_frames": 2}, {"window_frames": 6, "action_frames": 2}):
+        with pytest.raises(ConfigError, match="at least block_frames"):
+            WindowConfig(rows=4, columns=6, block_frames=3, **frames)
 
 
 def test_cameras_need_heads_in_groups_of_four() -> None:
-    sizes = {"width": 36, "heads": 2, "layers": 1, "feed_forward": 8, "text_width": 4}
+    sizes: dict[str, Any] = {
+        "width": 36,
+        "heads": 2,
+        "layers": 1,
+        "feed_forward": 8,
+        "text_width": 4,
+    }
     with pytest.raises(ConfigError, match="not 18"):
         WanConfig(**sizes, time_features=4, cameras=True)
 
@@ -177,7 +189,7 @@ def test_moving_what_is_kept_takes_the_memory_of_one_bank() -> None:
     config = replace(model_and_text("minwm")[0].config, layers=16)
     window = WindowConfig(rows=8, columns=12, window_frames=4, sink_frames=2)
     cache = RollingCache(config, window, dtype=torch.bfloat16)
-    bank = cache.k[0].nbytes
+    bank = cache.frames.k[0].nbytes
     peaks = [peak_bytes(cache.advance) for _ in range(6)]
     assert max(peaks[:2]) < 6 * bank  # sinks are kept
     assert 0 < max(peaks[4:]) < 6 * bank  # the window is full: they are pinned

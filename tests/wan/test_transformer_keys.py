@@ -9,6 +9,7 @@ from worldmodel.storage.checkpoint import CheckpointError
 from worldmodel.wan.identify import recognise
 from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.transformer import WanTransformer
+from worldmodel.wan.transformer_cost import parameters
 from worldmodel.wan.transformer_keys import (
     config_of,
     diffusers_name,
@@ -23,6 +24,35 @@ FULL = {
     "wan-1.3b": (825, 1_418_996_800),
     "wan-1.3b-action2v": (885, 1_489_821_760),
     "wan-14b": (1095, 14_288_491_584),
+}
+MATRIX = {
+    "matrix-game2": (1114, 1_619_242_304),
+    "matrix-game2-gta": (1114, 1_619_238_464),
+    "matrix-game2-templerun": (964, 1_508_715_584),
+    "forgewm": (1114, 1_619_246_144),
+    "forgewm-base": (1399, 1_824_413_504),
+}
+# Of the universal model, as its file has them (a module of a layer, and what is outside layers).
+SHAPES = {
+    "patch_embedding.weight": (1536, 36, 1, 2, 2),
+    "img_emb.proj.0.weight": (1280,),
+    "img_emb.proj.1.weight": (1280, 1280),
+    "img_emb.proj.3.weight": (1536, 1280),
+    "img_emb.proj.4.bias": (1536,),
+    "head.head.weight": (64, 1536),
+    "blocks.29.cross_attn.k.weight": (1536, 1536),
+    "blocks.14.action_model.mouse_mlp.0.weight": (1024, 1560),
+    "blocks.14.action_model.mouse_mlp.2.weight": (1024, 1024),
+    "blocks.14.action_model.mouse_mlp.3.weight": (1024,),
+    "blocks.14.action_model.t_qkv.weight": (3072, 1024),
+    "blocks.14.action_model.img_attn_q_norm.weight": (64,),
+    "blocks.14.action_model.proj_mouse.weight": (1536, 1024),
+    "blocks.14.action_model.keyboard_embed.0.weight": (128, 4),
+    "blocks.14.action_model.keyboard_embed.2.weight": (128, 128),
+    "blocks.14.action_model.mouse_attn_q.weight": (1024, 1536),
+    "blocks.14.action_model.keyboard_attn_kv.weight": (2048, 1536),
+    "blocks.14.action_model.key_attn_k_norm.weight": (64,),
+    "blocks.14.action_model.proj_keyboard.weight": (1536, 1024),
 }
 
 
@@ -50,6 +80,34 @@ def test_names_and_sizes_of_the_full_models_round_trip(name: str) -> None:
     back = released_names(theirs)
     assert {key: t.shape for key, t in back.items()} == {k: t.shape for k, t in tensors.items()}
     load_strict(model, back, "x")
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_names_and_sizes_of_matrix_game_round_trip(name: str) -> None:
+    """Sizes, the layers with an action module and the mouse are found in the tensors alone."""
+    config, model = full_size(name)
+    tensors = on_meta(model.state_dict())
+    assert (len(tensors), sum(t.numel() for t in tensors.values())) == MATRIX[name]
+    assert parameters(config) == MATRIX[name][1]
+    assert config_of(tensors, "x") == config
+    assert recognise(tensors, "x") == "transformer"
+    if name == "matrix-game2":
+        assert {key: tuple(tensors[key].shape) for key in SHAPES} == SHAPES
+        assert "blocks.15.action_model.t_qkv.weight" not in tensors
+    if name == "matrix-game2-templerun":
+        assert not any("mouse_mlp" in key or "proj_mouse" in key for key in tensors)
+    load_strict(model, tensors, "x")
+    del tensors["blocks.3.action_model.key_attn_q_norm.weight"]
+    with pytest.raises(CheckpointError, match=r"1 missing \(blocks\.3\.action_model\.key_attn_q_n"):
+        load_strict(model, tensors, "x")
+
+
+def test_wan_s_own_image_to_video_models_are_refused() -> None:
+    _, model = full_size("matrix-game2")
+    tensors = on_meta(model.state_dict())
+    tensors["text_embedding.0.weight"] = torch.empty(1536, 4096, device="meta")
+    with pytest.raises(CheckpointError, match="only Matrix-Game 2"):
+        config_of(tensors, "x")
 
 
 def test_the_affine_norm_is_called_otherwise_in_diffusers() -> None:

@@ -15,6 +15,7 @@ def bench_wan(options: argparse.Namespace) -> None:
         choose_steps,
         load_size,
         plan_of,
+        played_as_released,
         print_wan_bench,
         wan_bench,
     )
@@ -34,7 +35,8 @@ def bench_wan(options: argparse.Namespace) -> None:
         dtype="bfloat16" if options.dtype == "auto" else options.dtype,
         decoders=("taehv", "vae") if decoder == "both" else (decoder,),
     )
-    print_wan_bench(wan_bench(name, plan_of(to_path(name), plan) if is_world else plan))
+    plan = plan_of(to_path(name), plan) if is_world else played_as_released(name, plan)
+    print_wan_bench(wan_bench(name, plan))
 
 
 def is_wan(world: str | None) -> bool:

@@ -22,6 +22,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="CODE=TEXT",
         help="words on a key, Digit1='+ It rains.'; + adds them to the opening words",
     )
+    add(
+        "--picture",
+        action="append",
+        default=[],
+        type=to_path,
+        metavar="FILE",
+        help="a start of a world that begins with a picture, encoded now",
+    )
     add("--text-encoder", type=to_path, metavar="FILE", help="UMT5-XXL's weights, for any words")
     kinds = ["bfloat16", "float32", "float8", "file"]
     add("--dtype", default="bfloat16", choices=kinds, help="of weights; float8: its large matrices")
@@ -48,6 +56,7 @@ def run(options: argparse.Namespace) -> None:
         recipe=options.recipe,
         title=options.title,
         openings=tuple(options.prompt),
+        pictures=tuple(options.picture),
         keys={code: text for code, _, text in pairs},
         text_encoder=str(options.text_encoder.resolve()) if options.text_encoder else "",
         dtype=kinds[options.dtype],
@@ -56,7 +65,9 @@ def run(options: argparse.Namespace) -> None:
     tell(f"{options.to}: {world.title}")
     for line in sources_of(world):
         tell(f"  {line}")
-    for text in unsaid(options.to, world):
+    if world.controls and not world.start_pictures:
+        tell("  it has no picture to begin with yet: name --picture, or play it with --start")
+    for text in [] if world.controls else unsaid(options.to, world):
         tell(
             f"  {text!r} cannot be said yet: name --text-encoder, or import a file that has its "
             "embedding"

@@ -65,7 +65,7 @@ class Detector(nn.Module):
         pixels = to_tensor(frames.flatten(0, 1)).unflatten(0, (batch, -1))
         change = F.pad(pixels.diff(dim=1), (0, 0, 0, 0, 0, 0, 1, 0))
         seen = self.look(torch.cat((pixels, 4 * change), dim=2).flatten(0, 1))
-        found = torch.cat((seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))), dim=1)  # (b f) d
+        found = torch.cat((seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))), dim=1)
         found = found.unflatten(0, (batch, -1)).mT
         return self.answer(F.relu(self.along(found)).mean(dim=2))[:, 0]
 

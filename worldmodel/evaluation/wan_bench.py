@@ -11,7 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from worldmodel.system.paths import list_files
 from worldmodel.system.printable import tell, tell_json
 from worldmodel.wan.device_memory import free_bytes
 from worldmodel.wan.float8 import FLOAT8, holds_float8, use_float8
+from worldmodel.wan.kv_cache import FrameConditions
 from worldmodel.wan.layer_costs import flops as decoder_flops
 from worldmodel.wan.model_config import WanConfig, WindowConfig
-from worldmodel.wan.samplers import STEPS, warped_sigmas
+from worldmodel.wan.samplers import RECIPES, STEPS, warped_sigmas
 from worldmodel.wan.streaming_decoder import Stepwise
 from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.transformer import WanTransformer
@@ -63,6 +64,11 @@ class Sheet:
 H200 = Sheet("H200 SXM", flops=989e12, bytes=4.8e12, share=0.4)
 
 
+def few_steps() -> dict[int, tuple[float, ...]]:
+    """Noise levels of Wan's students by their number of steps."""
+    return {count: warped_sigmas(steps) for count, steps in STEPS.items()}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanPlan:
     """What is measured: model, autoencoder, window, device."""
@@ -77,6 +83,8 @@ class WanPlan:
     dtype: str = "bfloat16"
     decoders: tuple[str, ...] = ("taehv", "vae")
     sink_frames: int = 0
+    action_frames: int = 0  # the window of attention to keys and mouse; 0: the same
+    levels: dict[int, tuple[float, ...]] = field(default_factory=few_steps)  # by number of steps
     float8: bool = False  # whether the transformer's matrices are
     taehv: TaehvConfig = TAEW2_1
     vae: VaeConfig = WAN21_VAE
@@ -89,6 +97,7 @@ class WanPlan:
             block_frames=self.block_frames,
             window_frames=frames,
             sink_frames=self.sink_frames,
+            action_frames=min(self.action_frames, frames),
         )
 
     def autoencoder(self, decoder: str) -> TaehvConfig | VaeConfig:
@@ -116,7 +125,30 @@ def load_size(name: str, layers: int) -> WanConfig:
         known = known or "of a checkout's configs/wan, and this is none"
         raise UserError(f"--world {name}: --random-weights knows the sizes {known}")
     config = load_config(WanConfig, path)
-    return replace(config, layers=layers) if layers else config
+    if not layers:
+        return config
+    actions = config.actions
+    if actions is not None:
+        actions = replace(actions, layers=tuple(n for n in actions.layers if n < layers))
+    return replace(config, layers=layers, actions=actions)
+
+
+def played_as_released(name: str, plan: WanPlan) -> WanPlan:
+    """The plan for a size that has a recipe of its own: its block, window, steps and pixels."""
+    recipe = RECIPES.get(name)
+    if recipe is None or plan.config.actions is None:
+        return plan
+    return replace(
+        plan,
+        windows=(recipe.window_frames,),
+        action_frames=recipe.action_frames,
+        sink_frames=recipe.sink_frames,
+        block_frames=recipe.block_frames,
+        rows=recipe.rows,
+        columns=recipe.columns,
+        steps=(len(recipe.steps),),
+        levels={len(recipe.steps): recipe.sampler.sigmas},
+    )
 
 
 def wan_bench(name: str, plan: WanPlan) -> dict[str, Any]:
@@ -193,14 +225,14 @@ def _refusal(plan: WanPlan, seconds: float) -> str:
 def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
     """Fill the rows with what is seen here."""
     model = random_model(WanTransformer, plan.config, plan)
-    text = model.read_text(
-        torch.randn(1, plan.config.text_tokens, plan.config.text_width, device=plan.device)
-    )
+    config = plan.config
+    width = config.picture.width if config.picture else config.text_width
+    text = model.read_text(torch.randn(1, config.read_tokens, width, device=plan.device))
     for name in plan.decoders:
         autoencoder = plan.autoencoder(name)
         decoder = random_model(kind_of(autoencoder), autoencoder, plan)
         for row in (row for row in rows if row["decoder"] == name):
-            sampler = SamplerConfig(sigmas=warped_sigmas(STEPS[row["steps"]]), renoise=True)
+            sampler = SamplerConfig(sigmas=plan.levels[row["steps"]], renoise=True)
             window = plan.window(row["window"])
             noise = seeded_noise([torch.Generator().manual_seed(0)])
             rollout = WanRollout(model, window, sampler, sampler, noise)
@@ -213,14 +245,16 @@ def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
 
 def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, float]:
     """Blocks with the window full: frames a second, milliseconds, memory."""
-    stream = decoder.stream()
-    rollout.prime(torch.randn(1, rollout.window.slots, *rollout.latent_shape[2:]))
+    stream, window = decoder.stream(), rollout.window
+    conditions = rollout.cache.conditions = random_conditions(plan)
+    past = window.kept_frames(window.window_frames)
+    rollout.prime(torch.randn(1, past, *rollout.latent_shape[2:]))
     if plan.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(plan.device)
     times = []
     for _ in range(2 + BLOCKS):
         began = time.perf_counter()
-        latents = rollout.denoise()
+        latents = rollout.denoise(conditions=conditions)
         _wait_for(plan.device)
         denoised = time.perf_counter()
         parts = rearrange(latents, "b f c h w -> b c f h w").split(1, dim=2)
@@ -247,6 +281,18 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
     if plan.device.type == "cuda":
         measured["peak_gb"] = round(torch.cuda.max_memory_allocated(plan.device) / 1e9, 2)
     return measured
+
+
+def random_conditions(plan: WanPlan) -> FrameConditions | None:
+    """What a block of an image-to-video model with an action module is told."""
+    config, n = plan.config, plan.block_frames
+    actions = config.actions
+    if actions is None:
+        return None
+    picture = torch.randn(1, n, config.condition_channels, plan.rows, plan.columns)
+    keys = torch.zeros(1, n, actions.rows, actions.keys)
+    mouse = torch.zeros(1, n, actions.rows, actions.mouse) if actions.mouse else None
+    return FrameConditions(picture, keys, mouse).to(plan.device)
 
 
 def _pixels(frames: Tensor) -> Tensor:
@@ -322,11 +368,17 @@ def _line(row: dict[str, Any]) -> str:
 def plan_of(folder: Path, plan: WanPlan) -> WanPlan:
     """The plan for an imported world: its own sizes, window, block and kind of weights."""
     world = read_wan_world(folder)
+    own: dict[str, Any] = {}
+    if world.controls is not None:  # a student of one number of steps
+        count = world.sampler.steps
+        own = {"steps": (count,), "levels": {count: world.sampler.sigmas}}
     return replace(
         plan,
         config=world.transformer,
         windows=(world.window.window_frames,),
         sink_frames=world.window.sink_frames,
+        action_frames=world.window.action_frames,
+        **own,
         block_frames=world.window.block_frames,
         rows=world.window.rows,
         columns=world.window.columns,

@@ -22,17 +22,19 @@ FLOAT8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FLOAT8).max
 SMALLEST_SCALE = -120  # as a power of two; what is smaller is zero to every product
 WEIGHT, SCALE = ".weight", ".scale"
+FEWEST_INPUTS = 16  # of a matrix that is packed: smaller ones save nothing
 
 
 class Float8Linear(nn.Module):
     """A linear layer whose matrix is kept in float8, a scale for each of its outputs beside it."""
 
-    def __init__(self, inputs: int, outputs: int, dtype: torch.dtype) -> None:
+    def __init__(self, inputs: int, outputs: int, dtype: torch.dtype, *, bias: bool) -> None:
         super().__init__()
         kept = torch.zeros(outputs, inputs).to(FLOAT8)
         self.weight = nn.Parameter(kept, requires_grad=False)
         self.scale = nn.Parameter(torch.ones(outputs, dtype=dtype), requires_grad=False)
-        self.bias = nn.Parameter(torch.zeros(outputs, dtype=dtype), requires_grad=False)
+        zeros = torch.zeros(outputs, dtype=dtype)
+        self.bias = nn.Parameter(zeros, requires_grad=False) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """... in -> ... out."""
@@ -42,10 +44,11 @@ class Float8Linear(nn.Module):
 def use_float8(model: WanTransformer) -> None:
     """Let the matrices of all layers be float8 ones, still without their numbers."""
     for name, old in list(model.blocks.named_modules()):
-        if isinstance(old, nn.Linear):
+        if isinstance(old, nn.Linear) and old.in_features >= FEWEST_INPUTS:
             place, _, last = name.rpartition(".")
             with old.weight.device:
-                new = Float8Linear(old.in_features, old.out_features, old.weight.dtype)
+                sizes, has_bias = (old.in_features, old.out_features), old.bias is not None
+                new = Float8Linear(*sizes, old.weight.dtype, bias=has_bias)
             setattr(model.blocks.get_submodule(place), last, new)
 
 
@@ -67,7 +70,8 @@ def packed(dtype: torch.dtype) -> Callable[[str, Tensor], dict[str, Tensor]]:
     """What a file holds instead of a tensor: float8 and scales, or the tensor in `dtype`."""
 
     def pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
-        if not name.startswith("blocks.") or not name.endswith(WEIGHT) or tensor.ndim != 2:
+        is_matrix = name.startswith("blocks.") and name.endswith(WEIGHT) and tensor.ndim == 2
+        if not is_matrix or tensor.shape[1] < FEWEST_INPUTS:
             return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor}
         small, scale = to_float8(tensor)
         return {name: small, name.removesuffix(WEIGHT) + SCALE: scale}

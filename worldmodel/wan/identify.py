@@ -7,7 +7,9 @@ from torch import Tensor
 
 from worldmodel.storage.checkpoint import CheckpointError
 
-Kind = Literal["transformer", "vae", "taehv", "prompts", "text encoder"]
+Kind = Literal[
+    "transformer", "vae", "taehv", "prompts", "text encoder", "image encoder", "pictures"
+]
 
 # Names that only files of a kind hold together, in either layout.
 SIGNS: dict[Kind, tuple[tuple[str, ...], ...]] = {
@@ -21,6 +23,10 @@ SIGNS: dict[Kind, tuple[tuple[str, ...], ...]] = {
     ),
     "taehv": (("encoder.0.weight", "decoder.1.weight", "decoder.22.weight"),),
     "prompts": (("prompt.00000",),),
+    "pictures": (("picture.00000.features", "picture.00000.latents"),),
+    "image encoder": (
+        ("visual.patch_embedding.weight", "visual.transformer.0.attn.to_qkv.weight"),
+    ),
     "text encoder": (
         ("token_embedding.weight", "blocks.0.attn.q.weight"),
         ("shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight"),
@@ -36,5 +42,6 @@ def recognise(tensors: Mapping[str, Tensor], where: str) -> Kind:
     some = ", ".join(list(tensors)[:4])
     raise CheckpointError(
         f"{where}: {len(tensors)} tensors of an unknown model ({some}, …); known are Wan 2.1 "
-        "transformers and their students, the Wan VAE, TAEHV and prompt embeddings"
+        "transformers and their students, the Wan VAE, TAEHV, CLIP's image encoder, embeddings of "
+        "prompts and encoded pictures"
     )

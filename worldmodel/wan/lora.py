@@ -58,8 +58,8 @@ class LoraConfig:
 class LoraLinear(nn.Linear):
     """A linear layer and the small matrices beside it."""
 
-    def __init__(self, inputs: int, outputs: int, config: LoraConfig) -> None:
-        super().__init__(inputs, outputs)
+    def __init__(self, inputs: int, outputs: int, config: LoraConfig, *, bias: bool) -> None:
+        super().__init__(inputs, outputs, bias)
         self.scale = config.scale
         self.lora_a = nn.Parameter(torch.randn(config.rank, inputs) * inputs**-0.5)
         self.lora_b = nn.Parameter(torch.zeros(outputs, config.rank))
@@ -102,7 +102,8 @@ class LoraTransformer(WanTransformer):
                 raise ConfigError(
                     f"[lora] targets: {name} is a {type(old).__name__}, not a linear layer"
                 )
-            setattr(modules[place], last, LoraLinear(old.in_features, old.out_features, self.lora))
+            sizes, has_bias = (old.in_features, old.out_features), old.bias is not None
+            setattr(modules[place], last, LoraLinear(*sizes, self.lora, bias=has_bias))
 
 
 def is_trained(name: str, lora: LoraConfig) -> bool:

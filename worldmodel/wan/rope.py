@@ -7,9 +7,10 @@ rounded down, turn with rows and columns, the rest with time: 22, 21, 21 of 64.
 import torch
 from torch import Tensor
 
-from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.model_config import ActionModuleConfig, WanConfig
 
 BASE = 10_000.0
+ACTION_BASE = 256.0  # of attention to keys and mouse
 
 
 def pair_split(head_width: int) -> tuple[int, int, int]:
@@ -18,9 +19,9 @@ def pair_split(head_width: int) -> tuple[int, int, int]:
     return head_width // 2 - 2 * space, space, space
 
 
-def _angles(positions: Tensor, pairs: int) -> Tensor:
+def _angles(positions: Tensor, pairs: int, base: float = BASE) -> Tensor:
     """Angles t pairs, in fp64 and reduced to one turn: hour-long sessions stay exact."""
-    frequencies = BASE ** -(torch.arange(pairs, dtype=torch.float64) / max(pairs, 1))
+    frequencies = base ** -(torch.arange(pairs, dtype=torch.float64) / max(pairs, 1))
     return torch.outer(positions.double(), frequencies).remainder(2 * torch.pi)
 
 
@@ -29,6 +30,14 @@ def time_cos_sin(config: WanConfig, times: Tensor) -> tuple[Tensor, Tensor]:
     time, rows, columns = pair_split(config.head_width)
     angles = _angles(times, time)
     angles = torch.cat((angles, angles.new_zeros(len(times), rows + columns)), dim=1)
+    return angles.cos().float(), angles.sin().float()
+
+
+def action_cos_sin(config: ActionModuleConfig, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines f e/2 of times for attention to keys and mouse: few channels turn."""
+    angles = _angles(times, config.turned // 2, ACTION_BASE)
+    still = angles.new_zeros(len(times), (config.head_width - config.turned) // 2)
+    angles = torch.cat((angles, still), dim=1)
     return angles.cos().float(), angles.sin().float()
 
 

@@ -14,37 +14,66 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worldmodel.wan.kv_cache import Device, Words, frame_cos_sin
-from worldmodel.wan.model_config import WanConfig, WindowConfig
-from worldmodel.wan.rope import apply_rope, time_cos_sin
+from worldmodel.wan.kv_cache import (
+    FrameConditions,
+    Turns,
+    Words,
+    frame_cos_sin,
+    ring_turns,
+    time_turns,
+)
+from worldmodel.wan.model_config import Kind, Stream, WanConfig, WindowConfig
+from worldmodel.wan.rope import apply_rope
+from worldmodel.wan.stream_cache import Device, TimeTurns
 
 
 def seen_past(
-    config: WanConfig, window: WindowConfig, kept: tuple[Tensor, Tensor], now: int, *, timed: bool
+    stream: Stream,
+    window: WindowConfig,
+    turns: TimeTurns | None,
+    kept: tuple[Tensor, Tensor],
+    now: int,
 ) -> tuple[Tensor, Tensor]:
     """Of the keys and values b n (f p) e of all earlier frames, what the block at `now` sees.
 
     Sinks that the window has left behind are seen as if they stood directly before it; their keys
-    are turned there unless they carry no time (a camera's, not `timed`).
+    are turned there unless they carry no time (a camera's, without `turns`).
     """
     k, v = kept
-    p, sinks = window.tokens(config), window.sink_frames
-    late = now + window.block_frames - window.slots
+    p, sinks = stream.tokens, window.sink_frames
+    late = now + window.block_frames - sinks - stream.window
     if late <= 0:
         return k[:, :, : now * p], v[:, :, : now * p]
     first, ring = k[:, :, : sinks * p], slice((sinks + late) * p, now * p)
-    if timed and sinks:
-        cos, sin = time_cos_sin(config, torch.tensor([late]))
+    if turns is not None and sinks:
+        cos, sin = turns(torch.tensor([late]))
         first = apply_rope(first, cos.to(k.device), sin.to(k.device))
     values = torch.cat((v[:, :, : sinks * p], v[:, :, ring]), dim=2)
     return torch.cat((first, k[:, :, ring]), dim=2), values
+
+
+class _Streams:
+    """How much each kind of attention sees, and how its keys turn with time."""
+
+    def __init__(self, config: WanConfig, window: WindowConfig) -> None:
+        self.window, self.streams = window, window.streams(config)
+        self._turns = {kind: ring_turns(config, kind) for kind in self.streams}
+
+    def past(
+        self, kind: Kind, bank: int, kept: tuple[Tensor, Tensor], now: int
+    ) -> tuple[Tensor, Tensor]:
+        """Of all earlier keys and values of a bank, what the block at `now` sees."""
+        stream = self.streams[kind]
+        turns = self._turns[kind] if bank < stream.timed else None
+        return seen_past(stream, self.window, turns, kept, now)
 
 
 class WanTeacherForcing:
     """A clip once clean and once noisy, one after the other: [clean | noisy].
 
     A clean block sees the clean past and itself, a noisy block the *clean* past and itself: what
-    the sampler sees in play (teacher forcing, Causal Forcing, arXiv 2602.02214, §3).
+    the sampler sees in play (teacher forcing, Causal Forcing, arXiv 2602.02214, §3). That holds for
+    what keys and mouse did, too.
     """
 
     def __init__(
@@ -54,22 +83,29 @@ class WanTeacherForcing:
         frames: int,
         text: Words,
         device: Device = "cpu",
+        conditions: FrameConditions | None = None,
     ) -> None:
-        self.config, self.window, self.frames, self.text = config, window, frames, text
+        self.window, self.frames, self.text = window, frames, text
+        self.conditions = conditions.repeat(2) if conditions else None
+        self._streams = _Streams(config, window)
         cos, sin = _clip_turns(config, window, frames, device)
         self.rope_cos_sin = cos.repeat(2, 1), sin.repeat(2, 1)
+        turns = time_turns(config, torch.arange(frames).repeat(2), device)
+        self.action_cos_sin = turns
 
-    def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
         """Both halves, block by block; t = 2 f p."""
-        p, n = self.window.tokens(self.config), self.window.block_frames
-        q, k, half = q.to(v.dtype), k.to(v.dtype), self.frames * p
-        clean = k[:, :, :half], v[:, :, :half]
+        n, frames = self.window.block_frames, self.frames
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        asking, asked = q.shape[2] // (2 * frames), k.shape[2] // (2 * frames)  # tokens of a frame
+        clean = k[:, :, : frames * asked], v[:, :, : frames * asked]
         seen: tuple[list[Tensor], list[Tensor]] = [], []
-        for now in range(0, self.frames, n):
-            past = seen_past(self.config, self.window, clean, now, timed=bank < self.config.layers)
-            for part, first in zip(seen, (now * p, half + now * p), strict=True):
-                here = slice(first, first + n * p)
-                part.append(_attend(q[:, :, here], past, (k[:, :, here], v[:, :, here])))
+        for now in range(0, frames, n):
+            past = self._streams.past(kind, bank, clean, now)
+            for part, first in zip(seen, (now, frames + now), strict=True):
+                own = slice(first * asked, (first + n) * asked)
+                here = q[:, :, first * asking : (first + n) * asking]
+                part.append(_attend(here, past, (k[:, :, own], v[:, :, own])))
         return torch.cat((*seen[0], *seen[1]), dim=2)
 
 
@@ -93,16 +129,29 @@ class GrowingCache:
         batch: int = 1,
         dtype: torch.dtype = torch.float32,
         device: Device = "cpu",
+        conditions: FrameConditions | None = None,
     ) -> None:
         self.config, self.window, self.text, self.device = config, window, text, device
-        tokens = frames * window.tokens(config)
-        shape = (config.banks, batch, config.heads, tokens, config.head_width)
-        self.k = torch.zeros(shape, dtype=dtype, device=device)  # a b n (f p) e
-        self.v = torch.zeros_like(self.k)
+        self.conditions = conditions
+        self.streams = _Streams(config, window)
+        self.kept = {
+            kind: _room(stream, batch, frames, dtype, device)
+            for kind, stream in self.streams.streams.items()
+        }
 
     def at(self, now: int, *, keeps: bool = False) -> "BlockContext":
         """The context of one pass over the block that begins at frame `now`."""
         return BlockContext(self, now, keeps=keeps)
+
+
+def _room(
+    stream: Stream, batch: int, frames: int, dtype: torch.dtype, device: Device
+) -> tuple[Tensor, Tensor]:
+    """Keys and values a b n (f p) e, still without their numbers."""
+    tokens = frames * stream.tokens
+    shape = (stream.banks, batch * stream.places, stream.heads, tokens, stream.head_width)
+    keys = torch.zeros(shape, dtype=dtype, device=device)
+    return keys, torch.zeros_like(keys)
 
 
 class BlockContext:
@@ -110,22 +159,23 @@ class BlockContext:
 
     def __init__(self, cache: GrowingCache, now: int, *, keeps: bool) -> None:
         self.cache, self.now, self.keeps, self.text = cache, now, keeps, cache.text
-        times = now + torch.arange(cache.window.block_frames)
+        n = cache.window.block_frames
+        times = now + torch.arange(n)
         self.rope_cos_sin = frame_cos_sin(cache.config, cache.window, times, cache.device)
+        self.action_cos_sin = time_turns(cache.config, times, cache.device)
+        told = cache.conditions
+        self.conditions = told.at(slice(now, now + n)) if told else None
 
-    def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
         """Attention to the kept past and to the block itself: b n t e each -> b n t e."""
-        cache, dtype = self.cache, self.cache.k.dtype
-        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+        cache, (keys, values) = self.cache, self.cache.kept[kind]
+        q, k, v = (x.to(keys.dtype) for x in (q, k, v))
         if self.keeps:
-            p = cache.window.tokens(cache.config)
+            p = cache.streams.streams[kind].tokens
             here = slice(self.now * p, (self.now + cache.window.block_frames) * p)
-            cache.k[bank, :, :, here], cache.v[bank, :, :, here] = k.detach(), v.detach()
-        kept = cache.k[bank], cache.v[bank]
-        timed = bank < cache.config.layers
-        return _attend(
-            q, seen_past(cache.config, cache.window, kept, self.now, timed=timed), (k, v)
-        )
+            keys[bank, :, :, here], values[bank, :, :, here] = k.detach(), v.detach()
+        past = cache.streams.past(kind, bank, (keys[bank], values[bank]), self.now)
+        return _attend(q, past, (k, v))
 
 
 def _attend(q: Tensor, past: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> Tensor:
@@ -136,7 +186,5 @@ def _attend(q: Tensor, past: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(mode=False)  # kept, so it must also serve where gradients are taken
-def _clip_turns(
-    config: WanConfig, window: WindowConfig, frames: int, device: Device
-) -> tuple[Tensor, Tensor]:
+def _clip_turns(config: WanConfig, window: WindowConfig, frames: int, device: Device) -> Turns:
     return frame_cos_sin(config, window, torch.arange(frames), device)

@@ -1,6 +1,8 @@
-"""The Wan 2.1 text-to-video transformer; modules are named as in the released files.
+"""The Wan 2.1 video transformer; modules are named as in the released files.
 
-The same weights serve the bidirectional model and its causal students: what a frame sees is the
+It reads words (text-to-video), or a picture: its image encoder's features in place of the words,
+its latents and a mask beside the noise (image-to-video, as in Matrix-Game 2). The same weights
+serve the bidirectional model and its causal students: what a frame sees is the
 `WanContext`'s matter. Noise level is per latent frame and modulates every layer (adaLN, arXiv
 2212.09748). Where the weights have cameras, each self-attention has a second, unturned branch that
 sees through them (`camera`), added through a projection that training began at zero.
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldmodel.wan.action_module import ActionModule
 from worldmodel.wan.camera import see_through
 from worldmodel.wan.kv_cache import Text, WanContext, Words, heads
 from worldmodel.wan.model_config import WanConfig
@@ -107,6 +110,11 @@ class WanBlock(nn.Module):
         self.self_attn = SelfAttention(config, layer)
         self.norm3 = nn.LayerNorm(d, EPSILON)
         self.cross_attn = CrossAttention(config)
+        actions = config.actions
+        acts = actions is not None and layer in actions.layers
+        self.action_model = (
+            ActionModule(config, actions, actions.layers.index(layer)) if actions and acts else None
+        )
         self.ffn = nn.Sequential(
             nn.Linear(d, config.feed_forward),
             nn.GELU(approximate="tanh"),
@@ -131,6 +139,8 @@ class WanBlock(nn.Module):
         x = torch.addcmul(x, gate_a, rearrange(y, "b (f p) d -> b f p d", f=frames))
         y = self.cross_attn(rearrange(self.norm3(x), "b f p d -> b (f p) d"), text)
         x = x + rearrange(y, "b (f p) d -> b f p d", f=frames)
+        if self.action_model is not None:
+            x = self.action_model(x, context)
         y = torch.addcmul(shift_f, _normalise(x), 1 + scale_f)
         return torch.addcmul(x, gate_f, self.ffn(y))
 
@@ -149,6 +159,25 @@ class Head(nn.Module):
         return self.head(torch.addcmul(shift, _normalise(x), 1 + scale))
 
 
+class PictureEmbedding(nn.Module):
+    """From the image encoder's features to tokens that frames attend to."""
+
+    def __init__(self, config: WanConfig, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, config.width),
+            nn.LayerNorm(config.width),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """b u c -> b u d."""
+        tokens: Tensor = self.proj(features)
+        return tokens
+
+
 class WanTransformer(nn.Module):
     """Predicts the flow velocity of latent frames from their noise levels, past and prompt."""
 
@@ -156,10 +185,14 @@ class WanTransformer(nn.Module):
         super().__init__()
         self.config = config
         d, patch = config.width, (1, config.patch, config.patch)
-        self.patch_embedding = nn.Conv3d(config.latent_channels, d, patch, stride=patch)
-        self.text_embedding = nn.Sequential(
-            nn.Linear(config.text_width, d), nn.GELU(approximate="tanh"), nn.Linear(d, d)
-        )
+        channels = config.latent_channels + config.condition_channels
+        self.patch_embedding = nn.Conv3d(channels, d, patch, stride=patch)
+        if config.picture is not None:
+            self.img_emb = PictureEmbedding(config, config.picture.width)
+        else:
+            self.text_embedding = nn.Sequential(
+                nn.Linear(config.text_width, d), nn.GELU(approximate="tanh"), nn.Linear(d, d)
+            )
         self.time_embedding = nn.Sequential(
             nn.Linear(config.time_features, d), nn.SiLU(), nn.Linear(d, d)
         )
@@ -184,9 +217,10 @@ class WanTransformer(nn.Module):
     def read_text(self, embeddings: Tensor) -> Text:
         """Keys and values of a prompt, a pair b n u e per layer, from its embeddings b u c.
 
-        Slots past the prompt must be zero; they count, as they did in training.
+        Slots past the prompt must be zero; they count, as they did in training. An image-to-video
+        model reads the features of a picture instead.
         """
-        text = self.text_embedding(embeddings.to(self.device, self.dtype))
+        text = self._embed(embeddings.to(self.device, self.dtype))
         return [block.cross_attn.read(text) for block in self.blocks]  # type: ignore[operator, union-attr]  # ModuleList forgets what it holds
 
     def forward(
@@ -194,6 +228,9 @@ class WanTransformer(nn.Module):
     ) -> Tensor:
         """Latents b f c h w, sigmas b f, projections b f 4 4 -> velocity b f c h w, in fp32."""
         q = self.config.patch
+        if self.config.picture is not None:
+            assert context.conditions is not None, "an image-to-video model is told its picture"
+            latents = torch.cat((latents, context.conditions.picture.to(latents.dtype)), dim=2)
         rows, columns = latents.shape[-2] // q, latents.shape[-1] // q
         x = rearrange(latents, "b f c (h p) (w q) -> b f (h w) (c p q)", p=q, q=q)
         weight = rearrange(self.patch_embedding.weight, "d c r p q -> d (r c p q)")
@@ -211,7 +248,13 @@ class WanTransformer(nn.Module):
         """What each layer's attention to the prompt gets."""
         if not isinstance(words, Tensor):
             return words
-        return [self.text_embedding(words.to(self.dtype))] * self.config.layers
+        return [self._embed(words.to(self.dtype))] * self.config.layers
+
+    def _embed(self, embeddings: Tensor) -> Tensor:
+        """Of words or of a picture, b u c: as wide as the model, b u d."""
+        embed = self.text_embedding if self.config.picture is None else self.img_emb
+        found: Tensor = embed(embeddings)
+        return found
 
     def _time_features(self, sigmas: Tensor) -> Tensor:
         """Noise levels b f as cosines and sines, b f c; fp64 where the device has it."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from worldmodel.storage.checkpoint import CheckpointError
-from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.model_config import ActionModuleConfig, PictureConfig, WanConfig
 from worldmodel.wan.weight_files import size
 
 HEAD_WIDTH = 128
@@ -43,6 +43,9 @@ PLACES = {
 }
 RELEASED = {there: ours for ours, there in PLACES.items()}
 BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
+MODULE = re.compile(r"blocks\.(\d{1,4})\.action_model\.keyboard_embed\.0\.weight")
+PICTURE = "img_emb.proj.0.weight"  # of what reads a picture
+ROWS_PER_LATENT = 4  # of actions: the time that Wan's autoencoder puts into a latent frame
 TABLES = {"head.modulation": "scale_shift_table", "modulation": "scale_shift_table"}
 
 
@@ -79,28 +82,69 @@ def released_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def config_of(tensors: Mapping[str, Tensor], where: str) -> WanConfig:
     """The sizes of the transformer whose released tensors these are."""
     patch = _shape(tensors, "patch_embedding.weight", 5, where)
-    width, channels = patch[0], patch[1]
+    width, inputs, side = patch[0], patch[1], patch[3]
     if width % HEAD_WIDTH:
         raise CheckpointError(
             f"{where}: patch_embedding.weight has {width} outputs, expected a multiple of "
             f"{HEAD_WIDTH}, the channels of each of Wan's heads"
         )
-    if _shape(tensors, "head.head.weight", 2, where)[0] != channels * patch[3] ** 2:
-        raise CheckpointError(
-            f"{where}: takes {channels} latent channels and gives others back, as Wan's "
-            "image-to-video models do; only text-to-video models and their students are played"
-        )
+    channels = _shape(tensors, "head.head.weight", 2, where)[0] // side**2
+    picture = _picture_of(tensors, inputs, channels, where)
+    words = 0 if picture else _shape(tensors, "text_embedding.0.weight", 2, where)[1]
     blocks = {match[1] for name in tensors if (match := BLOCK.fullmatch(name))}
     return WanConfig(
         width=width,
         heads=width // HEAD_WIDTH,
         layers=len(blocks),
         feed_forward=_shape(tensors, "blocks.0.ffn.0.weight", 2, where)[0],
-        text_width=_shape(tensors, "text_embedding.0.weight", 2, where)[1],
+        text_width=words,
         time_features=_shape(tensors, "time_embedding.0.weight", 2, where)[1],
         latent_channels=channels,
-        patch=patch[3],
+        patch=side,
         cameras="blocks.0.self_attn.prope_o.weight" in tensors,
+        picture=picture,
+        actions=_actions_of(tensors, width, where),
+    )
+
+
+def _picture_of(
+    tensors: Mapping[str, Tensor], inputs: int, channels: int, where: str
+) -> PictureConfig | None:
+    """What an image-to-video model is told of a picture, which takes the place of the words."""
+    reads = PICTURE in tensors
+    if inputs == channels and not reads:
+        return None
+    if not reads or "text_embedding.0.weight" in tensors or inputs <= 2 * channels:
+        raise CheckpointError(
+            f"{where}: takes {inputs} latent channels and gives {channels} back, as Wan's "
+            "image-to-video models do; of those only Matrix-Game 2 and its students are played, "
+            "which read a picture and no words (in their own layout, not in diffusers')"
+        )
+    width = _shape(tensors, PICTURE, 1, where)[0]
+    return PictureConfig(width=width, mask_channels=inputs - 2 * channels)
+
+
+def _actions_of(tensors: Mapping[str, Tensor], width: int, where: str) -> ActionModuleConfig | None:
+    """The sizes of the action modules, and which layers have one."""
+    layers = sorted(int(match[1]) for name in tensors if (match := MODULE.fullmatch(name)))
+    if not layers:
+        return None
+    module = f"blocks.{layers[0]}.action_model."
+    key_width, keys = _shape(tensors, f"{module}keyboard_embed.0.weight", 2, where)
+    head_width = _shape(tensors, f"{module}key_attn_q_norm.weight", 1, where)[0]
+    heads = _shape(tensors, f"{module}mouse_attn_q.weight", 2, where)[0] // head_width
+    rows = _shape(tensors, f"{module}keyboard_attn_kv.weight", 2, where)[1] // key_width
+    mouse = 0
+    if (name := f"{module}mouse_mlp.0.weight") in tensors:
+        mouse = (_shape(tensors, name, 2, where)[1] - width) // rows
+    return ActionModuleConfig(
+        layers=tuple(layers),
+        keys=keys,
+        mouse=mouse,
+        key_width=key_width,
+        heads=heads,
+        head_width=head_width,
+        latents_per_window=rows // ROWS_PER_LATENT,
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.rollout import denoise
 from worldmodel.wan.camera import no_cameras
-from worldmodel.wan.kv_cache import RollingCache, Text
+from worldmodel.wan.kv_cache import FrameConditions, RollingCache, Text
 from worldmodel.wan.model_config import WindowConfig
 from worldmodel.wan.transformer import WanTransformer
 
@@ -56,7 +56,7 @@ class WanRollout:
         self.drawn = 0  # blocks that were drawn, not given
         self.sinks: list[tuple[Tensor, Tensor]] = []  # latents and cameras, block by block
         self.recent: deque[tuple[Tensor, Tensor]] = deque(
-            maxlen=window.window_frames // window.block_frames
+            maxlen=-(-window.window_frames // window.block_frames)
         )
         self._current: tuple[Tensor, Tensor] | None = None
 
@@ -89,8 +89,14 @@ class WanRollout:
             self.remember()
 
     @torch.inference_mode()
-    def denoise(self, cameras: Tensor | None = None) -> Tensor:
-        """The next block, seen from projections b f 4 4: clean latents b f c h w in fp32."""
+    def denoise(
+        self, cameras: Tensor | None = None, conditions: FrameConditions | None = None
+    ) -> Tensor:
+        """The next block, seen from projections b f 4 4: clean latents b f c h w in fp32.
+
+        An image-to-video model is told its `conditions`, frame by frame; so is the clean pass.
+        """
+        self.cache.conditions = conditions.to(self.model.device) if conditions else None
         shape, device = self.latent_shape, self.model.device
         cameras = no_cameras(shape[0], shape[1]) if cameras is None else cameras
         sampler = self.sampler if self.drawn else self.first_sampler
@@ -109,8 +115,9 @@ class WanRollout:
     def remember(self) -> None:
         """The clean pass: overwrite the block's slots with clean keys and values, move on."""
         assert self._current is not None, "denoise or prime comes first"
-        late = len(self.sinks) * self.window.block_frames >= self.window.sink_frames
-        (self.recent if late else self.sinks).append(self._current)
+        if self.model.config.picture is None:  # else there are no words under which to read again
+            late = len(self.sinks) * self.window.block_frames >= self.window.sink_frames
+            (self.recent if late else self.sinks).append(self._current)
         self._read(*self._current)
         self._current = None
 

@@ -34,8 +34,9 @@ from worldmodel.training.wan.stage_config import (
     WanTraining,
 )
 from worldmodel.wan.camera import no_cameras
+from worldmodel.wan.kv_cache import FrameConditions
 from worldmodel.wan.lora import LoraConfig
-from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.model_config import ActionModuleConfig, PictureConfig, WanConfig
 from worldmodel.wan.transformer import WanTransformer
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -75,11 +76,13 @@ def config_of(folder: Path, stage: str, size: WanConfig, **loop: object) -> WanT
     return found
 
 
-def pass_of(config: WanTraining, model: WanTransformer, stage: str) -> Callable[[], Tensor]:
+def pass_of(
+    config: WanTraining, model: WanTransformer, stage: str, told: Conditions | None = None
+) -> Callable[[], Tensor]:
     """The passes of a stage that are differentiated."""
     window, size = config.model.window, model.config
     clean = torch.randn(1, FRAMES, size.latent_channels, 8, 16)
-    told = Conditions(
+    told = told or Conditions(
         torch.randn(1, size.text_tokens, size.text_width),
         torch.zeros(size.text_tokens, size.text_width),
         no_cameras(1, FRAMES),
@@ -119,6 +122,32 @@ def test_operations(stage: str, lora: LoraConfig | None, cameras: bool, tmp_path
     assert found[0] == pytest.approx(one.forward + clean, rel=0.08 if lora else 0.05)
     expected = one.forward + clean + one.backward(lora, attention=2.0)
     assert found[1] == pytest.approx(expected, rel=0.08 if lora else 0.05)
+
+
+@pytest.mark.parametrize("stage", ["teacher", "bidirectional", "dmd"])
+@pytest.mark.parametrize("mouse", [0, 2])
+def test_operations_of_an_action_module(stage: str, mouse: int, tmp_path: Path) -> None:
+    """Of a model that reads a picture, and is told keys and perhaps a mouse."""
+    module = ActionModuleConfig(layers=(1,), keys=4, mouse=mouse, key_width=32, heads=4)
+    picture = PictureConfig(width=48, tokens=9)
+    size = replace(SIZE, text_width=0, picture=picture, actions=module)
+    config = config_of(tmp_path, stage, size)
+    told = FrameConditions(
+        torch.randn(1, FRAMES, size.condition_channels, 8, 16),
+        torch.randn(1, FRAMES, module.rows, 4),
+        torch.randn(1, FRAMES, module.rows, mouse) if mouse else None,
+    )
+    conditions = Conditions(torch.randn(1, 9, 48), torch.zeros(1, 1), no_cameras(1, FRAMES), told)
+    model = make_student(WanTransformer(size), None, seed=0)
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
+        pass_of(config, model, stage, conditions)()
+    kinds = {"teacher": packed_pass, "bidirectional": whole_pass, "dmd": rollout_pass}
+    one = kinds[stage](size, config.model.window, FRAMES)
+    clean = one.forward * (FRAMES - 1) / FRAMES if stage == "dmd" else 0.0  # about
+    assert counter.get_total_flops() == pytest.approx(one.forward + clean, rel=0.05)
+    without = kinds[stage](replace(size, actions=None), config.model.window, FRAMES)
+    assert one.forward > 1.1 * without.forward
 
 
 @pytest.mark.parametrize("stage", ["teacher", "bidirectional", "dmd"])

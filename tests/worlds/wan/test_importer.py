@@ -165,8 +165,10 @@ def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_recipes_hold_whole_blocks() -> None:
+    """But for GTA's, which was distilled with a window that ends within a block."""
+    cut = {name for name, r in RECIPES.items() if r.window_frames % r.block_frames}
+    assert cut == {"matrix-game2-gta"}
     for recipe in RECIPES.values():
-        assert recipe.window_frames % recipe.block_frames == 0
         assert recipe.sink_frames % recipe.block_frames == 0
         assert recipe.sampler.steps == len(recipe.steps)
 

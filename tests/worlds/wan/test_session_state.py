@@ -13,7 +13,7 @@ from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.game.timeline import Timeline, first_past
 from worldmodel.players import RandomPlayer
 from worldmodel.storage.action_history import History
-from worldmodel.wan.kv_cache import RollingCache
+from worldmodel.wan.stream_cache import StreamCache
 from worldmodel.world import State, StateError, step
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.world import WanWorld
@@ -86,13 +86,13 @@ def test_nothing_is_copied_for_states_that_nobody_holds_any_more(
     world: WanWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied: list[int] = []
-    copy_of = RollingCache.copy_of
+    copy_of = StreamCache.copy_of
 
-    def note(cache: RollingCache, slot: int) -> Tensor:
+    def note(cache: StreamCache, slot: int) -> Tensor:
         copied.append(slot)
         return copy_of(cache, slot)
 
-    monkeypatch.setattr(RollingCache, "copy_of", note)
+    monkeypatch.setattr(StreamCache, "copy_of", note)
     held = world.save_state()  # of whatever was played before
     del held
     world.reset(0, seed=0)
@@ -121,7 +121,7 @@ def test_a_state_can_be_read_in_another_thread_while_play_goes_on(world: WanWorl
     cache = world.session.rollout.cache
     for _ in range(3):
         expected = {name: array.copy() for name, array in world.save_state().arrays.items()}
-        cache.lent.clear()  # what was copied just now is not used again
+        cache.frames.lent.clear()  # what was copied just now is not used again
         read: dict[str, NDArray[Any]] = {}
         thread = Thread(target=read.update, args=(world.save_state().arrays,))
         thread.start()

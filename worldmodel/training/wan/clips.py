@@ -6,7 +6,7 @@ No more of them is in memory than the batch that is trained on.
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,10 @@ from worldmodel.training.shards import broken_clip
 from worldmodel.training.torch_streams import host_stream
 from worldmodel.training.train_loop import UnfinishedError
 from worldmodel.training.wan.forward import Conditions, WanClip
+from worldmodel.wan.controls import row_windows
+from worldmodel.wan.kv_cache import FrameConditions
 from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.pictures import PictureCondition
 from worldmodel.wan.prompts import padded
 
 OPEN = 64  # files that are kept open
@@ -58,6 +61,8 @@ class Index:
     shape: tuple[int, int, int, int]  # f c h w of each clip
     text_width: int
     cameras: bool  # whether cameras move
+    keys: int = 0  # of clips with rows of keys and mouse
+    picture: tuple[int, int] = (0, 0)  # tokens and channels of its features
 
     @classmethod
     def read(cls, folder: Path) -> "Index":
@@ -75,7 +80,9 @@ class Index:
             files = {str(name): int(count) for name, count in table["files"].items()}
             shape = frames, channels, rows, columns
             _check_index(files, shape)
-            return cls(files, shape, int(table["text_width"]), bool(table["cameras"]))
+            tokens, width = map(int, table.get("picture", (0, 0)))
+            told = int(table.get("keys", 0)), (tokens, width)
+            return cls(files, shape, int(table["text_width"]), bool(table["cameras"]), *told)
         except BROKEN as error:
             raise CheckpointError(
                 f"{path}: not an index of latents ({str(error)[:LONGEST_SHOWN]}); run the stage "
@@ -98,6 +105,7 @@ class LatentClips:
         self.folder, self.size, self.device = folder, size, torch.device(device)
         self.index, self.reading = Index.read(folder), ReadSpeed()
         self.places = [(name, i) for name, count in self.index.files.items() for i in range(count)]
+        self._check_told()
         if self.index.text_width != size.text_width:
             raise ConfigError(
                 f"{folder}: embeddings of {self.index.text_width} channels, the transformer reads "
@@ -116,6 +124,18 @@ class LatentClips:
         self.nothing = self._nothing()
         self._files = OpenFiles(OPEN, LARGEST_WEIGHTS)
 
+    def _check_told(self) -> None:
+        """Refuse clips without the keys and pictures that the model is told, and others' ones."""
+        sizes, actions = self.size.picture, self.size.actions
+        wanted = (sizes.tokens, sizes.width) if sizes else (0, 0)
+        keys = actions.keys if actions else 0
+        if (self.index.keys, self.index.picture) != (keys, wanted):
+            raise ConfigError(
+                f"{self.folder}: clips with {self.index.keys} keys and pictures of "
+                f"{list(self.index.picture)} features, the size in [model] is told {keys} and "
+                f"{list(wanted)}; make latents with `controls_of` a world of that model"
+            )
+
     def __len__(self) -> int:
         return len(self.places)
 
@@ -128,24 +148,57 @@ class LatentClips:
         clip = self.read(chosen, frames)
         hidden = silent.to(self.device)[:, None, None]
         conditions = clip.conditions
+        if conditions.told is not None:
+            return WanClip(clip.clean, replace(conditions, told=_some(conditions.told, hidden)))
         text = torch.where(hidden, conditions.nothing, conditions.text)
-        return WanClip(clip.clean, Conditions(text, conditions.nothing, conditions.cameras))
+        return WanClip(clip.clean, replace(conditions, text=text))
 
     def read(self, numbers: Sequence[int], frames: int) -> WanClip:
         """The clips of these numbers, their first `frames` latent frames."""
         began = time.perf_counter()
         rows = [self._row(*self.places[number], frames) for number in numbers]
         latents, cameras, text = (torch.stack(part) for part in zip(*rows, strict=True))
+        told = self._told(numbers, frames) if self.size.picture else None
         self.reading.frames += len(rows) * frames
         self.reading.seconds += time.perf_counter() - began
-        there = (x.to(self.device) for x in (text, self.nothing, cameras))
-        return WanClip(latents.to(self.device), Conditions(*there))
+        conditions = Conditions(
+            text=text.to(self.device),
+            nothing=self.nothing.to(self.device),
+            cameras=cameras.to(self.device),
+            told=told.to(self.device) if told else None,
+        )
+        return WanClip(latents.to(self.device), conditions)
+
+    def _told(self, numbers: Sequence[int], frames: int) -> FrameConditions:
+        """Pictures and windows of rows of the clips of these numbers."""
+        sizes, actions = self.size.picture, self.size.actions
+        assert sizes is not None
+        assert actions is not None
+        count, shape = 1 + actions.rows_per_latent * (self.index.shape[0] - 1), self.index.shape
+        pictures, windows = [], []
+        for number in numbers:
+            name, row = self.places[number]
+            try:
+                file = self._files.get(self.folder / name)
+                latents = rows_of(file, "picture", shape)[row, :frames].float()
+                parts = [rows_of(file, "keys", (count, actions.keys))[row]]
+                parts.append(rows_of(file, "mouse", (count, 2))[row])
+            except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+                raise broken_clip(self.folder / name, row, error, "latents") from error
+            found = PictureCondition(latents.new_zeros(1, 1), latents)
+            pictures.append(found.channels(0, frames, sizes.mask_channels)[0])
+            steps = actions.rows, actions.rows_per_latent
+            windows.append([row_windows(part[None].float(), *steps)[0, :frames] for part in parts])
+        keys, mouse = (torch.stack(part) for part in zip(*windows, strict=True))
+        return FrameConditions(torch.stack(pictures), keys, mouse if actions.mouse else None)
 
     def _row(self, name: str, row: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         try:
             file = self._files.get(self.folder / name)
             latents = rows_of(file, "latents", self.index.shape)[row, :frames]
             cameras = rows_of(file, "cameras", (self.index.shape[0], 4, 4))[row, :frames]
+            if self.size.picture is not None:
+                return latents.float(), cameras, rows_of(file, "features", self.index.picture)[row]
             prompt = int(rows_of(file, "prompts", ())[row])
             text = self.nothing if prompt < 0 else self._prompt(file, f"prompt.{prompt:05}")
         except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
@@ -162,11 +215,21 @@ class LatentClips:
     def _nothing(self) -> Tensor:
         """What stands for no words: zero, as in play, or what the folder says."""
         path = self.folder / NOTHING
+        if self.size.picture is not None:
+            return torch.zeros(1, 1)  # a picture is never hidden
         if not path.is_file():
             return torch.zeros(self.size.text_tokens, self.size.text_width)
         return padded(
             load_tensors(path, LARGEST_PROMPTS)[0]["prompt.00000"].float(), self.size.text_tokens
         )
+
+
+def _some(told: FrameConditions, hidden: Tensor) -> FrameConditions:
+    """Clips without their actions where `hidden` b 1 1."""
+    still, mouse = told.still, told.mouse
+    if mouse is not None and still.mouse is not None:
+        mouse = torch.where(hidden[..., None], still.mouse, mouse)
+    return replace(told, keys=torch.where(hidden[..., None], still.keys, told.keys), mouse=mouse)
 
 
 def check_clips(data: LatentClips, rows: int, columns: int, frames: int) -> None:

@@ -60,6 +60,11 @@ def describe(config: Any) -> list[str]:
     """The lines that the command shows."""
     if not isinstance(config, WanTraining):
         raise ConfigError("--estimate is for stages that train a Wan transformer")
+    if config.model.load_size().actions is not None:
+        raise ConfigError(
+            "--estimate knows no model with an action module yet: what it keeps for its gradient "
+            "has not been counted"
+        )
     loop, clips = config.loop, config.clips
     lines = [
         f"{config.stage}, {config.model.size.stem}: {loop.micro_batches} x {clips.batch} clips of "

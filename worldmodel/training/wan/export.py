@@ -27,6 +27,8 @@ from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import load_prompts, save_prompts
 from worldmodel.worlds.wan.importer import card
 from worldmodel.worlds.wan.world_file import (
+    IMAGE_ENCODER,
+    PICTURES,
     PROMPTS,
     TRANSFORMER,
     CameraConfig,
@@ -36,7 +38,7 @@ from worldmodel.worlds.wan.world_file import (
 from worldmodel.worlds.world_folder import WORLD_FILE, replace_folder, sha256_of, stamp_of
 
 RECIPE = "trained"
-COPIED = ("NOTICE", "taehv.safetensors", "vae.safetensors", PROMPTS)
+COPIED = ("NOTICE", "taehv.safetensors", "vae.safetensors", PROMPTS, PICTURES, IMAGE_ENCODER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,6 +153,8 @@ def _camera(base: WanWorldFile, size: WanConfig, data: Path) -> CameraConfig | N
 def _actions(base: WanWorldFile, camera: CameraConfig | None, frames: int) -> ActionSpec:
     """The base's buttons, and those that move a camera which it did not have."""
     spec = replace(base.actions, frames=frames)
+    if base.controls is not None:
+        return spec
     moved = [] if camera is None else [b for b in camera.motions if b not in spec.buttons]
     looks = camera is not None
     return replace(

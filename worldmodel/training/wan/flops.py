@@ -50,15 +50,37 @@ class Pass:
 
 def one_pass(size: WanConfig, frames: int, tokens: int, pairs: float) -> Pass:
     """A pass over `tokens` tokens of `frames` frames, where `pairs` of them look at each other."""
-    d, text = size.width, size.text_tokens
+    d, text = size.width, size.read_tokens
     layer = tokens * (6 * d * d + 2 * d * size.feed_forward) + 2 * text * d * d
     scores = 2 * d * (pairs + tokens * text)
     if size.cameras:
         layer += tokens * (d * d + 4 * 4 * d)
         scores += 2 * d * pairs
-    ends = 2 * tokens * size.token_width * d + text * (size.text_width * d + d * d)
+    inputs = (size.latent_channels + size.condition_channels) * size.patch**2
+    width = size.picture.width if size.picture else 0
+    reading = width * (width + d) if size.picture else size.text_width * d + d * d
+    ends = tokens * (inputs + size.token_width) * d + text * reading
     level = frames * (size.time_features * d + 7 * d * d)
-    return Pass(2.0 * (size.layers * layer + ends + level), 2.0 * size.layers * scores)
+    products, seen = action_products(size, frames, tokens, pairs)
+    products += size.layers * layer + ends + level
+    return Pass(2.0 * products, 2.0 * (size.layers * scores + seen))
+
+
+def action_products(size: WanConfig, frames: int, tokens: int, pairs: float) -> tuple[float, float]:
+    """Multiply-adds of the action modules: with weights, and of attention.
+
+    Their window is taken for that of the frames: what is attended to there is next to nothing.
+    """
+    if (actions := size.actions) is None:
+        return 0.0, 0.0
+    d, width, keys = size.width, actions.width, actions.key_width
+    told = actions.rows * (actions.keys * keys + keys * keys) + actions.rows * keys * 2 * width
+    each, branches = 2 * d * width, 1
+    if actions.mouse:
+        each += (d + actions.mouse * actions.rows) * width + 4 * width**2 + width * d
+        branches = 2
+    layers, attended = len(actions.layers), pairs * frames / tokens
+    return layers * (frames * told + tokens * each), layers * branches * 2 * width * attended
 
 
 def packed_pass(size: WanConfig, window: WindowConfig, frames: int) -> Pass:

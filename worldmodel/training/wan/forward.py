@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from worldmodel.wan.kv_cache import WholeClipContext
+from worldmodel.wan.kv_cache import FrameConditions, WholeClipContext
 from worldmodel.wan.model_config import WindowConfig
 from worldmodel.wan.training_context import WanTeacherForcing
 from worldmodel.wan.transformer import WanTransformer
@@ -13,15 +13,18 @@ from worldmodel.wan.transformer import WanTransformer
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What clips are told: words, and what their cameras see through."""
+    """What clips are told: words, and what their cameras see through; or a picture and actions."""
 
     text: Tensor  # b u d, embeddings, zero after the prompt
     nothing: Tensor  # u d, the embedding that stands for no words
     cameras: Tensor  # b f 4 4
+    told: FrameConditions | None = None  # of image-to-video models, whose text is the picture
 
     @property
     def unconditional(self) -> "Conditions":
-        """The same cameras without words, for guidance."""
+        """The same cameras without words, for guidance; or the same picture without actions."""
+        if self.told is not None:
+            return replace(self, told=self.told.still)
         return replace(self, text=self.nothing.expand_as(self.text))
 
 
@@ -46,7 +49,10 @@ def packed_velocity(
     The clean half passes at σ = 0, as what is remembered in play does.
     """
     frames = clip.clean.shape[1]
-    context = WanTeacherForcing(model.config, window, frames, clip.conditions.text, noisy.device)
+    told = clip.conditions
+    context = WanTeacherForcing(
+        model.config, window, frames, told.text, noisy.device, conditions=told.told
+    )
     levels = torch.cat((torch.zeros_like(sigmas[:, 0]), sigmas[:, 0]), dim=1)
     latents = torch.cat((clip.clean, noisy[:, 0]), dim=1)
     velocity: Tensor = model(latents, levels, clip.conditions.cameras.repeat(1, 2, 1, 1), context)
@@ -63,7 +69,8 @@ def whole_velocity(
     """Velocity b f c h w of clips whose every frame sees all others."""
     frames = noisy.shape[1]
     context = WholeClipContext(
-        model.config, window, frames, conditions.text, causal=False, device=noisy.device
-    )
+        model.config, window, frames, conditions.text, causal=False, device=noisy.device,
+        conditions=conditions.told,
+    )  # fmt: skip
     found: Tensor = model(noisy, sigmas, conditions.cameras, context)
     return found

@@ -23,6 +23,7 @@ from worldmodel.config import ConfigError, UserError, require_positive, to_toml
 from worldmodel.model.context import Device
 from worldmodel.storage.files import write_atomically
 from worldmodel.storage.footage import left_out
+from worldmodel.storage.images import fit
 from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.storage.tensor_files import open_tensors
 from worldmodel.system.limits import LARGEST_PROMPTS
@@ -31,12 +32,19 @@ from worldmodel.training.shards import load_header
 from worldmodel.training.train_loop import CONFIG, UnfinishedError, stop_on_sigterm
 from worldmodel.training.wan.clips import FORMAT, INDEX, NOTHING, Index
 from worldmodel.training.wan.load_weights import load_autoencoder
-from worldmodel.training.wan.sources import caption_of, find_sources, read_clips
+from worldmodel.training.wan.sources import PixelClip, caption_of, find_sources, read_clips
 from worldmodel.wan.camera import no_cameras
+from worldmodel.wan.image_encoder import ImageEncoder, load_image_encoder
+from worldmodel.wan.pictures import encode_picture
 from worldmodel.wan.prompts import save_prompts
 from worldmodel.wan.vae import WanVAE
 from worldmodel.worlds.wan.prompt_encoder import encode
-from worldmodel.worlds.wan.world_file import CameraConfig
+from worldmodel.worlds.wan.world_file import (
+    IMAGE_ENCODER,
+    CameraConfig,
+    WanWorldFile,
+    read_wan_world,
+)
 
 RECENT = 64  # embeddings that are kept: many sources share their words
 
@@ -59,6 +67,9 @@ class WanLatents:
     prompts: Path | None = None  # embeddings that are there already, as `import` takes them
     text_encoder: Path | None = None  # UMT5-XXL's weights, for all other words
     camera: CameraConfig | None = None  # what moves cameras; none: they stand
+    # A world of Matrix-Game 2 with its image encoder: what keys and mouse mean; clips have its
+    # rows of actions and their first picture, encoded, and no words.
+    controls_of: Path | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the autoencoder
 
     def __post_init__(self) -> None:
@@ -73,6 +84,7 @@ class WanLatents:
 def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> dict[str, Any]:
     """Write the files that are not there yet, then the index. SIGTERM ends between two sources."""
     vae = load_autoencoder(config.vae).to(device, getattr(torch, config.dtype))
+    driven = Driven.load(config, device) if config.controls_of else None
     words, sources = CaptionEmbeddings(config, torch.device(device)), find_sources(config.data)
     if warning := left_out(config.data, sources):
         note(warning)
@@ -82,13 +94,13 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
         save_prompts(path, words.embeddings([config.unprompted]), encoder="umt5-xxl")
     else:
         (folder / NOTHING).unlink(missing_ok=True)
-    recipe, files, began = _recipe(config, vae), {}, time.perf_counter()
+    recipe, files, began = _recipe(config, vae, driven), {}, time.perf_counter()
     with stop_on_sigterm() as stopping:
         for number, source in enumerate(
             through(sources, desc="latents", unit="source", leave=True)
         ):
             path = folder / _name(config.data, source)
-            caption = caption_of(source, config.caption)
+            caption = "" if driven else caption_of(source, config.caption)
             stamp = _stamp(recipe, source, caption)
             header = load_header(path)
             if header.get("stamp") != stamp:
@@ -97,7 +109,8 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
                         f"{folder}: stopped at source {number} of {len(sources)}; what is written "
                         "stays, the same command goes on from here"
                     )
-                header = _encode(config, vae, words, source, path, {"stamp": stamp}, caption)
+                stamped = {"stamp": stamp}
+                header = _encode(config, vae, words, driven, source, path, stamped, caption)
             if header["clips"]:
                 files[path.name] = int(header["clips"])
     if not files:
@@ -106,13 +119,54 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
             f"{config.frames} latent frames ({_length(config, vae) / config.frames_per_second:.1f} "
             "s); record longer ones or set a smaller `frames`"
         )
-    return _finish(config, vae, folder, files, time.perf_counter() - began)
+    return _finish(config, vae, driven, folder, files, time.perf_counter() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """What clips of a world with keys and mouse are made with."""
+
+    world: WanWorldFile
+    encoder: ImageEncoder
+
+    @classmethod
+    def load(cls, config: WanLatents, device: Device) -> "Driven":
+        """The world whose devices count, and its image encoder."""
+        folder = config.controls_of
+        assert folder is not None
+        world = read_wan_world(folder)
+        if world.controls is None or not (folder / IMAGE_ENCODER).is_file():
+            raise UserError(
+                f"controls_of = {folder}: expected a world of Matrix-Game 2 or ForgeWM with its "
+                "image encoder; import models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+            )
+        return cls(world, load_image_encoder(folder / IMAGE_ENCODER).to(device))
+
+    def told(self, clip: PixelClip, config: WanLatents, vae: WanVAE) -> dict[str, Tensor]:
+        """Rows of a clip's actions, and its first picture as a session would begin with it."""
+        scale = vae.config.pixels_per_latent
+        picture = fit(clip.frames[0], scale * config.rows, scale * config.columns)
+        keys, mouse = clip.rows(self.world)
+        return {
+            "keys": keys,
+            "mouse": mouse,
+            "features": self.encoder.encode(picture).half(),
+            "picture": encode_picture(vae, picture, config.frames).half(),
+        }
+
+    @property
+    def facts(self) -> str:
+        """Changes with whatever the clips depend on."""
+        world = self.world
+        actions = [world.controls, world.actions, world.sha256.get(IMAGE_ENCODER)]
+        return hashlib.sha256(repr(actions).encode()).hexdigest()
 
 
 def _encode(
     config: WanLatents,
     vae: WanVAE,
     words: "CaptionEmbeddings",
+    driven: Driven | None,
     source: Path,
     path: Path,
     header: dict[str, Any],
@@ -123,12 +177,14 @@ def _encode(
     length = _length(config, vae)
     latents: list[Tensor] = []
     cameras: list[Tensor] = []
+    told: list[dict[str, Tensor]] = []
     for clip in read_clips(source, config.frames_per_second, length, config.every or length):
         video = clip.video(size * config.rows, size * config.columns)
         found = rearrange(vae.encode(video), "1 c f h w -> f c h w").half().cpu()
         if not bool(found.isfinite().all()):
             raise UserError(f"{source}: its latents hold values that are no numbers; wrong --vae?")
         latents.append(found)
+        told.append(driven.told(clip, config, vae) if driven else {})
         moved = clip.cameras(config.camera, step) if config.camera else None
         cameras.append(no_cameras(1, config.frames)[0].clone() if moved is None else moved)
     header = {**header, "clips": len(latents), "caption": caption}
@@ -137,6 +193,7 @@ def _encode(
         number = 0 if caption else -1
         tensors = {"latents": torch.stack(latents), "cameras": torch.stack(cameras)}
         tensors["prompts"] = torch.full((len(latents),), number)
+        tensors |= {name: torch.stack([one[name] for one in told]) for name in told[0]}
         for embedding in words.embeddings([caption]).values() if caption else ():
             tensors["prompt.00000"] = embedding
     save_tensors(path, tensors, header)
@@ -202,16 +259,20 @@ def _name(folder: Path, source: Path) -> str:
     return f"{source.stem[:60]}-{tail}.safetensors"
 
 
-def _recipe(config: WanLatents, vae: WanVAE) -> str:
+def _recipe(config: WanLatents, vae: WanVAE, driven: Driven | None) -> str:
     """Changes with whatever latents of any source depend on."""
     digest = hashlib.sha256()
     for name, tensor in vae.state_dict().items():
         if not name.startswith("decoder."):
             digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
     lines = to_toml(config).splitlines()
-    apart = ("data =", "prompts =", "text_encoder =", "caption =", "unprompted =", "vae =")
+    apart = (
+        "data =", "prompts =", "text_encoder =", "caption =", "unprompted =", "vae =",
+        "controls_of =",
+    )  # fmt: skip
+    devices = driven.facts if driven else ""
     facts = [line for line in lines if not line.startswith(apart)]
-    return hashlib.sha256(f"{digest.hexdigest()} {facts}".encode()).hexdigest()
+    return hashlib.sha256(f"{digest.hexdigest()} {facts}{devices}".encode()).hexdigest()
 
 
 def _stamp(recipe: str, source: Path, caption: str) -> str:
@@ -225,15 +286,21 @@ def _stamp(recipe: str, source: Path, caption: str) -> str:
 
 
 def _finish(
-    config: WanLatents, vae: WanVAE, folder: Path, files: dict[str, int], seconds: float
+    config: WanLatents,
+    vae: WanVAE,
+    driven: Driven | None,
+    folder: Path,
+    files: dict[str, int],
+    seconds: float,
 ) -> dict[str, Any]:
     """Write index and summary, and remove files of sources that are gone."""
     shape = (config.frames, vae.latent_channels, config.rows, config.columns)
     index = {
         "format": FORMAT,
         "shape": shape,
-        "text_width": config.text_width,
+        "text_width": 0 if driven else config.text_width,
         "cameras": config.camera is not None,
+        **(_sizes(driven.world) if driven else {}),
         "files": files,
     }
     write_atomically(folder / INDEX, json.dumps(index, indent=1).encode())
@@ -251,3 +318,11 @@ def _finish(
     }
     write_atomically(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     return summary
+
+
+def _sizes(world: WanWorldFile) -> dict[str, Any]:
+    """Of what clips are told beside their latents."""
+    model, picture = world.transformer.actions, world.transformer.picture
+    assert model is not None
+    assert picture is not None
+    return {"keys": model.keys, "picture": [picture.tokens, picture.width]}

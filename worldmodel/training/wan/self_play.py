@@ -29,8 +29,9 @@ def self_play(
     batch, frames = conditions.cameras.shape[:2]
     shape = (batch, n, model.config.latent_channels, window.rows, window.columns)
     cache = GrowingCache(
-        model.config, window, frames, conditions.text, batch, compute_dtype(device.type), device
-    )
+        model.config, window, frames, conditions.text, batch, compute_dtype(device.type), device,
+        conditions.told,
+    )  # fmt: skip
 
     def noise() -> Tensor:
         return torch.randn(shape, generator=generator, device=device)

@@ -23,7 +23,8 @@ from worldmodel.storage.images import fit
 from worldmodel.storage.video import ENDINGS as VIDEOS
 from worldmodel.system.limits import LARGEST_CAPTION
 from worldmodel.worlds.wan.camera_control import Drive
-from worldmodel.worlds.wan.world_file import CameraConfig
+from worldmodel.worlds.wan.row_control import key_row, mouse_row
+from worldmodel.worlds.wan.world_file import CameraConfig, WanWorldFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,21 @@ class PixelClip:
         fitted = np.stack([fit(frame, rows, columns) for frame in self.frames])
         return rearrange(torch.from_numpy(fitted), "g h w c -> 1 c g h w").float() / 127.5 - 1
 
+    def rows(self, world: WanWorldFile) -> tuple[Tensor, Tensor]:
+        """Rows of keys t k and of the mouse t 2, as a world's devices make them.
+
+        Row t is what was done while frame t was on the screen; the last one acts on no frame.
+        """
+        controls = world.controls
+        assert controls is not None
+        keys, mouse = [], []
+        for done in (*self.actions[1:], ()):
+            held = _held(done)
+            travel = sum(a.mouse[0] for a in done), sum(a.mouse[1] for a in done)
+            keys.append(key_row(controls, held))
+            mouse.append(mouse_row(controls, world.actions, held, travel))
+        return torch.tensor(keys), torch.tensor(mouse)
+
     def cameras(self, camera: CameraConfig, frames_per_latent: int) -> Tensor:
         """Projections f 4 4: at first it stands; then each latent frame moves it as in play."""
         drive = Drive(camera, block_frames=1)
@@ -48,6 +64,11 @@ class PixelClip:
                     drive.feed(action)
             seen.append(drive.cameras())
         return torch.cat(seen, dim=1)[0]
+
+
+def _held(done: tuple[Action, ...]) -> frozenset[str]:
+    """Buttons that were down at all."""
+    return frozenset[str]().union(*(action.buttons for action in done))
 
 
 def find_sources(folder: Path) -> list[Path]:

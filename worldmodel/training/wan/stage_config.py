@@ -23,6 +23,7 @@ class WanModel:
     block_frames: int = 1  # drawn together; 1 is frame-wise
     window_frames: int = 18
     sink_frames: int = 3
+    action_frames: int = 0  # the window of attention to keys and mouse; 0: the same
 
     @property
     def window(self) -> WindowConfig:
@@ -33,6 +34,7 @@ class WanModel:
             block_frames=self.block_frames,
             window_frames=self.window_frames,
             sink_frames=self.sink_frames,
+            action_frames=self.action_frames,
         )
 
     def load_size(self) -> WanConfig:

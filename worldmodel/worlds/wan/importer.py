@@ -22,25 +22,38 @@ from worldmodel.system.paths import list_files, to_path
 from worldmodel.system.printable import shown
 from worldmodel.wan.float8 import FLOAT8, packed, refuse_float8
 from worldmodel.wan.identify import recognise
+from worldmodel.wan.image_encoder import (
+    check_image_encoder,
+    image_encoder_of,
+    load_image_encoder,
+    used_part,
+)
 from worldmodel.wan.model_config import WanConfig, WindowConfig
+from worldmodel.wan.pictures import PictureCondition, load_pictures, save_pictures
 from worldmodel.wan.prompts import load_prompts, save_prompts
 from worldmodel.wan.samplers import RECIPES, ReleasedSampler
 from worldmodel.wan.taehv import load_taehv
 from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_keys import config_of, released_names
-from worldmodel.wan.vae import load_vae
+from worldmodel.wan.vae import WanVAE, load_vae
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
 from worldmodel.wan.weight_files import load_strict, read_tensors
+from worldmodel.worlds.wan import matrix_game
+from worldmodel.worlds.wan.matrix_game import controls_of
 from worldmodel.worlds.wan.prompt_encoder import encode
+from worldmodel.worlds.wan.start import encode_picture_start
 from worldmodel.worlds.wan.world_file import (
     BACKEND,
     FORMAT,
+    IMAGE_ENCODER,
+    PICTURES,
     PROMPTS,
     TAEHV,
     TRANSFORMER,
     VAE,
     CameraConfig,
+    ControlsConfig,
     PromptsConfig,
     WanWorldFile,
     read_wan_world,
@@ -53,8 +66,6 @@ from worldmodel.worlds.world_folder import (
     stamp_of,
 )
 
-ROWS, COLUMNS = 60, 104  # latents of 480 x 832 pixels, what all these models were trained on
-FRAMES_PER_SECOND = 16.0
 ENCODER = "google/umt5-xxl"
 # Training intrinsics of minWM and its motions, one latent frame each: 0.08 units, 3 degrees.
 MINWM_CAMERA = CameraConfig(
@@ -91,12 +102,13 @@ class ImportPlan:
     recipe: str | None = None
     title: str = ""
     openings: tuple[str, ...] = ()
+    pictures: tuple[Path, ...] = ()  # that an image-to-video world begins with, encoded now
     keys: Mapping[str, str] = field(default_factory=dict)  # button -> prompt
     text_encoder: str = ""
     # Of the transformer; None: as in the file; float8: its matrices only, the rest in bfloat16.
     dtype: torch.dtype | None = torch.bfloat16
-    rows: int = ROWS
-    columns: int = COLUMNS
+    rows: int = 0  # 0: the recipe's
+    columns: int = 0
     taehv: TaehvConfig = TAEW2_1
     vae: VaeConfig = WAN21_VAE
 
@@ -110,6 +122,8 @@ class FoundParts:
     taehv: dict[str, Tensor] | None = None
     vae: dict[str, Tensor] | None = None
     prompts: dict[str, Tensor] = field(default_factory=dict)
+    pictures: dict[str, PictureCondition] = field(default_factory=dict)
+    image_encoder: dict[str, Tensor] | None = None
     source: dict[str, Any] = field(default_factory=dict)
 
 
@@ -127,7 +141,16 @@ def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWo
             "--to a world that has one"
         )
     world = _describe(parts, folder.name, plan, there)
-    _encode_prompts(parts, world, folder)
+    if world.transformer.picture is None:
+        if plan.pictures or parts.pictures or parts.image_encoder:
+            raise UserError(
+                f"{folder}: its model reads words, no encoded picture; play it with --start"
+            )
+        _encode_prompts(parts, world, folder)
+    else:
+        _encode_pictures(parts, world, folder, plan)
+        known = dict.fromkeys((*world.start_pictures, *parts.pictures))
+        world = replace(world, start_pictures=tuple(known))
 
     def write(fresh: Path) -> None:
         if there is not None:
@@ -137,7 +160,7 @@ def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWo
         done = replace(world, sha256={**world.sha256, **written}, stamps={**world.stamps, **stamps})
         for name, text in (
             (WORLD_FILE, to_toml(done)),
-            ("NOTICE", NOTICE),
+            ("NOTICE", matrix_game.NOTICE if done.controls else NOTICE),
             ("CARD.md", card(done)),
         ):
             (fresh / name).unlink(missing_ok=True)  # a link to the old world's file
@@ -166,6 +189,11 @@ def read_parts(files: Sequence[Path], plan: ImportPlan) -> FoundParts:
             parts.taehv = load_taehv(path, plan.taehv).state_dict()
         elif kind == "vae":
             parts.vae = load_vae(path, plan.vae).state_dict()
+        elif kind == "image encoder":
+            check_image_encoder(tensors, str(path))
+            parts.image_encoder = used_part(tensors, str(path))
+        elif kind == "pictures":
+            parts.pictures |= load_pictures(path)
         else:
             parts.prompts |= load_prompts(path)
         count = len(parts.transformer) if kind == "transformer" and parts.transformer else 0
@@ -190,9 +218,12 @@ def released_transformer(
 
 def choose_recipe(config: WanConfig, wanted: str | None) -> tuple[str, ReleasedSampler]:
     """The recipe that was named; else the only one that fits the tensors."""
-    fitting = {name: r for name, r in RECIPES.items() if r.cameras == config.cameras}
-    if wanted is None and len(fitting) == 1:
-        return next(iter(fitting.items()))
+    fitting = {name: r for name, r in RECIPES.items() if r.fits(config)}
+    if not fitting and config.actions is not None:  # keys of a model's own
+        fitting = {name: r for name, r in RECIPES.items() if r.keys}
+    likely = [(name, recipe) for name, recipe in fitting.items() if not recipe.is_other]
+    if wanted is None and len(likely) == 1:
+        return likely[0]
     choices = "; ".join(f"{name} ({recipe.about})" for name, recipe in fitting.items())
     if wanted is None:
         raise UserError(
@@ -208,8 +239,16 @@ def new_world(config: WanConfig, name: str, plan: ImportPlan) -> WanWorldFile:
     """A world's description for a transformer of these sizes."""
     recipe_name, recipe = choose_recipe(config, plan.recipe)
     scale = plan.vae.frames_per_latent
-    buttons = (*MINWM_CAMERA.motions,) if config.cameras else ()
-    names = MINWM_NAMES if config.cameras else ()
+    frames = recipe.block_frames * scale
+    controls: ControlsConfig | None = None
+    if config.actions is not None:
+        if plan.openings or plan.keys or plan.text_encoder:
+            raise UserError(
+                f"{name}: its model reads a picture and no words: no --prompt, no --key"
+            )
+        controls, actions = controls_of(config.actions, frames)
+    else:
+        actions = _spoken(config, plan, frames)
     return WanWorldFile(
         format=FORMAT,
         name=name,
@@ -217,34 +256,43 @@ def new_world(config: WanConfig, name: str, plan: ImportPlan) -> WanWorldFile:
         licence="see NOTICE",
         backend=BACKEND,
         recipe=recipe_name,
-        frames_per_second=FRAMES_PER_SECOND,
+        frames_per_second=recipe.frames_per_second,
         sampler=recipe.sampler,
         first_sampler=recipe.first_sampler,
         transformer=config,
         window=WindowConfig(
-            rows=plan.rows,
-            columns=plan.columns,
+            rows=plan.rows or recipe.rows,
+            columns=plan.columns or recipe.columns,
             block_frames=recipe.block_frames,
             window_frames=recipe.window_frames,
             sink_frames=recipe.sink_frames,
+            action_frames=recipe.action_frames,
         ),
-        actions=ActionSpec(
-            buttons=(*buttons, *plan.keys),
-            names=(*names, *plan.keys.values()),
-            mouse_degrees=1.0,
-            # 3 degrees a latent frame is the fastest turn in training.
-            max_mouse_degrees=3.0 / scale,
-            look_up_down=config.cameras,
-            look_left_right=config.cameras,
-            prompts=True,
-            frames=recipe.block_frames * scale,
-        ),
+        actions=actions,
+        controls=controls,
         prompts=PromptsConfig(
             opening=plan.openings, keys=dict(plan.keys), text_encoder=plan.text_encoder
         ),
         camera=MINWM_CAMERA if config.cameras else None,
         taehv=plan.taehv,
         vae=plan.vae,
+    )
+
+
+def _spoken(config: WanConfig, plan: ImportPlan, frames: int) -> ActionSpec:
+    """The actions of a world that is told words, and of its camera if it has one."""
+    buttons = (*MINWM_CAMERA.motions,) if config.cameras else ()
+    names = MINWM_NAMES if config.cameras else ()
+    return ActionSpec(
+        buttons=(*buttons, *plan.keys),
+        names=(*names, *plan.keys.values()),
+        mouse_degrees=1.0,
+        # 3 degrees a latent frame is the fastest turn in training.
+        max_mouse_degrees=3.0 / plan.vae.frames_per_latent,
+        look_up_down=config.cameras,
+        look_left_right=config.cameras,
+        prompts=True,
+        frames=frames,
     )
 
 
@@ -273,6 +321,10 @@ def _describe(
 def _told_more(there: WanWorldFile, plan: ImportPlan, source: dict[str, Any]) -> WanWorldFile:
     """A world that is there, with the title, openings, keys and encoder that were named now."""
     prompts = there.prompts
+    if there.controls and (plan.openings or plan.keys or plan.text_encoder):
+        raise UserError(
+            f"{there.name}: its model reads a picture and no words: no --prompt, no --key"
+        )
     if taken := [k for k in plan.keys if k in there.actions.buttons and k not in prompts.keys]:
         raise UserError(f"--key {taken[0]}: this key moves the camera of {there.name}")
     keys = {**prompts.keys, **plan.keys}
@@ -302,6 +354,34 @@ def _encode_prompts(parts: FoundParts, world: WanWorldFile, folder: Path) -> Non
         parts.prompts |= dict(zip(texts, embeddings, strict=True))
 
 
+def _encode_pictures(
+    parts: FoundParts, world: WanWorldFile, folder: Path, plan: ImportPlan
+) -> None:
+    """Encode the pictures that were named: play then needs neither encoder."""
+    if not plan.pictures:
+        return
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vae = WanVAE(world.vae)
+    if parts.vae is not None:
+        vae.load_state_dict(parts.vae)
+    elif (folder / VAE).is_file():
+        vae = load_vae(folder / VAE, world.vae)
+    else:
+        raise UserError("--picture: encoding one needs Wan2.1_VAE.pth; name it too")
+    if parts.image_encoder is not None:
+        encoder = image_encoder_of(parts.image_encoder, "the image encoder")
+    elif (folder / IMAGE_ENCODER).is_file():
+        encoder = load_image_encoder(folder / IMAGE_ENCODER)
+    else:
+        raise UserError(
+            "--picture: encoding one needs models_clip_open-clip-xlm-roberta-large-vit-huge-14"
+            ".pth; name it too"
+        )
+    encoders = vae.to(device).eval(), encoder.to(device)
+    for path in plan.pictures:
+        parts.pictures[path.name] = encode_picture_start(world, path, *encoders)
+
+
 def _write_parts(fresh: Path, parts: FoundParts, plan: ImportPlan) -> dict[str, str]:
     """Write what was found; sha256 by file."""
     written = {}
@@ -310,6 +390,7 @@ def _write_parts(fresh: Path, parts: FoundParts, plan: ImportPlan) -> dict[str, 
         (TRANSFORMER, parts.transformer, pack),
         (TAEHV, parts.taehv, as_it_is),
         (VAE, parts.vae, as_it_is),
+        (IMAGE_ENCODER, parts.image_encoder, as_it_is),
     ):
         if tensors is not None:
             (fresh / name).unlink(missing_ok=True)  # a link to the old world's file
@@ -320,6 +401,11 @@ def _write_parts(fresh: Path, parts: FoundParts, plan: ImportPlan) -> dict[str, 
         path.unlink(missing_ok=True)
         save_prompts(path, {**known, **parts.prompts}, encoder=ENCODER)
         written[PROMPTS] = sha256_of(path)
+    if parts.pictures:
+        path = fresh / PICTURES
+        before = load_pictures(path) if path.exists() else {}
+        path.unlink(missing_ok=True)
+        written[PICTURES] = save_pictures(path, {**before, **parts.pictures})
     return written
 
 
@@ -345,6 +431,23 @@ def sources_of(world: WanWorldFile) -> list[str]:
     return lines
 
 
+def _card_controls(world: WanWorldFile) -> list[str]:
+    """What the keys do; nothing where words steer."""
+    if world.controls is None:
+        return []
+    pairs = zip(world.actions.buttons, world.actions.names, strict=True)
+    mouse = "" if not world.actions.uses_mouse else (
+        f" A row of the mouse, [up, right], is its travel in units of "
+        f"{world.actions.mouse_degrees:g} degrees, which is an assumption."
+    )  # fmt: skip
+    keys = ", ".join(button or "none" for button in world.controls.keys)
+    return [
+        f"Keys: {'; '.join(f'{button} {name}' for button, name in pairs)}. The model's own, in its "
+        f"order: {keys}. What is done while a block is shown makes all rows of the next.{mouse}",
+        "",
+    ]
+
+
 def card(world: WanWorldFile) -> str:
     """What the world is, for people."""
     window, config = world.window, world.transformer
@@ -357,6 +460,7 @@ def card(world: WanWorldFile) -> str:
         f"together from one action; window {window.window_frames} and {window.sink_frames} sinks, "
         "in latent frames.",
         "",
+        *_card_controls(world),
         f"Noise levels: {', '.join(f'{s:.4g}' for s in world.sampler.sigmas)}; of the first block: "
         f"{', '.join(f'{s:.4g}' for s in world.first_sampler.sigmas)}.",
         "",

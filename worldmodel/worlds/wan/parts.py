@@ -6,7 +6,8 @@ again only where a file was touched since: several gigabytes would keep a player
 """
 
 import contextlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from worldmodel.config import UserError
 from worldmodel.storage.checkpoint import refuse_broken
 from worldmodel.storage.files import is_file
-from worldmodel.system.limits import LARGEST_DECODER
+from worldmodel.system.limits import LARGEST_DECODER, LARGEST_IMAGE_ENCODER
 from worldmodel.system.paths import list_files
 from worldmodel.wan.float8 import FLOAT8, Float8Linear, holds_float8, use_float8
 from worldmodel.wan.identify import recognise
+from worldmodel.wan.pictures import PictureCondition, load_pictures
 from worldmodel.wan.taehv import Taehv, load_taehv
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.vae import WanVAE, load_vae
@@ -26,6 +28,8 @@ from worldmodel.wan.weight_files import load_strict, read_tensors
 from worldmodel.worlds.wan.importer import ImportPlan, new_world, released_transformer
 from worldmodel.worlds.wan.prompt_encoder import PromptEmbeddings
 from worldmodel.worlds.wan.world_file import (
+    IMAGE_ENCODER,
+    PICTURES,
     PROMPTS,
     TAEHV,
     TRANSFORMER,
@@ -49,6 +53,8 @@ class WanParts:
     decoder: WanVAE | Taehv
     encoder: WanVAE | Taehv | None
     words: PromptEmbeddings
+    pictures: Mapping[str, PictureCondition] = field(default_factory=dict)
+    image_encoder: Path | None = None  # its file; it is loaded for a picture and not kept
     notes: tuple[str, ...] = ()
 
 
@@ -67,7 +73,7 @@ def parts_of(
     check_files(path, file)
     words = PromptEmbeddings(file, path / PROMPTS, device)
     opening = next(iter(file.prompts.opening), "") if prompt is None else prompt
-    if not words.can_say(opening):
+    if file.transformer.picture is None and not words.can_say(opening):
         words.embedding(opening)  # raises and says what is missing
     weights = path / TRANSFORMER
     tensors = read_tensors(weights)
@@ -77,7 +83,10 @@ def parts_of(
     vae = load_vae(path / VAE, file.vae) if (path / VAE).is_file() else None
     is_small = any(isinstance(module, Float8Linear) for module in transformer.modules())
     notes = ("weights in float8",) if is_small else ()
-    return replace(_together(file, transformer, (tiny, vae), words, str(path)), notes=notes)
+    parts = _together(file, transformer, (tiny, vae), words, str(path))
+    pictures = load_pictures(path / PICTURES) if (path / PICTURES).is_file() else {}
+    encoder = path / IMAGE_ENCODER if (path / IMAGE_ENCODER).is_file() else None
+    return replace(parts, notes=notes, pictures=pictures, image_encoder=encoder)
 
 
 def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
@@ -88,24 +97,27 @@ def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanPa
             "that one, or add this file to a world: worldmodel import FILE --to WORLD"
         )
     tensors, config = released_transformer(found, str(path))
-    recipe = None if config.cameras else ASSUMED
+    recipe = None if config.cameras or config.actions else ASSUMED
     name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in path.stem).lstrip(".-") or "wan"
     file = new_world(config, name, ImportPlan(recipe=recipe))
-    beside = find_beside(path)
+    largest = LARGEST_IMAGE_ENCODER if config.picture else LARGEST_DECODER
+    beside = find_beside(path, largest)
     tiny = load_taehv(beside["taehv"], file.taehv) if "taehv" in beside else None
     vae = load_vae(beside["vae"], file.vae) if "vae" in beside else None
     transformer = load_transformer(tensors, file, str(path), device, dtype)
     notes = (f"taken for {ASSUMED} (import it with --recipe to say otherwise)",) if recipe else ()
     words = PromptEmbeddings(file, beside.get("prompts"), device)
     parts = _together(file, transformer, (tiny, vae), words, str(path))
-    return replace(parts, notes=notes)
+    pictures = load_pictures(beside["pictures"]) if "pictures" in beside else {}
+    encoder = beside.get("image encoder")
+    return replace(parts, notes=notes, pictures=pictures, image_encoder=encoder)
 
 
-def find_beside(path: Path) -> dict[str, Path]:
-    """Decoders and prompts in the folder of a released file, recognised by their contents."""
+def find_beside(path: Path, largest: int = LARGEST_DECODER) -> dict[str, Path]:
+    """Decoders, prompts and pictures in the folder of a released file, recognised by contents."""
     found: dict[str, Path] = {}
     for other in list_files(path.parent, "*"):
-        is_small = other.stat().st_size <= LARGEST_DECODER
+        is_small = other.stat().st_size <= largest
         if other != path and is_small and other.suffix.lower() in WEIGHTS:
             with contextlib.suppress(UserError):
                 found.setdefault(recognise(read_tensors(other), str(other)), other)

@@ -24,11 +24,12 @@ from worldmodel.action import Action, Prompt
 from worldmodel.config import UserError
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.storage.tensor_bits import as_array
-from worldmodel.wan.kv_cache import RollingCache
+from worldmodel.wan.kv_cache import FrameConditions, RollingCache
 from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
 from worldmodel.world import Frame, Split, WorldFaultError
 from worldmodel.worlds.wan.camera_control import Drive
 from worldmodel.worlds.wan.parts import WanParts
+from worldmodel.worlds.wan.row_control import RowControl
 from worldmodel.worlds.wan.start import WanStart
 from worldmodel.worlds.wan.world_file import CameraConfig
 
@@ -54,6 +55,8 @@ class WanSession:
         self.rollout = WanRollout(parts.transformer, window, *samplers, noise, cache=cache)
         self.stream = parts.decoder.stream()
         self.drive = Drive(parts.file.camera or NO_CAMERA, window.block_frames)
+        self.control = RowControl(parts.file) if parts.file.controls else None
+        self.picture = start.picture
         self.latents: deque[Tensor] = deque()  # drawn, not decoded: 1 1 c h w each
         self.frames: deque[Frame] = deque()  # decoded, not shown
         self.said = start.opening  # the words that steer
@@ -67,7 +70,7 @@ class WanSession:
     def begin(self) -> Frame:
         """Draw the first block; where there is a picture or a clip, its last frame is seen."""
         self.rollout.cache.reset()
-        self.rollout.say(self.read(self.said))
+        self.rollout.say(self.read_start())
         given = self.start.latents
         if given is None:
             self._draw(self.drive.first_cameras(self.file.window.block_frames))
@@ -122,9 +125,21 @@ class WanSession:
         with torch.inference_mode():
             return list(self.parts.transformer.read_text(self.parts.words.embedding(text)))
 
+    def read_start(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the words that steer, or of the picture, for every layer."""
+        if self.picture is None:
+            return self.read(self.said)
+        with torch.inference_mode():
+            return list(self.parts.transformer.read_text(self.picture.features[None]))
+
+    @property
+    def devices(self) -> Drive | RowControl:
+        """What keeps the player's doings until the next block."""
+        return self.control or self.drive
+
     def _listen(self, action: Action) -> None:
         """Take note of what was done; a key's words count when the key goes down."""
-        self.drive.feed(action)
+        self.devices.feed(action)
         prompts = self.file.prompts
         for button in sorted(action.buttons - self.held):
             if button in prompts.keys:
@@ -147,8 +162,18 @@ class WanSession:
         (self.rollout.say_anew if prompt.renew else self.rollout.say)(words)
 
     def _draw(self, cameras: Tensor) -> None:
-        self.latents.extend(self.rollout.denoise(cameras).split(1, dim=1))
+        latents = self.rollout.denoise(cameras, self._conditions())
+        self.latents.extend(latents.split(1, dim=1))
         self._is_remembered = False
+
+    def _conditions(self) -> FrameConditions | None:
+        """What the next block of an image-to-video world is told."""
+        sizes = self.file.transformer.picture
+        if self.control is None or self.picture is None or sizes is None:
+            return None
+        frames = self.file.window.block_frames
+        told = self.picture.channels(self.rollout.cache.now, frames, sizes.mask_channels)
+        return FrameConditions(told, *self.control.next(frames))
 
     def _next_frame(self) -> Frame:
         if not self.frames:

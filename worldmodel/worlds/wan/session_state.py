@@ -20,8 +20,11 @@ from torch import Tensor
 from worldmodel.action import Prompt
 from worldmodel.storage.tensor_bits import as_tensor
 from worldmodel.system.limits import LARGEST_SESSION, LATEST_FRAME
-from worldmodel.wan.kv_cache import KeptSlot
+from worldmodel.wan.controls import ActionRows
+from worldmodel.wan.pictures import CHANGING, PictureCondition
+from worldmodel.wan.stream_cache import KeptSlot
 from worldmodel.world import Later, LazyArrays, StateError
+from worldmodel.worlds.wan.row_control import RowControl
 from worldmodel.worlds.wan.session import WanSession
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -38,12 +41,12 @@ def save_session(session: WanSession, start: int) -> LazyArrays:
         "said": session.said,
         "prompt": [prompt.text, prompt.renew] if prompt else None,
         "held": sorted(session.held),
-        "driven": sorted(drive.held),
-        "mouse": drive.mouse,
+        "driven": sorted(session.devices.held),
+        "mouse": session.devices.mouse,
         "now": rollout.cache.now,
         "drawn": rollout.drawn,
         "history": [len(rollout.sinks), len(rollout.recent)],
-        "dtype": str(rollout.cache.k.dtype),
+        "dtype": str(rollout.cache.dtype),
     }
     held: dict[str, NDArray[Any] | Later] = {}
     tensors: dict[str, Tensor] = {}
@@ -59,11 +62,31 @@ def save_session(session: WanSession, start: int) -> LazyArrays:
     for block, pair in zip(numbers, kept, strict=True):
         tensors |= {f"history.{block}.latents": pair[0], f"history.{block}.cameras": pair[1]}
     tensors |= {f"latent.{i}": latent for i, latent in enumerate(session.latents)}
+    tensors |= _told(session)
     tensors["pose"], tensors["noise"] = drive.path.pose, session.generator.get_state()
     held |= session.arrays_of(tensors)
     held |= {f"frame.{i}": frame for i, frame in enumerate(session.frames)}
     held["session"] = np.frombuffer(json.dumps(table).encode(), np.uint8)
     return LazyArrays(held)
+
+
+def _told(session: WanSession) -> dict[str, Tensor]:
+    """What an image-to-video world was told and still needs: its picture, the last rows."""
+    if session.control is None or session.picture is None:
+        return {}
+    kept = {
+        "picture.features": session.picture.features,
+        "picture.latents": session.picture.latents,
+    }
+    for name, log in _logs(session.control):
+        if log.tail is not None:
+            kept[name] = log.tail
+    return kept
+
+
+def _logs(control: RowControl) -> list[tuple[str, ActionRows]]:
+    found = [("rows.keys", control.key_rows)]
+    return [*found, ("rows.mouse", control.mouse_rows)] if control.model.mouse else found
 
 
 def load_session(open_start: Open, arrays: Arrays) -> WanSession:
@@ -88,7 +111,7 @@ def load_session(open_start: Open, arrays: Arrays) -> WanSession:
 
 def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     rollout, drive = session.rollout, session.drive
-    now, dtype = int(table["now"]), rollout.cache.k.dtype
+    now, dtype = int(table["now"]), rollout.cache.dtype
     if not 0 <= now < LATEST_FRAME:
         raise ValueError(f"frame {now}")
     if table["dtype"] != str(dtype):
@@ -97,11 +120,12 @@ def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     said = table["prompt"]
     session.prompt = Prompt(str(said[0]), renew=bool(said[1])) if said else None
     right, down = map(float, table["mouse"])
-    drive.held, drive.mouse = set(map(str, table["driven"])), (right, down)
+    session.devices.held, session.devices.mouse = set(map(str, table["driven"])), (right, down)
     drive.path.pose = _to_tensor(arrays["pose"], (4, 4), torch.float64)
     noise = session.generator.get_state()
     session.generator.set_state(_to_tensor(arrays["noise"], tuple(noise.shape), torch.uint8))
-    words = session.read(session.said)
+    _fill_told(session, arrays)
+    words = session.read_start()
     rollout.drawn = int(table["drawn"])
     _fill_history(session, table, arrays)
     _fill_frames(session, arrays)
@@ -110,6 +134,24 @@ def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     saved = {n: _to_tensor(arrays[f"cache.{n}"], s, kinds[n]) for n, s in shapes.items()}
     rollout.cache.load(saved, now)
     rollout.say(words)
+
+
+def _fill_told(session: WanSession, arrays: Arrays) -> None:
+    sizes, control = session.file.transformer.picture, session.control
+    if sizes is None or control is None:
+        return
+    features = _to_tensor(arrays["picture.features"], (sizes.tokens, sizes.width), torch.float32)
+    found = arrays["picture.latents"]
+    shape = (len(found), *session.rollout.latent_shape[2:])
+    if not 1 <= len(found) <= CHANGING:
+        raise ValueError(f"a picture of {len(found)} latent frames")
+    latents = _to_tensor(found, shape, torch.float32)
+    session.picture = PictureCondition(features, latents)
+    actions = control.model
+    for name, log in _logs(control):
+        width = actions.keys if log is control.key_rows else actions.mouse
+        rows = actions.rows - actions.rows_per_latent + 1
+        log.tail = _to_tensor(arrays[name], (1, rows, width), torch.float32)
 
 
 def _fill_history(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:

@@ -1,4 +1,4 @@
-"""Where a Wan session begins: words alone, or words and a picture or clip of the user's own.
+"""Where a Wan session begins: words, a picture or clip of the user's own, or an encoded picture.
 
 Frames of another shape are fitted by the rule of `storage.images`.
 """
@@ -16,8 +16,11 @@ from torch import Tensor
 from worldmodel.config import UserError
 from worldmodel.storage.footage import is_episode, is_video, nearest, open_footage
 from worldmodel.storage.images import fit, read_picture
+from worldmodel.wan.image_encoder import ImageEncoder
+from worldmodel.wan.pictures import PictureCondition, encode_picture
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
+from worldmodel.worlds.wan.world_file import WanWorldFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class WanStart:
     caption: str
     opening: str  # the prompt
     latents: Tensor | None = None  # 1 f c h w, in whole blocks
+    picture: PictureCondition | None = None  # what an image-to-video world begins with
 
 
 def read_frames(path: Path, most: int, size: tuple[int, int], rate: float) -> NDArray[np.uint8]:
@@ -42,6 +46,31 @@ def read_frames(path: Path, most: int, size: tuple[int, int], rate: float) -> ND
     if not frames:
         raise UserError(f"{path}: holds no frames")
     return np.stack(frames)
+
+
+def encode_picture_start(
+    file: WanWorldFile, path: Path, vae: WanVAE, encoder: ImageEncoder
+) -> PictureCondition:
+    """A picture, or the last frame of a clip, as what an image-to-video world begins with."""
+    picture = read_frames(path, 1, file.frame_size, file.frames_per_second)[-1]
+    features = encoder.encode(picture)
+    found = PictureCondition(features, encode_picture(vae, picture))
+    check_picture(file, found, str(path))
+    return found
+
+
+def check_picture(file: WanWorldFile, picture: PictureCondition, where: str) -> None:
+    """Refuse what another model's encoders made, or for another size."""
+    sizes, window = file.transformer.picture, file.window
+    assert sizes is not None
+    expected = (sizes.tokens, sizes.width)
+    latents = (file.transformer.latent_channels, window.rows, window.columns)
+    if tuple(picture.features.shape) != expected or tuple(picture.latents.shape[1:]) != latents:
+        raise UserError(
+            f"{where}: encoded as {list(picture.features.shape)} features and latents of "
+            f"{list(picture.latents.shape[1:])}, {file.name} reads {list(expected)} and "
+            f"{list(latents)}; it was encoded for another model or another size"
+        )
 
 
 def encode_start(

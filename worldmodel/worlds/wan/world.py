@@ -20,6 +20,7 @@ from worldmodel.config import UserError
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import counted
+from worldmodel.wan.image_encoder import load_image_encoder
 from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.samplers import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
@@ -33,7 +34,13 @@ from worldmodel.worlds.wan.parts import WanParts, parts_of
 from worldmodel.worlds.wan.pending_prompt import PendingPrompt
 from worldmodel.worlds.wan.session import WanSession
 from worldmodel.worlds.wan.session_state import load_session, save_session
-from worldmodel.worlds.wan.start import WanStart, encode_start, read_frames
+from worldmodel.worlds.wan.start import (
+    WanStart,
+    check_picture,
+    encode_picture_start,
+    encode_start,
+    read_frames,
+)
 from worldmodel.worlds.wan.world_file import TAEHV, TRANSFORMER, VAE, WanWorldFile, caption
 
 
@@ -158,6 +165,8 @@ class WanWorld:
         return WanSession(self.parts, samplers, self._starts[start], seed, cache)
 
     def _find_starts(self, settings: RunSettings) -> list[WanStart]:
+        if self.file.transformer.picture is not None:
+            return picture_starts(self.parts, settings)
         words = self.parts.words
         openings = self.file.prompts.opening or ("",)
         if settings.prompt is not None:
@@ -169,6 +178,37 @@ class WanWorld:
             own = to_path(settings.start)
             starts.insert(0, own_start(self.file, own, openings[0], self.parts.encoder))
         return starts
+
+
+def picture_starts(parts: WanParts, settings: RunSettings) -> list[WanStart]:
+    """Encoded pictures, and one of the user's own before them, encoded now."""
+    file = parts.file
+    if settings.prompt is not None:
+        raise UserError(f"--prompt: {file.name} reads a picture and no words; name one as --start")
+    found = []
+    for name, picture in parts.pictures.items():
+        check_picture(file, picture, name)
+        found.append(WanStart(name, "", picture=picture))
+    if settings.start is not None:
+        found.insert(0, own_picture(parts, to_path(settings.start)))
+    if not found:
+        raise UserError(
+            f"{file.name} begins with a picture and has none: play it with --start PICTURE, or "
+            "import one with --picture"
+        )
+    return found
+
+
+def own_picture(parts: WanParts, path: Path) -> WanStart:
+    """A picture of the user's own as a start."""
+    if not isinstance(parts.encoder, WanVAE) or parts.image_encoder is None:
+        raise UserError(
+            f"--start {path}: {parts.file.name} has no encoders for pictures; import "
+            "Wan2.1_VAE.pth and models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+        )
+    encoder = load_image_encoder(parts.image_encoder).to(parts.transformer.device)
+    picture = encode_picture_start(parts.file, path, parts.encoder, encoder)
+    return WanStart(path.name, "", picture=picture)
 
 
 def own_start(
@@ -194,6 +234,11 @@ def choose_samplers(file: WanWorldFile, steps: int) -> tuple[SamplerConfig, Samp
         even = tuple(1000 * (steps - i) // steps for i in range(steps))
         other = replace(file.sampler, sigmas=warped_sigmas(even))
         return other, other
+    if file.controls is not None:
+        raise UserError(
+            f"--steps {steps}: {file.name} is a student of {file.sampler.steps} steps, and of no "
+            "other number"
+        )
     if steps not in STEPS:
         raise UserError(f"--steps {steps}: {file.name} is a few-step student; choose from 1, 2, 4")
     return replace(file.sampler, sigmas=warped_sigmas(STEPS[steps])), file.first_sampler

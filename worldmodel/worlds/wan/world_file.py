@@ -5,6 +5,8 @@ Beside `world.toml`, which is a `WanWorldFile`:
     transformer.safetensors
     taehv.safetensors  vae.safetensors    decoders: one of them or both; the faster one decodes
     prompts.safetensors                   embeddings of prompts: play needs no text encoder
+    pictures.safetensors                  encoded pictures that an image-to-video world begins with
+    image_encoder.safetensors             for any other picture, with the VAE
     CARD.md  NOTICE                       what it is and where it came from; licences
 """
 
@@ -33,7 +35,10 @@ TRANSFORMER = "transformer.safetensors"
 TAEHV = "taehv.safetensors"
 VAE = "vae.safetensors"
 PROMPTS = "prompts.safetensors"
-PARTS = (TRANSFORMER, TAEHV, VAE, PROMPTS)
+PICTURES = "pictures.safetensors"
+IMAGE_ENCODER = "image_encoder.safetensors"
+PARTS = (TRANSFORMER, TAEHV, VAE, PROMPTS, PICTURES, IMAGE_ENCODER)
+STRONGEST = 100.0  # a number of the mouse; those of training are below 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +55,28 @@ class CameraConfig:
             raise ConfigError(f"focal {list(self.focal)} must be from 0.001 to 1000")
         if fast := [key for key, motion in self.motions.items() if max(map(abs, motion)) > 1e4]:
             raise ConfigError(f"motions of {shown(fast[0])}: each number must be at most 10 000")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlsConfig:
+    """How devices become a model's rows of keys and mouse, one row a pixel frame.
+
+    What is done while a block is shown makes all rows of the next block: a button that was down at
+    all is down in each of them, mouse travel is spread over them. A row of the mouse is [up,
+    right], and `actions.mouse_degrees` of travel are 1.
+    """
+
+    keys: tuple[str, ...]  # the button of each key, in the model's order; "": nothing presses it
+    idle: int = -1  # of a model whose keys are one-hot: the key that is 1 while no other is
+    steering: dict[str, tuple[float, float]] = field(default_factory=dict)  # held button -> row
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.idle < len(self.keys):
+            raise ConfigError(f"idle = {self.idle}: there are {len(self.keys)} keys, from 0; or -1")
+        if strong := [key for key, row in self.steering.items() if max(map(abs, row)) > STRONGEST]:
+            raise ConfigError(
+                f"steering of {shown(strong[0])}: each number must be at most {STRONGEST:g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +125,8 @@ class WanWorldFile:
     actions: ActionSpec
     prompts: PromptsConfig = PromptsConfig()
     camera: CameraConfig | None = None
+    controls: ControlsConfig | None = None
+    start_pictures: tuple[str, ...] = ()  # names of the encoded pictures, each a start
     taehv: TaehvConfig = TAEW2_1
     vae: VaeConfig = WAN21_VAE
     sha256: dict[str, str] = field(default_factory=dict)
@@ -123,11 +152,48 @@ class WanWorldFile:
         self._check_decoders()
         if self.transformer.cameras and self.camera is None:
             raise ConfigError("the transformer has cameras, so [camera] must say what moves them")
+        self._check_controls()
         known = {*(self.camera.motions if self.camera else ()), *self.prompts.keys}
+        if self.controls is not None:
+            known |= {*filter(None, self.controls.keys), *self.controls.steering}
         if unknown := known - set(self.actions.buttons):
             raise ConfigError(
-                f"actions.buttons lacks {sorted(unknown)}, which move the camera or say a prompt"
+                f"actions.buttons lacks {sorted(unknown)}, which move the camera, press a key of "
+                "the model or say a prompt"
             )
+
+    def _check_controls(self) -> None:
+        """Refuse an image-to-video world whose devices do not fit its model."""
+        if len(self.start_pictures) > MOST_SAID or any(
+            len(name) > LONGEST_TITLE or not name.isprintable() for name in self.start_pictures
+        ):
+            raise ConfigError(
+                f"start_pictures: at most {MOST_SAID} names of {LONGEST_TITLE} printable characters"
+            )
+        model, controls = self.transformer.actions, self.controls
+        if (model is None) != (controls is None) or (model is None) != (not self._has_picture):
+            raise ConfigError(
+                "[controls], [transformer.actions] and [transformer.picture] are of one kind of "
+                "world, which has them all"
+            )
+        if model is None or controls is None:
+            return
+        if len(controls.keys) != model.keys:
+            raise ConfigError(
+                f"controls.keys names {len(controls.keys)} keys, the transformer has {model.keys}"
+            )
+        if model.mouse not in (0, 2) or (controls.steering and not model.mouse):
+            raise ConfigError(
+                f"the transformer knows {model.mouse} numbers of the mouse; expected 2, up and "
+                "right, or none and no controls.steering"
+            )
+        if model.rows_per_latent != self.vae.frames_per_latent:
+            raise ConfigError(
+                f"{model.rows_per_latent} rows of actions a latent frame, which shows "
+                f"{self.vae.frames_per_latent} frames"
+            )
+        if self.prompts.opening or self.prompts.keys or self.actions.prompts:
+            raise ConfigError("[prompts]: this world reads a picture and no words")
 
     def _check_decoders(self) -> None:
         """Refuse decoders of another kind of latents, and pictures that no memory holds."""
@@ -153,13 +219,19 @@ class WanWorldFile:
             )
 
     @property
+    def _has_picture(self) -> bool:
+        return self.transformer.picture is not None
+
+    @property
     def captions(self) -> list[str]:
-        """Of the places to begin at: what is said first."""
+        """Of the places to begin at: what is said first, or the picture's name."""
+        if self._has_picture:
+            return list(self.start_pictures)
         return [caption(text) for text in self.prompts.opening or ("",)]
 
     @property
     def pictures(self) -> list[None]:
-        """No picture for any start: the starts of such a world are words."""
+        """None: a start is words, or a picture that is kept encoded."""
         return [None] * len(self.captions)
 
     @property
