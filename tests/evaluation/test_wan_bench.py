@@ -151,6 +151,8 @@ def test_a_model_with_keys_and_mouse_is_measured_as_it_is_played() -> None:
     assert row["window"] == 4
     assert row["fps"] > 0
     assert played_as_released("wan-1.3b", TINY) == TINY
+    base = played_as_released("forgewm-base", replace(TINY, config=load_size("forgewm-base", 0)))
+    assert (base.rows, base.block_frames, base.windows, base.steps) == (44, 3, (21,), (4,))
 
 
 def test_the_released_size_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,8 @@ def load_size(name: str, layers: int) -> WanConfig:
 
 def played_as_released(name: str, plan: WanPlan) -> WanPlan:
     """The plan for a size that has a recipe of its own: its block, window, steps and pixels."""
-    recipe = RECIPES.get(name)
+    fitting = (recipe for recipe in RECIPES.values() if recipe.fits(plan.config))
+    recipe = RECIPES.get(name) or next(fitting, None)
     if recipe is None or plan.config.actions is None:
         return plan
     return replace(

@@ -18,17 +18,22 @@ from tests.worlds.wan.matrix_tiny import (
     save_encoders,
     save_picture,
     save_student,
+    size,
     student_tensors,
 )
 from worldmodel.__main__ import main
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError, to_toml
-from worldmodel.wan.pictures import load_pictures
+from worldmodel.game.controls import Controls, describe
+from worldmodel.gym_env import WorldEnv
+from worldmodel.wan.pictures import CHANGING, PictureCondition, load_pictures
+from worldmodel.wan.transformer import WanTransformer
 from worldmodel.world import Frame, step
 from worldmodel.worlds.find import open_world
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.importer import import_files
 from worldmodel.worlds.wan.row_control import RowControl
+from worldmodel.worlds.wan.start import check_picture
 from worldmodel.worlds.wan.world import WanWorld
 from worldmodel.worlds.wan.world_file import (
     IMAGE_ENCODER,
@@ -212,6 +217,26 @@ def test_play_follows_keys_and_mouse_from_the_next_block_on(world: WanWorld) -> 
     assert differ(play(world, [IDLE] * 8, seed=1), idle[:9]) == list(range(9))
 
 
+def test_f1_tells_what_the_keys_do(folder: Path) -> None:
+    told = {what: key for key, what in describe(read_wan_world(folder).actions, Controls())}
+    assert {"forward", "back", "left", "right", "look up", "turn right"} <= told.keys()
+    assert "W" in told["forward"]
+
+
+def test_a_gymnasium_env_plays_it(world: WanWorld) -> None:
+    """An action is told to the block that is drawn next, as in play."""
+    env = WorldEnv(world)
+    nothing = np.zeros_like(env.action_space.sample())
+    forward = nothing.copy()
+    forward[0] = 1
+    frames = [
+        [env.reset(seed=0)[0], *(env.step(action)[0] for _ in range(9))]
+        for action in (nothing, forward)
+    ]
+    assert frames[0][0].shape == (32, 48, 3)
+    assert differ(*frames) == [9]
+
+
 def test_a_long_session_keeps_its_memory(world: WanWorld) -> None:
     world.reset(0, 0)
     cache = world.session.rollout.cache
@@ -295,6 +320,17 @@ def test_a_picture_that_was_encoded_for_another_size_is_told(tmp_path: Path) -> 
     import_files(files, tmp_path / "world", replace(plan(), columns=8))
     with pytest.raises(UserError, match=r"hall: encoded as .*another size"):
         WanWorld.load(tmp_path / "world", SETTINGS)
+    long = PictureCondition(torch.zeros(257, 80), torch.zeros(CHANGING + 1, 16, 4, 8))
+    with pytest.raises(UserError, match="31 latent frames"):
+        check_picture(read_wan_world(tmp_path / "world"), long, "hall")
+
+
+def test_an_image_to_video_model_without_keys_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = WanTransformer(replace(size(), layers=1, actions=None))
+    torch.save(model.state_dict(), tmp_path / "i2v.pt")
+    with pytest.raises(UserError, match="without keys or mouse"):
+        import_files([tmp_path / "i2v.pt"], tmp_path / "world", plan())
 
 
 def test_a_released_file_plays_with_what_lies_beside_it(tmp_path: Path) -> None:

@@ -198,7 +198,8 @@ class LatentClips:
             latents = rows_of(file, "latents", self.index.shape)[row, :frames]
             cameras = rows_of(file, "cameras", (self.index.shape[0], 4, 4))[row, :frames]
             if self.size.picture is not None:
-                return latents.float(), cameras, rows_of(file, "features", self.index.picture)[row]
+                text = rows_of(file, "features", self.index.picture)[row]
+                return latents.float(), cameras, text.float()
             prompt = int(rows_of(file, "prompts", ())[row])
             text = self.nothing if prompt < 0 else self._prompt(file, f"prompt.{prompt:05}")
         except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:

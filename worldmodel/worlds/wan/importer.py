@@ -221,6 +221,11 @@ def choose_recipe(config: WanConfig, wanted: str | None) -> tuple[str, ReleasedS
     fitting = {name: r for name, r in RECIPES.items() if r.fits(config)}
     if not fitting and config.actions is not None:  # keys of a model's own
         fitting = {name: r for name, r in RECIPES.items() if r.keys}
+    if not fitting:
+        raise UserError(
+            "the tensors are those of an image-to-video model without keys or mouse; of those "
+            "only Matrix-Game 2 and its students are played"
+        )
     likely = [(name, recipe) for name, recipe in fitting.items() if not recipe.is_other]
     if wanted is None and len(likely) == 1:
         return likely[0]

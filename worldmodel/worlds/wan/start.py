@@ -17,7 +17,7 @@ from worldmodel.config import UserError
 from worldmodel.storage.footage import is_episode, is_video, nearest, open_footage
 from worldmodel.storage.images import fit, read_picture
 from worldmodel.wan.image_encoder import ImageEncoder
-from worldmodel.wan.pictures import PictureCondition, encode_picture
+from worldmodel.wan.pictures import CHANGING, PictureCondition, encode_picture
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
 from worldmodel.worlds.wan.world_file import WanWorldFile
@@ -65,6 +65,10 @@ def check_picture(file: WanWorldFile, picture: PictureCondition, where: str) -> 
     assert sizes is not None
     expected = (sizes.tokens, sizes.width)
     latents = (file.transformer.latent_channels, window.rows, window.columns)
+    if len(picture.latents) > CHANGING:
+        raise UserError(
+            f"{where}: encoded as {len(picture.latents)} latent frames; at most {CHANGING} differ"
+        )
     if tuple(picture.features.shape) != expected or tuple(picture.latents.shape[1:]) != latents:
         raise UserError(
             f"{where}: encoded as {list(picture.features.shape)} features and latents of "
