@@ -17,7 +17,7 @@ from worldmodel.system.printable import tell_json
 from worldmodel.worlds.run_settings import RunSettings
 
 MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)}
-PARTS = {"argument_types", "studies", "bench_wan", "bench_serve"}
+PARTS = {"argument_types", "flags_of_modes", "studies", "bench_wan", "bench_serve"}
 JOBS = sorted(name.removesuffix("_") for name in MODULES - PARTS)
 
 
