@@ -32,7 +32,7 @@ from worldmodel.engine.graphs import (
     example_inputs,
     example_views,
 )
-from worldmodel.engine.rows import RowGraph, RowPool, empty_rows
+from worldmodel.engine.rows import RowGraph, RowPool, alone, empty_rows
 from worldmodel.engine.signal_stack import kept_signal_stack
 from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder
@@ -154,8 +154,11 @@ class OpenVinoEngine:
         return RowPool(self, self.config, self.sampler, CACHED[self.dtype], "cpu", count)
 
     def row_run(self, inputs: FrameInputs, outputs: FrameOutputs) -> Callable[[], None]:
-        """A run over all rows of tensors that have the batch first."""
+        """A run over all rows of tensors that have the batch first; one row as if alone."""
         batch, sampler = len(inputs.actions), self._unrounded
+        if batch == 1:
+            self._compile_for(1)
+            return BoundGraph(self._compiled["frame", 1], *alone(inputs, outputs)).run
         if ("rows", batch) not in self._compiled:
             empty = empty_rows(self.config, sampler, batch, CACHED[self.dtype])
             graph = RowGraph(FrameGraph(self._models[0], sampler)).eval()

@@ -9,8 +9,8 @@
 All rows lie in one block of memory, the batch first. Those who play are moved to the front (a copy
 of a row, and only when somebody came or went) and computed by programs of 8, 4, 2 and 1 rows, so
 that no row is computed for nobody. What a row computes does not depend on its neighbours: its
-frames are those of the session played alone. On a CPU that holds bit for bit: a size whose rows
-come out otherwise than one by one is left out.
+frames are those of the session played alone. On a CPU that holds bit for bit: one row is computed
+by the very program of a session alone, and a size whose rows come out otherwise is left out.
 """
 
 import weakref
@@ -53,7 +53,7 @@ class RowEngine(Protocol):
         """Room for so many sessions, and the programs to play them."""
 
     def row_run(self, inputs: FrameInputs, outputs: FrameOutputs) -> Callable[[], None]:
-        """A run over all rows of tensors that have the batch first."""
+        """A run over all rows of tensors that have the batch first; one row as if alone."""
 
 
 class Row:
@@ -67,12 +67,10 @@ class Row:
         """Here its tensors are from now on."""
         self.place = place
         one = slice(place, place + 1)
-        inputs = _turn_inputs(FrameInputs(*(x[one] for x in self.pool.inputs)))
-        # A cache of one session knows one time: no batch in masks and angles.
-        self.inputs = inputs._replace(
-            mask=inputs.mask[0], cos=inputs.cos[0, 0], sin=inputs.sin[0, 0]
+        self.inputs, self.outputs = alone(
+            FrameInputs(*(x[one] for x in self.pool.inputs)),
+            FrameOutputs(*(x[one] for x in self.pool.outputs)),
         )
-        self.outputs = _turn_outputs(FrameOutputs(*(x[one] for x in self.pool.outputs)))
 
     def run(self) -> None:
         """Compute the next frame of this row alone."""
@@ -211,6 +209,14 @@ def _outputs_of(inputs: FrameInputs, config: ModelConfig) -> FrameOutputs:
     one = inputs.k[..., : config.tokens_per_frame, :]
     kept = (torch.zeros_like(one, memory_format=torch.contiguous_format) for _ in "kv")
     return FrameOutputs(inputs.before.clone(), *kept)
+
+
+def alone(inputs: FrameInputs, outputs: FrameOutputs) -> tuple[FrameInputs, FrameOutputs]:
+    """The tensors of one row, batch first, as those of a session that is played alone."""
+    turned = _turn_inputs(inputs)
+    # A cache of one session knows one time: no batch in masks and angles.
+    one = turned._replace(mask=turned.mask[0], cos=turned.cos[0, 0], sin=turned.sin[0, 0])
+    return one, _turn_outputs(outputs)
 
 
 def _turn_inputs(inputs: FrameInputs) -> FrameInputs:
