@@ -266,10 +266,25 @@ def test_a_frame_that_does_not_know_its_place_is_named_or_left_out(
     assert bool(torch.isfinite(stage.views).all())
 
 
-def test_the_stage_decoder_refuses_an_autoencoder_with_a_plan(
+def test_a_decoder_learns_on_and_what_was_learned_of_the_level_stays(
     home: Path, autoencoder_run: dict[str, Any]
 ) -> None:
     del autoencoder_run
-    table = {"autoencoder": str(home / "runs" / "autoencoder"), "batch": 4}
-    with pytest.raises(ConfigError, match="the stage 'decoder' cannot tell it"):
-        run(home, "decoder", 1, table)
+    before = load_autoencoder(home / "runs" / "autoencoder")
+    table = {"autoencoder": str(home / "runs" / "autoencoder"), "batch": 4, "frame_stride": 1}
+    run(home, "decoder", 12, table, ema_decay=0.5)
+    after = load_autoencoder(home / "runs" / "decoder")
+    changed = {
+        name
+        for name, weight in after.state_dict().items()
+        if not torch.equal(weight, before.state_dict()[name])
+    }
+    assert {name.split(".")[0] for name in changed} == {"decoder", "plan"}
+    assert all(name.startswith(("decoder.", "plan.drawing.")) for name in changed)
+    own_play: dict[str, Any] = {
+        "student": str(home / "runs" / "student"),
+        "sampler": {"sigmas": [1.0, 0.0]},
+    }
+    own_play["sampler"] |= {"renoise": True}
+    with pytest.raises(ConfigError, match="has a plan"):
+        run(home, "decoder", 1, {**table, "own_play": own_play}, to="refused")

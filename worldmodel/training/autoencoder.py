@@ -77,10 +77,10 @@ class AutoencoderStage:
         if config.plan:
             plan = load_plan(config.plan)
             model = replace(model, plan=plan.config)
-            self.frames, self.views = _known(
+            self.frames, self.views = known_frames(
                 self.frames, load_views(config.data, config.frame_stride)
             )
-            seen = _known(heldout, load_views(config.heldout, HELD_OUT_STRIDE))
+            seen = known_frames(heldout, load_views(config.heldout, HELD_OUT_STRIDE))
             spread = slice(None, None, max(1, len(seen[0]) // most))
             self.heldout, self.heldout_views = (x[spread][:most].to(device) for x in seen)
         self.student = channels_last(Autoencoder(model))
@@ -138,19 +138,12 @@ def compile_convolutions(model: Autoencoder) -> None:
             half.compile()
 
 
-def _known(frames: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+def known_frames(frames: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
     """The frames that say where they are seen from, and where; all of them, without a copy."""
     known = torch.isfinite(views).all(dim=1)
     if not known.any():
         raise ConfigError("no frame of the data says where it is seen from, which a plan needs")
     return (frames, views) if known.all() else (frames[known], views[known])
-
-
-def draw_frames(
-    frames: Tensor, count: int, generator: torch.Generator, reading: ReadSpeed
-) -> Tensor:
-    """Some of the frames uint8 b h w 3, as `to_tensor` shows them: count 3 h w."""
-    return take_frames(frames, draw_index(frames, count, generator), generator, reading)
 
 
 def draw_index(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -32,6 +32,7 @@ from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import (
     Autoencoder,
     channels_last,
+    decode_latents,
     encode_frames,
     to_frames,
     to_tensor,
@@ -44,12 +45,17 @@ from worldmodel.storage.episode import Episode, EpisodeError
 from worldmodel.storage.episodes import find_episodes, load_episode
 from worldmodel.system.progress import through
 from worldmodel.training.autoencoder import (
+    HELD_OUT,
+    HELD_OUT_SEEN,
+    HELD_OUT_STRIDE,
     compile_convolutions,
     disturb,
-    draw_frames,
+    draw_index,
     gradient_loss,
+    known_frames,
+    take_frames,
 )
-from worldmodel.training.clips import facts_of, load_frames
+from worldmodel.training.clips import facts_of, load_frames, load_views
 from worldmodel.training.row_files import ReadSpeed, nearby
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.sample_grids import save_grid
@@ -200,16 +206,26 @@ class DecoderStage:
     def __init__(self, config: DecoderTraining, folder: Path, device: Device = "cpu") -> None:
         self.config, self.reading = config, ReadSpeed()
         autoencoder = load_autoencoder(config.autoencoder).to(device)
-        if autoencoder.plan is not None:
-            raise ConfigError(
-                f"{config.autoencoder} shows what its plan knows of a place, which the stage "
-                "'decoder' cannot tell it; the decoder of the stage 'autoencoder' is the last one"
-            )
         autoencoder.decoder.requires_grad_(requires_grad=True)
         size = (autoencoder.config.frame_height, autoencoder.config.frame_width)
         frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
+        heldout, most = load_frames(config.heldout, HELD_OUT_STRIDE, *size, folder.parent), HELD_OUT
+        self.views = self.heldout_views = None
+        if autoencoder.plan is not None:
+            if config.own_play:
+                raise ConfigError(
+                    f"[own_play]: {config.autoencoder} has a plan, and where a student's frames "
+                    "are seen from is not told here: leave the table out"
+                )
+            # Where things are stays as it was learned; how they are drawn is learned on.
+            autoencoder.plan.drawing.requires_grad_(requires_grad=True)
+            views = load_views(config.data, config.frame_stride)
+            frames, self.views = known_frames(frames, views)
+            views = load_views(config.heldout, HELD_OUT_STRIDE)
+            heldout, views = known_frames(heldout, views)
+            most, self.heldout_views = HELD_OUT_SEEN, views[:HELD_OUT_SEEN].to(device)
         self.frames = nearby(frames, device)
-        self.heldout = load_frames(config.heldout, 31, *size, folder.parent)[:256].to(device)
+        self.heldout = heldout[:most].to(device)
         self.played: PlayedFrames | None = None
         if config.own_play:
             _check_latents(config.own_play.student, config.autoencoder)
@@ -239,8 +255,8 @@ class DecoderStage:
         """Both players' losses in one sum: neither's gradient reaches the other's weights."""
         del step
         autoencoder, critic = self.student.autoencoder, self.student.critic
-        pixels, latents, weights = self._draw(generator)
-        decoded = autoencoder.decode(latents).float()
+        pixels, latents, weights, seen = self._draw(generator)
+        decoded = autoencoder.decode(latents, seen).float()
         frozen = {name: weight.detach() for name, weight in critic.named_parameters()}
         fooled = functional_call(critic, frozen, (decoded,)).float().mean()
         weight = weights[:, None, None, None]
@@ -254,29 +270,37 @@ class DecoderStage:
         return whole, {"l1": absolute, "detail": detail, "critic": judged}
 
     @torch.no_grad()
-    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Real frames b 3 h w, latents b c h w to decode, how much each real frame says b."""
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Real frames b 3 h w, latents b c h w to decode, how much each real frame says b.
+
+        With a plan: what it shows of where each frame was seen from.
+        """
         played = (
             round(self.config.batch * self.config.own_play.share) if self.config.own_play else 0
         )
-        pixels = draw_frames(self.frames, self.config.batch - played, generator, self.reading)
+        index = draw_index(self.frames, self.config.batch - played, generator)
+        pixels = take_frames(self.frames, index, generator, self.reading)
+        seen = None
+        if self.views is not None:
+            seen = self.student.autoencoder.look(self.views[index].to(generator.device)).pixels
         latents = self.student.autoencoder.encode(pixels)
         latents = disturb(latents, self.config.latent_noise, generator)
         weights = torch.ones(len(pixels), device=pixels.device)
         if self.played is None:
-            return pixels, latents, weights
+            return pixels, latents, weights, seen
         count = len(self.played.frames)
         index = torch.randint(count, (played,), generator=generator, device=generator.device)
         pixels = torch.cat((pixels, to_tensor(self.played.frames[index])))
         latents = torch.cat((latents, self.played.latents[index]))
-        return pixels, latents, torch.cat((weights, self.played.weights[index]))
+        return pixels, latents, torch.cat((weights, self.played.weights[index])), seen
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Unseen frames above their reconstructions; PSNR and sharpness."""
-        pixels = to_tensor(self.heldout).to(memory_format=torch.channels_last)
         model = self.ema.autoencoder
-        decoded = to_frames(model.decode(model.encode(pixels)))
+        views = None if self.heldout_views is None else self.heldout_views[None]
+        latents = encode_frames(model, self.heldout[None])
+        decoded = decode_latents(model, latents, views)[0]
         save_grid(folder / f"{step:06d}.png", [self.heldout[:12], decoded[:12]])
         figures = {
             "heldout_psnr": float(psnr(decoded, self.heldout).mean()),
