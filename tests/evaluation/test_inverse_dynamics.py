@@ -31,7 +31,7 @@ def make_clips(count: int, frames: int = 40, seed: int = 0) -> list[tuple[Tensor
 
 
 def test_actions_are_read_from_unseen_frames_and_not_from_unrelated_ones() -> None:
-    model = train_inverse_dynamics(make_clips(30), steps=300, batch=32)
+    model = train_inverse_dynamics(make_clips(30), steps=150, batch=32)
     unseen = make_clips(6, seed=1)
     reading = read_actions(model, unseen)
     assert reading.turn_correlation > 0.75
