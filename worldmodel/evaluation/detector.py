@@ -83,7 +83,7 @@ def paired_clips(subjects: Subjects, game: Doom, seed: int, walks: int) -> tuple
     known = shape.context_frames + shape.sink_frames
     frames = round(SECONDS * subjects.file.frames_per_second)
     real, made = [], []
-    for first in range(0, walks, TOGETHER):
+    for first in through(range(0, walks, TOGETHER), desc="walks, in game and world"):
         count = min(TOGETHER, walks - first)
         clips, seed = record_walks(game, subjects, seed, count, known + frames)
         dream = Dream(subjects, clips, known, f"walks from {first}")
