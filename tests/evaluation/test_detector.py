@@ -1,9 +1,12 @@
 """A detector finds out what differs, guesses where nothing does, and asks about unseen clips."""
 
+import pytest
 import torch
 from torch import Tensor
 
+from worldmodel.config import UserError
 from worldmodel.evaluation.detector import HELD_OUT, Detector, detect
+from worldmodel.evaluation.detector_report import evaluate_detected
 
 
 def soft_clips(count: int, seed: int) -> Tensor:
@@ -38,3 +41,8 @@ def test_motion_counts() -> None:
     model, clips = Detector().eval(), soft_clips(2, 3)
     with torch.no_grad():
         assert not torch.allclose(model(clips), model(clips[:, :1].expand_as(clips)))
+
+
+def test_so_few_walks_that_none_is_unseen_are_refused() -> None:
+    with pytest.raises(UserError, match="--detector-walks 3: every 4th walk"):
+        evaluate_detected(None, 0, 3, 10)

@@ -183,3 +183,9 @@ def test_a_clip_is_no_larger_than_allowed(tiny: NativeWorld, most: int) -> None:
         client.shown()
         client.say("record")
         assert "MB at most" in client.told("clip")["why"]
+
+
+def test_asking_for_a_clip_where_none_was_made_takes_no_place_on_disk(tiny: NativeWorld) -> None:
+    with run_server(Hall(tiny, Limits(), FAST)) as running:
+        assert fetch(running, "clip/x.mp4")[0] == 404
+        assert running.server.clips._made is None

@@ -6,7 +6,7 @@ import torch
 
 from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom
-from worldmodel.evaluation.detector import SECONDS, Detected, measure_detected
+from worldmodel.evaluation.detector import HELD_OUT, SECONDS, Detected, measure_detected
 from worldmodel.evaluation.reference_clips import game_of
 from worldmodel.evaluation.subject import load_subjects
 from worldmodel.system.printable import tell, tell_json
@@ -15,7 +15,12 @@ from worldmodel.worlds.run_settings import RunSettings, available_cores
 
 
 def evaluate_detected(name: str | None, seed: int, walks: int, steps: int) -> Detected:
-    """Measure a world; a `UserError` if it names no real game."""
+    """Measure a world; a `UserError` if it names no real game, or no walk would be unseen."""
+    if walks < HELD_OUT:
+        raise UserError(
+            f"--detector-walks {walks}: every {HELD_OUT}th walk is kept from training; "
+            f"expected at least {HELD_OUT}"
+        )
     torch.set_num_threads(available_cores())
     subjects = load_subjects(find_world(name), RunSettings(), teacher_steps=1)
     if not subjects.file.game:

@@ -178,6 +178,8 @@ class Clips:
             return None
         with self._lock:
             self._forget()
+            if self._shared is None and self._made is None:
+                return None
             path = self._kept_path(key, dot + ending)
         return path if path.is_file() and not self._is_over(path) else None
 
@@ -222,6 +224,9 @@ class Clips:
         for clip in over:
             for ending in KINDS:
                 (self._folder / f"{clip.key}{ending}").unlink(missing_ok=True)
+        if self._shared is None and self._made is None:
+            return  # no clip was ever made
         for path in list_files(self._kept_path("", "").parent, "*"):  # another server's, too
             if self._is_over(path):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # not ours to remove
+                    path.unlink()

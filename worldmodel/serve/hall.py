@@ -48,7 +48,6 @@ class Hall:
         self.batch = WorldBatch(world, self.limits.sessions)
         self.capacity = self.batch.capacity
         self.pictures: list[Frame] = [world.reset(n, seed=0) for n in range(len(world.starts))]
-        self.tick_seconds = 0.0  # of the last tick
         self._sessions: list[ServedSession] = []
         self._gone: deque[ServedSession] = deque()  # whose worlds are to be released
         self._lock = threading.Lock()
@@ -172,13 +171,11 @@ class Hall:
     def _run(self) -> None:
         period, due, ticks = 1 / self.frames_per_second, time.monotonic(), 0
         while not self._closing.wait(max(0.0, due - time.monotonic())):
-            began = time.monotonic()
             keeps = ticks % max(1, round(self.limits.moment_every / period)) == 0
             while self._gone:
                 self.batch.release(self._gone.popleft().world)
             self._play([x for x in self.sessions if self._is_ready(x, keeps=keeps)])
             ticks += 1
-            self.tick_seconds = time.monotonic() - began
             due = max(due + period, time.monotonic())
         for session in self.sessions:
             if self.store is None:

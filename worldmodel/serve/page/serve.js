@@ -118,6 +118,7 @@ function closed(socket) {
   state.playing = false;
   state.input?.release();
   if (state.over) {
+    state.tries = 0;
     forget();
     show("over", state.over);
     $("continue").hidden = false;
@@ -125,7 +126,7 @@ function closed(socket) {
   }
   state.lostAt ||= performance.now();
   if (performance.now() - state.lostAt < GIVE_UP) {
-    show("lost", "The connection is lost; connecting again");
+    show("lost", state.tries ? "Looking for the session" : "The connection is lost; connecting again");
     setTimeout(connect, state.tries ? RETRY / 4 : RETRY);
   } else {
     forget();
