@@ -305,7 +305,7 @@ class Run:
     def _last_good(self) -> str:
         if self._saved is None:
             return "no state has been saved yet"
-        return f"the last good state is that of step {self._saved}, in {self.folder / STATE}"
+        return f"the last good state is that of step {self._saved}, in {self.folder}"
 
 
 @contextmanager
