@@ -17,6 +17,7 @@ from worldmodel.datacheck.faults import check_folder
 from worldmodel.datacheck.timing import estimate_timing
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import load_episode, save_episode
+from worldmodel.system.printable import counted
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_actions_beside_the_wrong_frames_are_noticed(folder: Path, by: int) -> N
     assert bool(told) == bool(by)
     if by:
         side = "before" if by > 0 else "after"
-        assert told[0].startswith(f"the picture answers {abs(by)} frame(s) {side} the row")
+        assert told[0].startswith(f"the picture answers {counted(abs(by), 'frame')} {side} the row")
 
 
 def test_timing_is_not_told_where_nothing_answers() -> None:

@@ -17,6 +17,7 @@ from worldmodel.datacheck.faults import check_folder
 from worldmodel.datacheck.state_facts import steps
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack, track_of
 from worldmodel.storage.episodes import find_episodes, load_episode, save_episode
+from worldmodel.system.printable import counted
 
 pytest.importorskip("vizdoom")
 
@@ -82,9 +83,9 @@ def test_a_state_beside_the_wrong_frames_is_noticed(folder: Path, by: int) -> No
     assert data.state is not None
     assert data.state.timing.lag == -by
     side = "before" if by > 0 else "after"
-    assert told(data, f"the picture moves {abs(by)} frame(s) {side} the row of the state")
+    assert told(data, f"the picture moves {counted(abs(by), 'frame')} {side} the row of the state")
     late = "after" if by > 0 else "before"
-    assert told(data, f"heading follows the mouse {abs(by)} row(s) {late} its own")
+    assert told(data, f"heading follows the mouse {counted(abs(by), 'row')} {late} its own")
 
 
 def roll(values: Values, by: int) -> Values:
@@ -120,7 +121,7 @@ def test_a_place_that_jumps_is_told_with_the_file_and_the_frame(folder: Path) ->
     change(path, teleport)
     data = check_folder(folder, clip=13)
     (text,) = told(data, "jump")
-    assert re.match(r"x, y, z of the state: 1 jump\(s\), the largest of [23]\d{3} map units", text)
+    assert re.match(r"x, y, z of the state: 1 jump, the largest of [23]\d{3} map units", text)
     assert f"map units, the first in {path.name}, frame 50 " in text
 
 

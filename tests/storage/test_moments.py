@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from worldmodel.storage.moments import (
     FORMAT,
     Moment,
     MomentHeader,
+    ago,
     list_moments,
     load_moment,
     peek,
@@ -274,3 +276,17 @@ def test_a_moment_of_every_kind_of_array_reads_back_exactly(tmp_path: Path) -> N
 def test_a_clock_that_is_set_before_1970_loses_no_moment(tmp_path: Path) -> None:
     save_moment(tmp_path / "drawn" / "m.safetensors", make_moment(3, saved_at=-86400.0))
     assert [kept.header.saved_at for kept in list_moments(folder=tmp_path)] == [-86400.0]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [
+        (0, "just now"),
+        (1, "1 minute ago"),
+        (119, "119 minutes ago"),
+        (120, "2 hours ago"),
+        (2880, "2 days ago"),
+    ],
+)
+def test_how_long_ago_is_said_in_words(minutes: int, words: str) -> None:
+    assert ago(time.time() - 60 * minutes) == words

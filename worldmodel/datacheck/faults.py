@@ -12,6 +12,7 @@ from worldmodel.datacheck.scan import Scan
 from worldmodel.datacheck.state_facts import StateFacts, Turning
 from worldmodel.storage.episodes import HALVED, find_episodes, told_sizes
 from worldmodel.storage.footage import left_out
+from worldmodel.system.printable import counted
 
 LEAST_IDLE = 0.03  # share; worlds that never saw anybody rest decay when the player does
 MOST_FLAT = 0.02  # share of frames of one colour
@@ -87,8 +88,8 @@ def _find_warnings(data: DataSet) -> None:
     if data.timing.lag:
         side = "after" if data.timing.lag > 0 else "before"
         add(
-            f"the picture answers {abs(data.timing.lag)} frame(s) {side} the row of the action "
-            "that caused it; row i should hold what led to frame i"
+            f"the picture answers {counted(abs(data.timing.lag), 'frame')} {side} the row of "
+            "the action that caused it; row i should hold what led to frame i"
         )
     size = scans[0].size
     if not any(side % 2 for side in size) and any(side % HALVED for side in size):
@@ -143,17 +144,18 @@ def _find_state(state: StateFacts, data: DataSet) -> None:
         add(f"never known: {', '.join(never)} of the state")
     for jumps in state.jumps:
         add(
-            f"{', '.join(jumps.names)} of the state: {jumps.count} jump(s), the largest of "
-            f"{jumps.largest:.4g} {jumps.unit}".rstrip()
+            f"{', '.join(jumps.names)} of the state: {counted(jumps.count, 'jump')}, the largest "
+            f"of {jumps.largest:.4g} {jumps.unit}".rstrip()
             + f", the first in {jumps.first} (a teleport, a death, or a new episode in the file)"
         )
     for turning in state.turnings:
         _find_turning(turning, data)
     if state.timing.lag:
         lag = state.timing.lag
+        side = "after" if lag > 0 else "before"
         add(
-            f"the picture moves {abs(lag)} frame(s) {'after' if lag > 0 else 'before'} the row of "
-            "the state that changes with it; row i should hold what frame i shows"
+            f"the picture moves {counted(abs(lag), 'frame')} {side} the row of the state "
+            "that changes with it; row i should hold what frame i shows"
         )
 
 
@@ -168,7 +170,7 @@ def _find_turning(turning: Turning, data: DataSet) -> None:
         )
     elif lag:
         side = "after" if lag > 0 else "before"
-        add(f"{turning.name} follows the mouse {abs(lag)} row(s) {side} its own")
+        add(f"{turning.name} follows the mouse {counted(abs(lag), 'row')} {side} its own")
     elif abs(turning.degrees + 1) > AS_FAR:
         add(
             f"{turning.name} goes {turning.degrees:+.2f} for each degree of the mouse to the "

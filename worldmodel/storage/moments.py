@@ -29,7 +29,7 @@ from worldmodel.storage.tensor_files import array_file, is_large, mapped, open_t
 from worldmodel.storage.user_dirs import data_folder
 from worldmodel.system.limits import LARGEST_MOMENT, LARGEST_PICTURE, LATEST_FRAME
 from worldmodel.system.paths import list_files
-from worldmodel.system.printable import shown
+from worldmodel.system.printable import counted, shown
 from worldmodel.world import Frame, State
 
 FORMAT = "worldmodel moment 1"
@@ -212,7 +212,7 @@ def ago(saved_at: float) -> str:
     minutes = max(0, round((time.time() - saved_at) / 60))
     if minutes < 1:
         return "just now"
-    for most, size, name in ((120, 1, "minutes"), (2880, 60, "hours")):
+    for most, size, name in ((120, 1, "minute"), (2880, 60, "hour")):
         if minutes < most:
-            return f"{minutes // size} {name} ago"
-    return f"{minutes // 1440} days ago"
+            return f"{counted(minutes // size, name)} ago"
+    return f"{counted(minutes // 1440, 'day')} ago"
