@@ -37,7 +37,7 @@ def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, A
         ({"minutes": 0.0}, "must be above 0"),
         ({"stages": stages[1:]}, "teacher needs autoencoder before it"),
         ({"stages": [*stages, stages[3]]}, "decoder is there twice"),
-        ({"stages": stages[:2]}, "needs the stages autoencoder, teacher and student"),
+        ({"stages": stages[:2]}, "needs the stages autoencoder, teacher, and student or dmd"),
         ({"stages": [{**stages[0], "share": 1.0}]}, "a share of the minutes above 0, or steps"),
         ({"play": {**table["play"], "dmd_share": 0.5}}, "dmd_share = 0.5 needs the stage dmd"),
         ({"play": {**table["play"], "dmd_share": 0.0}}, "above 0 and at most 1"),
@@ -127,6 +127,9 @@ def test_a_recipe_with_every_stage_hands_each_what_it_needs(
         run["student"],
         run["bidirectional"],
     )
+    table["stages"] = [autoencoder, teacher, whole, dmd, decoder]
+    shorter = share_settings(read(tmp_path, table), tmp_path / "runs")
+    assert shorter.config(shorter.recipe.parts[3], 0.4)["student"] == run["teacher"]
     assert tables["decoder"]["own_play"]["student"] == run["dmd"]
     assert shared.world({}, "")["student"] == run["dmd"]
     models = [t["model"] for stage, t in tables.items() if stage not in ("autoencoder", "decoder")]

@@ -132,7 +132,8 @@ class SharedSettings:
             table["teacher"] = str(self.run("teacher"))
         sampler = asdict(recipe.play.sampler)
         if part.stage == "dmd":
-            table |= {"student": str(self.run("student")), "real": str(self.run("bidirectional"))}
+            player = "student" if "student" in before else "teacher"
+            table |= {"student": str(self.run(player)), "real": str(self.run("bidirectional"))}
             table["rollouts"] = {"sampler": sampler, **part.settings.get("rollouts", {})}
         if part.stage == "decoder" and "own_play" in part.settings:
             player = next(name for name in ("dmd", "student", "teacher") if name in before)

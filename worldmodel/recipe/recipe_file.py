@@ -14,7 +14,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "teacher": ("autoencoder",),
     "bidirectional": ("autoencoder",),
     "student": ("teacher",),
-    "dmd": ("student", "bidirectional"),
+    "dmd": ("teacher", "bidirectional"),  # from the student, if there is one
     "decoder": ("autoencoder",),
     "events": ("autoencoder",),
 }
@@ -109,8 +109,10 @@ class Recipe:
             if part.stage in before:
                 raise ConfigError(f"the stage {part.stage} is there twice")
             before.append(part.stage)
-        if "student" not in before:
-            raise ConfigError("a world needs the stages autoencoder, teacher and student at least")
+        if not any(stage in before for stage in DRAWS):
+            raise ConfigError(
+                "a world needs the stages autoencoder, teacher, and student or dmd at least"
+            )
         if self.play.dmd_share < 1 and "dmd" not in before:
             raise ConfigError(f"dmd_share = {self.play.dmd_share} needs the stage dmd")
 
