@@ -62,3 +62,11 @@ def test_the_correlation_is_one_where_the_other_picture_has_moved_to() -> None:
 def test_a_clip_gives_one_feature_vector_for_each_window() -> None:
     model = train_inverse_dynamics(make_clips(2), steps=1, batch=4)
     assert features_of(model, make_clips(1)[0][0]).shape == (40 - WINDOW + 1, 128)
+
+
+def test_a_larger_picture_of_the_same_scene_is_judged_alike() -> None:
+    """A turn moves it by more pixels than are compared: it is averaged down first."""
+    small = make_clips(2, frames=8)
+    large = [(f.repeat_interleave(2, 1).repeat_interleave(2, 2), a) for f, a in small]
+    one, two = (train_inverse_dynamics(clips, steps=2, batch=4) for clips in (small, large))
+    assert torch.allclose(features_of(one, small[0][0]), features_of(two, large[0][0]), atol=1e-5)

@@ -26,6 +26,7 @@ WINDOW = 4  # frames; the action in question led to the third of them
 ABLE = 0.5  # r with the real game's turning, from which a judge is one
 LOOK = 24  # channels of one frame's own features
 REACH = 9  # displacements across, in steps of two pixels, either way
+JUDGED_WIDTH = 64  # columns: larger frames are averaged down by a whole number, not below it
 WIDTHS = (64, 96, 128)
 FEATURES = 128
 HELD = 0.5  # a button's entry in an action vector above which it was held
@@ -36,6 +37,8 @@ class InverseDynamics(nn.Module):
 
     def __init__(self, buttons: int, height: int, width: int) -> None:
         super().__init__()
+        # So that a turn, which moves a larger picture by more pixels, stays within reach.
+        self.shrink = max(1, width // JUDGED_WIDTH)
         self.look = nn.Sequential(
             nn.Conv2d(3, LOOK, 5, stride=2, padding=2),
             nn.ReLU(),
@@ -48,14 +51,15 @@ class InverseDynamics(nn.Module):
             layers += [nn.Conv2d(incoming, outgoing, 3, stride=2, padding=1), nn.ReLU()]
             incoming = outgoing
         self.see = nn.Sequential(*layers)
-        shrink = 2 ** (1 + len(WIDTHS))
-        cells = -(-height // shrink) * -(-width // shrink)
+        halved = 2 ** (1 + len(WIDTHS))
+        cells = -(-(height // self.shrink) // halved) * -(-(width // self.shrink) // halved)
         self.think = nn.Linear(incoming * cells, FEATURES)
         self.answer = nn.Linear(FEATURES, buttons + 1)
 
     def features(self, windows: Tensor) -> Tensor:
         """uint8 b 4 h w 3 -> b d."""
-        seen = self.look(to_tensor(rearrange(windows, "b f h w c -> (b f) h w c")))
+        frames = to_tensor(rearrange(windows, "b f h w c -> (b f) h w c"))
+        seen = self.look(F.avg_pool2d(frames, self.shrink))
         seen = rearrange(seen, "(b f) d y x -> b f d y x", f=WINDOW)
         motion = correlation(seen[:, :-1].flatten(0, 1), seen[:, 1:].flatten(0, 1), REACH)
         motion = rearrange(motion, "(b f) s y x -> b (f s) y x", f=WINDOW - 1)
