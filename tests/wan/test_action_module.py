@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.wan import matrix_cases as cases
 from tests.wan.test_matrix_reference import conditions, model_of, window_of
-from worldmodel.evaluation.speed import _attention_flop
+from worldmodel.model.counting import ON_CPUS
 from worldmodel.wan.camera import no_cameras
 from worldmodel.wan.controls import ActionRows, row_windows
 from worldmodel.wan.kv_cache import RollingCache, WholeClipContext
@@ -140,9 +140,8 @@ def test_operations_by_formula_are_operations_counted(name: str) -> None:
     cache, n = RollingCache(model.config, window), cases.BLOCK
     cache.text = model.read_text(case.features())
     cache.conditions = conditions(case).at(slice(0, n))
-    mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
     for seen in (3, 6, 6):
-        counter = FlopCounterMode(display=False, custom_mapping=mapping)
+        counter = FlopCounterMode(display=False, custom_mapping=ON_CPUS)
         with torch.no_grad(), sdpa_kernel(SDPBackend.FLASH_ATTENTION), counter:
             model(case.noise()[:, :n], torch.ones(1, n), no_cameras(1, n), cache)
         assert counter.get_total_flops() == pass_flops(model.config, window, seen)

@@ -13,7 +13,7 @@ from worldmodel.wan.float8 import FLOAT8, SCALE, Float8Linear, packed, to_float8
 from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.transformer import WanTransformer
-from worldmodel.wan.transformer_cost import large_parameters, memory, weight_bytes
+from worldmodel.wan.transformer_cost import memory, weight_bytes
 from worldmodel.wan.weight_files import load_strict, read_tensors
 
 SIZES = Path(__file__).parents[2] / "configs" / "wan"
@@ -120,7 +120,4 @@ def test_bytes_of_the_full_models_are_those_of_the_formula(name: str) -> None:
     found = sum(tensor.nbytes for tensor in model.state_dict().values())
     assert found == weight_bytes(config, 2, float8=True)
     assert found == memory(config, WINDOW, 2, float8=True).weights
-    large = [m for m in model.modules() if isinstance(m, Float8Linear)]
-    counted = sum(m.weight.numel() for m in large), sum(m.scale.numel() for m in large)
-    assert counted == large_parameters(config)
     assert found < 0.53 * weight_bytes(config, 2)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.wan.memory import peak_bytes
 from tests.wan.reference import load
 from worldmodel.config import ConfigError
 from worldmodel.model.configs import SamplerConfig
+from worldmodel.model.counting import count
 from worldmodel.wan.camera import CameraMotion, CameraPath, no_cameras
 from worldmodel.wan.kv_cache import RollingCache, Text, WholeClipContext
 from worldmodel.wan.model_config import WanConfig, WindowConfig
@@ -190,7 +190,7 @@ def test_moving_what_is_kept_takes_the_memory_of_one_bank() -> None:
     window = WindowConfig(rows=8, columns=12, window_frames=4, sink_frames=2)
     cache = RollingCache(config, window, dtype=torch.bfloat16)
     bank = cache.frames.k[0].nbytes
-    peaks = [peak_bytes(cache.advance) for _ in range(6)]
+    peaks = [count(cache.advance).peak_bytes for _ in range(6)]
     assert max(peaks[:2]) < 6 * bank  # sinks are kept
     assert 0 < max(peaks[4:]) < 6 * bank  # the window is full: they are pinned
-    assert 0 < peak_bytes(lambda: cache.re_anchor(torch.eye(4))) < 6 * bank
+    assert 0 < count(lambda: cache.re_anchor(torch.eye(4))).peak_bytes < 6 * bank

@@ -6,7 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.wan.memory import peak_bytes
+from worldmodel.model.counting import count
 from worldmodel.wan import taehv_cost, vae_cost
 from worldmodel.wan.layer_costs import Layer, flops, remembered_bytes, working_bytes
 from worldmodel.wan.streaming_decoder import Stepwise, StreamingDecoder
@@ -50,8 +50,8 @@ def test_memory_by_formula_is_that_measured(name: str, dtype: torch.dtype) -> No
     state = sum(tensor.numel() * size for tensor in stream.state().values())
     assert state == remembered_bytes(layers, *SIZE, size)
     # Two steps, so that what the first remembers is counted while the second replaces it.
-    peak = peak_bytes(lambda: (stream.decode(latent).sum(), stream.decode(latent).sum()))
-    assert peak == pytest.approx(state + working_bytes(layers, *SIZE, size), rel=0.03)
+    cost = count(lambda: (stream.decode(latent).sum(), stream.decode(latent).sum()))
+    assert cost.peak_bytes == pytest.approx(state + working_bytes(layers, *SIZE, size), rel=0.03)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -60,7 +60,7 @@ def test_memory_does_not_grow(name: str) -> None:
     stream, latent = begun(make())
 
     def play(frames: int) -> int:
-        return peak_bytes(lambda: [stream.decode(latent).sum() for _ in range(frames)])
+        return count(lambda: [stream.decode(latent).sum() for _ in range(frames)]).peak_bytes
 
     assert play(12) == pytest.approx(play(2), rel=0.001)
 

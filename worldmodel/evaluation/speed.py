@@ -28,6 +28,7 @@ from worldmodel.engine.graphs import example_views
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.evaluation.machine_peak import measure_machine
 from worldmodel.evaluation.random_world import PREFIX, SIZES, parse_size, random_world
+from worldmodel.model.counting import ON_CPUS
 from worldmodel.players import RandomPlayer
 from worldmodel.rollout import Rollout
 from worldmodel.system.memory import resident_mb
@@ -331,22 +332,13 @@ def flop_per_frame(world: NativeWorld) -> int:
     actions = torch.zeros(1, chunk, config.condition_width, device=world.device)
     for _ in range(config.context_frames + config.sink_frames):
         playing.step(actions)
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
-    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ON_CPUS) as counter:
         frames = playing.step(actions)
         drawn = int(counter.get_total_flops())
         plan = world.file.autoencoder.plan
         sight = reference.look(example_views(plan, 1)) if plan else None
         reference.decode(frames[:, :1], sight)
     return int(counter.get_total_flops() - drawn + drawn / chunk)
-
-
-def _attention_flop(
-    q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: object, **__: object
-) -> int:
-    """Of the products in attention, b n t e with b n u e, which torch does not count on CPUs."""
-    b, n, t, e = q
-    return 2 * b * n * t * k[2] * (e + v[3])
 
 
 def _device_name(device: torch.device) -> str:

@@ -59,6 +59,17 @@ class FrameConditions:
         return FrameConditions(self.picture.to(device), self.keys.to(device), mouse)
 
 
+def no_conditions(config: WanConfig, window: WindowConfig, frames: int) -> FrameConditions | None:
+    """Of one session's frames: an empty picture, keys and mouse that do nothing, where told any."""
+    if config.picture is None:
+        return None
+    picture = torch.zeros(1, frames, config.condition_channels, window.rows, window.columns)
+    actions = config.actions
+    rows, keys, mouse = (actions.rows, actions.keys, actions.mouse) if actions else (0, 0, 0)
+    still = torch.zeros(1, frames, rows, mouse) if mouse else None
+    return FrameConditions(picture, torch.zeros(1, frames, rows, keys), still)
+
+
 class WanContext(Protocol):
     """Supplies the past, the prompt and the conditions to attention."""
 

@@ -153,6 +153,11 @@ class WanConfig:
         """Tokens of what is read: the words, or the picture."""
         return self.picture.tokens if self.picture else self.text_tokens
 
+    @property
+    def read_width(self) -> int:
+        """Channels of what is read."""
+        return self.picture.width if self.picture else self.text_width
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowConfig:

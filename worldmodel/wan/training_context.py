@@ -8,15 +8,12 @@ may see and no others, so the work is that of play and any fast kernel serves.
 Letter of its own: a banks.
 """
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from worldmodel.wan.kv_cache import (
     FrameConditions,
-    Turns,
     Words,
     frame_cos_sin,
     ring_turns,
@@ -88,7 +85,7 @@ class WanTeacherForcing:
         self.window, self.frames, self.text = window, frames, text
         self.conditions = conditions.repeat(2) if conditions else None
         self._streams = _Streams(config, window)
-        cos, sin = _clip_turns(config, window, frames, device)
+        cos, sin = frame_cos_sin(config, window, torch.arange(frames), device)
         self.rope_cos_sin = cos.repeat(2, 1), sin.repeat(2, 1)
         turns = time_turns(config, torch.arange(frames).repeat(2), device)
         self.action_cos_sin = turns
@@ -182,9 +179,3 @@ def _attend(q: Tensor, past: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) 
     """Queries b n t e to the past's keys and values, then to the block's own."""
     k, v = (torch.cat(pair, dim=2) for pair in zip(past, own, strict=True))
     return F.scaled_dot_product_attention(q, k, v)
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(mode=False)  # kept, so it must also serve where gradients are taken
-def _clip_turns(config: WanConfig, window: WindowConfig, frames: int, device: Device) -> Turns:
-    return frame_cos_sin(config, window, torch.arange(frames), device)

@@ -1,78 +1,39 @@
-"""What a Wan transformer costs, by formula: operations, memory, bytes moved.
+"""What a Wan transformer costs in play: operations as they are counted, memory, bytes moved.
 
 A pass takes a block of latent frames through all layers while `seen` latent frames, its own
-included, lie in the cache. A multiply-add counts as two operations. What is elementwise is left
-out of operations: it costs memory traffic, not arithmetic.
+included, lie in the cache. What is elementwise is left out of operations: it costs memory traffic,
+not arithmetic.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from worldmodel.wan.float8 import FEWEST_INPUTS
+import torch
+
+from worldmodel.model.counting import Cost, count, fake_tensors
+from worldmodel.wan.camera import no_cameras
+from worldmodel.wan.float8 import FLOAT8, use_float8
+from worldmodel.wan.kv_cache import RollingCache, no_conditions
 from worldmodel.wan.model_config import WanConfig, WindowConfig
+from worldmodel.wan.transformer import WanTransformer
 
 
+@lru_cache(maxsize=32)
 def parameters(config: WanConfig) -> int:
     """How many numbers the weights have."""
-    d, ff = config.width, config.feed_forward
-    linear = d * d + d
-    attention = 4 * linear + 2 * d
-    block = 2 * attention + 2 * d + (d * ff + ff) + (ff * d + d) + 6 * d
-    block += linear if config.cameras else 0
-    outside = (_input_width(config) * d + d) + _reading_parameters(config)
-    outside += (config.time_features * d + d) + linear + (6 * d * d + 6 * d)
-    head = d * config.token_width + config.token_width + 2 * d
-    return config.layers * block + outside + head + _action_parameters(config)
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in WanTransformer(config).parameters())
 
 
-def _input_width(config: WanConfig) -> int:
-    """Numbers in one token's patch of noise and of what stands beside it."""
-    return (config.latent_channels + config.condition_channels) * config.patch**2
-
-
-def _reading_parameters(config: WanConfig) -> int:
-    """Of what reads the words, or the picture."""
-    d = config.width
-    if config.picture is None:
-        return (config.text_width * d + d) + d * d + d
-    width = config.picture.width
-    return 2 * width + (width * width + width) + (width * d + d) + 2 * d
-
-
-def _action_matrices(config: WanConfig) -> list[tuple[int, int]]:
-    """Inputs and outputs of the matrices in one action module."""
-    actions, d = config.actions, config.width
-    if actions is None:
-        return []
-    width, keys = actions.width, actions.key_width
-    found = [(actions.keys, keys), (keys, keys), (d, width), (keys * actions.rows, 2 * width)]
-    found.append((width, d))
-    if actions.mouse:
-        told = actions.mouse * actions.rows
-        found += [(d + told, width), (width, width), (width, 3 * width), (width, d)]
-    return found
-
-
-def _action_parameters(config: WanConfig) -> int:
-    """Of all action modules."""
-    if (actions := config.actions) is None:
-        return 0
-    one = sum(inputs * outputs for inputs, outputs in _action_matrices(config))
-    one += 2 * actions.key_width + 2 * actions.head_width  # biases, and norms that nothing uses
-    one += 4 * actions.width + 2 * actions.head_width if actions.mouse else 0
-    return len(actions.layers) * one
-
-
+@lru_cache(maxsize=32)
 def large_parameters(config: WanConfig) -> tuple[int, int]:
     """Numbers in the layers' matrices, and rows of these: what float8 weights are about."""
-    d, ff = config.width, config.feed_forward
-    square = 9 if config.cameras else 8
-    numbers = config.layers * (square * d * d + 2 * d * ff)
-    rows = config.layers * (square * d + d + ff)
-    for inputs, outputs in _action_matrices(config):
-        if config.actions and inputs >= FEWEST_INPUTS:
-            numbers += len(config.actions.layers) * inputs * outputs
-            rows += len(config.actions.layers) * outputs
-    return numbers, rows
+    with torch.device("meta"):
+        model = WanTransformer(config)
+        use_float8(model)
+    large = [weight for weight in model.parameters() if weight.dtype is FLOAT8]
+    return sum(weight.numel() for weight in large), sum(len(weight) for weight in large)
 
 
 def weight_bytes(config: WanConfig, number_bytes: int, *, float8: bool = False) -> int:
@@ -82,33 +43,36 @@ def weight_bytes(config: WanConfig, number_bytes: int, *, float8: bool = False) 
     return whole - large * (number_bytes - 1) + rows * number_bytes if float8 else whole
 
 
+def over_layers(config: WanConfig, run: Callable[[WanConfig], Cost]) -> Cost:
+    """The cost at a size, which is a sum over layers, from what the smallest sizes cost."""
+    actions = config.actions
+    one, two = replace(config, layers=1, actions=None), replace(config, layers=2, actions=None)
+    if actions is None:
+        least = run(one)
+        return least + (run(two) + least * -1) * (config.layers - 1)
+    first, both = replace(actions, layers=(0,)), replace(actions, layers=(0, 1))
+    least, count_of = run(replace(one, actions=first)), len(actions.layers)
+    plain = run(replace(two, actions=first)) + least * -1
+    acting = run(replace(two, actions=both)) + least * -1
+    return least + plain * (config.layers - count_of) + acting * (count_of - 1)
+
+
+@lru_cache(maxsize=64)
 def pass_flops(config: WanConfig, window: WindowConfig, seen: int) -> int:
     """Operations of one pass over one block, the prompt's keys and values being there already."""
-    d, p, n = config.width, window.tokens(config), window.block_frames
-    tokens, keys = n * p, seen * p
-    projections = 6 * d * d + 2 * d * config.feed_forward  # q k v o, q o of the prompt, both of ffn
-    attended = 2 * d * keys + 2 * d * config.read_tokens
-    if config.cameras:
-        projections += d * d + 4 * 4 * d  # prope_o; a 4 x 4 matrix on q, k, v and on what comes out
-        attended += 2 * d * keys
-    layers = config.layers * tokens * (projections + attended)
-    ends = tokens * (_input_width(config) + config.token_width) * d
-    level = n * (config.time_features * d + d * d + 6 * d * d)
-    return 2 * (layers + ends + level + _action_products(config, window, seen))
+    n = window.block_frames
 
+    def run(part: WanConfig) -> Cost:
+        with fake_tensors(), torch.no_grad():
+            model, cache = WanTransformer(part), RollingCache(part, window)
+            cache.text = model.read_text(torch.zeros(1, part.read_tokens, part.read_width))
+            cache.conditions = no_conditions(part, window, n)
+            for _ in range(n, seen, n):
+                cache.advance()
+            latents = torch.zeros(1, n, part.latent_channels, window.rows, window.columns)
+            return count(lambda: model(latents, torch.ones(1, n), no_cameras(1, n), cache))
 
-def _action_products(config: WanConfig, window: WindowConfig, seen: int) -> int:
-    """Multiply-adds of all action modules in one pass over one block."""
-    if (actions := config.actions) is None:
-        return 0
-    d, width, keys, n = config.width, actions.width, actions.key_width, window.block_frames
-    seen = min(seen, window.sink_frames + (window.action_frames or window.window_frames))
-    told = actions.rows * (actions.keys * keys + keys * keys) + actions.rows * keys * 2 * width
-    each = 2 * d * width + 2 * width * seen
-    if actions.mouse:
-        each += (d + actions.mouse * actions.rows) * width + 4 * width**2 + width * d
-        each += 2 * width * seen
-    return len(actions.layers) * n * (told + window.tokens(config) * each)
+    return over_layers(config, run).flops
 
 
 def block_flops(config: WanConfig, window: WindowConfig, seen: int, steps: int) -> int:

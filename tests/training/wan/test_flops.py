@@ -1,8 +1,9 @@
-"""What stages cost by formula is what is counted when they run."""
+"""What stages cost on fake tensors is what is counted when they run on real ones."""
 
 import gc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,20 +12,25 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.wan.memory import peak_bytes
 from worldmodel.__main__ import main
 from worldmodel.config import to_toml
 from worldmodel.model.configs import SamplerConfig
+from worldmodel.model.counting import ON_CPUS, count
 from worldmodel.training.processes import checkpoint_blocks
 from worldmodel.training.run_stage import read_stage
-from worldmodel.training.self_play import Exit
 from worldmodel.training.stage import LoopConfig
-from worldmodel.training.wan.estimate import estimate
-from worldmodel.training.wan.flops import packed_pass, rollout_pass, stage_flops, whole_pass
-from worldmodel.training.wan.forward import Conditions, WanClip, packed_velocity, whole_velocity
+from worldmodel.training.wan.costs import (
+    Pass,
+    batch_cost,
+    fake_conditions,
+    packed,
+    pass_cost,
+    rollout,
+    whole_clip,
+)
+from worldmodel.training.wan.forward import Conditions
 from worldmodel.training.wan.load_weights import make_student
-from worldmodel.training.wan.memory import memory, played, trained_parameters
-from worldmodel.training.wan.self_play import self_play
+from worldmodel.training.wan.memory import memory, trained_parameters
 from worldmodel.training.wan.stage_config import (
     WanBidirectionalTraining,
     WanClips,
@@ -33,8 +39,6 @@ from worldmodel.training.wan.stage_config import (
     WanTeacherTraining,
     WanTraining,
 )
-from worldmodel.wan.camera import no_cameras
-from worldmodel.wan.kv_cache import FrameConditions
 from worldmodel.wan.lora import LoraConfig
 from worldmodel.wan.model_config import ActionModuleConfig, PictureConfig, WanConfig
 from worldmodel.wan.transformer import WanTransformer
@@ -76,100 +80,80 @@ def config_of(folder: Path, stage: str, size: WanConfig, **loop: object) -> WanT
     return found
 
 
-def pass_of(
-    config: WanTraining, model: WanTransformer, stage: str, told: Conditions | None = None
-) -> Callable[[], Tensor]:
-    """The passes of a stage that are differentiated."""
-    window, size = config.model.window, model.config
-    clean = torch.randn(1, FRAMES, size.latent_channels, 8, 16)
-    told = told or Conditions(
-        torch.randn(1, size.text_tokens, size.text_width),
-        torch.zeros(size.text_tokens, size.text_width),
-        no_cameras(1, FRAMES),
-    )
-    sigmas = torch.full((1, FRAMES), 0.7)
-
-    def run() -> Tensor:
-        if stage == "teacher":
-            clip = WanClip(clean, told)
-            return packed_velocity(model, clip, clean[:, None], sigmas[:, None], window)
-        if stage == "bidirectional":
-            return whole_velocity(model, clean, sigmas, told, window)
-        return self_play(model, window, TWO, told, Exit(0, 0), torch.Generator().manual_seed(0))
-
-    return run
+def first_exit(config: WanTraining, model: WanTransformer, given: Conditions) -> Tensor:
+    """Play whose every block is done after one step."""
+    assert isinstance(config, WanDmdTraining)
+    return rollout(config, 0, model, given)
 
 
-@pytest.mark.parametrize("stage", ["teacher", "bidirectional", "dmd"])
-@pytest.mark.parametrize(("lora", "cameras"), [(None, False), (LORA, True)])
-def test_operations(stage: str, lora: LoraConfig | None, cameras: bool, tmp_path: Path) -> None:
-    """Under a kernel that keeps its scores, so that every product is seen by the counter."""
-    size = replace(SIZE, cameras=cameras)
-    config = replace(config_of(tmp_path, stage, size), lora=lora)
-    window = config.model.window
-    model = make_student(WanTransformer(size), lora, seed=0)
-    run, found = pass_of(config, model, stage), []
-    for differentiated in (False, True):
-        counter = FlopCounterMode(display=False)
-        with sdpa_kernel(SDPBackend.MATH), counter, torch.set_grad_enabled(differentiated):
-            out = run()
-            if differentiated:
-                out.sum().backward()
-        found.append(counter.get_total_flops())
-    kinds = {"teacher": packed_pass, "bidirectional": whole_pass, "dmd": rollout_pass}
-    one = kinds[stage](size, window, FRAMES)
-    clean = one.forward * (FRAMES - 1) / FRAMES if stage == "dmd" else 0.0  # about
-    assert found[0] == pytest.approx(one.forward + clean, rel=0.08 if lora else 0.05)
-    expected = one.forward + clean + one.backward(lora, attention=2.0)
-    assert found[1] == pytest.approx(expected, rel=0.08 if lora else 0.05)
+MOUSE = ActionModuleConfig(layers=(1,), keys=4, mouse=2, key_width=32, heads=4)
+KEYS = replace(MOUSE, mouse=0)
+PICTURE = PictureConfig(width=48, tokens=9)
+RUNS = {"teacher": packed, "bidirectional": whole_clip, "dmd": first_exit}
 
 
-@pytest.mark.parametrize("stage", ["teacher", "bidirectional", "dmd"])
-@pytest.mark.parametrize("mouse", [0, 2])
-def test_operations_of_an_action_module(stage: str, mouse: int, tmp_path: Path) -> None:
-    """Of a model that reads a picture, and is told keys and perhaps a mouse."""
-    module = ActionModuleConfig(layers=(1,), keys=4, mouse=mouse, key_width=32, heads=4)
-    picture = PictureConfig(width=48, tokens=9)
-    size = replace(SIZE, text_width=0, picture=picture, actions=module)
-    config = config_of(tmp_path, stage, size)
-    told = FrameConditions(
-        torch.randn(1, FRAMES, size.condition_channels, 8, 16),
-        torch.randn(1, FRAMES, module.rows, 4),
-        torch.randn(1, FRAMES, module.rows, mouse) if mouse else None,
-    )
-    conditions = Conditions(torch.randn(1, 9, 48), torch.zeros(1, 1), no_cameras(1, FRAMES), told)
-    model = make_student(WanTransformer(size), None, seed=0)
-    counter = FlopCounterMode(display=False)
-    with sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
-        pass_of(config, model, stage, conditions)()
-    kinds = {"teacher": packed_pass, "bidirectional": whole_pass, "dmd": rollout_pass}
-    one = kinds[stage](size, config.model.window, FRAMES)
-    clean = one.forward * (FRAMES - 1) / FRAMES if stage == "dmd" else 0.0  # about
-    assert counter.get_total_flops() == pytest.approx(one.forward + clean, rel=0.05)
-    without = kinds[stage](replace(size, actions=None), config.model.window, FRAMES)
-    assert one.forward > 1.1 * without.forward
+def size_of(
+    actions: ActionModuleConfig | None, layers: int = 2, *, cameras: bool = False
+) -> WanConfig:
+    if actions is None:
+        return replace(SIZE, layers=layers, cameras=cameras)
+    return replace(SIZE, layers=layers, text_width=0, picture=PICTURE, actions=actions)
 
 
-@pytest.mark.parametrize("stage", ["teacher", "bidirectional", "dmd"])
+def step_of(config: WanTraining, stage: str, size: WanConfig) -> Callable[[], Tensor]:
+    """A real network, and one forward pass of a stage over tensors with numbers."""
+    model = make_student(WanTransformer(size), config.lora, seed=0)
+    given = fake_conditions(size, config.model.window, FRAMES)
+    if config.loop.checkpointing:
+        checkpoint_blocks(model)
+    return lambda: RUNS[stage](config, model, given)
+
+
 @pytest.mark.parametrize(
-    ("dtype", "checkpointing", "lora"),
+    ("stage", "lora", "actions"),
     [
-        ("float32", False, None),
-        ("bfloat16", False, None),
-        ("bfloat16", True, None),
-        ("bfloat16", True, LORA),
+        ("teacher", LORA, None),
+        ("teacher", None, MOUSE),
+        ("bidirectional", None, KEYS),
+        ("dmd", None, MOUSE),
+    ],
+)
+def test_operations_of_all_layers_follow_from_those_of_one_and_two(
+    stage: str, lora: LoraConfig | None, actions: ActionModuleConfig | None, tmp_path: Path
+) -> None:
+    """Counted by torch on real tensors, forward and backward, of a network of four layers."""
+    size = size_of(actions and replace(actions, layers=(1, 3)), 4, cameras=actions is None)
+    config = replace(config_of(tmp_path, stage, size), lora=lora)
+    counter = FlopCounterMode(display=False, custom_mapping=ON_CPUS)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), counter:
+        step_of(config, stage, size)().sum().backward()
+    cost = pass_cost(config, size, partial(RUNS[stage], config), trains=True)
+    assert cost.flops == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("stage", "dtype", "checkpointing", "lora", "actions"),
+    [
+        ("teacher", "float32", False, None, None),
+        ("teacher", "bfloat16", True, None, MOUSE),
+        ("bidirectional", "bfloat16", True, LORA, None),
+        ("dmd", "bfloat16", False, LORA, None),
+        ("dmd", "bfloat16", True, None, MOUSE),
     ],
 )
 def test_memory(
-    stage: str, dtype: str, checkpointing: bool, lora: LoraConfig | None, tmp_path: Path
+    stage: str,
+    dtype: str,
+    checkpointing: bool,
+    lora: LoraConfig | None,
+    actions: ActionModuleConfig | None,
+    tmp_path: Path,
 ) -> None:
-    """The most that lives at once in forward and backward passes, gradients included."""
-    config = config_of(tmp_path, stage, SIZE, dtype=dtype, checkpointing=checkpointing)
+    """The most that lives at once in real forward and backward passes of four layers."""
+    size = size_of(actions and replace(actions, layers=(0, 2)), 4)
+    config = config_of(tmp_path, stage, size, dtype=dtype, checkpointing=checkpointing)
     config = replace(config, lora=lora)
-    model = make_student(WanTransformer(SIZE), lora, seed=0)
-    if checkpointing:
-        checkpoint_blocks(model)
-    run = pass_of(config, model, stage)
+    run = step_of(config, stage, size)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
@@ -179,53 +163,71 @@ def test_memory(
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         step()  # the gradients are there, as in all batches of a step but the first
         gc.collect()
-        found = peak_bytes(step)
-    need = memory(config)
-    passes = played(config) if stage == "dmd" else need.activations
-    assert passes <= need.activations
-    assert 0.84 < found / (need.copies + passes + need.cache) < 1.1
+        found = count(step).peak_bytes
+    expected = pass_cost(config, size, partial(RUNS[stage], config), trains=True).peak_bytes
+    assert 0.9 < found / expected < 1.05  # so small, the ends of the network weigh
 
 
 def test_states_by_formula_are_states_counted(tmp_path: Path) -> None:
     """Weights, gradients, AdamW and the average, for all weights and for LoRA."""
     for lora in (None, LORA):
         config = replace(config_of(tmp_path, "teacher", SIZE), lora=lora)
-        need = memory(config)
+        batch = batch_cost(config)
+        need = memory(config, batch)
         model = make_student(WanTransformer(SIZE), lora, seed=0)
         learned = [p for p in model.parameters() if p.requires_grad]
         assert sum(p.nbytes for p in model.parameters()) == need.weights
         assert sum(p.nbytes for p in learned) == need.gradients == need.average
         assert 2 * need.gradients == need.optimizer
         assert sum(p.numel() for p in learned) == trained_parameters(SIZE, lora)
-        several = memory(config, gpus=4)
+        several = memory(config, batch, gpus=4)
         assert several.optimizer == need.optimizer // 4
         assert several.activations == need.activations
 
 
-@pytest.mark.parametrize("stage", ["teacher", "bidirectional", "student", "ode", "dmd"])
-def test_the_shipped_configs_are_read_and_estimated(
-    stage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_batch_of_dmd_is_the_mean_of_both_players(tmp_path: Path) -> None:
+    """Six passes of a step's plays, counted one by one at every exit."""
+    three = SamplerConfig(sigmas=(1.0, 0.7, 0.4, 0.0), renoise=True)
+    config = config_of(tmp_path, "dmd", SIZE)
+    assert isinstance(config, WanDmdTraining)
+    config = replace(config, sampler=three, critic_updates=2, clips=WanClips(batch=1, frames=1))
+
+    def of(run: Pass, *, trains: bool = False) -> int:
+        return pass_cost(config, SIZE, run, trains=trains).flops
+
+    whole = partial(whole_clip, config)
+    exits = [partial(rollout, config, leave) for leave in range(3)]
+    plays = sum(map(of, exits)) / 3
+    students = sum(of(play, trains=True) for play in exits) / 3
+    expected = (2 * (plays + of(whole, trains=True)) + students + 3 * of(whole)) / 3
+    assert batch_cost(config).flops == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["wan-1.3b/bidirectional", "matrix-game2/teacher"])
+def test_the_shipped_configs_are_estimated(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(CONFIGS.parent)
-    path = CONFIGS / "wan-1.3b" / f"{stage}.toml"
-    config = read_stage(path)
-    assert isinstance(config, WanTraining)
-    rows = estimate(config)
-    assert [row.gpus for row in rows] == [1, 4, 8] * 2
-    assert rows[0].gigabytes > rows[1].gigabytes > rows[2].gigabytes
-    assert rows[0].petaflops == pytest.approx(32 * stage_flops(config) / 1e15)
-    assert rows[0].seconds == pytest.approx(8 * rows[2].seconds)
-    assert rows[3].gigabytes < rows[0].gigabytes
-    assert main(["train", str(path), "--estimate"]) == 0
+    assert main(["train", f"configs/{name}.toml", "--estimate"]) == 0
     said = capsys.readouterr().out
     assert "expected, not measured" in said
-    assert "LoRA 32" in said
+    rows = [line.split() for line in said.splitlines() if line.startswith(("full ", "LoRA 32 "))]
+    assert [row[-6] for row in rows] == ["1", "4", "8"] * 2
+    each = [[float(cell) for cell in row[-5:]] for row in rows]  # GB, activations, PFLOP, s, hours
+    assert each[0][0] > each[1][0] > each[2][0] > each[2][1] > 1
+    assert each[3][0] < each[0][0]
+    assert each[0][3] == pytest.approx(8 * each[2][3], rel=0.01)
+    config = read_stage(CONFIGS / f"{name}.toml")
+    assert isinstance(config, WanTraining)
+    parameters_and_states = 20e9 * 1.489 if "wan" in name else 20e9 * 1.619
+    assert each[0][0] * 1e9 > parameters_and_states
 
 
-def test_every_shipped_config_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["wan-1.3b", "matrix-game2"])
+def test_every_shipped_config_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIGS.parent)
-    paths = set((CONFIGS / "wan-1.3b").glob("*.toml"))
-    stages = paths - {CONFIGS / "wan-1.3b" / "shared.toml"}  # what the others are `like`
+    paths = set((CONFIGS / name).glob("*.toml"))
+    stages = paths - {CONFIGS / name / "shared.toml"}  # what the others are `like`
     assert len(stages) == len(paths) - 1
     for path in stages:
         read_stage(path)

@@ -229,6 +229,7 @@ def test_latents_need_a_world_that_says_what_keys_mean(root: MatrixRoot, tmp_pat
         root.run(root.latents(controls_of=tmp_path / "base"), "none")
 
 
-def test_what_a_stage_would_cost_is_told(root: MatrixRoot) -> None:
-    with pytest.raises(ConfigError, match="action module"):
-        describe(root.teacher())
+def test_what_a_stage_costs_is_said(root: MatrixRoot) -> None:
+    rows = [line.split() for line in describe(root.teacher())[2:-1]]
+    assert [row[:-5] for row in rows[:3]] == [["full", gpus] for gpus in ("1", "4", "8")]
+    assert len(rows) == 6

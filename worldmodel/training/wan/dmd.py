@@ -15,7 +15,6 @@ from worldmodel.random_streams import choices, seed_of
 from worldmodel.training.matching import DistributionMatching, Judged
 from worldmodel.training.self_play import Exit
 from worldmodel.training.stage import Critic
-from worldmodel.training.wan.flops import dmd_flops
 from worldmodel.training.wan.forward import Conditions, whole_velocity
 from worldmodel.training.wan.load_weights import load_network, make_student
 from worldmodel.training.wan.self_play import self_play
@@ -40,7 +39,6 @@ class WanDmdStage(DistributionMatching[WanTransformer, Conditions], WanStage):
             begin, config.lora, seed_of(config.loop.seed, config.stage, "critic")
         )
         self.critic = Critic(self.fake, config.critic_updates, config.critic_learning_rate)
-        self.flops = dmd_flops(config, size)
 
     def forward(
         self,

@@ -1,6 +1,6 @@
 """`worldmodel train CONFIG --estimate`: memory and time of a Wan stage, before any GPU is rented.
 
-Memory is by formula (`memory`), operations too (`flops`). The time is what a GPU of the data sheet
+What a batch costs is counted on fake tensors (`costs`). The time is what a GPU of the data sheet
 would take if it reached 40 % of it: expected, not measured.
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from worldmodel.config import ConfigError
-from worldmodel.training.wan.flops import stage_flops
+from worldmodel.training.wan.costs import batch_cost
 from worldmodel.training.wan.memory import memory
 from worldmodel.training.wan.stage_config import WanTraining
 from worldmodel.wan.lora import LoraConfig
@@ -37,10 +37,11 @@ def estimate(config: WanTraining) -> list[StageEstimate]:
     rows = []
     for lora in (None, config.lora or LORA):
         other = replace(config, lora=lora)
+        batch = batch_cost(other)
         for gpus in GPUS:
             batches = -(-config.loop.micro_batches // gpus) * gpus
-            flops = batches * stage_flops(other)
-            need = memory(other, gpus)
+            flops = batches * batch.flops
+            need = memory(other, batch, gpus)
             seconds = flops / (gpus * PEAK * SHARE)
             rows.append(
                 StageEstimate(
@@ -60,11 +61,6 @@ def describe(config: Any) -> list[str]:
     """The lines that the command shows."""
     if not isinstance(config, WanTraining):
         raise ConfigError("--estimate is for stages that train a Wan transformer")
-    if config.model.load_size().actions is not None:
-        raise ConfigError(
-            "--estimate knows no model with an action module yet: what it keeps for its gradient "
-            "has not been counted"
-        )
     loop, clips = config.loop, config.clips
     lines = [
         f"{config.stage}, {config.model.size.stem}: {loop.micro_batches} x {clips.batch} clips of "

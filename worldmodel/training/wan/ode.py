@@ -35,7 +35,6 @@ from worldmodel.training.torch_streams import host_choices, torch_stream
 from worldmodel.training.train_loop import CONFIG
 from worldmodel.training.trajectories import check_levels, follow_path, levels_through
 from worldmodel.training.wan.clips import LatentClips, check_clips
-from worldmodel.training.wan.flops import teacher_flops
 from worldmodel.training.wan.forward import WanClip, packed_velocity
 from worldmodel.training.wan.load_weights import load_network
 from worldmodel.training.wan.stage import WanStage
@@ -143,7 +142,6 @@ class WanOdeStage(WanStage):
                 f"{config.trajectories} have {self.made.frames}"
             )
         self.paths = find_shards(config.trajectories, self.made)
-        self.flops = teacher_flops(config)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared distance from the trajectories' ends."""

@@ -15,6 +15,7 @@ from worldmodel.rollout import denoise
 from worldmodel.training.sample_grids import save_clip, save_grid
 from worldmodel.training.torch_streams import torch_stream
 from worldmodel.training.wan.clips import LatentClips, check_clips
+from worldmodel.training.wan.costs import batch_cost
 from worldmodel.training.wan.forward import Conditions, whole_velocity
 from worldmodel.training.wan.load_weights import load_autoencoder, load_network, make_student
 from worldmodel.training.wan.self_play import full_play
@@ -29,7 +30,6 @@ class WanStage:
     """Reads latents, holds the student and its average, draws previews."""
 
     whole = False  # whether clips are sampled whole, later frames seen too
-    flops: int  # of a batch
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch of a step, and figures worth logging."""
@@ -46,6 +46,11 @@ class WanStage:
             base, config.lora, seed_of(config.loop.seed, config.stage, "student")
         )
         self.ema = average_of(self.student)
+
+    @property
+    def flops(self) -> int:
+        """Of a batch, counted without its numbers: the true one would take a step's memory."""
+        return batch_cost(self.settings).flops
 
     def compile(self) -> None:
         """Not offered yet; the config says so before any work is done."""

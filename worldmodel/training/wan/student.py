@@ -9,7 +9,6 @@ from worldmodel.model.context import Device
 from worldmodel.schedule import sigma_grid
 from worldmodel.training.consistency import consistency_loss
 from worldmodel.training.teacher_forcing import mean_where
-from worldmodel.training.wan.flops import student_flops
 from worldmodel.training.wan.forward import packed_velocity
 from worldmodel.training.wan.stage import WanStage
 from worldmodel.training.wan.stage_config import WanStudentTraining
@@ -24,7 +23,6 @@ class WanStudentStage(WanStage):
         self.config = config
         self.teacher = self.frozen(config.teacher)
         self.grid = sigma_grid(config.levels, config.level_shift).to(self.device)
-        self.flops = student_flops(config)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Consistency loss of a batch, a level for every block."""

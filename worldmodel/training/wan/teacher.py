@@ -16,7 +16,6 @@ from torch import Tensor
 from worldmodel.model.context import Device
 from worldmodel.schedule import add_noise, velocity_target
 from worldmodel.training.teacher_forcing import HIGH, mean_where
-from worldmodel.training.wan.flops import teacher_flops, whole_flops
 from worldmodel.training.wan.forward import packed_velocity, whole_velocity
 from worldmodel.training.wan.stage import WanStage
 from worldmodel.training.wan.stage_config import WanBidirectionalTraining, WanTeacherTraining
@@ -30,7 +29,6 @@ class WanTeacherStage(WanStage):
         del folder
         super().__init__(config, config.start, device)
         self.config = config
-        self.flops = teacher_flops(config)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted error of every frame's velocity, given the clean frames before its block."""
@@ -58,7 +56,6 @@ class WanBidirectionalStage(WanStage):
         del folder
         super().__init__(config, config.start, device)
         self.config = config
-        self.flops = whole_flops(config)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted error of a clip's velocity at one level for all of it."""
