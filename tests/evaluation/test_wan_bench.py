@@ -5,22 +5,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.wan.memory import peak_bytes
 from tests.worlds.wan import matrix_tiny, wan_tiny
 from tests.worlds.wan.wan_tiny import make_wan_world, save_student, save_taehv, save_vae, save_words
 from worldmodel.__main__ import main
 from worldmodel.action import IDLE
 from worldmodel.config import ConfigError, UserError
 from worldmodel.evaluation import wan_bench as module
-from worldmodel.evaluation.wan_bench import (
+from worldmodel.evaluation.wan_bench import wan_bench
+from worldmodel.evaluation.wan_bench_plan import (
     WanPlan,
     check_windows,
     choose_steps,
     load_size,
     plan_of,
     played_as_released,
-    wan_bench,
 )
+from worldmodel.model.counting import count
 from worldmodel.wan.float8 import FLOAT8
 from worldmodel.wan.model_config import WanConfig
 from worldmodel.world import step
@@ -119,8 +119,8 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
     latent = torch.randn(1, 16, 1, 4, 6)
     with torch.inference_mode():
         decode = session.stream.decode
-        peak = peak_bytes(lambda: (decode(latent).sum(), decode(latent).sum()))
-    assert peak == pytest.approx(found.remembered + found.decoding, rel=0.1)
+        cost = count(lambda: (decode(latent).sum(), decode(latent).sum()))
+    assert cost.peak_bytes == pytest.approx(found.remembered + found.decoding, rel=0.1)
 
 
 def test_float8_weights_and_sinks_are_measured_too() -> None:

@@ -9,15 +9,14 @@ WINDOWS = (6, 9, 21)
 
 def bench_wan(options: argparse.Namespace) -> None:
     """What `bench` does for a released model or an imported world of one."""
-    from worldmodel.evaluation.wan_bench import (
+    from worldmodel.evaluation.wan_bench import print_wan_bench, wan_bench
+    from worldmodel.evaluation.wan_bench_plan import (
         WanPlan,
         check_windows,
         choose_steps,
         load_size,
         plan_of,
         played_as_released,
-        print_wan_bench,
-        wan_bench,
     )
     from worldmodel.worlds.devices import choose_device
 

@@ -3,46 +3,35 @@
 Speed does not depend on what the weights say, so random ones of the full size measure it. For each
 window, number of steps and decoder, a session plays blocks as in play: denoise, decode, bring the
 pixels to the host, clean pass. Where a block would take minutes, nothing is measured: operations,
-bytes and memory follow from formulas, and what a data sheet's GPU would need is marked "expected".
+bytes and memory are counted, and what a data sheet's GPU would need is marked "expected".
 The last line is one JSON object.
 """
 
 import os
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.config import UserError, load_config
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.evaluation.machine_peak import product_rate
-from worldmodel.evaluation.wan_memory import PlayMemory, kind_of, layers_of, play_memory
+from worldmodel.evaluation.wan_bench_plan import COLUMNS, ROWS, WanPlan
+from worldmodel.evaluation.wan_memory import kind_of, layers_of
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.system.paths import list_files
 from worldmodel.system.printable import tell, tell_json
 from worldmodel.wan.device_memory import free_bytes
-from worldmodel.wan.float8 import FLOAT8, holds_float8, use_float8
-from worldmodel.wan.kv_cache import FrameConditions
+from worldmodel.wan.float8 import FLOAT8, use_float8
+from worldmodel.wan.kv_cache import no_conditions
 from worldmodel.wan.layer_costs import flops as decoder_flops
-from worldmodel.wan.model_config import WanConfig, WindowConfig
-from worldmodel.wan.samplers import RECIPES, STEPS, warped_sigmas
 from worldmodel.wan.streaming_decoder import Stepwise
-from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_cost import block_flops, pass_bytes
-from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
 from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
-from worldmodel.wan.weight_files import read_tensors
-from worldmodel.worlds.wan.world_file import TRANSFORMER, read_wan_world
 
-ROWS, COLUMNS = 60, 104  # latents of 480 x 832 pixels
-WINDOWS = (6, 9, 21)
 BLOCKS = 8  # timed, after two that are not
 LONGEST_BLOCK = 30.0  # seconds; a machine that would take longer is not kept busy
 SPREAD = 0.02  # standard deviation of random weights
@@ -62,94 +51,6 @@ class Sheet:
 
 
 H200 = Sheet("H200 SXM", flops=989e12, bytes=4.8e12, share=0.4)
-
-
-def few_steps() -> dict[int, tuple[float, ...]]:
-    """Noise levels of Wan's students by their number of steps."""
-    return {count: warped_sigmas(steps) for count, steps in STEPS.items()}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WanPlan:
-    """What is measured: model, autoencoder, window, device."""
-
-    config: WanConfig
-    device: torch.device
-    windows: tuple[int, ...] = WINDOWS
-    steps: tuple[int, ...] = (1, 2, 4)
-    block_frames: int = 1
-    rows: int = ROWS
-    columns: int = COLUMNS
-    dtype: str = "bfloat16"
-    decoders: tuple[str, ...] = ("taehv", "vae")
-    sink_frames: int = 0
-    action_frames: int = 0  # the window of attention to keys and mouse; 0: the same
-    levels: dict[int, tuple[float, ...]] = field(default_factory=few_steps)  # by number of steps
-    float8: bool = False  # whether the transformer's matrices are
-    taehv: TaehvConfig = TAEW2_1
-    vae: VaeConfig = WAN21_VAE
-
-    def window(self, frames: int) -> WindowConfig:
-        """The window in which so many frames are seen."""
-        return WindowConfig(
-            rows=self.rows,
-            columns=self.columns,
-            block_frames=self.block_frames,
-            window_frames=frames,
-            sink_frames=self.sink_frames,
-            action_frames=min(self.action_frames, frames),
-        )
-
-    def autoencoder(self, decoder: str) -> TaehvConfig | VaeConfig:
-        """The shape of a decoder's network, `taehv` or `vae`."""
-        return self.taehv if decoder == "taehv" else self.vae
-
-    def memory(self, frames: int, decoder: str) -> PlayMemory:
-        """Bytes that playing takes, part by part."""
-        number, window = DTYPES[self.dtype].itemsize, self.window(frames)
-        autoencoder = self.autoencoder(decoder)
-        return play_memory(self.config, window, autoencoder, number, float8=self.float8)
-
-
-def sizes_folder() -> Path:
-    """Where the sizes of the known models lie."""
-    beside_package = Path(__file__).parents[2] / "configs" / "wan"
-    return beside_package if beside_package.is_dir() else Path("configs/wan")
-
-
-def load_size(name: str, layers: int) -> WanConfig:
-    """A known size by name, cut down to some layers if asked for."""
-    path = sizes_folder() / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(other.stem for other in list_files(sizes_folder(), "*.toml")))
-        known = known or "of a checkout's configs/wan, and this is none"
-        raise UserError(f"--world {name}: --random-weights knows the sizes {known}")
-    config = load_config(WanConfig, path)
-    if not layers:
-        return config
-    actions = config.actions
-    if actions is not None:
-        actions = replace(actions, layers=tuple(n for n in actions.layers if n < layers))
-    return replace(config, layers=layers, actions=actions)
-
-
-def played_as_released(name: str, plan: WanPlan) -> WanPlan:
-    """The plan for a size that has a recipe of its own: its block, window, steps and pixels."""
-    fitting = (recipe for recipe in RECIPES.values() if recipe.fits(plan.config))
-    recipe = RECIPES.get(name) or next(fitting, None)
-    if recipe is None or plan.config.actions is None:
-        return plan
-    return replace(
-        plan,
-        windows=(recipe.window_frames,),
-        action_frames=recipe.action_frames,
-        sink_frames=recipe.sink_frames,
-        block_frames=recipe.block_frames,
-        rows=recipe.rows,
-        columns=recipe.columns,
-        steps=(len(recipe.steps),),
-        levels={len(recipe.steps): recipe.sampler.sigmas},
-    )
 
 
 def wan_bench(name: str, plan: WanPlan) -> dict[str, Any]:
@@ -226,9 +127,8 @@ def _refusal(plan: WanPlan, seconds: float) -> str:
 def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
     """Fill the rows with what is seen here."""
     model = random_model(WanTransformer, plan.config, plan)
-    config = plan.config
-    width = config.picture.width if config.picture else config.text_width
-    text = model.read_text(torch.randn(1, config.read_tokens, width, device=plan.device))
+    words = torch.randn(1, plan.config.read_tokens, plan.config.read_width, device=plan.device)
+    text = model.read_text(words)
     for name in plan.decoders:
         autoencoder = plan.autoencoder(name)
         decoder = random_model(kind_of(autoencoder), autoencoder, plan)
@@ -247,7 +147,8 @@ def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
 def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, float]:
     """Blocks with the window full: frames a second, milliseconds, memory."""
     stream, window = decoder.stream(), rollout.window
-    conditions = rollout.cache.conditions = random_conditions(plan)
+    conditions = no_conditions(plan.config, window, plan.block_frames)
+    rollout.cache.conditions = conditions = conditions.to(plan.device) if conditions else None
     past = window.kept_frames(window.window_frames)
     rollout.prime(torch.randn(1, past, *rollout.latent_shape[2:]))
     if plan.device.type == "cuda":
@@ -282,18 +183,6 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
     if plan.device.type == "cuda":
         measured["peak_gb"] = round(torch.cuda.max_memory_allocated(plan.device) / 1e9, 2)
     return measured
-
-
-def random_conditions(plan: WanPlan) -> FrameConditions | None:
-    """What a block of an image-to-video model with an action module is told."""
-    config, n = plan.config, plan.block_frames
-    actions = config.actions
-    if actions is None:
-        return None
-    picture = torch.randn(1, n, config.condition_channels, plan.rows, plan.columns)
-    keys = torch.zeros(1, n, actions.rows, actions.keys)
-    mouse = torch.zeros(1, n, actions.rows, actions.mouse) if actions.mouse else None
-    return FrameConditions(picture, keys, mouse).to(plan.device)
 
 
 def _pixels(frames: Tensor) -> Tensor:
@@ -364,48 +253,3 @@ def _line(row: dict[str, Any]) -> str:
         f"{known} {row['fps']:7.2f} fps {row['action_to_frame_ms']:8.1f} ms, {row['denoise_ms']} + "
         f"{row['decode_ms']} + {row['clean_ms']} ms, {100 * row['efficiency']:.0f} %"
     )
-
-
-def plan_of(folder: Path, plan: WanPlan) -> WanPlan:
-    """The plan for an imported world: its own sizes, window, block and kind of weights."""
-    world = read_wan_world(folder)
-    own: dict[str, Any] = {}
-    if world.controls is not None:  # a student of one number of steps
-        count = world.sampler.steps
-        own = {"steps": (count,), "levels": {count: world.sampler.sigmas}}
-    return replace(
-        plan,
-        config=world.transformer,
-        windows=(world.window.window_frames,),
-        sink_frames=world.window.sink_frames,
-        action_frames=world.window.action_frames,
-        **own,
-        block_frames=world.window.block_frames,
-        rows=world.window.rows,
-        columns=world.window.columns,
-        float8=holds_float8(read_tensors(folder / TRANSFORMER)),
-        taehv=world.taehv,
-        vae=world.vae,
-    )
-
-
-def choose_steps(steps: int) -> tuple[int, ...]:
-    """One number of steps, or all that students were trained for."""
-    if steps and steps not in STEPS:
-        raise UserError(f"--steps {steps}: choose from {', '.join(map(str, sorted(STEPS)))}")
-    return (steps,) if steps else tuple(sorted(STEPS))
-
-
-def check_windows(
-    windows: Sequence[int], block_frames: int, sink_frames: int = 0
-) -> tuple[int, ...]:
-    """Windows, in latent frames, that hold whole blocks beside sinks that do."""
-    for frames in windows:
-        WindowConfig(
-            rows=2,
-            columns=2,
-            block_frames=block_frames,
-            window_frames=frames,
-            sink_frames=sink_frames,
-        )
-    return tuple(windows)
