@@ -90,6 +90,29 @@ def test_every_tensor_of_the_file_is_accounted_for(tmp_path: Path) -> None:
         image_encoder_of(tensors, "x")
 
 
+def test_a_conversion_for_transformers_gives_that_library_s_own_features() -> None:
+    """`CLIPVisionModel` keeps q, k and v apart; its last layer is not used, as in Wan's file."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    theirs = transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(
+            hidden_size=80, num_hidden_layers=3, num_attention_heads=1, intermediate_size=96,
+            image_size=28, patch_size=14, hidden_act="gelu",
+        )
+    ).eval()  # fmt: skip
+    tensors = {f"vision_model.{name}": x for name, x in theirs.state_dict().items()}
+    tensors["vision_model.embeddings.position_ids"] = torch.arange(5)  # in older files
+    assert recognise(tensors, "x") == "image encoder"
+    ours = image_encoder_of(tensors, "x")
+    picture = torch.randn(1, 3, 28, 28)
+    with torch.no_grad():
+        expected = theirs(picture, output_hidden_states=True).hidden_states[2]
+        torch.testing.assert_close(ours(picture), expected, rtol=1e-4, atol=1e-5)
+    del tensors["vision_model.encoder.layers.0.self_attn.k_proj.weight"]
+    with pytest.raises(CheckpointError, match=r"to_qkv\.weight"):
+        image_encoder_of(tensors, "x")
+
+
 def test_the_full_encoder_has_the_tensors_of_the_released_file() -> None:
     """392 of the picture's half, 632 076 800 numbers; of these 31 layers are needed."""
     with torch.device("meta"):

@@ -102,6 +102,58 @@ def test_names_and_sizes_of_matrix_game_round_trip(name: str) -> None:
         load_strict(model, tensors, "x")
 
 
+# What FastVideo's converter writes for some tensors of Matrix-Game 2 (its `matrixgame` module).
+FASTVIDEO = {
+    "patch_embedding.weight": "patch_embedding.proj.weight",
+    "img_emb.proj.1.bias": "condition_embedder.image_embedder.ff.fc_in.bias",
+    "img_emb.proj.4.weight": "condition_embedder.image_embedder.norm2.weight",
+    "time_embedding.2.bias": "condition_embedder.time_embedder.mlp.fc_out.bias",
+    "time_projection.1.weight": "condition_embedder.time_modulation.linear.weight",
+    "head.modulation": "scale_shift_table",
+    "blocks.3.modulation": "blocks.3.scale_shift_table",
+    "blocks.3.self_attn.q.weight": "blocks.3.to_q.weight",
+    "blocks.3.self_attn.norm_k.weight": "blocks.3.norm_k.weight",
+    "blocks.3.self_attn.o.bias": "blocks.3.to_out.bias",
+    "blocks.3.cross_attn.o.bias": "blocks.3.attn2.to_out.bias",
+    "blocks.3.cross_attn.norm_q.weight": "blocks.3.attn2.norm_q.weight",
+    "blocks.3.norm3.weight": "blocks.3.self_attn_residual_norm.norm.weight",
+    "blocks.3.ffn.2.weight": "blocks.3.ffn.fc_out.weight",
+    "blocks.3.action_model.t_qkv.weight": "blocks.3.action_model.t_qkv.weight",
+}
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "patch", "fastvideo"])
+def test_conversions_of_matrix_game_have_the_same_sizes(layout: str) -> None:
+    """As diffusers would call it, with a patch of FastVideo's, or as FastVideo computes."""
+    config, model = full_size("matrix-game2")
+    tensors = on_meta(model.state_dict())
+    theirs = {diffusers_name(name): tensor for name, tensor in tensors.items()}
+    if layout != "diffusers":
+        theirs["patch_embedding.proj.weight"] = theirs.pop("patch_embedding.weight")
+        theirs["patch_embedding.proj.bias"] = theirs.pop("patch_embedding.bias")
+    if layout == "fastvideo":
+        theirs = {_fastvideo_name(name): tensor for name, tensor in theirs.items()}
+        assert {released_name(there): there for there in theirs}.items() >= FASTVIDEO.items()
+    assert len(theirs) == len(tensors)
+    assert recognise(theirs, "x") == "transformer"
+    back = released_names(theirs)
+    assert config_of(back, "x") == config
+    load_strict(model, back, "x")
+
+
+def _fastvideo_name(name: str) -> str:
+    for old, new in (
+        (".attn1.", "."), (".to_out.0.", ".to_out."), (".net.0.proj.", ".fc_in."),
+        (".net.2.", ".fc_out."), (".norm2.", ".self_attn_residual_norm.norm."),
+        ("image_embedder.self_attn_residual_norm.norm", "image_embedder.norm2"),
+        ("time_embedder.linear_1", "time_embedder.mlp.fc_in"),
+        ("time_embedder.linear_2", "time_embedder.mlp.fc_out"),
+        ("time_proj", "time_modulation.linear"),
+    ):  # fmt: skip
+        name = name.replace(old, new)
+    return name
+
+
 def test_wan_s_own_image_to_video_models_are_refused() -> None:
     _, model = full_size("matrix-game2")
     tensors = on_meta(model.state_dict())

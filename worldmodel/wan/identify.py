@@ -16,6 +16,8 @@ SIGNS: dict[Kind, tuple[tuple[str, ...], ...]] = {
     "transformer": (
         ("patch_embedding.weight", "blocks.0.self_attn.q.weight"),
         ("patch_embedding.weight", "blocks.0.attn1.to_q.weight"),
+        ("patch_embedding.proj.weight", "blocks.0.attn1.to_q.weight"),
+        ("patch_embedding.proj.weight", "blocks.0.to_q.weight"),
     ),
     "vae": (
         ("encoder.conv1.weight", "decoder.conv1.weight", "decoder.head.2.weight"),
@@ -26,6 +28,10 @@ SIGNS: dict[Kind, tuple[tuple[str, ...], ...]] = {
     "pictures": (("picture.00000.features", "picture.00000.latents"),),
     "image encoder": (
         ("visual.patch_embedding.weight", "visual.transformer.0.attn.to_qkv.weight"),
+        (
+            "vision_model.embeddings.patch_embedding.weight",
+            "vision_model.encoder.layers.0.self_attn.q_proj.weight",
+        ),
     ),
     "text encoder": (
         ("token_embedding.weight", "blocks.0.attn.q.weight"),

@@ -7,6 +7,7 @@ Modules are named as in `models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth
 reads text and is not needed; neither are the last layer, the norm after it and the projection.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
@@ -26,6 +27,21 @@ from worldmodel.wan.weight_files import load_strict, read_tensors
 PREFIX = "visual."
 UNUSED = ("post_norm.", "head")  # behind the last layer
 TEXT = ("textual.", "log_scale")  # the other half of the file
+VISION = "vision_model."  # of `CLIPVisionModel`, which conversions hold instead
+APART = re.compile(r"(vision_model\..+\.self_attn\.)([qkv])(_proj\.(weight|bias))")
+PLACES = {
+    "vision_model.encoder.layers.": "visual.transformer.",
+    "vision_model.embeddings.class_embedding": "visual.cls_embedding",
+    "vision_model.embeddings.position_embedding.weight": "visual.pos_embedding",
+    "vision_model.embeddings.": "visual.",
+    "vision_model.pre_layrnorm.": "visual.pre_norm.",
+    "vision_model.post_layernorm.": "visual.post_norm.",
+    ".layer_norm": ".norm",
+    ".self_attn.out_proj.": ".attn.proj.",
+    ".self_attn.": ".attn.",
+    ".mlp.fc1.": ".mlp.0.",
+    ".mlp.fc2.": ".mlp.2.",
+}
 HEAD_WIDTH = 80
 EPSILON = 1e-5
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -127,6 +143,7 @@ def used_part(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
 
     All others are ones that are known not to be: anything else is an error.
     """
+    tensors = released_layout(tensors)
     names = [name for name in tensors if name.startswith(PREFIX)]
     is_whole = any(name.removeprefix(PREFIX).startswith(UNUSED) for name in names)
     last = f"transformer.{_layers(tensors) - 1}." if is_whole else None
@@ -139,6 +156,31 @@ def used_part(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
         elif not bare.startswith(UNUSED) and not (last and bare.startswith(last)):
             found[name] = tensor
     return found
+
+
+def released_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under Wan's names, whether the file is Wan's or `CLIPVisionModel`'s of transformers.
+
+    That one keeps the queries', keys' and values' matrices apart, and tables without a batch axis.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not name.startswith(VISION):
+            found[name] = tensor
+        elif (match := APART.fullmatch(name)) and match[2] == "q":
+            parts = [tensors.get(f"{match[1]}{part}{match[3]}", tensor[:0]) for part in "qkv"]
+            found[_released_name(f"{match[1]}to_qkv.{match[4]}")] = torch.cat(parts)
+        elif not match and not name.endswith(".position_ids"):
+            table = name.endswith(("class_embedding", "position_embedding.weight"))
+            axes = "... -> 1 1 ..." if tensor.ndim == 1 else "... -> 1 ..."
+            found[_released_name(name)] = rearrange(tensor, axes) if table else tensor
+    return found
+
+
+def _released_name(name: str) -> str:
+    for theirs, ours in PLACES.items():
+        name = name.replace(theirs, ours)
+    return name
 
 
 def _layers(tensors: Mapping[str, Tensor]) -> int:

@@ -1,4 +1,4 @@
-"""Names of the Wan transformer's weights: as released, and as diffusers calls them.
+"""Names of the Wan transformer's weights: as released, as in diffusers, and as in FastVideo.
 
 The sizes of a model follow from its tensors' shapes, except the number of heads: all of Wan's have
 128 channels.
@@ -20,6 +20,10 @@ PLACES = {
     "patch_embedding": "patch_embedding",
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
     "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+    "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
+    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
+    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
+    "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
     "time_embedding.0": "condition_embedder.time_embedder.linear_1",
     "time_embedding.2": "condition_embedder.time_embedder.linear_2",
     "time_projection.1": "condition_embedder.time_proj",
@@ -42,6 +46,22 @@ PLACES = {
     },
 }
 RELEASED = {there: ours for ours, there in PLACES.items()}
+# FastVideo's own names, which its conversions of Matrix-Game 2 have in part or in whole.
+RELEASED |= {
+    "patch_embedding.proj": "patch_embedding",
+    "condition_embedder.image_embedder.ff.fc_in": "img_emb.proj.1",
+    "condition_embedder.image_embedder.ff.fc_out": "img_emb.proj.3",
+    "condition_embedder.time_embedder.mlp.fc_in": "time_embedding.0",
+    "condition_embedder.time_embedder.mlp.fc_out": "time_embedding.2",
+    "condition_embedder.time_modulation.linear": "time_projection.1",
+    "self_attn_residual_norm.norm": "norm3",
+    "ffn.fc_in": "ffn.0",
+    "ffn.fc_out": "ffn.2",
+    "to_out": "self_attn.o",
+    "attn2.to_out": "cross_attn.o",
+    **{f"to_{part}": f"self_attn.{part}" for part in "qkv"},
+    **{f"norm_{part}": f"self_attn.norm_{part}" for part in "qk"},
+}
 BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
 MODULE = re.compile(r"blocks\.(\d{1,4})\.action_model\.keyboard_embed\.0\.weight")
 PICTURE = "img_emb.proj.0.weight"  # of what reads a picture
@@ -55,7 +75,7 @@ def diffusers_name(name: str) -> str:
     if rest in TABLES:
         return block + TABLES[rest]
     place, _, kind = rest.rpartition(".")
-    return f"{block}{PLACES[place]}.{kind}"
+    return f"{block}{PLACES.get(place, place)}.{kind}"  # action modules keep their names
 
 
 def released_name(name: str) -> str:
@@ -118,7 +138,7 @@ def _picture_of(
         raise CheckpointError(
             f"{where}: takes {inputs} latent channels and gives {channels} back, as Wan's "
             "image-to-video models do; of those only Matrix-Game 2 and its students are played, "
-            "which read a picture and no words (in their own layout, not in diffusers')"
+            "which read a picture and no words"
         )
     width = _shape(tensors, PICTURE, 1, where)[0]
     return PictureConfig(width=width, mask_channels=inputs - 2 * channels)
