@@ -5,17 +5,17 @@ step after that all begin again (`AutoresetMode.NEXT_STEP`). A session whose wor
 it ends says so in `terminated`, and goes on with the others as the world has learned it goes on.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
+from worldmodel.action import Action
 from worldmodel.config import ConfigError, UserError
-from worldmodel.engine import Playing
 from worldmodel.gym_env.action_space import Kind, WorldControls
 from worldmodel.gym_env.world_env import (
     ENDS,
@@ -28,8 +28,8 @@ from worldmodel.gym_env.world_env import (
 from worldmodel.system.paths import Pathlike
 from worldmodel.world import Frame, World
 from worldmodel.worlds.fork_guard import refuse_fork
-from worldmodel.worlds.happenings import Recent, join_recent
 from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.native_batch import NativeBatch
 
 METADATA: dict[str, Any] = {
     "render_modes": ["rgb_array"],
@@ -38,6 +38,32 @@ METADATA: dict[str, Any] = {
 }
 Flags = NDArray[np.bool_]
 Rewards = NDArray[np.float64]
+
+
+class Batch(Protocol):
+    """Sessions of a world that are played together."""
+
+    def begin(self, starts: Sequence[int], seeds: Sequence[int]) -> Frame:
+        """The first frame of every session, b h w 3."""
+
+    def step(self, actions: Sequence[Action]) -> Frame:
+        """The next frame of every session, b h w 3."""
+
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What the world knows of every session: by name, a number each; else nothing."""
+
+
+def open_batch(world: World, count: int) -> Batch:
+    """So many sessions of a world, where its backend can play them together."""
+    if isinstance(world, NativeWorld):
+        return NativeBatch(world)
+    from worldmodel.worlds.wan.batch import WanBatch  # which loads much that most worlds do not
+    from worldmodel.worlds.wan.world import WanWorld
+
+    if isinstance(world, WanWorld):
+        return WanBatch(world, count)
+    raise UserError(f"{world.name}: its backend plays one session at a time; use WorldEnv")
 
 
 class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
@@ -66,8 +92,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
             raise ConfigError(f"render_mode = {render_mode!r}: choose rgb_array or None")
         refuse_fork()
         loaded = load_world(world, settings)
-        if not isinstance(loaded, NativeWorld):
-            raise UserError(f"{loaded.name}: only worlds of the native backend play as a batch")
+        self._batch = open_batch(loaded, num_envs)
         self.world, self.num_envs, self.max_frames = loaded, num_envs, max_frames
         self.controls = WorldControls(loaded.actions, actions, turn_degrees)
         self.render_mode = render_mode
@@ -78,8 +103,6 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._random = [seeding.np_random()[0] for _ in range(num_envs)]
-        self._playing: Playing | None = None
-        self._where = loaded.whereabouts()
         self._frames = np.zeros((num_envs, *loaded.frame_size, 3), np.uint8)
         self._count = 0
         self._is_over = False
@@ -95,11 +118,7 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
             self._random = self._generators(seed)
         drawn = [draw_start(rng, self.world.starts, options) for rng in self._random]
         starts = [start for start, _ in drawn]
-        self._playing = self.world.engine.begin([noise for _, noise in drawn])
-        latents, conditions, states, recent = self._past(starts)
-        self._playing.prime(latents, conditions)
-        self._where.begin(states, recent, [noise for _, noise in drawn])
-        self._frames = self.world.engine.decode(latents[:, -1:].contiguous(), self._where.look())
+        self._frames = self._batch.begin(starts, [noise for _, noise in drawn])
         self._count, self._is_over = 0, False
         info = {"start": np.asarray(starts), "_start": np.ones(self.num_envs, np.bool_)}
         info |= self._state_info()
@@ -107,20 +126,12 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Frame, Rewards, Flags, Flags, dict[str, Any]]:
         """One frame on in every session; after the last one, all begin again."""
-        assert self._playing is not None, "reset comes first"
         rewards, flags = np.zeros(self.num_envs), np.zeros(self.num_envs, np.bool_)
         if self._is_over:
             frames, info = self.reset()
             return frames, rewards, flags, flags.copy(), info
-        spec = self.world.actions
         known = [self.controls.action(value) for value in iterate(self.action_space, actions)]
-        vectors = np.stack([spec.encode([action]) for action in known])  # b 1 (k+2)
-        done = torch.from_numpy(vectors).to(self.world.device)
-        conditions, sight = self._where.step(done)
-        latents = self._playing.denoise(conditions)
-        self._where.saw(latents)
-        self._frames = self.world.engine.decode(latents, sight)
-        self._playing.remember()
+        self._frames = self._batch.step(known)
         self._count += 1
         self._is_over = self.max_frames is not None and self._count >= self.max_frames
         info = self._state_info()
@@ -133,14 +144,8 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
 
     def _state_info(self) -> dict[str, Any]:
         """What the world knows of every session, each number as an array b; else nothing."""
-        spec, states = self.world.state_spec, self._where.state
-        if spec is None or states is None:
-            return {}
-        columns = states.numpy().copy().T
-        return {
-            "state": dict(zip(spec.names, columns, strict=True)),
-            "_state": np.ones(self.num_envs, np.bool_),
-        }
+        state = self._batch.state
+        return {"state": state, "_state": np.ones(self.num_envs, np.bool_)} if state else {}
 
     def render(self) -> tuple[Frame, ...] | None:
         """The last frame of every session."""
@@ -154,23 +159,3 @@ class WorldVectorEnv(VectorEnv[Frame, Any, Any]):
             before if one is None else seeding.np_random(one)[0]
             for before, one in zip(self._random, seeds, strict=True)
         ]
-
-    def _past(
-        self, starts: list[int]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Recent | None]:
-        """What the sessions have seen before: latents b f c h w, conditions b f z, last states b v.
-
-        And what events follow from, in a world whose numbers are predicted.
-
-        As much as the world's shortest start has, so that a session does not depend on the others'.
-        """
-        every = [self.world.past(start) for start in range(len(self.world.starts))]
-        length = min(past.latents.shape[1] for past in every)
-        chosen = [every[start] for start in starts]
-        states = [past.state for past in chosen if past.state is not None]
-        return (
-            torch.cat([past.latents[:, -length:] for past in chosen]),
-            torch.cat([past.conditions[:, -length:] for past in chosen]),
-            torch.cat(states) if states else None,
-            join_recent([past.recent for past in chosen if past.recent is not None]),
-        )

@@ -26,6 +26,7 @@ from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError, to_toml
 from worldmodel.game.controls import Controls, describe
 from worldmodel.gym_env import WorldEnv
+from worldmodel.gym_env.vector_env import WorldVectorEnv
 from worldmodel.wan.pictures import CHANGING, PictureCondition, load_pictures
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.world import Frame, step
@@ -235,6 +236,24 @@ def test_a_gymnasium_env_plays_it(world: WanWorld) -> None:
     ]
     assert frames[0][0].shape == (32, 48, 3)
     assert differ(*frames) == [9]
+
+
+def test_a_batch_of_sessions_is_what_each_sees_alone(world: WanWorld) -> None:
+    """Over a wrapped window, from two pictures, with keys and mouse of their own."""
+    envs = WorldVectorEnv(2, world)
+    still = np.zeros_like(envs.action_space.sample())
+    rng = np.random.default_rng(0)
+    actions = [still, *(rng.integers(0, 2, still.shape).astype(still.dtype) for _ in range(40))]
+    _, info = envs.reset(seed=5)
+    assert set(info["start"]) == {0, 1}
+    together = [envs.reset(seed=5)[0], *(envs.step(action)[0] for action in actions)]
+    assert not np.array_equal(together[-1][0], together[-1][1])
+    alone = WorldEnv(world)
+    for number in range(2):
+        frames = [alone.reset(seed=5 + number)[0]]
+        frames += [alone.step(action[number])[0] for action in actions]
+        difference = np.abs(np.stack(frames).astype(int) - np.stack(together)[:, number])
+        assert difference.max() <= 1  # the rounding of another batch size
 
 
 def test_a_long_session_keeps_its_memory(world: WanWorld) -> None:

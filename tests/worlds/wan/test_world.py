@@ -19,6 +19,7 @@ from tests.worlds.wan.wan_tiny import (
 )
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import UserError, to_toml
+from worldmodel.gym_env.vector_env import WorldVectorEnv
 from worldmodel.storage.images import fit
 from worldmodel.wan.streaming_decoder import StreamingDecoder
 from worldmodel.wan.wan_rollout import WanRollout
@@ -26,7 +27,8 @@ from worldmodel.world import Frame, step
 from worldmodel.worlds.find import open_world
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.camera_control import Drive
-from worldmodel.worlds.wan.importer import MINWM_CAMERA, import_files
+from worldmodel.worlds.wan.description import MINWM_CAMERA
+from worldmodel.worlds.wan.importer import import_files
 from worldmodel.worlds.wan.world import WanWorld
 from worldmodel.worlds.wan.world_file import read_wan_world
 from worldmodel.worlds.world_folder import WORLD_FILE
@@ -99,6 +101,11 @@ def test_a_key_says_its_words_when_it_goes_down(text_world: WanWorld) -> None:
     assert differ(play(text_world, [IDLE] * 12), held) == list(range(5, 13))
     rain = play(text_world, [Action(frozenset({"Digit1"}))] + [IDLE] * 3)
     assert differ(rain, play(text_world, [Action(prompt=Prompt(WORDS[1]))] + [IDLE] * 3)) == []
+
+
+def test_a_batch_of_sessions_that_words_steer_is_refused(text_world: WanWorld) -> None:
+    with pytest.raises(UserError, match="each session needs a WorldEnv of its own"):
+        WorldVectorEnv(2, text_world)
 
 
 def test_words_without_an_embedding_say_what_is_known(text_world: WanWorld) -> None:

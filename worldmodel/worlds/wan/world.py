@@ -159,6 +159,10 @@ class WanWorld:
     def _dtype(self) -> str:
         return str(self.parts.transformer.dtype).removeprefix("torch.")
 
+    def start_at(self, number: int) -> WanStart:
+        """A start by its number."""
+        return self._starts[number]
+
     def _open(self, start: int, seed: int) -> WanSession:
         samplers = self.sampler, self.first_sampler
         cache = self._cache  # of gigabytes, so that there is one
