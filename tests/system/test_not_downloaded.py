@@ -20,7 +20,8 @@ from worldmodel.system.not_downloaded import what_instead
 from worldmodel.training.wan.load_weights import load_autoencoder
 from worldmodel.wan.weight_files import read_tensors
 from worldmodel.worlds.find import open_world
-from worldmodel.worlds.wan.importer import ImportPlan, import_files
+from worldmodel.worlds.wan.found_parts import ImportPlan
+from worldmodel.worlds.wan.importer import import_files
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"

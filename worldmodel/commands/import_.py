@@ -40,7 +40,9 @@ def run(options: argparse.Namespace) -> None:
     """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     import torch
 
-    from worldmodel.worlds.wan.importer import ImportPlan, import_files, sources_of
+    from worldmodel.worlds.wan.description import sources_of
+    from worldmodel.worlds.wan.found_parts import ImportPlan
+    from worldmodel.worlds.wan.importer import import_files
     from worldmodel.worlds.wan.prompt_encoder import unsaid
 
     pairs = [text.partition("=") for text in options.key]

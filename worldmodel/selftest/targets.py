@@ -42,7 +42,8 @@ from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import load_prompts
 from worldmodel.wan.weight_files import read_tensors
 from worldmodel.world import State
-from worldmodel.worlds.wan.importer import ImportPlan, new_world
+from worldmodel.worlds.wan.description import new_world
+from worldmodel.worlds.wan.found_parts import ImportPlan
 from worldmodel.worlds.wan.start import read_frames
 from worldmodel.worlds.wan.world_file import read_wan_world
 from worldmodel.worlds.world_folder import WORLD_FILE, read_world_file

@@ -14,7 +14,8 @@ from worldmodel.wan.image_encoder import ImageEncoder, ImageEncoderConfig
 from worldmodel.wan.model_config import ActionModuleConfig, PictureConfig, WanConfig
 from worldmodel.wan.pictures import CHANGING, PictureCondition, save_pictures
 from worldmodel.wan.transformer import WanTransformer
-from worldmodel.worlds.wan.importer import ImportPlan, import_files
+from worldmodel.worlds.wan.found_parts import ImportPlan
+from worldmodel.worlds.wan.importer import import_files
 
 ENCODER = ImageEncoderConfig(width=80, layers=2, feed_forward=96, patch=14, side=224)
 TOKENS = 257  # no tensor says it

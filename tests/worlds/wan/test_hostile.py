@@ -92,7 +92,7 @@ def test_a_link_out_of_the_folder_is_refused_without_sha256_too(tmp_path: Path, 
 def test_sources_of_any_kind_are_listed(folder: Path) -> None:
     from dataclasses import replace
 
-    from worldmodel.worlds.wan.importer import card
+    from worldmodel.worlds.wan.description import card
 
     world = replace(read_wan_world(folder), source={"transformer": 3, "vae": {"file": ["a"]}})
     assert "transformer: 3" in card(world)

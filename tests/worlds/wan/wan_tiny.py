@@ -12,7 +12,8 @@ from worldmodel.wan.taehv_config import TaehvConfig
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.vae import WanVAE
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
-from worldmodel.worlds.wan.importer import ImportPlan, import_files
+from worldmodel.worlds.wan.found_parts import ImportPlan
+from worldmodel.worlds.wan.importer import import_files
 
 TINY_TAEHV = TaehvConfig(
     encoder_width=4,

@@ -25,7 +25,7 @@ from worldmodel.training.wan.stage_config import WanModel
 from worldmodel.wan.lora import load_lora, merged
 from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import load_prompts, save_prompts
-from worldmodel.worlds.wan.importer import card
+from worldmodel.worlds.wan.description import card
 from worldmodel.worlds.wan.world_file import (
     IMAGE_ENCODER,
     PICTURES,

@@ -25,7 +25,8 @@ from worldmodel.wan.taehv import Taehv, load_taehv
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.vae import WanVAE, load_vae
 from worldmodel.wan.weight_files import load_strict, read_tensors
-from worldmodel.worlds.wan.importer import ImportPlan, new_world, released_transformer
+from worldmodel.worlds.wan.description import new_world
+from worldmodel.worlds.wan.found_parts import ImportPlan, released_transformer
 from worldmodel.worlds.wan.prompt_encoder import PromptEmbeddings
 from worldmodel.worlds.wan.world_file import (
     IMAGE_ENCODER,
