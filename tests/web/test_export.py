@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,17 @@ import onnx
 import pytest
 import torch
 
-from tests.worlds.make_world import PLAN, make_world
+from tests.worlds.make_world import make_world
 from worldmodel.__main__ import main
 from worldmodel.config import UserError
-from worldmodel.model.plan import GAIN, Plan, gather_sample
+from worldmodel.engine.graphs import example_views
+from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.system.limits import LARGEST_NOTICE
 from worldmodel.web import site
 from worldmodel.web.before_work import read_notice
 from worldmodel.web.bundle import BundleError, bundle
 from worldmodel.web.onnx_graphs import ExportError
+from worldmodel.web.plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 from worldmodel.web.runtime import SHA256, RuntimeFilesError, read_runtime
 from worldmodel.web.weights import FILE, pack, unpack
 from worldmodel.worlds.native import NativeWorld
@@ -59,28 +62,29 @@ def test_weights_lose_nothing_and_are_stored_once() -> None:
     assert np.array_equal(onnx.numpy_helper.to_array(inside), small)
 
 
-@pytest.mark.parametrize("outside", ["zeros", "border"])
-def test_gathered_rows_are_what_grid_sample_reads(outside: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    grid = torch.randn(1, 5, 7, 9, generator=generator)
-    points = torch.rand(1, 40, 30, 2, generator=generator) * 3 - 1.5  # beyond every edge
-    expected = torch.nn.functional.grid_sample(
-        grid, points, padding_mode=outside, align_corners=True
-    )[0]
-    assert torch.allclose(gather_sample(grid, points, outside), expected, atol=1e-5)
-
-
-def test_walls_by_columns_are_the_same_walls() -> None:
+@pytest.mark.parametrize("depthwise", [True, False])
+def test_a_page_looks_at_a_plan_as_the_plan_does(world: NativeWorld, depthwise: bool) -> None:
+    """From inside the level and from beyond its edges, where grids hold nothing."""
     torch.manual_seed(0)
-    plan = Plan(PLAN).eval().requires_grad_(requires_grad=False)
-    at = torch.rand(1, PLAN.frame_width, 2) * 2.4 - 1.2
-    height = torch.rand(1, PLAN.frame_height, PLAN.frame_width) * 2.4 - 1.2
-    parts = []
-    for texture, along in ((plan.along_x, at[..., 0]), (plan.along_y, at[..., 1])):
-        points = torch.stack((along[:, None].expand_as(height), height), dim=-1)
-        parts.append(GAIN * gather_sample(texture, points, "border")[:, None])
-    found = plan._wall_by_columns(at[0], height[0])
-    assert torch.allclose(found, torch.cat(parts), atol=1e-5)
+    settings = world.autoencoder.config
+    assert settings.plan is not None
+    config = replace(settings.plan, depthwise=depthwise)
+    autoencoder = Autoencoder(replace(settings, plan=config)).eval().requires_grad_(False)
+    plan = autoencoder.plan
+    assert plan is not None
+    for parameter in (*plan.parameters(), *autoencoder.decoder.change.parameters()):
+        parameter.add_(torch.randn_like(parameter) / 8)  # what is new is almost grey
+    look, draw, merge = RayGraph(plan), DrawGraph(autoencoder), MergeGraph(autoencoder)
+    latents = torch.randn(6, *autoencoder.latent_shape)
+    views = example_views(config, 6)
+    views[3:, :2] += torch.tensor([[5000.0, 0.0], [0.0, -5000.0], [-300.0, 300.0]])
+    for view, latent in zip(views[:, None], latents[:, None], strict=True):
+        numbers, depth = look(view)
+        rays = rays_for_transformer(plan, view, numbers)
+        assert torch.allclose(rays, plan.rays(view), atol=1e-3)
+        found = merge(autoencoder.decoder.layers(latent), *draw(view, numbers, depth))
+        expected = autoencoder.decode(latent, autoencoder.look(view).pixels)
+        assert torch.allclose(found, expected, atol=1e-3 * float(expected.std()))
 
 
 def test_a_page_names_all_its_files_with_their_hashes(world: NativeWorld) -> None:

@@ -235,6 +235,22 @@ def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) 
     assert difference.pixels <= 1
 
 
+def test_a_second_worker_looks_at_the_plan_and_changes_no_frame(tiny: Made, page: Any) -> None:
+    actions = script(tiny.world.actions, 20)
+    plays = []
+    with serve(tiny.folder, isolated=False) as (address, _):
+        for query, most in ((f"{ONE_CORE}&workers=1", 1), (ONE_CORE, 2)):
+            page.goto("about:blank")
+            page.goto(address + query)
+            page.wait_for_selector(READY)
+            cores = page.evaluate("navigator.hardwareConcurrency")
+            assert page.evaluate("worldmodel.player.workers") == min(most, cores)
+            plays.append(play_in(page, tiny.world, 0, 4, actions))
+    difference = compare(*plays)
+    assert difference.equal_latents == 20
+    assert difference.pixels == 0
+
+
 def test_a_single_file_plays_from_a_disk(tiny: Made, page: Any, tmp_path: Path) -> None:
     path = tmp_path / "bar.html"
     write_single(path, tiny.files)

@@ -213,37 +213,12 @@ class Plan(nn.Module):
         low, high = self.config.floor - MARGIN, self.config.ceiling + MARGIN
         height = eye[:, None, None] + slopes[:, None] * depth[:, None]  # b h w
         height = (height - low) / (high - low) * 2 - 1
-        if torch.onnx.is_in_onnx_export():
-            return self._wall_by_columns(at[0], height[0])
         parts, up = [], height[..., None] * height.new_tensor([0.0, 1.0])
         for texture, along in ((self.along_x, at[..., 0]), (self.along_y, at[..., 1])):
             points = up + along[:, None, :, None] * along.new_tensor([1.0, 0.0])
             read = _sample(texture, points.flatten(0, 1)[None], "border")
             parts.append(read.unflatten(1, (len(place), -1)))
         return torch.cat(parts)
-
-    def _wall_by_columns(self, at: Tensor, height: Tensor) -> Tensor:
-        """`_wall` for one view, places w 2 and heights h w: all pixels of a column share a place.
-
-        First the textures at each column's place, then of these what lies at a pixel's height.
-        """
-        columns = torch.cat(
-            [
-                gather_columns(self.along_x, at[:, 0]),
-                gather_columns(self.along_y, at[:, 1]),
-            ],
-            dim=-1,
-        )  # w y a
-        wide, tall = columns.shape[:2]
-        y = ((height + 1) / 2 * (tall - 1)).clamp(0, tall - 1).flatten()
-        low = y.floor()
-        first = torch.arange(wide).repeat(len(height)) * tall
-        table = columns.flatten(0, 1)
-        upper = first + (low + 1).clamp(max=tall - 1).long()
-        read = (
-            table[first + low.long()] * (low + 1 - y)[:, None] + table[upper] * (y - low)[:, None]
-        )
-        return GAIN * read.T.reshape(-1, 1, *height.shape)
 
     def _edges(self, eye: Tensor, slopes: Tensor, depth: Tensor) -> list[Tensor]:
         """How far each pixel is from the wall's lower and upper edge, in pixels: 1 b h w each."""
@@ -269,44 +244,4 @@ def _mixed(layer: nn.Linear, x: Tensor) -> Tensor:
 
 def _sample(grid: Tensor, points: Tensor, outside: str) -> Tensor:
     """A grid 1 a y x at points 1 n m 2 (x, y from −1 to 1), bilinear: a n m."""
-    if torch.onnx.is_in_onnx_export():  # its runtimes gather rows ten times as fast
-        return GAIN * gather_sample(grid, points, outside)
     return GAIN * F.grid_sample(grid, points, padding_mode=outside, align_corners=True)[0]
-
-
-def gather_sample(grid: Tensor, points: Tensor, outside: str) -> Tensor:
-    """`F.grid_sample` with aligned corners, from whole rows of features: a n m.
-
-    `outside` is "zeros" or "border": what a grid 1 a y x holds beyond its edge.
-    """
-    rows, columns = grid.shape[2:]
-    table = grid[0].flatten(1).T  # (y x) a
-    x = (points[0, ..., 0].flatten() + 1) / 2 * (columns - 1)
-    y = (points[0, ..., 1].flatten() + 1) / 2 * (rows - 1)
-    if outside == "border":
-        x, y = x.clamp(0, columns - 1), y.clamp(0, rows - 1)
-    left, top = x.floor(), y.floor()
-    read: Tensor | None = None
-    for dy, down in ((0, top + 1 - y), (1, y - top)):
-        for dx, across in ((0, left + 1 - x), (1, x - left)):
-            i, j = left + dx, top + dy
-            weight = down * across
-            if outside == "zeros":
-                inside = (i >= 0) & (i <= columns - 1) & (j >= 0) & (j <= rows - 1)
-                weight = weight * inside.to(weight.dtype)
-            at = j.clamp(0, rows - 1) * columns + i.clamp(0, columns - 1)
-            part = table[at.long()] * weight[:, None]
-            read = part if read is None else read + part
-    assert read is not None
-    return read.T.reshape(-1, *points.shape[1:3])
-
-
-def gather_columns(grid: Tensor, along: Tensor) -> Tensor:
-    """All rows of a grid 1 a y x at places w from −1 to 1 along x, its edge beyond: w y a."""
-    columns = grid.shape[3]
-    table = rearrange(grid[0], "a y x -> x y a")
-    x = ((along + 1) / 2 * (columns - 1)).clamp(0, columns - 1)
-    left = x.floor()
-    weight = (x - left)[:, None, None]
-    right = (left + 1).clamp(max=columns - 1).long()
-    return table[left.long()] * (1 - weight) + table[right] * weight

@@ -11,7 +11,7 @@ alone.
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,10 @@ from worldmodel.engine import Playing
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs, empty_inputs
 from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.model.plan import Sight
+from worldmodel.web.onnx_graphs import DECODE, DRAW, LOOK, SHOW, STEP
 from worldmodel.web.weights import FILE
 from worldmodel.world import Frame
 from worldmodel.worlds.native import NativeWorld
-
-STEP, DECODE = "step", "decode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +52,44 @@ class GraphDifference:
 
 @dataclass(slots=True)
 class Graphs:
-    """Both graphs in ONNX Runtime, as a `Program` that `StaticRollout` runs."""
+    """All graphs in ONNX Runtime, as a `Program` that `StaticRollout` runs."""
 
-    step: onnxruntime.InferenceSession
-    decode: onnxruntime.InferenceSession
+    sessions: Mapping[str, onnxruntime.InferenceSession]
     inputs: FrameInputs
     outputs: FrameOutputs
-    view: Tensor | None = None
+    seen: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # view, numbers, depth
+
+    def look(self, view: Tensor) -> None:
+        """Look at the plan from a view 1 4: what is computed next is seen from there."""
+        self.seen = {"view": view.numpy()}
+        self.seen |= self._run(LOOK, self.seen)
 
     def run(self) -> None:
         """One frame: `inputs` to `outputs`."""
         given = {name: x.numpy() for name, x in self.inputs._asdict().items() if name != "actions"}
         last, new = self.inputs.actions.split(1, dim=1)
-        action = next(x for x in self.step.get_inputs() if x.name == "action").shape[-1]
+        step = self.sessions[STEP]
+        action = next(x for x in step.get_inputs() if x.name == "action").shape[-1]
         given |= {"last_condition": last.numpy(), "action": new[..., -action:].numpy()}
-        if self.view is not None:
-            given["view"] = self.view.numpy()
-        *written, condition = self.step.run(None, given)
+        given |= {name: x for name, x in self.seen.items() if name != "depth"}
+        *written, condition = step.run(None, given)
         for target, source in zip(self.outputs, written, strict=True):
             target.copy_(torch.from_numpy(source))
         new.copy_(torch.from_numpy(condition))  # so that the next frame is told what this one was
 
     def picture(self, latent: Tensor) -> NDArray[np.uint8]:
         """Latent 1 1 c h w -> frame h w 3."""
-        given = {"latent": latent.numpy()}
-        if self.view is not None:
-            given["view"] = self.view.numpy()
-        return np.asarray(self.decode.run(None, given)[0][0, ..., :3])
+        found = self._run(DECODE, {"latent": latent.numpy()})
+        if self.seen:
+            found = self._run(SHOW, {**found, **self._run(DRAW, self.seen)})
+        return np.asarray(found["frame"][0, ..., :3])
+
+    def _run(
+        self, name: str, given: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        session = self.sessions[name]
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(given)), strict=True))
 
 
 def load_graphs(world: NativeWorld, graphs: Mapping[str, bytes], weights: bytes) -> Graphs:
@@ -89,16 +99,17 @@ def load_graphs(world: NativeWorld, graphs: Mapping[str, bytes], weights: bytes)
     options.log_severity_level = 3  # errors
     with tempfile.TemporaryDirectory() as folder:  # graphs look for their weights beside them
         Path(folder, FILE).write_bytes(weights)
-        step, decode = (
-            _session(Path(folder, f"{name}.onnx"), graphs[name], options) for name in (STEP, DECODE)
-        )
+        sessions = {
+            name: _session(Path(folder, f"{name}.onnx"), graph, options)
+            for name, graph in graphs.items()
+        }
     config = world.transformer.config
     inputs = empty_inputs(config, world.sampler, 1, torch.float32)
     shape = (config.layers, 1, config.heads, config.tokens_per_frame, config.head_width)
     outputs = FrameOutputs(
         torch.zeros_like(inputs.finished), torch.zeros(shape), torch.zeros(shape)
     )
-    return Graphs(step, decode, inputs, outputs)
+    return Graphs(sessions, inputs, outputs)
 
 
 def _session(
@@ -126,7 +137,7 @@ def play_graphs(
 
     def look_from(state: Tensor | None) -> None:
         if world.motion is not None and state is not None:
-            graphs.view = world.motion.views(state)
+            graphs.look(world.motion.views(state))
 
     playing = StaticRollout(graphs, world.transformer.config, world.sampler, [seed])
     return _play(

@@ -1,12 +1,17 @@
-"""A world's two networks as ONNX: the frame step and the decoder.
+"""A world's networks as ONNX: the frame step, the decoder, and in some what looks at a plan.
 
-    step:    noise, last_condition, action (and view), finished, before, k, v, mask, cos, sin
+    step:    noise, last_condition, action (view, numbers), finished, before, k, v, mask, cos, sin
              -> latent (not yet rounded), own_k, own_v, condition
-    decode:  latent (and view) -> frame, RGBA
+    decode:  latent -> frame, RGBA
 
 The step is `engine.graphs.FrameGraph`: the finished frame's clean pass and all denoising steps of
-the new one. In a world with a plan both graphs take the view that a frame is seen from and look at
-the plan themselves, so that no picture's worth of features travels between them.
+the new one. A world with a plan has five graphs. Two of them need nothing but the view, so that
+they can run beside the others:
+
+    look:    view -> numbers, depth (of rays)
+    draw:    view, numbers, depth -> told, picture
+    decode:  latent -> coarse
+    show:    coarse, told, picture -> frame, RGBA
 
 Letters as in `engine.graphs`.
 """
@@ -27,12 +32,15 @@ from worldmodel.config import UserError
 from worldmodel.engine.graphs import FrameGraph, FrameInputs, empty_inputs, example_views
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import SamplerConfig
+from worldmodel.model.plan import Plan
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.web.plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
+STEP, DECODE, LOOK, DRAW, SHOW = "step", "decode", "look", "draw", "show"
 
 
 class ExportError(UserError):
@@ -61,30 +69,49 @@ class StepGraph(nn.Module):
     def forward(
         self, noise: Tensor, last_condition: Tensor, action: Tensor, *rest: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Condition b 1 z of the finished frame, action b 1 (k+2), view b 4 if there is a plan."""
+        """Condition b 1 z of the finished frame, action b 1 (k+2), rest as above."""
         condition = action
-        if self.autoencoder.plan is not None:
-            condition = self.autoencoder.conditions(action, rest[0][:, None])
-            rest = rest[1:]
+        if (plan := self.autoencoder.plan) is not None:
+            (view, numbers), rest = rest[:2], rest[2:]
+            rays = rays_for_transformer(plan, view, numbers)
+            condition = torch.cat((rays.flatten(1)[:, None], action), dim=-1)
         out = self.frame(noise, torch.cat((last_condition, condition), dim=1), *rest)
         return out.latent, out.k, out.v, condition
 
 
 class PictureGraph(nn.Module):
-    """Latents b 1 c h w, and the view b 4 if there is a plan, to pictures uint8 b h w 4, RGBA."""
+    """Latents 1 1 c h w to pictures uint8 1 h w 4, RGBA; with a plan, to what `ShowGraph` needs."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.decoder = autoencoder.decoder
+        self.has_plan = autoencoder.plan is not None
 
-    def forward(self, latent: Tensor, view: Tensor | None = None) -> Tensor:
-        """As `to_frames`, with an opaque fourth channel."""
-        pixels = None if view is None else self.autoencoder.look(view).pixels
-        decoded = self.autoencoder.decode(latent[:, 0], pixels)
-        colours = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
-        colours = rearrange(colours, "b c h w -> b h w c")
-        opaque = torch.full_like(colours[..., :1], 255.0)
-        return torch.cat((colours, opaque), dim=-1).to(torch.uint8)
+    def forward(self, latent: Tensor) -> Tensor:
+        """The decoder, or its part that knows nothing of the plan."""
+        if self.has_plan:
+            return self.decoder.layers(latent[:, 0])
+        return _rgba(self.decoder(latent[:, 0]))
+
+
+class ShowGraph(nn.Module):
+    """Where the decoder's layers and the drawing of a plan meet: to pictures uint8 1 h w 4."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.merge = MergeGraph(autoencoder)
+
+    def forward(self, coarse: Tensor, told: Tensor, picture: Tensor) -> Tensor:
+        """What `PictureGraph` and `DrawGraph` gave."""
+        return _rgba(self.merge(coarse, told, picture))
+
+
+def _rgba(decoded: Tensor) -> Tensor:
+    """Pixels b 3 h w in about [-1, 1] to uint8 b h w 4: `to_frames`, with an opaque channel."""
+    colours = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
+    colours = rearrange(colours, "b c h w -> b h w c")
+    opaque = torch.full_like(colours[..., :1], 255.0)
+    return torch.cat((colours, opaque), dim=-1).to(torch.uint8)
 
 
 def step_graph(
@@ -96,8 +123,8 @@ def step_graph(
     last, new = inputs.actions.split(1, dim=1)
     action = new[..., -(model.config.buttons + 2) :]
     given = {"noise": inputs.noise, "last_condition": last, "action": action}
-    if autoencoder.config.plan is not None:
-        given["view"] = example_views(autoencoder.config.plan, 1)
+    if autoencoder.plan is not None:
+        given |= {name: x for name, x in _example_rays(autoencoder.plan).items() if name != "depth"}
     given.update(
         {name: x for name, x in inputs._asdict().items() if name not in (*given, "actions")}
     )
@@ -105,12 +132,31 @@ def step_graph(
     return _export(StepGraph(model, autoencoder, sampler), given, names)
 
 
-def picture_graph(autoencoder: Autoencoder) -> OnnxGraph:
-    """The ONNX graph from latents to pictures."""
-    given = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
-    if autoencoder.config.plan is not None:
-        given["view"] = example_views(autoencoder.config.plan, 1)
-    return _export(PictureGraph(autoencoder), given, ("frame",))
+def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
+    """The ONNX graphs from latents, and in a world with a plan from a view, to pictures."""
+    latent = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
+    graph = PictureGraph(autoencoder)
+    if autoencoder.plan is None:
+        return {DECODE: _export(graph, latent, ("frame",))}
+    look, draw, show = RayGraph(autoencoder.plan), DrawGraph(autoencoder), ShowGraph(autoencoder)
+    given = _example_rays(autoencoder.plan)
+    with torch.no_grad():
+        told, picture = draw(*given.values())
+        shown = {"coarse": graph(latent["latent"]), "told": told, "picture": picture}
+    return {
+        LOOK: _export(look, {"view": given["view"]}, ("numbers", "depth")),
+        DRAW: _export(draw, given, ("told", "picture")),
+        DECODE: _export(graph, latent, ("coarse",)),
+        SHOW: _export(show, shown, ("frame",)),
+    }
+
+
+@torch.no_grad()
+def _example_rays(plan: Plan) -> dict[str, Tensor]:
+    """A view and what its rays meet."""
+    view = example_views(plan.config, 1)
+    numbers, depth = RayGraph(plan)(view)
+    return {"view": view, "numbers": numbers, "depth": depth}
 
 
 def _example(inputs: FrameInputs) -> FrameInputs:

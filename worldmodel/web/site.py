@@ -19,8 +19,6 @@ import torch
 
 from worldmodel.engine.graphs import beyond_graphs
 from worldmodel.web.compare_graphs import (
-    DECODE,
-    STEP,
     GraphDifference,
     GraphPlay,
     compare,
@@ -28,7 +26,14 @@ from worldmodel.web.compare_graphs import (
     play_graphs,
     play_torch,
 )
-from worldmodel.web.onnx_graphs import ExportError, picture_graph, step_graph
+from worldmodel.web.onnx_graphs import (
+    DRAW,
+    LOOK,
+    STEP,
+    ExportError,
+    picture_graphs,
+    step_graph,
+)
 from worldmodel.web.runtime import NAME, read_notices
 from worldmodel.web.weights import pack, unpack
 from worldmodel.web.world_files import check_actions, describe_world, to_json
@@ -59,9 +64,9 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
             f"{world.name}: a page cannot play it yet: its numbers are drawn by a network (events)"
         )
     autoencoder = world.autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not in stubs
-    step = step_graph(world.transformer, autoencoder, world.sampler)
-    decode = picture_graph(autoencoder)
-    models = {f"{STEP}.onnx": step.model, f"{DECODE}.onnx": decode.model}
+    made = {STEP: step_graph(world.transformer, autoencoder, world.sampler)}
+    made |= picture_graphs(autoencoder)
+    models = {f"{name}.onnx": graph.model for name, graph in made.items()}
     packed = pack(models)
     graphs = {name: model.SerializeToString() for name, model in models.items()}
     expected = play_torch(world, 0, 0, check_actions(CHECKED))
@@ -69,7 +74,9 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
     first = GraphPlay(expected.latents[:EXPECTED], expected.frames[:EXPECTED], None)
     described, others = describe_world(world, first, tolerance(world))
     described["weights"] = {"halves": packed.halves, "whole": packed.whole}
-    described["work"] = step.work + decode.work
+    described["graphs"] = list(made)
+    described["work"] = sum(graph.work for graph in made.values())
+    described["assisted"] = sum(made[name].work for name in (LOOK, DRAW) if name in made)
     files = {f"world/{name}": content for name, content in {**graphs, **others}.items()}
     files["world/weights.bin"] = packed.content
     for name, content in runtime.items():

@@ -27,7 +27,7 @@ from worldmodel.web.compare_graphs import GraphPlay
 from worldmodel.web.onnx_graphs import ExportError
 from worldmodel.worlds.native import NativeWorld
 
-FORMAT = 1
+FORMAT = 2
 DRAW = 16  # torch draws normal numbers by sixteen; fewer come from another formula
 
 
@@ -58,7 +58,8 @@ def describe_world(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """`world.json` without the table of files, and the files that it names beside the graphs.
 
-    The caller adds `weights`, `work` (multiply-adds a frame) and `files`. `expected` are the first
+    The caller adds `graphs`, `weights`, `work` (multiply-adds a frame), `assisted` (those that
+    another worker can do) and `files`. `expected` are the first
     frames of the first start, seed 0, nothing pressed: the page compares its own with them before
     it trusts a graphics processor.
     """

@@ -40,6 +40,7 @@ class Page {
         blobs: this.from.blobs,
         engine: asked.get("engine") ?? "auto",
         threads: Number(asked.get("threads") ?? 0),
+        alone: asked.get("workers") === "1",
       });
     } catch (error) {
       this.say("error", error.message);
@@ -325,7 +326,8 @@ class Page {
     if (document.body.dataset.state !== "playing") return;
     const { rate, latency, step, decode } = this.player.numbers();
     if (!rate) return;
-    const engine = this.player.engine === "webgpu" ? "WebGPU" : `WASM × ${this.player.threads}`;
+    const { workers, threads } = this.player;
+    const engine = this.player.engine === "webgpu" ? "WebGPU" : `WASM × ${workers * threads}`;
     find("rate").textContent = `${rate.toFixed(1)} fps · ${(step + decode).toFixed(0)} ms a frame`;
     const delay = latency === null ? "" : ` · ${latency.toFixed(0)} ms from key to picture`;
     find("more").textContent = `${delay} · ${engine}`;

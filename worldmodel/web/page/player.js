@@ -21,6 +21,7 @@ export class Player {
     this.context = screen.getContext("2d", { alpha: false });
     if (!this.context) throw new Error("This browser gives no canvas to draw on: it is out of memory.");
     this.worker = new Worker(workerAddress, { type: workerType });
+    this.helper = { address: workerAddress, type: workerType }; // the worker may start another
     this.worker.onmessage = ({ data }) => this.hear(data);
     this.worker.onerror = (event) => {
       event.preventDefault?.();
@@ -41,8 +42,9 @@ export class Player {
   }
 
   async load(options) {
-    const found = await this.ask("load", options);
+    const found = await this.ask("load", { ...options, worker: this.helper });
     Object.assign(this, { engine: found.engine, threads: found.threads, note: found.note });
+    this.workers = found.workers;
   }
 
   /** Begin again at a start; what is computed of another session is waited for and dropped. */

@@ -3,10 +3,12 @@
  *
  * It is told { kind: "load" | "reset" | "step", id, ... } and answers { kind: "done", id, ... } or
  * { kind: "failed", id, message }. While it loads it tells { kind: "world", description } and
- * { kind: "progress", loaded, total }.
+ * { kind: "progress", loaded, total }. In a world with a plan it starts itself a second time, as the
+ * one that looks at the plan: that one is told "assist", "look" and "draw" (`looker.js`).
  */
 
 import { Files, arraysOf, unpackWeights } from "./files.js";
+import { Assistant, Looker } from "./looker.js";
 import { World } from "./world.js";
 
 const RUNTIMES = {
@@ -17,6 +19,7 @@ const RUNTIMES = {
     "ort-wasm-simd-threaded.asyncify.wasm.bin",
   ],
 };
+const LOOKING = ["look", "draw"]; // graphs that need nothing but the view
 const MOST_THREADS = 4;
 const LONGEST_CHECK = 4000; // ms that a graphics processor is tried
 const SLOW = 2; // times a frame's time; what is slower is no help
@@ -28,6 +31,7 @@ const SIMD = Uint8Array.of(
 );
 
 let world = null;
+let looker = null; // of an assistant
 let queue = Promise.resolve();
 
 self.onmessage = ({ data }) => {
@@ -43,7 +47,7 @@ async function answer(asked) {
   }
 }
 
-const KINDS = { load, reset, step };
+const KINDS = { load, reset, step, assist, look, draw };
 
 async function reset({ start, seed }) {
   const { pixels, state } = await world.reset(start, seed);
@@ -55,7 +59,30 @@ async function step({ buttons, mouse, wantsLatent }) {
   return { pixels, latent: wantsLatent ? latent : null, state, times, transfer: [pixels.buffer] };
 }
 
-async function load({ base, blobs, engine, threads }) {
+async function assist({ runtime, sent, weights, graphs }) {
+  const ort = await startRuntime(runtime);
+  const opened = await openGraphs(ort, "wasm", unpackWeights(sent, weights), graphs);
+  looker = new Looker(ort.Tensor, opened);
+  return {};
+}
+
+async function look({ view }) {
+  return { found: plain(await looker.look(view)) };
+}
+
+async function draw() {
+  const found = plain(await looker.draw());
+  return { found, transfer: Object.values(found).map(({ data }) => data.buffer) };
+}
+
+/** Tensors as what can be sent. */
+function plain(tensors) {
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, { data, dims }]) => [name, { data, dims }]),
+  );
+}
+
+async function load({ base, blobs, engine, threads, worker, alone }) {
   if (typeof WebAssembly === "undefined" || !WebAssembly.validate(SIMD)) {
     throw new Error("This browser cannot play: it has no WebAssembly with SIMD.");
   }
@@ -67,22 +94,26 @@ async function load({ base, blobs, engine, threads }) {
   self.postMessage({ kind: "world", description });
   const gpu = engine !== "wasm" && (await hasGpu(description.files, blobs, engine === "webgpu"));
   const chosen = gpu ? "webgpu" : "wasm";
-  const count = threadCount(description, threads);
-  const names = ["world/step.onnx", "world/decode.onnx", "world/weights.bin", "world/data.bin"];
-  const needed = [...names, ...RUNTIMES[chosen].map((name) => `runtime/${name}`)];
+  const helper = description.assisted && !alone && navigator.hardwareConcurrency > 1 ? worker : null;
+  const count = threadCount(description, threads, helper);
+  const names = [...description.graphs.map((name) => `${name}.onnx`), "weights.bin", "data.bin"];
+  const paths = names.map((name) => `world/${name}`);
+  const needed = [...paths, ...RUNTIMES[chosen].map((name) => `runtime/${name}`)];
   total = needed.reduce((sum, path) => sum + description.files[path].bytes, 0);
-  const [ort, ...contents] = await Promise.all([
-    openRuntime(files, chosen, count),
-    ...names.map((path) => files.read(path)),
+  const [runtime, ...read] = await Promise.all([
+    readRuntime(files, chosen, count),
+    ...paths.map((path) => files.read(path)),
   ]);
-  world = await openWorld(ort, chosen, description, contents);
+  const contents = Object.fromEntries(names.map((name, i) => [name, read[i]]));
+  world = await openWorld(runtime, description, contents, gpu ? null : helper);
   const note = gpu && engine !== "webgpu" ? await unsuited(world) : "";
   if (note) {
-    const other = await openRuntime(files, "wasm", count);
-    world = await openWorld(other, "wasm", description, contents);
+    const other = await readRuntime(files, "wasm", count);
+    world = await openWorld(other, description, contents, helper);
   }
   const used = note || !gpu ? "wasm" : "webgpu";
-  return { engine: used, threads: used === "wasm" ? count : 0, note };
+  const workers = world.looker instanceof Assistant ? 2 : 1;
+  return { engine: used, threads: used === "wasm" ? count : 0, workers, note };
 }
 
 async function readDescription(files) {
@@ -93,7 +124,7 @@ async function readDescription(files) {
   } catch {
     throw new Error("world/world.json is damaged. Copy the page's folder again.");
   }
-  if (description.format !== 1) {
+  if (description.format !== 2) {
     throw new Error("world/world.json belongs to another version of this page. Export it again.");
   }
   return description;
@@ -112,42 +143,69 @@ async function hasGpu(table, blobs, wanted) {
 
 /**
  * As many threads as the world's rate needs, and a core less than there are: threads wait for each
- * other at every operation, so one that shares its core with somebody else holds up all.
+ * other at every operation, so one that shares its core with somebody else holds up all. Two workers
+ * share the work and wait for each other once a frame.
  */
-function threadCount(description, wanted) {
+function threadCount(description, wanted, helper) {
   if (!self.crossOriginIsolated) return 1;
-  const needed = Math.ceil((description.work * description.frames_per_second) / ONE_CORE);
+  const { work, assisted, frames_per_second: rate } = description;
+  const most = helper ? Math.max(assisted, work - assisted) : work;
+  const needed = Math.ceil((most * rate) / ONE_CORE);
   const free = Math.max(1, (navigator.hardwareConcurrency || 1) - 1);
   return wanted || Math.min(needed, MOST_THREADS, free);
 }
 
-async function openRuntime(files, kind, threads) {
+async function readRuntime(files, kind, threads) {
   const [main, glue, binary] = RUNTIMES[kind].map((name) => `runtime/${name}`);
+  const addresses = { name: main, main: files.address(main), glue: files.address(glue) };
+  return { kind, threads, ...addresses, binary: await files.read(binary) };
+}
+
+async function startRuntime({ name, main, glue, binary, threads }) {
   let ort;
   try {
-    ort = await import(files.address(main));
+    ort = await import(main);
   } catch {
-    throw new Error(`${main} could not be loaded: it is missing on the server, or not JavaScript.`);
+    throw new Error(`${name} could not be loaded: it is missing on the server, or not JavaScript.`);
   }
   ort.env.wasm.proxy = false;
   ort.env.wasm.numThreads = threads;
-  ort.env.wasm.wasmPaths = { mjs: files.address(glue) };
-  ort.env.wasm.wasmBinary = await files.read(binary);
+  ort.env.wasm.wasmPaths = { mjs: glue };
+  ort.env.wasm.wasmBinary = binary;
   ort.env.logLevel = "error";
   return ort;
 }
 
-async function openWorld(ort, kind, description, [step, decode, sent, data]) {
+async function openWorld(runtime, description, contents, helper) {
+  const sent = contents["weights.bin"];
+  const pick = (names) => Object.fromEntries(names.map((name) => [name, contents[`${name}.onnx`]]));
+  const [looking, playing] = [true, false].map((looks) =>
+    pick(description.graphs.filter((name) => LOOKING.includes(name) === looks)),
+  );
+  const asked = { runtime, sent, weights: description.weights, graphs: looking };
+  const helped = helper ? Assistant.open(helper, asked) : null;
+  const ort = await startRuntime(runtime);
   const weights = unpackWeights(sent, description.weights);
-  const open = async (graph) => {
+  const graphs = await openGraphs(ort, runtime.kind, weights, playing);
+  let found = await helped;
+  if (!found && description.assisted) {
+    found = new Looker(ort.Tensor, await openGraphs(ort, runtime.kind, weights, looking));
+  }
+  graphs.Tensor = ort.Tensor;
+  return new World(description, arraysOf(contents["data.bin"]), graphs, found);
+}
+
+/** Functions by name, which take and give tensors by name. */
+async function openGraphs(ort, kind, weights, graphs) {
+  const opened = {};
+  for (const [name, graph] of Object.entries(graphs)) {
     const session = await ort.InferenceSession.create(graph, {
       executionProviders: [kind],
       externalData: [{ path: "weights.bin", data: weights }],
     });
-    return (given) => session.run(given);
-  };
-  const graphs = { Tensor: ort.Tensor, step: await open(step), decode: await open(decode) };
-  return new World(description, arraysOf(data), graphs);
+    opened[name] = (given) => session.run(given);
+  }
+  return opened;
 }
 
 /** Why a graphics processor is not used; empty if its frames equal torch's and come in time. */

@@ -1,12 +1,13 @@
 /**
  * A world in play: cache, noise, motion, and the two graphs that compute its frames.
  *
- *     const world = new World(description, arrays, graphs);
+ *     const world = new World(description, arrays, graphs, looker);
  *     await world.reset(0, seed);                         // start, seed
  *     const frame = await world.next(["KeyW"], [8, 0]);   // buttons, degrees right and down
  *     frame.pixels                                        // Uint8Array, rows x columns x RGBA
  *
- * `graphs` has `Tensor` and two functions, `step` and `decode`, which take and give tensors by name.
+ * `graphs` has `Tensor` and functions, `step` and `decode`, which take and give tensors by name. In a
+ * world with a plan there is one more, `show`, and a `looker` (`looker.js`).
  */
 
 import { Cache } from "./cache.js";
@@ -25,10 +26,8 @@ export function toGrid(value, step) {
 }
 
 export class World {
-  constructor(description, arrays, graphs) {
-    this.description = description;
-    this.arrays = arrays;
-    this.graphs = graphs;
+  constructor(description, arrays, graphs, looker = null) {
+    Object.assign(this, { description, arrays, graphs, looker });
     const { model, motion } = description;
     this.cache = new Cache(model, arrays(model.space_angles));
     this.motion = motion ? new Motion(motion, arrays) : null;
@@ -49,6 +48,7 @@ export class World {
     this.condition = new Float32Array(model.condition_width);
     this.action = new Float32Array(this.description.actions.buttons.length + 2);
     this.state = past.state ? Float32Array.from(this.arrays(past.state)) : null;
+    this.look();
     const frames = latents.length / this.latentSize;
     for (let frame = 0; frame < frames; frame++) {
       if (frame) await this.step(new Float32Array(this.noiseSize)); // a clean pass; nothing is new
@@ -67,6 +67,7 @@ export class World {
     this.action = this.vector(buttons, mouse);
     if (this.motion) this.state = this.motion.next(this.state, this.action);
     const began = performance.now();
+    this.look();
     const { draws } = this.description.sampler;
     const noise = new Float32Array(this.noiseSize);
     for (let draw = 0; draw < draws; draw++) {
@@ -118,7 +119,11 @@ export class World {
       cos: tensor(cache.cos, 2 * model.tokens, half),
       sin: tensor(cache.sin, 2 * model.tokens, half),
     };
-    if (this.motion) given.view = tensor(this.motion.view(this.state), 1, 4);
+    if (this.looker) {
+      const { numbers } = await this.rays;
+      given.view = tensor(this.view, 1, 4);
+      given.numbers = tensor(numbers.data, ...numbers.dims);
+    }
     const found = await this.graphs.step(given);
     cache.keep(found.own_k.data, found.own_v.data);
     return {
@@ -127,12 +132,24 @@ export class World {
     };
   }
 
+  /** Begin to look from where the player is. */
+  look() {
+    if (!this.looker) return;
+    this.view = this.motion.view(this.state);
+    this.rays = this.looker.look(this.view);
+    this.rays.catch(() => {}); // whoever waits for them is told
+  }
+
   async decode(latent) {
+    const { Tensor, decode, show } = this.graphs;
     const { model } = this.description;
-    const given = { latent: new this.graphs.Tensor("float32", latent, [1, 1, ...model.latent_shape]) };
-    if (this.motion) given.view = new this.graphs.Tensor("float32", this.motion.view(this.state), [1, 4]);
-    const { frame } = await this.graphs.decode(given);
-    return Uint8Array.from(frame.data);
+    let found = await decode({ latent: new Tensor("float32", latent, [1, 1, ...model.latent_shape]) });
+    if (this.looker) {
+      const drawn = Object.entries(await this.looker.draw());
+      const given = drawn.map(([name, { data, dims }]) => [name, new Tensor("float32", data, dims)]);
+      found = await show({ coarse: found.coarse, ...Object.fromEntries(given) });
+    }
+    return Uint8Array.from(found.frame.data);
   }
 
   /** The new frame is the finished one from now on; its clean pass comes with the next. */
