@@ -26,7 +26,7 @@ READS = {
     WHOLE: {"world", "write", *_JUDGED},
     "--quick": {"quick", "world", "seed", "out", "json"},
     "--detector": {"detector", "detector_walks", "detector_steps", "world", "seed", "json"},
-    "--places": {"places", "world", "walks", "seed", "write", "json"},
+    "--places": {"places", "world", "walks", "walk_frames", "seed", "write", "json"},
     "--compare": {"compare", *_ROWS, *_JUDGED},
 }
 
@@ -59,6 +59,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     places = parser.add_argument_group("does the world stay itself: a minute of walks, and returns")
     places.add_argument("--places", action="store_true", help="measure this and nothing else")
     places.add_argument("--walks", type=positive, help="with the game's own keys (8)")
+    places.add_argument(
+        "--walk-frames",
+        type=positive,
+        help="of each (1054: a minute; 2104 for returns after a minute, too)",
+    )
     detector = parser.add_argument_group("can a network tell three seconds of it from the game")
     detector.add_argument("--detector", action="store_true", help="measure this and nothing else")
     detector.add_argument(
@@ -145,11 +150,17 @@ def _whole_plan(options: argparse.Namespace) -> "EvaluationPlan":
 
 
 def _places(options: argparse.Namespace) -> None:
-    from worldmodel.evaluation.places_report import evaluate_places, print_places, write_places
+    from worldmodel.evaluation.places_report import (
+        LONGEST,
+        evaluate_places,
+        print_places,
+        write_places,
+    )
     from worldmodel.worlds.find import find_world
 
     folder = find_world(options.world)
-    measured = evaluate_places(options.world, options.seed, options.walks or WALKS)
+    walks, frames = options.walks or WALKS, options.walk_frames or LONGEST
+    measured = evaluate_places(options.world, options.seed, walks, frames)
     print_places(measured, folder.name)
     if options.write:
         write_places(folder, measured)

@@ -15,18 +15,23 @@ from worldmodel.system.printable import counted, tell, tell_json
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.run_settings import RunSettings, available_cores
 
-AFTER = 4  # frames that are walked on after the longest horizon
+AFTER = 4  # frames that are walked on after a horizon
+SHORTEST, LONGEST = min(HORIZONS) + AFTER, max(HORIZONS) + AFTER  # to reach one, to reach all
 
 
-def evaluate_places(name: str | None, seed: int, walks: int, frames: int = 0) -> Places:
-    """Measure a world on walks of unseen seeds; no frames: as many as the longest horizon takes."""
+def evaluate_places(name: str | None, seed: int, walks: int, frames: int = LONGEST) -> Places:
+    """Measure a world on walks of so many frames each, of unseen seeds."""
+    if frames < SHORTEST:
+        raise UserError(
+            f"--walk-frames {frames}: at least {SHORTEST}, to look around frame {min(HORIZONS)}"
+        )
     torch.set_num_threads(available_cores())
     folder = find_world(name)
     subjects = load_subjects(folder, RunSettings(), teacher_steps=1)
     if not subjects.file.game:
         raise UserError(f"{subjects.file.name} names no real game to be held against")
     with Doom(game_of(subjects.file)) as game:
-        return measure_places(subjects, game, seed, walks, frames or max(HORIZONS) + AFTER)
+        return measure_places(subjects, game, seed, walks, frames)
 
 
 def facts(places: Places) -> dict[str, Any]:
