@@ -93,19 +93,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     train.add(jobs.add_parser("train", help="train one stage", formatter_class=style))
     make.add(jobs.add_parser("make", help="a world from nothing", formatter_class=style))
-    told = "train what differs in one thing, and compare"
-    ideas.add(jobs.add_parser("ideas", help=told, formatter_class=style))
+    about = "train what differs in one thing, and compare"
+    ideas.add(jobs.add_parser("ideas", help=about, formatter_class=style))
     data.add(jobs.add_parser("data", help="look at what was recorded"))
-    told = "measure a world against the real game"
-    evaluate.add(jobs.add_parser("evaluate", help=told, formatter_class=style))
+    about = "measure a world against the real game"
+    evaluate.add(jobs.add_parser("evaluate", help=about, formatter_class=style))
     bench.add(jobs.add_parser("bench", help="measure speed", formatter_class=style))
     selftest.add(jobs.add_parser("selftest", help="try what must not break, on this machine"))
-    told = "a new clip of a recording, with its keys or the real game"
-    clip.add(jobs.add_parser("clip", help=told))
-    told = "a page that plays a world in the browser"
-    web.add(jobs.add_parser("web", help=told))
-    told = "play a world here, for browsers"
-    serve.add(jobs.add_parser("serve", help=told, formatter_class=style))
+    about = "a new clip of a recording, with its keys or the real game"
+    clip.add(jobs.add_parser("clip", help=about))
+    about = "a page that plays a world in the browser"
+    web.add(jobs.add_parser("web", help=about))
+    about = "play a world here, for browsers"
+    serve.add(jobs.add_parser("serve", help=about, formatter_class=style))
     import_.add(jobs.add_parser("import", help="make a world of released files"))
     worlds.add(jobs.add_parser("worlds", help="list and describe the worlds that are here"))
     return parser

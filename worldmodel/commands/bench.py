@@ -68,8 +68,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     wan = parser.add_argument_group("the released Wan models (wan-1.3b, wan-14b, …)")
     wan.add_argument("--random-weights", action="store_true", help="the speed needs no others")
     wan.add_argument("--layers", type=count, help="so many only; 0: all (0)")
-    told = "frames seen (6 9 21)"
-    wan.add_argument("--windows", type=positive, nargs="+", metavar="N", help=told)
+    seen = "frames seen (6 9 21)"
+    wan.add_argument("--windows", type=positive, nargs="+", metavar="N", help=seen)
     wan.add_argument("--sinks", type=count, help="first frames that stay visible (0)")
     wan.add_argument("--float8", action="store_true", help="the transformer's matrices as float8")
     wan.add_argument("--block", type=positive, help="latent frames drawn together (1)")
@@ -159,6 +159,6 @@ def _bench_live(options: argparse.Namespace, settings: "RunSettings", window: "W
                 rehearse(world, window, options.frames, fps=fps, records=records, progress=show)
             )
     print_rehearsals(rows)
-    if told := disturbance(others.cores()):
-        tell(told)
+    if notice := disturbance(others.cores()):
+        tell(notice)
     tell_json(rows)

@@ -8,8 +8,8 @@ from worldmodel.system.printable import counted, tell, tell_json
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command to its parser."""
-    told = "compare every file of these worlds with the sha256 in world.toml (none: all shipped)"
-    parser.add_argument("--check", nargs="*", metavar="WORLD", help=told)
+    about = "compare every file of these worlds with the sha256 in world.toml (none: all shipped)"
+    parser.add_argument("--check", nargs="*", metavar="WORLD", help=about)
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 

@@ -27,7 +27,7 @@ from worldmodel.worlds.starts import read_origin
 from worldmodel.worlds.world_folder import read_world_file
 
 ENDINGS = (".mp4", ".csv")
-TOLD = (1, 8, 32)  # frames whose difference is told
+COMPARED = (1, 8, 32)  # frames whose difference is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class WrittenClip:
 
     def __str__(self) -> str:
         table = dict(self.points)
-        figures = ", ".join(f"{table[i]:.1f} dB at frame {i}" for i in TOLD if i in table)
+        figures = ", ".join(f"{table[i]:.1f} dB at frame {i}" for i in COMPARED if i in table)
         ended = f"; {self.ending}" if self.ending else ""
         return f"{self.path}: PSNR to the real game {figures or 'unknown'}{ended}"
 

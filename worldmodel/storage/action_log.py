@@ -191,8 +191,8 @@ def _read_rows(
         except BAD_LINE as error:
             if is_last:
                 return
-            told = printable(str(error), LONGEST_SHOWN)
-            raise RecordingError(f"{path}: line {number} is not a frame: {told}") from error
+            reason = printable(str(error), LONGEST_SHOWN)
+            raise RecordingError(f"{path}: line {number} is not a frame: {reason}") from error
         yield replace(row, action=known.setdefault(row.action, row.action))
 
 

@@ -117,9 +117,9 @@ def _explained(path: Path, error: Exception) -> CheckpointError:
     """What is wrong with a file, as a sentence."""
     if isinstance(error, UserError):
         return CheckpointError(str(error))
-    told = str(error)[:300]
+    reason = str(error)[:300]
     return CheckpointError(
-        f"{path}: not a whole safetensors file ({told}); copy or download it again"
+        f"{path}: not a whole safetensors file ({reason}); copy or download it again"
     )
 
 

@@ -140,9 +140,9 @@ def _opened(path: Path) -> Iterator[Any]:
     except EpisodeError:
         raise
     except BROKEN as error:
-        is_told = isinstance(error, UserError)
-        told = str(error) if is_told else f"{path}: not an episode: {str(error)[:300]}"
-        raise EpisodeError(told) from error
+        is_explained = isinstance(error, UserError)
+        message = str(error) if is_explained else f"{path}: not an episode: {str(error)[:300]}"
+        raise EpisodeError(message) from error
 
 
 def read_facts(path: Path, file: Any) -> Facts:
@@ -194,8 +194,9 @@ def _read_state(path: Path, file: Any, frames: int) -> StateTrack | None:
             )
         return StateTrack(spec, file.get_tensor("state"))
     except ConfigError as error:
-        told = str(error)
-        raise EpisodeError(told if told.startswith(str(path)) else f"{path}: {told}") from error
+        message = str(error)
+        where = "" if message.startswith(str(path)) else f"{path}: "
+        raise EpisodeError(where + message) from error
 
 
 def load_state(path: Path) -> StateTrack | None:

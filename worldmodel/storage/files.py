@@ -39,8 +39,8 @@ def check_file(path: Path, largest: int) -> None:
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        told = error.strerror if isinstance(error, OSError) else str(error)
-        raise FileReadError(f"{path}: cannot be read: {told}") from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise FileReadError(f"{path}: cannot be read: {reason}") from error
     if not stat.S_ISREG(found.st_mode):
         raise FileReadError(f"{path}: cannot be read: not a file")
     if found.st_size > largest:
@@ -53,8 +53,8 @@ def check_file(path: Path, largest: int) -> None:
 def refuse_stranger(path: Path) -> None:
     """Say so where a file was never downloaded and something else has its name."""
     with contextlib.suppress(OSError), path.open("rb") as file:  # who reads it says why not
-        if told := what_instead(file.read(HEAD)):
-            raise FileReadError(f"{path}: {told}")
+        if reason := what_instead(file.read(HEAD)):
+            raise FileReadError(f"{path}: {reason}")
 
 
 def is_file(path: Path) -> bool:

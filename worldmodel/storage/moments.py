@@ -203,8 +203,8 @@ def _check_size(shape: list[int]) -> None:
 
 
 def _told(error: BaseException) -> str:
-    told = error.strerror if isinstance(error, OSError) else None
-    return (told or str(error) or type(error).__name__)[:300]
+    reason = error.strerror if isinstance(error, OSError) else None
+    return (reason or str(error) or type(error).__name__)[:300]
 
 
 def ago(saved_at: float) -> str:

@@ -34,11 +34,11 @@ def cache_folder() -> Path | None:
 def _folder(own: str, system: PlatformDirs, kind: str) -> Path:
     if chosen := os.environ.get(own):
         return to_path(chosen)
-    told = f"no home folder is known here: set HOME, or {own} to a folder"
+    message = f"no home folder is known here: set HOME, or {own} to a folder"
     try:
         folder = Path(getattr(system, kind))
     except RuntimeError as error:
-        raise UserError(told) from error
+        raise UserError(message) from error
     if folder.parts[0] == "~":  # what older versions answer: a folder of that name, right here
-        raise UserError(told)
+        raise UserError(message)
     return folder

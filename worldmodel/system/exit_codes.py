@@ -12,10 +12,10 @@ def exit_code_of(name: str, run: Callable[[], int], mended: type[Exception]) -> 
     try:
         return run()
     except mended as error:
-        told, code = str(error), 2
+        message, code = str(error), 2
     except MACHINE_FAULTS as error:
-        told, code = describe_fault(error), 2
+        message, code = describe_fault(error), 2
     except KeyboardInterrupt as error:
-        told, code = describe(error)
-    sys.stderr.write(f"{name}: {told}\n")
+        message, code = describe(error)
+    sys.stderr.write(f"{name}: {message}\n")
     return code

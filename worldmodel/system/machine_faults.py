@@ -14,5 +14,5 @@ def describe_fault(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return printable(f"not enough memory: {error}" if str(error) else "not enough memory")
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    told = error.strerror or str(error) or type(error).__name__
-    return printable(": ".join((*names, told)))
+    reason = error.strerror or str(error) or type(error).__name__
+    return printable(": ".join((*names, reason)))

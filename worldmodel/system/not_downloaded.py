@@ -29,6 +29,6 @@ def what_instead(head: bytes) -> str:
             "its address has /resolve/, that of its page /blob/), logged in where that is needed"
         )
     if begin.startswith(ANSWERS):
-        told = " ".join(head[:120].decode("utf-8", "replace").split())
-        return f"a server's answer, not the file ({told}…); download it again"
+        beginning = " ".join(head[:120].decode("utf-8", "replace").split())
+        return f"a server's answer, not the file ({beginning}…); download it again"
     return ""

@@ -13,7 +13,7 @@ from worldmodel.training.stage import Critic
 from worldmodel.training.teacher_forcing import mean_where
 
 M = TypeVar("M")  # a transformer
-T = TypeVar("T")  # what play was told: actions, or words and cameras
+T = TypeVar("T")  # the conditions of play: actions, or words and cameras
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class DistributionMatching(Generic[M, T]):
     critic: Critic
     fake: M  # the critic's model
     real: M
-    forward: Callable[[M, Tensor, Tensor, T, Tensor], Tensor]  # model, x, σ b f, told, known b
+    forward: Callable[[M, Tensor, Tensor, T, Tensor], Tensor]  # model, x, σ b f, given, known b
 
     def play(self, step: int, generator: torch.Generator) -> Judged[T]:
         """Clips of the student's own play."""

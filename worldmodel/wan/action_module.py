@@ -78,8 +78,8 @@ class ActionModule(nn.Module):
 
     def _mouse(self, x: Tensor, rows: Tensor, context: WanContext) -> Tensor:
         """x b f p d and rows b f r m: what is added, b f p d."""
-        told = rearrange(rows, "b f r m -> b f 1 (r m)").expand(-1, -1, x.shape[2], -1)
-        y = self.t_qkv(self.mouse_mlp(torch.cat((x, told), dim=-1)))
+        beside = rearrange(rows, "b f r m -> b f 1 (r m)").expand(-1, -1, x.shape[2], -1)
+        y = self.t_qkv(self.mouse_mlp(torch.cat((x, beside), dim=-1)))
         q, k, v = rearrange(y, "b f p (o n e) -> o (b p) n f e", o=3, n=self.heads)
         cos, sin = _turns(context)
         q = apply_rope(self.img_attn_q_norm(q), cos, sin)
@@ -93,8 +93,8 @@ class ActionModule(nn.Module):
     def _keyboard(self, x: Tensor, rows: Tensor, context: WanContext) -> Tensor:
         """x b f p d and rows b f r k: what is added, b f p d."""
         frames, p = x.shape[1:3]
-        told = rearrange(self.keyboard_embed(rows), "b f r c -> b f (r c)")
-        k, v = rearrange(self.keyboard_attn_kv(told), "b f (o n e) -> o b n f e", o=2, n=self.heads)
+        rows = rearrange(self.keyboard_embed(rows), "b f r c -> b f (r c)")
+        k, v = rearrange(self.keyboard_attn_kv(rows), "b f (o n e) -> o b n f e", o=2, n=self.heads)
         q = rearrange(self.mouse_attn_q(x), "b f p (n e) -> b n (f p) e", n=self.heads)
         cos, sin = _turns(context)
         k = apply_rope(self.key_attn_k_norm(k), cos, sin)

@@ -1,7 +1,7 @@
 """From rows of actions, one a pixel frame, to what each latent frame is told.
 
     log = ActionRows(actions.rows)          # one for keys, one for the mouse, of one session
-    told = log.next(rows)                   # rows of a block in, windows of its frames out
+    windows = log.next(rows)                # rows of a block in, windows of its frames out
 
 Latent frame i covers the pixel frames 4i - 3 … 4i, the first one pixel frame 0 alone, and is told
 the twelve rows 4i - 12 … 4i - 1; rows before the first are as the first. So row g says what is done

@@ -109,8 +109,8 @@ def load_tokenizer(path: Path | None, config: TextConfig) -> "Tokenizer":
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing more special
-        told = str(error)[:LONGEST_SHOWN]
-        raise UserError(f"{file}: not a tokenizer ({told}); copy or download it again") from error
+        reason = str(error)[:LONGEST_SHOWN]
+        raise UserError(f"{file}: not a tokenizer ({reason}); copy or download it again") from error
     if tokenizer.get_vocab_size() > config.vocabulary:
         raise UserError(
             f"{file}: a tokenizer of {tokenizer.get_vocab_size()} words, the encoder knows "

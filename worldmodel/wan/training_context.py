@@ -160,8 +160,8 @@ class BlockContext:
         times = now + torch.arange(n)
         self.rope_cos_sin = frame_cos_sin(cache.config, cache.window, times, cache.device)
         self.action_cos_sin = time_turns(cache.config, times, cache.device)
-        told = cache.conditions
-        self.conditions = told.at(slice(now, now + n)) if told else None
+        whole = cache.conditions
+        self.conditions = whole.at(slice(now, now + n)) if whole else None
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
         """Attention to the kept past and to the block itself: b n t e each -> b n t e."""

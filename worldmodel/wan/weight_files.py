@@ -110,8 +110,8 @@ def _read_shards(path: Path) -> dict[str, Tensor]:
                 f"{MOST_SHARDS} are read, each with a name"
             )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        told = printable(str(error), LONGEST_SHOWN)
-        raise CheckpointError(f"{path}: not an index of safetensors shards ({told})") from error
+        reason = printable(str(error), LONGEST_SHOWN)
+        raise CheckpointError(f"{path}: not an index of safetensors shards ({reason})") from error
     tensors: dict[str, Tensor] = {}
     for shard in shards:
         tensors |= _read_safetensors(path.with_name(shard))
@@ -161,8 +161,8 @@ def _foreign(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     line = next(iter(str(error).splitlines()), "")
-    told = "" if "weights_only" in line else line  # which is how to run what the file holds
-    return printable(told or type(error).__name__, LONGEST_SHOWN)
+    reason = "" if "weights_only" in line else line  # which is how to run what the file holds
+    return printable(reason or type(error).__name__, LONGEST_SHOWN)
 
 
 def _check_records(path: Path) -> None:

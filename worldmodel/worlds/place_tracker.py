@@ -47,7 +47,7 @@ class PlaceTracker:
     ) -> None:
         self.engine, self.motion, self.state_numbers = engine, motion, state_numbers
         self.happenings = None if events is None else Happenings(events)
-        self._told = None if plan is None else seen_rays(plan)  # columns whose rays a model is told
+        self._seen = None if plan is None else seen_rays(plan)  # columns whose rays a model is told
         self.kept = KEPT if events is not None else (STATE,)  # its names in a saved state
         self.state: Tensor | None = None  # b v, fp32, on the CPU
 
@@ -82,7 +82,7 @@ class PlaceTracker:
             conditions = torch.cat((facts.to(actions), conditions), dim=-1)
         sight = self.look()
         if sight is not None:
-            rays = sight.rays[:, self._told].flatten(1)[:, None]
+            rays = sight.rays[:, self._seen].flatten(1)[:, None]
             conditions = torch.cat((rays.to(actions), conditions), dim=-1)
         return conditions, sight
 

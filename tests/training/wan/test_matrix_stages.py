@@ -106,7 +106,7 @@ def test_clips_hold_the_rows_that_moved_their_frames(root: MatrixRoot) -> None:
 def test_clips_are_told_windows_and_their_first_picture(root: MatrixRoot) -> None:
     data = LatentClips(root.runs / "latents", SIZE)
     clip = data.read([0], FRAMES)
-    told = clip.conditions.told
+    told = clip.conditions.per_frame
     assert told is not None
     assert told.mouse is not None
     assert told.keys.shape == (1, 6, 12, 4)
@@ -114,12 +114,12 @@ def test_clips_are_told_windows_and_their_first_picture(root: MatrixRoot) -> Non
     assert told.picture.shape == (1, 6, 20, 4, 6)
     assert told.picture[0, :, 0, 0, 0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     assert clip.conditions.text.shape == (1, 257, 80)
-    still = clip.unconditional.conditions.told
+    still = clip.unconditional.conditions.per_frame
     assert still is not None
     assert not still.keys.any()
     assert torch.equal(still.picture, told.picture)
     assert torch.equal(clip.unconditional.conditions.text, clip.conditions.text)
-    hidden = data.draw(1, FRAMES, 1.0, torch.Generator().manual_seed(0)).conditions.told
+    hidden = data.draw(1, FRAMES, 1.0, torch.Generator().manual_seed(0)).conditions.per_frame
     assert hidden is not None
     assert hidden.mouse is not None
     assert not hidden.keys.any()
@@ -201,7 +201,9 @@ def test_later_blocks_of_a_rollout_see_clean_ones(
     generator = torch.Generator().manual_seed(0)
     drawn = self_play(stage.student, stage.window, THREE, conditions, Exit(0, 0), generator)
     (cache,) = kept
-    again = GrowingCache(SIZE, stage.window, FRAMES, conditions.text, conditions=conditions.told)
+    again = GrowingCache(
+        SIZE, stage.window, FRAMES, conditions.text, conditions=conditions.per_frame
+    )
     clean, zeros = drawn[:, :3], torch.zeros(1, 3)
     stage.student(clean, zeros, conditions.cameras[:, :3], again.at(0, keeps=True))
     for kind, (keys, values) in again.kept.items():

@@ -81,8 +81,8 @@ class Index:
             shape = frames, channels, rows, columns
             _check_index(files, shape)
             tokens, width = map(int, table.get("picture", (0, 0)))
-            told = int(table.get("keys", 0)), (tokens, width)
-            return cls(files, shape, int(table["text_width"]), bool(table["cameras"]), *told)
+            sizes = int(table.get("keys", 0)), (tokens, width)
+            return cls(files, shape, int(table["text_width"]), bool(table["cameras"]), *sizes)
         except BROKEN as error:
             raise CheckpointError(
                 f"{path}: not an index of latents ({str(error)[:LONGEST_SHOWN]}); run the stage "
@@ -105,7 +105,7 @@ class LatentClips:
         self.folder, self.size, self.device = folder, size, torch.device(device)
         self.index, self.reading = Index.read(folder), ReadSpeed()
         self.places = [(name, i) for name, count in self.index.files.items() for i in range(count)]
-        self._check_told()
+        self._check_conditions()
         if self.index.text_width != size.text_width:
             raise ConfigError(
                 f"{folder}: embeddings of {self.index.text_width} channels, the transformer reads "
@@ -124,7 +124,7 @@ class LatentClips:
         self.nothing = self._nothing()
         self._files = OpenFiles(OPEN, LARGEST_WEIGHTS)
 
-    def _check_told(self) -> None:
+    def _check_conditions(self) -> None:
         """Refuse clips without the keys and pictures that the model is told, and others' ones."""
         sizes, actions = self.size.picture, self.size.actions
         wanted = (sizes.tokens, sizes.width) if sizes else (0, 0)
@@ -148,8 +148,10 @@ class LatentClips:
         clip = self.read(chosen, frames)
         hidden = silent.to(self.device)[:, None, None]
         conditions = clip.conditions
-        if conditions.told is not None:
-            return WanClip(clip.clean, replace(conditions, told=_some(conditions.told, hidden)))
+        if conditions.per_frame is not None:
+            return WanClip(
+                clip.clean, replace(conditions, per_frame=_some(conditions.per_frame, hidden))
+            )
         text = torch.where(hidden, conditions.nothing, conditions.text)
         return WanClip(clip.clean, replace(conditions, text=text))
 
@@ -158,18 +160,18 @@ class LatentClips:
         began = time.perf_counter()
         rows = [self._row(*self.places[number], frames) for number in numbers]
         latents, cameras, text = (torch.stack(part) for part in zip(*rows, strict=True))
-        told = self._told(numbers, frames) if self.size.picture else None
+        per_frame = self._frame_conditions(numbers, frames) if self.size.picture else None
         self.reading.frames += len(rows) * frames
         self.reading.seconds += time.perf_counter() - began
         conditions = Conditions(
             text=text.to(self.device),
             nothing=self.nothing.to(self.device),
             cameras=cameras.to(self.device),
-            told=told.to(self.device) if told else None,
+            per_frame=per_frame.to(self.device) if per_frame else None,
         )
         return WanClip(latents.to(self.device), conditions)
 
-    def _told(self, numbers: Sequence[int], frames: int) -> FrameConditions:
+    def _frame_conditions(self, numbers: Sequence[int], frames: int) -> FrameConditions:
         """Pictures and windows of rows of the clips of these numbers."""
         sizes, actions = self.size.picture, self.size.actions
         assert sizes is not None
@@ -225,12 +227,12 @@ class LatentClips:
         )
 
 
-def _some(told: FrameConditions, hidden: Tensor) -> FrameConditions:
+def _some(given: FrameConditions, hidden: Tensor) -> FrameConditions:
     """Clips without their actions where `hidden` b 1 1."""
-    still, mouse = told.still, told.mouse
+    still, mouse = given.still, given.mouse
     if mouse is not None and still.mouse is not None:
         mouse = torch.where(hidden[..., None], still.mouse, mouse)
-    return replace(told, keys=torch.where(hidden[..., None], still.keys, told.keys), mouse=mouse)
+    return replace(given, keys=torch.where(hidden[..., None], still.keys, given.keys), mouse=mouse)
 
 
 def check_clips(data: LatentClips, rows: int, columns: int, frames: int) -> None:

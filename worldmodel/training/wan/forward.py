@@ -18,13 +18,13 @@ class Conditions:
     text: Tensor  # b u d, embeddings, zero after the prompt
     nothing: Tensor  # u d, the embedding that stands for no words
     cameras: Tensor  # b f 4 4
-    told: FrameConditions | None = None  # of image-to-video models, whose text is the picture
+    per_frame: FrameConditions | None = None  # of image-to-video models, whose text is the picture
 
     @property
     def unconditional(self) -> "Conditions":
         """The same cameras without words, for guidance; or the same picture without actions."""
-        if self.told is not None:
-            return replace(self, told=self.told.still)
+        if self.per_frame is not None:
+            return replace(self, per_frame=self.per_frame.still)
         return replace(self, text=self.nothing.expand_as(self.text))
 
 
@@ -49,9 +49,9 @@ def packed_velocity(
     The clean half passes at σ = 0, as what is remembered in play does.
     """
     frames = clip.clean.shape[1]
-    told = clip.conditions
+    given = clip.conditions
     context = WanTeacherForcing(
-        model.config, window, frames, told.text, noisy.device, conditions=told.told
+        model.config, window, frames, given.text, noisy.device, conditions=given.per_frame
     )
     levels = torch.cat((torch.zeros_like(sigmas[:, 0]), sigmas[:, 0]), dim=1)
     latents = torch.cat((clip.clean, noisy[:, 0]), dim=1)
@@ -70,7 +70,7 @@ def whole_velocity(
     frames = noisy.shape[1]
     context = WholeClipContext(
         model.config, window, frames, conditions.text, causal=False, device=noisy.device,
-        conditions=conditions.told,
+        conditions=conditions.per_frame,
     )  # fmt: skip
     found: Tensor = model(noisy, sigmas, conditions.cameras, context)
     return found

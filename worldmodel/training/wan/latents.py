@@ -142,7 +142,7 @@ class Driven:
             )
         return cls(world, load_image_encoder(folder / IMAGE_ENCODER).to(device))
 
-    def told(self, clip: PixelClip, config: WanLatents, vae: WanVAE) -> dict[str, Tensor]:
+    def conditions(self, clip: PixelClip, config: WanLatents, vae: WanVAE) -> dict[str, Tensor]:
         """Rows of a clip's actions, and its first picture as a session would begin with it."""
         scale = vae.config.pixels_per_latent
         picture = fit(clip.frames[0], scale * config.rows, scale * config.columns)
@@ -177,14 +177,14 @@ def _encode(
     length = _length(config, vae)
     latents: list[Tensor] = []
     cameras: list[Tensor] = []
-    told: list[dict[str, Tensor]] = []
+    conditions: list[dict[str, Tensor]] = []
     for clip in read_clips(source, config.frames_per_second, length, config.every or length):
         video = clip.video(size * config.rows, size * config.columns)
         found = rearrange(vae.encode(video), "1 c f h w -> f c h w").half().cpu()
         if not bool(found.isfinite().all()):
             raise UserError(f"{source}: its latents hold values that are no numbers; wrong --vae?")
         latents.append(found)
-        told.append(driven.told(clip, config, vae) if driven else {})
+        conditions.append(driven.conditions(clip, config, vae) if driven else {})
         moved = clip.cameras(config.camera, step) if config.camera else None
         cameras.append(no_cameras(1, config.frames)[0].clone() if moved is None else moved)
     header = {**header, "clips": len(latents), "caption": caption}
@@ -193,7 +193,7 @@ def _encode(
         number = 0 if caption else -1
         tensors = {"latents": torch.stack(latents), "cameras": torch.stack(cameras)}
         tensors["prompts"] = torch.full((len(latents),), number)
-        tensors |= {name: torch.stack([one[name] for one in told]) for name in told[0]}
+        tensors |= {name: torch.stack([one[name] for one in conditions]) for name in conditions[0]}
         for embedding in words.embeddings([caption]).values() if caption else ():
             tensors["prompt.00000"] = embedding
     save_tensors(path, tensors, header)

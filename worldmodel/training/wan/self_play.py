@@ -24,13 +24,13 @@ def self_play(
     leave: Exit,
     generator: torch.Generator,
 ) -> Tensor:
-    """Frames b f c h w of play from words alone, as many as `told` has cameras for."""
+    """Frames b f c h w of play from words alone, as many as `conditions` have cameras for."""
     device, n = generator.device, window.block_frames
     batch, frames = conditions.cameras.shape[:2]
     shape = (batch, n, model.config.latent_channels, window.rows, window.columns)
     cache = GrowingCache(
         model.config, window, frames, conditions.text, batch, compute_dtype(device.type), device,
-        conditions.told,
+        conditions.per_frame,
     )  # fmt: skip
 
     def noise() -> Tensor:

@@ -47,8 +47,8 @@ class RowControl:
         mouse = torch.tensor(mouse_row(self.config, self.spec, self.held, travel))
         mouse = mouse.expand(1, rows, -1)
         self.held, self.mouse = set(), (0.0, 0.0)
-        told = self.mouse_rows.next(mouse) if self.model.mouse else None
-        return self.key_rows.next(keys), told
+        windows = self.mouse_rows.next(mouse) if self.model.mouse else None
+        return self.key_rows.next(keys), windows
 
 
 def key_row(config: ControlsConfig, held: Set[str]) -> list[float]:

@@ -172,8 +172,8 @@ class WanSession:
         if self.control is None or self.picture is None or sizes is None:
             return None
         frames = self.file.window.block_frames
-        told = self.picture.channels(self.rollout.cache.now, frames, sizes.mask_channels)
-        return FrameConditions(told, *self.control.next(frames))
+        channels = self.picture.channels(self.rollout.cache.now, frames, sizes.mask_channels)
+        return FrameConditions(channels, *self.control.next(frames))
 
     def _next_frame(self) -> Frame:
         if not self.frames:
