@@ -11,8 +11,8 @@ from studies.distillation.figures import Estimate, difference
 from studies.distillation.play_speed import Speed, speed_key_of
 from studies.distillation.tables import shown
 from studies.distillation.training_costs import cost_of
+from studies.markdown import markdown_table
 from worldmodel.evaluation.quality import HORIZONS
-from worldmodel.storage.markdown import markdown_table
 
 LATENCY_CLAIM = 0.5  # first-frame latency, frame-wise over chunk-wise
 COST_CLAIM = 4.0  # stage 2 by regression over stage 2 by consistency

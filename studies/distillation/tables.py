@@ -15,9 +15,9 @@ from studies.distillation.figures import (
 from studies.distillation.play_speed import speed_key_of
 from studies.distillation.training_costs import cost_of
 from studies.distillation.unseen import UnseenFigures
+from studies.markdown import markdown_table
 from worldmodel.evaluation.drift import WINDOW
 from worldmodel.evaluation.quality import HORIZONS
-from worldmodel.storage.markdown import markdown_table
 
 NONE = "–"
 Cells = list[str]

@@ -17,8 +17,8 @@ from studies.distillation.tables import (
     ssim_table,
     unseen_table,
 )
+from studies.markdown import write_between
 from worldmodel.evaluation.inverse_dynamics import ABLE
-from worldmodel.storage.markdown import write_between
 from worldmodel.system.printable import tell, tell_json
 
 BEGIN = "<!-- measured: begin. `worldmodel evaluate --compare` writes this part; do not edit it -->"

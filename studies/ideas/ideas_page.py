@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import mean
 
 from studies.ideas.try_ideas import BASE, Ideas, Outcome
-from worldmodel.storage.markdown import markdown_table, write_between
+from studies.markdown import markdown_table, write_between
 
 
 def write_page(plan: Ideas, outcomes: Mapping[str, Outcome]) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from studies.markdown import write_between
 from worldmodel.action import Action, Prompt
 from worldmodel.config import ConfigError, UserError, read_toml
 from worldmodel.game.controls import load_controls
 from worldmodel.players import load_script, load_timeline
 from worldmodel.storage.files import FileReadError, read_text
-from worldmodel.storage.markdown import write_between
 from worldmodel.storage.recording import FORMAT, FrameRow, read_recording
 from worldmodel.system.encoding import TextError, decode_text
 from worldmodel.training.wan.sources import caption_of

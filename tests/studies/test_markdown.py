@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from studies.markdown import write_between
 from worldmodel.config import ConfigError
-from worldmodel.storage.markdown import write_between
 
 MARKS = ("<!-- begin -->", "<!-- end -->")
 
