@@ -232,11 +232,6 @@ class KeptSlot:
         a, b, n, _, e = stream.k.shape
         self.nbytes = 2 * a * b * n * stream.p * e * stream.k.element_size()
 
-    @property
-    def is_copied(self) -> bool:
-        """Whether it takes memory of its own."""
-        return self._tensor is not None
-
     def tensor(self) -> Tensor:
         """Keys and values 2 a b n p e on the CPU, which nobody writes to; from any thread."""
         with self._cache.lock, torch.inference_mode():
