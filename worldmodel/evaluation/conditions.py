@@ -18,7 +18,7 @@ from worldmodel.evaluation.subject import Subjects
 from worldmodel.model.autoencoder import encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
-from worldmodel.model.state_numbers import encode_state_numbers
+from worldmodel.model.state_numbers import with_state_numbers
 from worldmodel.worlds.happenings import Happenings
 
 AT_ONCE = 256  # frames whose rays are read at once
@@ -41,29 +41,15 @@ class Guide:
 @torch.inference_mode()
 def guide(subjects: Subjects, clips: Clips, known: int) -> Guide:
     """What a world is told of clips whose first `known` frames have the game's states."""
-    motion, autoencoder = subjects.motion, subjects.autoencoder
-    if subjects.events is not None:
-        return _guide_events(subjects, clips, known)
-    if motion is None:
+    motion, events = subjects.motion, subjects.events
+    if motion is None and events is None:
         return Guide(clips.actions, None, None)
-    assert clips.states is not None, "clips of a world with places are recorded with their states"
-    states = follow(motion, clips.states, clips.actions, known)
-    views = motion.views(states)
-    parts = zip(clips.actions.split(AT_ONCE, dim=1), views.split(AT_ONCE, dim=1), strict=True)
-    conditions = [autoencoder.conditions(actions, seen) for actions, seen in parts]
-    return Guide(torch.cat(conditions, dim=1), views, states)
-
-
-@torch.inference_mode()
-def _guide_events(subjects: Subjects, clips: Clips, known: int) -> Guide:
-    """The same where numbers are predicted; after frame `known` the game's stand in for them."""
-    events, motion = subjects.events, subjects.motion
-    assert events is not None
-    assert clips.states is not None, "clips of a world with numbers are recorded with their states"
+    assert clips.states is not None, "clips of a world with a state are recorded with it"
     states = clips.states
     if motion is not None:
         states = follow(motion, states, clips.actions, known)
-    if known < states.shape[1]:
+    if events is not None and known < states.shape[1]:
+        # Numbers are predicted; after frame `known` the game's stand in for them.
         before = clips.cut(0, known)
         latents = encode_frames(subjects.autoencoder, before.frames[:, -events.config.seen :])
         happenings = Happenings(events)
@@ -89,12 +75,9 @@ def recent_of(events: Events, clips: Clips, latents: Tensor) -> Recent:
 
 def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
     """What a transformer is told of frames with actions b f (k+2) and states b f v: b f z."""
-    motion, state_numbers = subjects.motion, subjects.file.transformer.state_numbers
-    assert subjects.file.state is not None
+    motion, file = subjects.motion, subjects.file
     views = None if motion is None else motion.views(states)
-    if state_numbers:
-        facts = encode_state_numbers(state_numbers, subjects.file.state.names, states).to(actions)
-        actions = torch.cat((facts, actions), dim=-1)
+    actions = with_state_numbers(file.transformer.state_numbers, file.state, states, actions)
     if views is None:
         return subjects.autoencoder.conditions(actions, None)
     parts = zip(actions.split(AT_ONCE, dim=1), views.split(AT_ONCE, dim=1), strict=True)

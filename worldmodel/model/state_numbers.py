@@ -42,6 +42,20 @@ def encode_state_numbers(
     return torch.cat(parts, dim=-1)
 
 
+def with_state_numbers(
+    state_numbers: Sequence[ConditionNumber],
+    spec: StateSpec | None,
+    states: Tensor,
+    actions: Tensor,
+) -> Tensor:
+    """Actions ... k behind the features of states ... v that a transformer gets, if any."""
+    if not state_numbers:
+        return actions
+    assert spec is not None
+    facts = encode_state_numbers(state_numbers, spec.names, states)
+    return torch.cat((facts.to(actions), actions), dim=-1)
+
+
 def _features(number: ConditionNumber, values: Tensor) -> Tensor:
     """One number ... -> ... features."""
     known = torch.isfinite(values)[..., None]

@@ -11,7 +11,7 @@ from worldmodel.config import UserError
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
-from worldmodel.model.state_numbers import encode_state_numbers
+from worldmodel.model.state_numbers import with_state_numbers
 from worldmodel.storage.episode import Episode
 from worldmodel.worlds.world_folder import WorldFile
 
@@ -60,12 +60,8 @@ class ContextEncoder:
             views = None
             if self.motion is not None:
                 views = self.motion.views(states).to(self.device)
-            if state_numbers := self.file.transformer.state_numbers:
-                assert self.file.state is not None
-                facts = encode_state_numbers(state_numbers, self.file.state.names, states).to(
-                    actions
-                )
-                actions = torch.cat((facts, actions), dim=-1)
+            numbers, spec = self.file.transformer.state_numbers, self.file.state
+            actions = with_state_numbers(numbers, spec, states, actions)
             return self.autoencoder.conditions(actions, views)
 
     def _recent(self, states: Tensor, actions: Tensor, latents: Tensor) -> Recent | None:
