@@ -2,16 +2,10 @@
 
 from dataclasses import asdict
 
-import torch
-
 from worldmodel.config import UserError
-from worldmodel.data_sources.doom import Doom
 from worldmodel.evaluation.detector import HELD_OUT, SECONDS, Detected, measure_detected
-from worldmodel.evaluation.reference_clips import game_of
-from worldmodel.evaluation.subject import load_subjects
+from worldmodel.evaluation.subject import opened
 from worldmodel.system.printable import tell, tell_json
-from worldmodel.worlds.find import find_world
-from worldmodel.worlds.run_settings import RunSettings, available_cores
 
 
 def evaluate_detected(name: str | None, seed: int, walks: int, steps: int) -> Detected:
@@ -21,11 +15,7 @@ def evaluate_detected(name: str | None, seed: int, walks: int, steps: int) -> De
             f"--detector-walks {walks}: every {HELD_OUT}th walk is kept from training; "
             f"expected at least {HELD_OUT}"
         )
-    torch.set_num_threads(available_cores())
-    subjects = load_subjects(find_world(name), RunSettings(), teacher_steps=1)
-    if not subjects.file.game:
-        raise UserError(f"{subjects.file.name} names no real game to be held against")
-    with Doom(game_of(subjects.file)) as game:
+    with opened(name) as (subjects, game):
         return measure_detected(subjects, game, seed, walks, steps)
 
 

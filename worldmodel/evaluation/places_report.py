@@ -4,16 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from worldmodel.config import UserError
-from worldmodel.data_sources.doom import Doom
 from worldmodel.evaluation.places import HORIZONS, Alike, Places, measure_places
-from worldmodel.evaluation.reference_clips import game_of
-from worldmodel.evaluation.subject import load_subjects
+from worldmodel.evaluation.subject import opened
 from worldmodel.system.printable import counted, tell, tell_json
-from worldmodel.worlds.find import find_world
-from worldmodel.worlds.run_settings import RunSettings, available_cores
 
 AFTER = 4  # frames that are walked on after a horizon
 SHORTEST, LONGEST = min(HORIZONS) + AFTER, max(HORIZONS) + AFTER  # to reach one, to reach all
@@ -25,12 +19,7 @@ def evaluate_places(name: str | None, seed: int, walks: int, frames: int = LONGE
         raise UserError(
             f"--walk-frames {frames}: at least {SHORTEST}, to look around frame {min(HORIZONS)}"
         )
-    torch.set_num_threads(available_cores())
-    folder = find_world(name)
-    subjects = load_subjects(folder, RunSettings(), teacher_steps=1)
-    if not subjects.file.game:
-        raise UserError(f"{subjects.file.name} names no real game to be held against")
-    with Doom(game_of(subjects.file)) as game:
+    with opened(name) as (subjects, game):
         return measure_places(subjects, game, seed, walks, frames)
 
 

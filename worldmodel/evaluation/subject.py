@@ -3,11 +3,15 @@
 Everything rolls out in batches through the same `Rollout` that play uses.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from worldmodel.config import UserError
+from worldmodel.data_sources.doom import Doom, config_of
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.configs import SamplerConfig
@@ -16,16 +20,15 @@ from worldmodel.model.motion import Motion
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.storage.checkpoint import load_weights
-from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.find import find_world
+from worldmodel.worlds.networks import load_networks
+from worldmodel.worlds.run_settings import RunSettings, available_cores
 from worldmodel.worlds.world_folder import (
-    AUTOENCODER,
-    EVENTS,
-    MOTION,
     TEACHER,
-    TRANSFORMER,
     WorldFile,
     check_weights,
     read_world_file,
+    source_of,
 )
 
 
@@ -57,11 +60,10 @@ def load_subjects(folder: Path, settings: RunSettings, teacher_steps: int) -> Su
     file = read_world_file(folder)
     check_weights(folder, file, *(name for name in (TEACHER,) if name in file.sha256))
     dtype = DTYPES[choose_dtype(settings.dtype, choose_device("cpu"))]
-    autoencoder = Autoencoder(file.autoencoder)
-    load_weights(autoencoder, folder / AUTOENCODER)
-    autoencoder.requires_grad_(requires_grad=False).eval().cast(dtype)
-    channels_last(autoencoder)
-    played = _transformer(folder / TRANSFORMER, file, dtype)
+    networks = load_networks(folder, file)
+    networks.autoencoder.cast(dtype)
+    channels_last(networks.autoencoder)
+    played = networks.transformer.to(dtype=dtype)
     sampler = file.sampler
 
     def student(sampler: SamplerConfig) -> Subject:
@@ -73,25 +75,25 @@ def load_subjects(folder: Path, settings: RunSettings, teacher_steps: int) -> Su
         if steps != sampler.steps
     ]
     if TEACHER in file.sha256:
-        model = _transformer(folder / TEACHER, file, dtype)
+        model = WorldTransformer(file.transformer)
+        load_weights(model, folder / TEACHER)
+        model.requires_grad_(requires_grad=False).eval().to(dtype=dtype)
         grid = tuple(sigma_grid(teacher_steps).tolist())
         clean = replace(sampler, first_sigmas=(), cache_from_last_step=False)
         many = replace(clean, sigmas=grid, renoise=False)
         others.append(Subject(f"teacher, {teacher_steps} steps", model, many))
-    motion = None
-    if file.motion and file.state:
-        motion = Motion(file.motion, file.state)
-        load_weights(motion, folder / MOTION)
-        motion.requires_grad_(requires_grad=False).eval()
-    events = None
-    if file.events and file.state:
-        events = Events(file.events, file.state)
-        load_weights(events, folder / EVENTS)
-        events.requires_grad_(requires_grad=False).eval()
-    return Subjects(file, autoencoder, student(sampler), tuple(others), motion, events)
+    return Subjects(
+        file, networks.autoencoder, student(sampler), tuple(others), networks.motion,
+        networks.events,
+    )  # fmt: skip
 
 
-def _transformer(path: Path, file: WorldFile, dtype: torch.dtype) -> WorldTransformer:
-    model = WorldTransformer(file.transformer)
-    load_weights(model, path)
-    return model.requires_grad_(requires_grad=False).eval().to(dtype=dtype)
+@contextmanager
+def opened(name: str | None) -> Iterator[tuple[Subjects, Doom]]:
+    """A world's parts as it is played, and its game; a `UserError` if it names no real game."""
+    torch.set_num_threads(available_cores())
+    subjects = load_subjects(find_world(name), RunSettings(), teacher_steps=1)
+    if not subjects.file.game:
+        raise UserError(f"{subjects.file.name} names no real game to be held against")
+    with Doom(config_of(source_of(subjects.file))) as game:
+        yield subjects, game

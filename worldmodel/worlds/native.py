@@ -36,7 +36,7 @@ from worldmodel.reference.game import Origin, Way
 from worldmodel.reference.trajectory import ENDING as WAY_ENDING
 from worldmodel.schedule import sigma_grid
 from worldmodel.state_spec import FULL_TURN, StateSpec
-from worldmodel.storage.checkpoint import broken_weight, check_fit, load_weights
+from worldmodel.storage.checkpoint import broken_weight
 from worldmodel.storage.episode import Episode
 from worldmodel.system.printable import counted
 from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
@@ -45,14 +45,13 @@ from worldmodel.worlds.devices import choose_device
 from worldmodel.worlds.engine_candidates import engine_candidates
 from worldmodel.worlds.fork_guard import refuse_fork
 from worldmodel.worlds.identity import check_same_world
+from worldmodel.worlds.networks import check_networks, load_networks
 from worldmodel.worlds.place_tracker import STATE as PLACE
 from worldmodel.worlds.place_tracker import PlaceTracker
 from worldmodel.worlds.run_settings import RunSettings, available_cores
 from worldmodel.worlds.starts import load_starts, origin_of
 from worldmodel.worlds.world_folder import (
     AUTOENCODER,
-    EVENTS,
-    MOTION,
     TRANSFORMER,
     WorldFile,
     check_cache,
@@ -105,32 +104,15 @@ class NativeWorld:
         refuse_fork()  # even looking at the weights would wait for ever
         file = read_world_file(folder)
         check_weights(folder, file)
-        # Shapes first, without memory: what world.toml asks for is taken only if the file has it.
-        with torch.device("meta"):
-            check_fit(WorldTransformer(file.transformer), folder / TRANSFORMER)
-            check_fit(Autoencoder(file.autoencoder), folder / AUTOENCODER)
-            motion = Motion(file.motion, file.state) if file.motion and file.state else None
-            if motion is not None:
-                check_fit(motion, folder / MOTION)
-            events = Events(file.events, file.state) if file.events and file.state else None
-            if events is not None:
-                check_fit(events, folder / EVENTS)
+        check_networks(folder, file)
         check_cache(file.transformer.cache_bytes, folder / TRANSFORMER, folder / AUTOENCODER)
-        transformer = WorldTransformer(file.transformer)
-        autoencoder = Autoencoder(file.autoencoder)
-        load_weights(transformer, folder / TRANSFORMER)
-        load_weights(autoencoder, folder / AUTOENCODER)
-        if file.motion and file.state:
-            motion = Motion(file.motion, file.state)
-            load_weights(motion, folder / MOTION)
-        if file.events and file.state:
-            events = Events(file.events, file.state)
-            load_weights(events, folder / EVENTS)
+        networks = load_networks(folder, file)
         starts = load_starts(folder, file, settings.start)
         clips, captions = [s.clip for s in starts], [s.caption for s in starts]
         ways = [s.way for s in starts]
-        parts = (file, transformer, autoencoder, clips, captions, settings)
-        return cls.of(*parts, ways, motion, events)
+        models = (networks.transformer, networks.autoencoder)
+        parts = (file, *models, clips, captions, settings, ways)
+        return cls.of(*parts, networks.motion, networks.events)
 
     @classmethod
     def of(
