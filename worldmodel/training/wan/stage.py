@@ -1,6 +1,7 @@
 """What all Wan stages have in common: latents, networks of one size, pictures to look at."""
 
 import copy
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ class WanStage:
         )
         self.ema = average_of(self.student)
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Of a batch, counted without its numbers: the true one would take a step's memory."""
         return batch_cost(self.settings).flops
