@@ -120,6 +120,7 @@ def test_a_lost_player_comes_back_to_the_same_frame(tiny: NativeWorld) -> None:
                 break
             threading.Event().wait(0.02)
         assert session.parked
+        threading.Event().wait(0.2)  # a frame may have been on its way
         assert session.picture is not None
         stood = session.picture.number
         threading.Event().wait(0.2)

@@ -5,6 +5,8 @@ query sees old sinks directly before its window, so for every frame they stand e
 ring of the last frames. The finished frame's keys and values come out of the next run.
 """
 
+import functools
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -16,6 +18,8 @@ from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import pinned_time, ring_of, slot_shapes
 from worldmodel.model.frame_ring import SlotCopies, slot_name
 from worldmodel.model.rotary import space_angles, time_angles
+
+BLOCK = 32  # frame times whose angles are computed at once
 
 
 class HoldsInputs(Protocol):
@@ -37,7 +41,6 @@ class StaticCache:
         self.ring = ring_of(config)
         k = program.inputs.k
         self.device = k.device
-        self._space = space_angles(config)
         tokens = config.sink_frames * config.tokens_per_frame
         shape = (*k.shape[:3], tokens, config.head_width // 2)
         self._sinks = torch.zeros(shape, dtype=torch.complex64, device=self.device)  # as they came
@@ -126,7 +129,7 @@ class StaticCache:
             return True
         here = self._place(self.ring.slot(last))
         kept = self.inputs.k[..., here, :], self.inputs.v[..., here, :]
-        return all(bool(torch.isfinite(x).all()) for x in kept)
+        return all(is_finite(x) for x in kept)
 
     def _place(self, slot: int) -> slice:
         """The program's tokens of a slot: before the ring, sinks stand a second time."""
@@ -154,10 +157,10 @@ class StaticCache:
         """Angles of a frame at `time`, the sinks as it sees them, and the masks of both frames."""
         config, inputs = self.config, self.inputs
         s, p = config.sink_frames, config.tokens_per_frame
-        angles = time_angles(config, torch.tensor([time])) + self._space
         here = slice(row * p, (row + 1) * p)
-        put(angles.cos(), inputs.cos[here])
-        put(angles.sin(), inputs.sin[here])
+        cos, sin, _ = _turns(config, time // BLOCK)
+        put(cos[time % BLOCK], inputs.cos[here])
+        put(sin[time % BLOCK], inputs.sin[here])
         # Once the window is full, masks come round again with the ring.
         ring = (min(self.now, s + config.context_frames), (self.now - s) % config.context_frames)
         if ring not in self._masks:
@@ -165,8 +168,8 @@ class StaticCache:
         inputs.mask.copy_(self._masks[ring])
         moved = [pinned_time(config, i, time) - i for i in range(s)]
         if any(moved):
-            by = time_angles(config, torch.tensor(moved)).repeat_interleave(p, dim=0)
-            phase = torch.polar(torch.ones_like(by), by)
+            turns = [_turns(config, by // BLOCK)[2][by % BLOCK] for by in moved]
+            phase = torch.stack(turns).repeat_interleave(p, dim=0)
             turned = self._sinks * put(phase, torch.empty_like(phase, device=self.device))
             half = config.head_width // 2
             target = inputs.k[..., row * s * p : (row + 1) * s * p, :]
@@ -188,6 +191,22 @@ class StaticCache:
         seen[0, -2] = seen[1, -1] = True  # itself; without a finished frame no one reads row 0
         bias = torch.where(seen, 0.0, HIDDEN)
         return bias.repeat_interleave(self.config.tokens_per_frame, dim=1)
+
+
+@functools.lru_cache(maxsize=64)  # blocks: some for each of many sessions
+def _turns(config: ModelConfig, block: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the frame times of a block: cosines and sines f p e/2 of tokens, complex turns f e/2.
+
+    Nobody may write to them. A block costs little more than one of its times.
+    """
+    angles = time_angles(config, torch.arange(block * BLOCK, (block + 1) * BLOCK))
+    tokens = angles[:, None] + space_angles(config)
+    return tokens.cos(), tokens.sin(), torch.polar(torch.ones_like(angles), angles)
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether all are numbers. A sum of some that are none is none; another one may overflow."""
+    return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
 
 def put(source: Tensor, target: Tensor) -> Tensor:

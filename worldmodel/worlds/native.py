@@ -26,6 +26,7 @@ from worldmodel.config import UserError
 from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.saved_state import load_playing, save_playing
+from worldmodel.engine.static_cache import is_finite
 from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.events import Events
@@ -221,7 +222,7 @@ class NativeWorld:
         began = time.perf_counter()
         self.where.saw(latent)
         frame = self.engine.decode(latent, sight)[0]
-        self._check("its latents", is_fine=bool(torch.isfinite(latent).all()))
+        self._check("its latents", is_fine=is_finite(latent))
         self._split = Split(milliseconds, 1000 * (time.perf_counter() - began))
         return frame
 
