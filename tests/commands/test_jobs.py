@@ -97,7 +97,12 @@ def test_json_stands_alone_on_standard_output(capsys: pytest.CaptureFixture[str]
     assert main(["worlds", "--json"]) == 0
     said = capsys.readouterr()
     worlds = json.loads(said.out)["worlds"]
-    assert [world["name"] for world in worlds] == ["car-racing", "doom-places", "doom-rooms", "doom-siege"]
+    assert [world["name"] for world in worlds] == [
+        "car-racing",
+        "doom-places",
+        "doom-rooms",
+        "doom-siege",
+    ]
     assert all(world["title"] in said.err for world in worlds)  # the table, for people
 
 

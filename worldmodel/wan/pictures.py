@@ -57,7 +57,7 @@ def encode_picture(vae: WanVAE, picture: NDArray[np.uint8], frames: int = CHANGI
     shown = rearrange(torch.from_numpy(picture), "h w c -> 1 c 1 h w").float() / 127.5 - 1
     after = vae.config.frames_per_latent * (frames - 1)
     grey = shown.new_zeros(1, 3, after, *shown.shape[3:])
-    latents = vae.encode(torch.cat((shown, grey), dim=2))
+    latents = vae.encode(torch.cat((shown, grey), dim=2), desc="the picture is encoded")
     return rearrange(latents, "1 c f h w -> f c h w").float().cpu()
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from worldmodel.config import UserError
 from worldmodel.storage.checkpoint import refuse_broken
+from worldmodel.system.progress import through
 from worldmodel.wan.layer_costs import remembered
 from worldmodel.wan.streaming_decoder import LAST, LayerCaches, Shape, Stepwise
 from worldmodel.wan.vae_config import VaeConfig
@@ -123,14 +124,18 @@ class WanVAE(Stepwise):
         return self.config.latent_channels
 
     @torch.no_grad()
-    def encode(self, video: Tensor) -> Tensor:
-        """Video b 3 1+4f h w in [-1, 1] -> latents b c 1+f h/8 w/8 (normalised means, fp32)."""
+    def encode(self, video: Tensor, desc: str | None = None) -> Tensor:
+        """Video b 3 1+4f h w in [-1, 1] -> latents b c 1+f h/8 w/8 (normalised means, fp32).
+
+        With `desc`, what is encoded, a job of minutes shows how far it has come.
+        """
         self._check(video)
         weight = self.conv1.weight
         video = video.to(weight.device, weight.dtype).contiguous(memory_format=LAST)
         later = video[:, :, 1:].split(self.config.frames_per_latent, dim=2)
         parts, past = [], LayerCaches()
-        for frames in (video[:, :, :1], *(part for part in later if part.shape[2])):
+        chunks = (video[:, :, :1], *(part for part in later if part.shape[2]))
+        for frames in through(chunks, desc=desc, unit="latent frame", disable=desc is None):
             parts.append(self.encoder(frames, past))
             past = LayerCaches(past.after)
         means = self.conv1(torch.cat(parts, dim=2)).chunk(2, dim=1)[0]
