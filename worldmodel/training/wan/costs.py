@@ -16,6 +16,7 @@ from worldmodel.config import load_config
 from worldmodel.model.counting import Cost, count, fake_tensors
 from worldmodel.training.processes import checkpoint_blocks
 from worldmodel.training.self_play import Exit
+from worldmodel.training.torch_streams import torch_stream
 from worldmodel.training.wan.forward import Conditions, WanClip, packed_velocity, whole_velocity
 from worldmodel.training.wan.self_play import self_play
 from worldmodel.training.wan.stage_config import (
@@ -132,7 +133,7 @@ def whole_clip(config: WanTraining, model: WanTransformer, given: Conditions) ->
 
 def rollout(config: WanDmdTraining, leave: int, model: WanTransformer, given: Conditions) -> Tensor:
     """Frames of the student's own play, each done at step `leave`."""
-    window, generator = config.model.window, torch.Generator()
+    window, generator = config.model.window, torch_stream("cpu", "costs", "rollout")
     return self_play(model, window, config.sampler, given, Exit(leave, leave), generator)
 
 
