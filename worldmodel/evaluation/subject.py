@@ -83,9 +83,13 @@ def load_subjects(folder: Path, settings: RunSettings, teacher_steps: int) -> Su
         many = replace(clean, sigmas=grid, renoise=False)
         others.append(Subject(f"teacher, {teacher_steps} steps", model, many))
     return Subjects(
-        file, networks.autoencoder, student(sampler), tuple(others), networks.motion,
+        file,
+        networks.autoencoder,
+        student(sampler),
+        tuple(others),
+        networks.motion,
         networks.events,
-    )  # fmt: skip
+    )
 
 
 @contextmanager
