@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tests.wan import cases
 from tests.wan.numbers import uniform, weights
+from tests.worlds.wan.wan_tiny import TINY_VAE
 from worldmodel.config import ConfigError, UserError, build_config
 from worldmodel.wan.streaming_decoder import LayerCaches
 from worldmodel.wan.vae import WanVAE, load_vae
@@ -208,3 +209,14 @@ def test_a_config_that_contradicts_itself_is_refused() -> None:
     for key, value in (("time_halvings", [True, True]), ("latent_std", [1]), ("width", 0)):
         with pytest.raises(ConfigError, match=key):
             build_config(VaeConfig, {**table, key: value}, "vae.toml")
+
+
+def test_encoding_says_how_far_it_is_only_where_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("worldmodel.system.progress.LINE_SECONDS", 0.0)
+    vae, video = WanVAE(TINY_VAE).eval(), torch.zeros(1, 3, 5, 16, 16)
+    silent = vae.encode(video)
+    assert capsys.readouterr().err == ""
+    assert torch.equal(vae.encode(video, desc="a picture"), silent)
+    assert "a picture: 1 of 2 latent frames" in capsys.readouterr().err
