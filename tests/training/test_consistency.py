@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -83,3 +85,36 @@ def test_only_the_student_gets_a_gradient() -> None:
     ).mean().backward()
     assert any(p.grad is not None for p in student.parameters())
     assert all(p.grad is None for p in (*target.parameters(), *teacher.parameters()))
+
+
+def test_the_teacher_alone_is_shown_the_history_before_it_drifted() -> None:
+    torch.manual_seed(7)
+    student, target, teacher = (WorldTransformer(TINY) for _ in range(3))
+    clip = make_clip()
+    clip = replace(clip, history=clip.history + 3.0, drift=torch.full_like(clip.history, 3.0))
+    seen: dict[WorldTransformer, Tensor] = {}
+
+    def packed(
+        model: WorldTransformer, shown: PackedClip, noisy: Tensor, sigmas: Tensor, context: object
+    ) -> Tensor:
+        seen[model] = shown.history
+        return straight(model, shown, noisy, sigmas, context)
+
+    index = torch.zeros(2, COPIES, FRAMES, dtype=torch.long)
+    noise = torch.randn(2, COPIES, FRAMES, *TINY.latent_shape)
+    context = TeacherForcing(TINY, FRAMES, COPIES)
+    consistency_loss(
+        packed,
+        student,
+        target,
+        teacher,
+        clip,
+        sigma_grid(LEVELS),
+        index,
+        noise,
+        context,
+        shown=clip.undrifted,
+    )
+    assert torch.equal(seen[student], clip.history)
+    assert torch.equal(seen[target], clip.history)
+    assert torch.allclose(seen[teacher], clip.clean, atol=1e-5)

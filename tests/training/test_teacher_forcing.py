@@ -69,6 +69,29 @@ def test_noise_on_a_history_is_told_to_the_model(
     assert 0.05 < float(error) < 0.5
 
 
+def test_a_drifted_history_is_off_by_the_same_in_every_frame_but_the_sinks(
+    model: WorldTransformer, numbered: LatentEpisodes
+) -> None:
+    clip = draw(model, numbered, drifted_history=1.0, drift=3.0)
+    error = clip.history - clip.clean
+    assert torch.equal(error[:, : MODEL.sink_frames], torch.zeros_like(error[:, :1]))
+    moved = error[:, MODEL.sink_frames :]
+    assert torch.allclose(moved, moved[:, :1].expand_as(moved), atol=1e-5)
+    sizes = moved[:, 0].flatten(1).std(dim=1)
+    assert len(set(sizes.tolist())) == 4
+    assert 0 < float(sizes.min()) < float(sizes.max()) < 4
+    assert torch.allclose(clip.undrifted.history, clip.clean, atol=1e-5)
+
+
+def test_so_many_histories_drift_as_the_config_says(
+    model: WorldTransformer, numbered: LatentEpisodes
+) -> None:
+    config = ClipTraining(batch=400, frames=FRAMES, noisy_history=0.0, drifted_history=0.3)
+    clip = draw_clip(packed_velocity, model, numbered, config, torch.Generator().manual_seed(1))
+    drifted = (clip.history != clip.clean).any(dim=(1, 2, 3, 4)).float().mean()
+    assert 0.23 < float(drifted) < 0.37
+
+
 def test_a_still_frame_counts_more_than_a_moving_one() -> None:
     clean = torch.zeros(1, 3, *MODEL.latent_shape)
     clean[:, 2] = 1.0

@@ -9,7 +9,8 @@ for every chunk, drawn from 0 … N−1 (the last interval, which ends in the da
 
 with θ⁻ the moving average of θ, errors weighed as in stage 1 where little moves. At σ_N = 0, f is
 the identity: the loss is anchored in the data. σ and its differences are fp32 throughout. With a
-`guidance` g above 1, v_φ = v_u + g (v_c − v_u), v_u being told no action of the noisy frames.
+`guidance` g above 1, v_φ = v_u + g (v_c − v_u), v_u being told no action of the noisy frames. Where
+histories drift (`drifted_history`), that of the teacher does not: the student learns to come back.
 """
 
 import copy
@@ -91,16 +92,21 @@ def consistency_loss(
     noise: Tensor,
     context: X,
     guidance: float = 1.0,
+    shown: F | None = None,
 ) -> Tensor:
-    """The squared error of every copy and frame, b r f, at level indices b r f of the grid."""
+    """The squared error of every copy and frame, b r f, at level indices b r f of the grid.
+
+    The teacher is `shown` another clip, if there is one: the same frames after a better history.
+    """
+    shown = shown or clip
     clean = clip.clean[:, None].expand_as(noise)
     sigmas, next_sigmas = grid[index], grid[index + 1]
     x = add_noise(clean, noise, sigmas)
     with torch.no_grad():
         velocity = guided(
             lambda given: packed(teacher, given, x, sigmas, context),
-            clip,
-            clip.unconditional,
+            shown,
+            shown.unconditional,
             guidance,
         )
         y = euler_step(x, velocity, sigmas, next_sigmas)
@@ -148,6 +154,7 @@ class StudentStage(LatentStage):
             noise,
             self.context,
             self.config.guidance,
+            clip.undrifted,
         )
         error = error * stillness_weight(clip.clean, model.frame_change)[:, None]
         first = first_taught(model)
