@@ -14,6 +14,13 @@ def test_psnr_of_a_known_error() -> None:
     assert psnr(frames + 10, frames).tolist() == pytest.approx([28.13, 28.13], abs=0.01)
 
 
+def test_frames_smaller_than_its_window_have_no_ssim() -> None:
+    small = torch.zeros(2, 8, 16, 3, dtype=torch.uint8)
+    assert ssim(small, small).isnan().tolist() == [True, True]
+    whole = torch.zeros(2, 11, 11, 3, dtype=torch.uint8)
+    assert ssim(whole, whole).tolist() == [1, 1]
+
+
 def test_ssim_is_one_for_equal_frames_and_near_zero_for_unrelated_ones() -> None:
     frames = random_frames(0)
     assert ssim(frames, frames).tolist() == pytest.approx([1, 1, 1], abs=1e-4)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOTION = 2.0  # mean absolute change of the picture, in levels of 255, that counts as motion
+SSIM_WINDOW = 11  # pixels
 
 
 def in_motion(frames: Tensor, before: Tensor) -> Tensor:
@@ -23,10 +24,13 @@ def psnr(frames: Tensor, reference: Tensor) -> Tensor:
 def ssim(frames: Tensor, reference: Tensor) -> Tensor:
     """Structural similarity of every frame's brightness (Wang 2004): f h w 3 twice -> f.
 
-    Gaussian window of 11 pixels, σ 1.5, constants 0.01 and 0.03 of the range.
+    Gaussian window of 11 pixels, σ 1.5, constants 0.01 and 0.03 of the range. Frames that are
+    smaller than the window have no number.
     """
+    if min(frames.shape[1:3]) < SSIM_WINDOW:
+        return torch.full((len(frames),), float("nan"))
     x, y = (brightness(one)[:, None] for one in (frames, reference))
-    position = torch.arange(11.0) - 5
+    position = torch.arange(float(SSIM_WINDOW)) - SSIM_WINDOW // 2
     line = torch.exp(-(position**2) / (2 * 1.5**2))
     window = torch.outer(line, line)[None, None] / line.sum() ** 2
 

@@ -193,6 +193,20 @@ def test_a_judge_that_reads_nothing_is_named_and_kept_out_of_the_world(
     assert "has not learned to read turning from real frames" in capsys.readouterr().out
 
 
+def test_where_nobody_turns_a_judge_is_one_who_reads_keys(
+    measured: tuple[Evaluation, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = replace(measured[0].real_reading, turn_correlation=math.nan)
+    for accuracy, is_blind in ((0.5, True), (math.nan, True), (0.9, False)):
+        reading = replace(real, button_accuracy=accuracy)
+        whole = replace(measured[0], real_reading=reading, turns=False)
+        print_report(whole)
+        said = capsys.readouterr().out
+        assert ("has not learned to read keys from real frames" in said) == is_blind
+        assert ("button_accuracy" in str(headline(whole))) != is_blind
+        assert "nan" not in said.splitlines()[-1].replace("NaN", "")
+
+
 @pytest.mark.parametrize(("is_quick", "advice"), [(True, "without --quick"), (False, "--judge-c")])
 def test_a_judge_that_has_not_learned_is_told_with_a_flag_that_is_taken(
     is_quick: bool,

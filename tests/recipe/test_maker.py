@@ -151,6 +151,27 @@ def test_every_stage_can_be_run_again_by_itself(done: Kitchen, tmp_path: Path) -
     assert summary["steps"] == 24
 
 
+def test_a_world_of_any_game_is_held_against_its_unseen_episodes(
+    done: Kitchen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {"clips": 2, "next_clips": 4, "judge_clips": 2, "judge_steps": 3, "teacher_steps": 2}
+    monkeypatch.setitem(done.table, "evaluate", few)
+    done.make()
+    measured = read_world_file(done.world).measured
+    assert measured["next_frame"]["limit_psnr"] > measured["next_frame"]["copy_psnr"]
+    assert list(measured["rollout"]["student, 1 step"]["psnr"]) == ["1", "8", "16", "32"]
+    heading = next(line for line in capsys.readouterr().out.splitlines() if "free roll" in line)
+    assert heading.split("frame")[1].split()[:5] == ["1", "8", "16", "32", "sharp"]
+    assert (done.root / "evaluation" / "rollouts.png").exists()
+
+    aside = sorted((done.root / "data" / "heldout").glob("*.safetensors"))[1]
+    aside.rename(done.folder / "aside")
+    monkeypatch.setitem(done.table, "evaluate", {**few, "judge_steps": 4})
+    done.make()
+    (done.folder / "aside").rename(aside)
+    assert any("NOT MEASURED" in line and "holds one episode" in line for line in done.said)
+
+
 def test_latents_say_themselves_how_much_they_change(done: Kitchen) -> None:
     change = read_toml(done.root / "teacher.toml")["model"]["frame_change"]
     assert json.loads((done.root / FILE).read_text())["autoencoder"]["change"] == change != 1.0

@@ -28,6 +28,7 @@ def tiny_table(notice: Path) -> dict[str, Any]:
             "starts": 3,
             "start_frames": 6,
         },
+        "evaluate": {"clips": 0},
         "stages": [
             {"stage": "autoencoder", "batch": 16, "frame_stride": 2, "loop": LEARNS},
             {"stage": "teacher", "clips": CLIPS, "loop": LOOP},

@@ -23,8 +23,8 @@ _JUDGED = {"clips", "teacher_steps", "drift_frames", "seed", "judge_clips", "jud
 _JUDGED |= {"json"}
 _ROWS = {"rows", "teacher_drift_frames", "streams", "speed_frames", "unseen_clips"}
 READS = {
-    WHOLE: {"world", "write", *_JUDGED},
-    "--quick": {"quick", "world", "seed", "out", "json"},
+    WHOLE: {"world", "data", "write", *_JUDGED},
+    "--quick": {"quick", "data", "world", "seed", "out", "json"},
     "--detector": {"detector", "detector_walks", "detector_steps", "world", "seed", "json"},
     "--places": {"places", "world", "walks", "walk_frames", "seed", "write", "json"},
     "--compare": {"compare", *_ROWS, *_JUDGED},
@@ -34,6 +34,12 @@ READS = {
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command to its parser."""
     parser.add_argument("--world", help="folder or name; none: the default world")
+    parser.add_argument(
+        "--data",
+        type=to_path,
+        metavar="FOLDER",
+        help="unseen episodes to be held against, of whatever game; none: Doom itself is played",
+    )
     parser.add_argument(
         "--clips", type=positive, help="unseen clips to roll out (64; 32 to compare)"
     )
@@ -110,7 +116,7 @@ def run(options: argparse.Namespace) -> None:
     plan = EvaluationPlan.quick(options.seed)
     if not options.quick:
         plan = _whole_plan(options)
-    measured = evaluate(options.world, plan, options.out, _say)
+    measured = evaluate(options.world, plan, options.out, _say, options.data)
     print_report(measured)
     if options.write:
         write_measured(find_world(options.world), headline(measured))

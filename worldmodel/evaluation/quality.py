@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worldmodel.config import UserError
 from worldmodel.evaluation.conditions import guide
 from worldmodel.evaluation.evaluation_streams import noise_seeds
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
@@ -14,6 +15,7 @@ from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.metrics import Gaussian, frechet_distance, in_motion, psnr, sharpness, ssim
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.rollout import next_frames
+from worldmodel.system.printable import counted
 
 HORIZONS = (1, 8, 16, 32, 64)
 
@@ -59,6 +61,11 @@ def measure_next_frame(measured: Subjects, subjects: list[Subject], clips: Clips
     seen = None if given.views is None else given.views[:, -1:]
     real, before = clips.frames[:, -1], clips.frames[:, -2]
     moving = in_motion(real, before)
+    if not moving.any():
+        raise UserError(
+            f"nothing moves at the end of {counted(len(real), 'clip')} of real play, so nobody can "
+            "say what the next frame is worth; more clips, or episodes in which more happens"
+        )
     limit = decode_latents(autoencoder, latents[:, -1:], seen)[:, 0]
     sampled = {}
     for subject in subjects:

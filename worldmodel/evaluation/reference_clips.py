@@ -36,13 +36,13 @@ class Clips:
         spec: ActionSpec,
         frames: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
         actions: Sequence[Action],
-        states: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+        states: Sequence[NDArray[np.float32]] | NDArray[np.float32] | None = None,
     ) -> "Clips":
         """One stretch, in memory of its own."""
         return cls(
             torch.from_numpy(np.array(frames))[None],
             torch.from_numpy(spec.encode(actions))[None],
-            torch.from_numpy(np.array(states))[None],
+            None if states is None else torch.from_numpy(np.array(states))[None],
         )
 
     @classmethod

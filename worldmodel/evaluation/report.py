@@ -12,12 +12,13 @@ from worldmodel.evaluation.facts import (
     start_facts,
 )
 from worldmodel.evaluation.inverse_dynamics import ABLE
-from worldmodel.evaluation.quality import HORIZONS, NextFrame
+from worldmodel.evaluation.quality import NextFrame
 from worldmodel.evaluation.start_pictures import HORIZONS as START_HORIZONS
 from worldmodel.evaluation.start_pictures import FromStart
 from worldmodel.evaluation.whole_evaluation import Evaluation
 from worldmodel.system.printable import tell, tell_json
 
+KEYS_ABLE = 0.7  # balanced accuracy with the real game's keys, from which a judge is one
 JUDGED = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # what a judge says
 
 
@@ -51,8 +52,11 @@ def headline(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _is_blind(evaluation: Evaluation) -> bool:
-    """Whether the judge cannot even read turning from real frames."""
-    return not evaluation.real_reading.turn_correlation >= ABLE  # it may be no number
+    """Whether the judge cannot even read turning from real frames; where nobody turns, keys."""
+    reading = evaluation.real_reading
+    if evaluation.turns:
+        return not reading.turn_correlation >= ABLE  # it may be no number
+    return not reading.button_accuracy >= KEYS_ABLE
 
 
 def print_report(evaluation: Evaluation) -> None:
@@ -110,28 +114,34 @@ def verdict(evaluation: Evaluation) -> str:
 
 
 def _rollout_lines(evaluation: Evaluation) -> list[str]:
-    head = "".join(f"{h:>7}" for h in HORIZONS)
+    horizons = next(iter(evaluation.rollouts.values())).horizons  # of long clips, all there are
+    head = "".join(f"{h:>7}" for h in horizons)
     lines = [f"free rollout, PSNR dB at frame{head}   sharp   turn r   keys   Fréchet"]
     for name, rollout in evaluation.rollouts.items():
         row = "".join(f"{s.psnr:7.2f}" for s in rollout.horizons.values())
         lines.append(
-            f"  {name:27}{row}   {rollout.sharpness:5.2f}   {rollout.turn_correlation:6.3f}"
+            f"  {name:27}{row}   {rollout.sharpness:5.2f}   {_turning(rollout.turn_correlation)}"
             f"   {rollout.button_accuracy:.3f}   {rollout.frechet:6.2f}"
         )
     real = evaluation.real_reading
-    gap = " " * 7 * len(HORIZONS)
+    gap = " " * 7 * len(horizons)
     lines.append(
-        f"  {'the real game':27}{gap}    1.00   {real.turn_correlation:6.3f}"
+        f"  {'the real game':27}{gap}    1.00   {_turning(real.turn_correlation)}"
         f"   {real.button_accuracy:.3f}   {evaluation.real_frechet:6.2f}"
     )
     if _is_blind(evaluation):
         more = "Give it more --judge-clips or --judge-steps."
         more = "Evaluate without --quick." if evaluation.is_quick else more
         lines.append(
-            "  The judge has not learned to read turning from real frames: turn r, keys and "
-            f"Fréchet mean nothing. {more}"
+            f"  The judge has not learned to read {'turning' if evaluation.turns else 'keys'} from "
+            f"real frames: turn r, keys and Fréchet mean nothing. {more}"
         )
     return lines
+
+
+def _turning(correlation: float) -> str:
+    """r of turning; none where nobody turned with the mouse."""
+    return "  none" if math.isnan(correlation) else f"{correlation:6.3f}"
 
 
 def _state_lines(evaluation: Evaluation) -> list[str]:

@@ -1,7 +1,9 @@
 """A whole evaluation of a world: every part, said as it begins and kept as it ends.
 
-All comparisons run the real game on seeds from `--seed` upwards, which no training uses. The
-inverse-dynamics model that judges actions is trained here, on real frames of other such seeds.
+All comparisons run the real game on seeds from `--seed` upwards, which no training uses, or read
+episodes that were recorded of it (`real_play`); those cannot be played on, so long play and the
+world's own starts are measured with the game alone. The inverse-dynamics model that judges actions
+is trained here, on other real frames.
 """
 
 import json
@@ -15,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom
 from worldmodel.evaluation.drift import (
     STREAMS,
@@ -48,7 +51,18 @@ from worldmodel.evaluation.quality import (
     measure_next_frame,
     measure_rollout,
 )
-from worldmodel.evaluation.reference_clips import Clips, check_state, game_of, record_clips
+from worldmodel.evaluation.real_play import (
+    APART,
+    CLIPS,
+    FRESH,
+    LESSONS,
+    LONG,
+    NEXT,
+    FromEpisodes,
+    FromGame,
+    Source,
+)
+from worldmodel.evaluation.reference_clips import Clips, check_state, game_of
 from worldmodel.evaluation.start_pictures import FRAMES as START_FRAMES
 from worldmodel.evaluation.start_pictures import FromStart, play_starts, save_starts
 from worldmodel.evaluation.subject import Subjects, load_subjects
@@ -61,8 +75,7 @@ from worldmodel.worlds.run_settings import RunSettings, available_cores
 
 JUDGE_FRAMES = 160
 JUDGE_CLIPS = 320
-# Seeds of the parts of an evaluation lie this far apart.
-APART = 10_000
+SEEN = 8  # frames of a clip that a judge can read, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,7 @@ class Evaluation:
     drift: dict[str, Drift]
     starts: list[FromStart]
     frames_per_second: float
+    turns: bool = True  # whether the mouse turns the view in this world
     is_quick: bool = False  # of the first table, whose amounts nobody chooses
 
 
@@ -147,15 +161,28 @@ def evaluate(
     plan: EvaluationPlan,
     out: Path | None = None,
     say: Callable[[str], None] = say_nothing,
+    data: Path | None = None,
 ) -> Evaluation:
-    """Measure a world against its real game.
+    """Measure a world against its real game, or against episodes of it in the folder `data`.
 
     Every part is said, and what it found is in the folder `out` when it ends: figures and pictures.
     """
     torch.set_num_threads(available_cores())
-    subjects = load_subjects(find_world(name), RunSettings(), plan.teacher_steps)
-    with Doom(game_of(subjects.file)) as game:
-        return _Measuring(subjects, plan, game, find_world(name), out, say).measure()
+    folder = find_world(name)
+    subjects = load_subjects(folder, RunSettings(), plan.teacher_steps)
+    file = subjects.file
+    if data is not None:
+        episodes = FromEpisodes(data, file, plan.seed)
+        return _Measuring(subjects, plan, episodes, folder, out, say).measure()
+    if not file.game:
+        raise UserError(
+            f"{file.name} names no real game that could be played beside it; --data FOLDER holds "
+            "it against episodes that were recorded of it"
+        )
+    with Doom(game_of(file)) as game:
+        check_state(file, game)
+        source = FromGame(game, file.actions, plan.seed)
+        return _Measuring(subjects, plan, source, folder, out, say).measure()
 
 
 class _Measuring:
@@ -165,16 +192,15 @@ class _Measuring:
         self,
         subjects: Subjects,
         plan: EvaluationPlan,
-        game: Doom,
+        source: Source,
         folder: Path,
         out: Path | None,
         say: Callable[[str], None],
     ) -> None:
-        check_state(subjects.file, game)
-        self.subjects, self.plan, self.game, self.folder, self.out = (
+        self.subjects, self.plan, self.source, self.folder, self.out = (
             subjects,
             plan,
-            game,
+            source,
             folder,
             out,
         )
@@ -183,8 +209,9 @@ class _Measuring:
         shape = subjects.file.transformer
         self.past = shape.context_frames + shape.sink_frames
         self.frames = plan.drift_frames // WINDOW * WINDOW  # whole windows
-        self.plays: tuple[Play, ...] = ("idle", "random") if self.frames else ()
-        total = 5 + len(self.everyone) + len(self.plays)
+        is_playable = source.game is not None
+        self.plays: tuple[Play, ...] = ("idle", "random") if self.frames and is_playable else ()
+        total = 4 + is_playable + len(self.everyone) + len(self.plays)
         self.parts = KeptParts(total, out, say, self._stamp(), KINDS)
 
     def measure(self) -> Evaluation:
@@ -204,12 +231,7 @@ class _Measuring:
         parts.keep("next_frame", next_facts(near))
         rollouts = self._roll_out(real.clips, judge, reference)
         drift = self._drift(judge, reference)
-        starts = parts.take(
-            "starts",
-            "from the world's own starts",
-            lambda: play_starts(self.folder, self.subjects, self.game, START_FRAMES),
-        )
-        parts.keep("starts", start_facts(starts))
+        starts = self._starts()
         return Evaluation(
             world=self.subjects.file.name,
             next_frame=near,
@@ -220,8 +242,22 @@ class _Measuring:
             drift=drift,
             starts=starts,
             frames_per_second=self.subjects.file.frames_per_second,
+            turns=self.spec.look_left_right,
             is_quick=self.plan.only_student,
         )
+
+    def _starts(self) -> list[FromStart]:
+        """Play from the world's own starts beside the game, where there is one."""
+        game, parts = self.source.game, self.parts
+        if game is None:
+            return []
+        starts = parts.take(
+            "starts",
+            "from the world's own starts",
+            lambda: play_starts(self.folder, self.subjects, game, START_FRAMES),
+        )
+        parts.keep("starts", start_facts(starts))
+        return starts
 
     def _learn_judge(self) -> tuple[InverseDynamics, Gaussian]:
         """The judge, and what real play looks like to it."""
@@ -232,7 +268,9 @@ class _Measuring:
             lessons = None
         else:
             lessons = parts.take(
-                "lessons", label, lambda: self._record(3, plan.judge_clips, JUDGE_FRAMES)
+                "lessons",
+                label,
+                lambda: self.source.clips(LESSONS, plan.judge_clips, JUDGE_FRAMES, SEEN),
             )
 
         def learn() -> Judge:
@@ -251,9 +289,10 @@ class _Measuring:
     def _real(self, judge: InverseDynamics) -> RealPlay:
         """What the world is held against."""
         plan = self.plan
-        fresh = self._record(2, plan.judge_clips // 2, JUDGE_FRAMES)
-        next_clips = self._record(1, plan.next_clips, self.past)
-        clips = self._record(0, plan.clips, self.past + max(HORIZONS))
+        source, past = self.source, self.past
+        fresh = source.clips(FRESH, plan.judge_clips // 2, JUDGE_FRAMES, SEEN)
+        next_clips = source.clips(NEXT, plan.next_clips, past, past)
+        clips = source.clips(CLIPS, plan.clips, past + max(HORIZONS), past + SEEN)
         reading = read_actions(judge, clips.pairs(self.past))
         return RealPlay(next_clips, clips, reading, _features(judge, fresh))
 
@@ -265,12 +304,9 @@ class _Measuring:
             "sampler": asdict(self.subjects.file.sampler),
             "versions": installed_versions(),
             "code": code_version(),
+            "data": self.source.stamp,
         }
         return json.dumps(facts, sort_keys=True)
-
-    def _record(self, part: int, count: int, length: int) -> Clips:
-        """Clips of seeds that no other part uses."""
-        return record_clips(self.game, self.spec, self.plan.seed + part * APART, count, length)
 
     def _roll_out(
         self, clips: Clips, judge: InverseDynamics, reference: Gaussian
@@ -299,10 +335,10 @@ class _Measuring:
         return found
 
     def _measure_drift(self, play: Play, judge: InverseDynamics, reference: Gaussian) -> Drift:
-        visible, seed = self.subjects.file.transformer.context_frames, self.plan.seed + 4 * APART
-        long_play = record_long_play(
-            self.game, self.spec, play, self.frames, seed, visible, STREAMS
-        )
+        visible, game = self.subjects.file.transformer.context_frames, self.source.game
+        seed = self.plan.seed + LONG * APART
+        assert game is not None, "episodes cannot be played on"
+        long_play = record_long_play(game, self.spec, play, self.frames, seed, visible, STREAMS)
         return measure_drift(self.subjects, self.subjects.student, long_play, judge, reference)
 
 

@@ -131,7 +131,7 @@ class Maker:
             if part.stage == "autoencoder":
                 self._encode()
         self._pack()
-        if schedule_of_steps.measures(self.recipe):
+        if self.recipe.evaluate.clips:
             self._measure()
         for line in tell(self.recipe, self.root, self.out, rehearses=self.job.rehearse):
             self.say(line)
@@ -322,6 +322,7 @@ class Maker:
 
     def _measure(self) -> None:
         from worldmodel.evaluation import report, whole_evaluation
+        from worldmodel.evaluation.real_play import TooLittleError
         from worldmodel.worlds.world_folder import write_measured
 
         measuring = self.recipe.evaluate
@@ -338,11 +339,18 @@ class Maker:
                 judge_clips=measuring.judge_clips,
                 judge_steps=measuring.judge_steps,
             )
-            measured = whole_evaluation.evaluate(
-                str(self.out), wanted, self.root / "evaluation", self.say
-            )
+            data = None if self.recipe.doom else self.shared.data(HELDOUT)
+            try:
+                measured = whole_evaluation.evaluate(
+                    str(self.out), wanted, self.root / "evaluation", self.say, data
+                )
+            except TooLittleError as error:  # the world is whole; more `heldout` would measure it
+                self.say(f"NOT MEASURED: {error}")
+                return
             report.print_report(measured)
             write_measured(self.out, report.headline(measured))
             whole_evaluation.save_pictures(measured, self.root / "evaluation")
 
-        self._step("evaluation", key, "a short one, against the real game", do)
+        self._step(
+            "evaluation", key, f"a short one, against {schedule_of_steps.against(self.recipe)}", do
+        )

@@ -18,13 +18,13 @@ HEADROOM = 1.1
 
 def fixed_minutes(recipe: Recipe, *, after_data: bool = False) -> float:
     """What all that is not training is expected to take."""
-    measuring = recipe.evaluate.minutes if measures(recipe) else 0.0
+    measuring = recipe.evaluate.minutes if recipe.evaluate.clips else 0.0
     return (0.0 if after_data else recipe.record.minutes) + WORLD_MINUTES + measuring
 
 
-def measures(recipe: Recipe) -> bool:
-    """Whether the world is held against its game at the end; only Doom can be played again."""
-    return recipe.doom is not None and recipe.evaluate.clips > 0
+def against(recipe: Recipe) -> str:
+    """What the world is held against at the end; only Doom can be played again."""
+    return "the real game" if recipe.doom else "unseen episodes"
 
 
 def disk_bytes(shared: SharedSettings) -> int:
@@ -90,8 +90,8 @@ def describe(
             summary += f", {part.settings['loop']['steps']} steps"
         rows.append((part.stage, training * part.share / shares if shares else 0.0, summary))
     rows.append(("world", WORLD_MINUTES, f"{counted(recipe.play.starts, 'place')} to begin"))
-    if measures(recipe):
-        rows.append(("evaluation", recipe.evaluate.minutes, "against the real game"))
+    if recipe.evaluate.clips:
+        rows.append(("evaluation", recipe.evaluate.minutes, f"against {against(recipe)}"))
     lines = [f"{recipe.name}: {minutes:g} minutes on {where}, in {shared.root}"]
     begin = 0.0
     for name, length, summary in rows:

@@ -45,7 +45,7 @@ def load_frames(folder: Path, stride: int, height: int, width: int, cache: Path)
     def parts() -> Iterator[Tensor]:
         for path in through(paths, desc="frames", unit="episode"):
             episode = load_episode(path)
-            _check_size(path, episode, height, width)
+            check_size(path, episode, height, width)
             yield torch.from_numpy(episode.frames[::stride].copy())
 
     if not rows.exists():
@@ -139,8 +139,8 @@ class LatentEpisodes:
         def encoded() -> Iterator[Tensor]:
             for path in through(paths, desc="latents", unit="episode"):
                 episode = load_episode(path)
-                _check_size(path, episode, *size)
-                _check_buttons(path, episode, spec)
+                check_size(path, episode, *size)
+                check_buttons(path, episode, spec)
                 rates[path] = episode.frames_per_second
                 _check_rates(rates)
                 frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
@@ -232,15 +232,14 @@ def check_change(frame_change: float, data: LatentEpisodes) -> None:
         )
 
 
-def _check_size(path: Path, episode: Episode, height: int, width: int) -> None:
+def check_size(path: Path, episode: Episode, height: int, width: int) -> None:
+    """Refuse frames of another size."""
     rows, columns = episode.frames.shape[1:3]
     if (rows, columns) != (height, width):
-        raise EpisodeError(
-            f"{path}: frames are {columns} x {rows}, the config says {width} x {height}"
-        )
+        raise EpisodeError(f"{path}: frames are {columns} x {rows}, expected {width} x {height}")
 
 
-def _check_buttons(path: Path, episode: Episode, spec: ActionSpec) -> None:
+def check_buttons(path: Path, episode: Episode, spec: ActionSpec) -> None:
     """Nobody may press what the world will not hear of: its effects would come from nowhere."""
     pressed = {button for action in episode.actions for button in action.buttons}
     if unknown := sorted(pressed - set(spec.buttons)):

@@ -1,0 +1,129 @@
+"""Where real play comes from: the real game on unseen seeds, or episodes recorded of any game.
+
+    with Doom(game_of(world)) as game:
+        clips = FromGame(game, spec, seed).clips(CLIPS, count=64, length=77)
+    clips = FromEpisodes(Path("data/heldout"), world, seed).clips(CLIPS, count=64, length=77)
+
+No clip of one part is in another: each part of an evaluation has seeds of its own, and of recorded
+episodes every second one teaches the judge while the world is held against the others.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from worldmodel.action import ActionSpec
+from worldmodel.config import UserError
+from worldmodel.data_sources.doom import Doom
+from worldmodel.evaluation.reference_clips import Clips, record_clips
+from worldmodel.random_streams import arrays
+from worldmodel.storage.episode import Episode, EpisodeError
+from worldmodel.storage.episodes import find_episodes, load_episode
+from worldmodel.system.printable import counted
+from worldmodel.training.clips import RATES_AGREE, check_buttons, check_size
+from worldmodel.worlds.world_folder import WorldFile
+
+CLIPS, NEXT, FRESH, LESSONS, LONG = range(5)  # the parts of an evaluation
+APART = 10_000  # seeds of two parts
+
+
+class TooLittleError(UserError):
+    """Episodes that are good and too few, or too short."""
+
+
+class Source(Protocol):
+    """Whatever gives stretches of real play."""
+
+    @property
+    def game(self) -> Doom | None:
+        """The game itself, where it can be played."""
+
+    @property
+    def stamp(self) -> str:
+        """Changes with what is given."""
+
+    def clips(self, part: int, count: int, length: int, least: int) -> Clips:
+        """Clips of `length` frames for a part: `count` of them if there are so many.
+
+        Where nothing is so long they are shorter, but not below `least` frames.
+        """
+
+
+class FromGame:
+    """The real game, played by a scripted player."""
+
+    stamp = ""
+
+    def __init__(self, game: Doom, spec: ActionSpec, seed: int) -> None:
+        self.game, self.spec, self.seed = game, spec, seed
+
+    def clips(self, part: int, count: int, length: int, least: int) -> Clips:
+        """Each from an episode of its own; the game plays as long as it takes."""
+        del least
+        return record_clips(self.game, self.spec, self.seed + part * APART, count, length)
+
+
+class FromEpisodes:
+    """A folder of episodes of the world's own game that no training has read."""
+
+    game = None
+
+    def __init__(self, folder: Path, world: WorldFile, seed: int) -> None:
+        self.folder, self.world, self.seed = folder, world, seed
+        self.paths = find_episodes(folder)
+        if len(self.paths) < 2:
+            raise TooLittleError(
+                f"{folder}: holds one episode; --data needs two or more: every second one teaches "
+                "the judge, and the world is held against the others"
+            )
+        # All are read: whatever is wrong is said before anything is measured.
+        self.lengths = {path: len(self._load(path)) for path in self.paths}
+
+    @property
+    def stamp(self) -> str:
+        """Names, sizes and times of the files."""
+        stats = [(path, path.stat()) for path in self.paths]
+        return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
+
+    def clips(self, part: int, count: int, length: int, least: int) -> Clips:
+        """One after the other without overlap, in random order; of the judge's or the others."""
+        stream = arrays(self.seed, "clips", part)
+        whose, found = self.paths[part == LESSONS :: 2], list[Clips]()
+        longest = max(self.lengths[path] for path in whose)
+        if longest < least:
+            raise TooLittleError(
+                f"{self.folder}: none of the {counted(len(whose), 'episode')} from "
+                f"{whose[0].name} on, every second one, has the {least} frames that are needed"
+            )
+        length = min(length, longest)
+        for path in whose:
+            episode = self._load(path)
+            first = int(stream.integers(0, len(episode) % length + 1))
+            for begin in range(first, len(episode) - length + 1, length):
+                found.append(self._clip(episode.cut(begin, begin + length)))
+        order = stream.permutation(len(found))[:count]
+        return Clips.together([found[i] for i in order])
+
+    def _clip(self, episode: Episode) -> Clips:
+        """A stretch in memory; numbers only where the world has some, too."""
+        spec, actions = self.world.actions, episode.actions
+        if episode.state is None or self.world.state is None:
+            return Clips.of(spec, episode.frames, actions)
+        return Clips.of(spec, episode.frames, actions, episode.state.values)
+
+    def _load(self, path: Path) -> Episode:
+        """An episode of the world's own size, rate, keys and numbers; else an `EpisodeError`."""
+        episode, world = load_episode(path), self.world
+        shape, rate = world.autoencoder, episode.frames_per_second
+        check_size(path, episode, shape.frame_height, shape.frame_width)
+        check_buttons(path, episode, world.actions)
+        if abs(rate - world.frames_per_second) > RATES_AGREE * world.frames_per_second:
+            raise EpisodeError(
+                f"{path}: {rate:g} frames/s, {world.name} plays {world.frames_per_second:g}"
+            )
+        names = () if episode.state is None else episode.state.spec.names
+        if world.state is not None and names != world.state.names:
+            raise EpisodeError(
+                f"{path}: {', '.join(names) or 'no state'} in every frame, {world.name} knows "
+                f"{', '.join(world.state.names)}"
+            )
+        return episode
