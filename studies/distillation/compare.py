@@ -48,7 +48,7 @@ from worldmodel.evaluation.drift import WINDOW
 from worldmodel.system.progress import Progress, through
 from worldmodel.training.sample_grids import save_grid
 from worldmodel.worlds.find import find_world
-from worldmodel.worlds.run_settings import available_cores
+from worldmodel.worlds.run_settings import usual_threads
 from worldmodel.worlds.world_folder import WorldFile, check_weights, read_world_file
 
 BAR = "{desc}: {percentage:3.0f} % |{bar}| {elapsed} gone, {remaining} left"
@@ -77,7 +77,7 @@ class Results:
 
 def compare_rows(path: Path, plan: YardstickPlan, only: Sequence[str], pictures: Path) -> Results:
     """Measure the rows of the file `path`, or `only` some by name; the rest as it is kept."""
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(usual_threads())
     comparison = read_comparison(path)
     if unknown := sorted(set(only) - comparison.rows.keys()):
         raise ConfigError(f"{path}: no row {unknown[0]!r}; it has {', '.join(comparison.rows)}")

@@ -22,7 +22,7 @@ from worldmodel.schedule import sigma_grid
 from worldmodel.storage.checkpoint import load_weights
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.networks import load_networks
-from worldmodel.worlds.run_settings import RunSettings, available_cores
+from worldmodel.worlds.run_settings import RunSettings, usual_threads
 from worldmodel.worlds.world_folder import (
     TEACHER,
     WorldFile,
@@ -95,7 +95,7 @@ def load_subjects(folder: Path, settings: RunSettings, teacher_steps: int) -> Su
 @contextmanager
 def opened(name: str | None) -> Iterator[tuple[Subjects, Doom]]:
     """A world's parts as it is played, and its game; a `UserError` if it names no real game."""
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(usual_threads())
     subjects = load_subjects(find_world(name), RunSettings(), teacher_steps=1)
     if not subjects.file.game:
         raise UserError(f"{subjects.file.name} names no real game to be held against")

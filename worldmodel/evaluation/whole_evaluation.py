@@ -71,7 +71,7 @@ from worldmodel.system.printable import counted
 from worldmodel.system.versions import code_version, installed_versions
 from worldmodel.training.sample_grids import save_grid
 from worldmodel.worlds.find import find_world
-from worldmodel.worlds.run_settings import RunSettings, available_cores
+from worldmodel.worlds.run_settings import RunSettings, usual_threads
 
 JUDGE_FRAMES = 160
 JUDGE_CLIPS = 320
@@ -167,7 +167,7 @@ def evaluate(
 
     Every part is said, and what it found is in the folder `out` when it ends: figures and pictures.
     """
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(usual_threads())
     folder = find_world(name)
     subjects = load_subjects(folder, RunSettings(), plan.teacher_steps)
     file = subjects.file

@@ -44,7 +44,7 @@ from worldmodel.training.runs import load_autoencoder
 from worldmodel.training.shards import load_header
 from worldmodel.training.train_loop import STATE, DivergedError
 from worldmodel.worlds.devices import choose_device
-from worldmodel.worlds.run_settings import available_cores
+from worldmodel.worlds.run_settings import available_cores, usual_threads
 
 LATENTS = "latents.safetensors"  # beside the runs, where every stage looks for them
 ATTEMPTS = 4  # at one stage
@@ -226,7 +226,7 @@ class Maker:
 
         def do(entry: Entry) -> None:
             del entry
-            torch.set_num_threads(self.job.threads or available_cores())
+            torch.set_num_threads(self.job.threads or usual_threads())
             autoencoder = load_autoencoder(self.shared.run("autoencoder")).to(self.device)
             cache = self.root / LATENTS
             LatentEpisodes.encode(self.shared.data(TRAIN), autoencoder, self.shared.actions, cache)

@@ -55,7 +55,7 @@ from worldmodel.training.wan.run_stage import (
 from worldmodel.training.wan.stage import WanStage
 from worldmodel.training.wan.stage_config import WanTraining
 from worldmodel.worlds.devices import choose_dtype
-from worldmodel.worlds.run_settings import available_cores
+from worldmodel.worlds.run_settings import usual_threads
 
 Training = (
     MotionTraining
@@ -125,7 +125,7 @@ def run_stage(
     config = read_stage(path)
     processes = Processes.join(torch.device(device))
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine
-    torch.set_num_threads(threads or max(1, available_cores() // beside))
+    torch.set_num_threads(threads or max(1, usual_threads() // beside))
     if processes.device.type == "cuda":  # what autocast leaves in fp32 may be rounded in products
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True

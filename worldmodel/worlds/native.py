@@ -49,7 +49,7 @@ from worldmodel.worlds.identity import check_same_world
 from worldmodel.worlds.networks import check_networks, load_networks
 from worldmodel.worlds.place_tracker import STATE as PLACE
 from worldmodel.worlds.place_tracker import PlaceTracker
-from worldmodel.worlds.run_settings import RunSettings, available_cores
+from worldmodel.worlds.run_settings import RunSettings, usual_threads
 from worldmodel.worlds.starts import load_starts, origin_of
 from worldmodel.worlds.world_folder import (
     AUTOENCODER,
@@ -130,7 +130,7 @@ class NativeWorld:
     ) -> "NativeWorld":
         """A world from its parts, on the engine that suits this machine."""
         refuse_fork()
-        torch.set_num_threads(settings.threads or available_cores())
+        torch.set_num_threads(settings.threads or usual_threads())
         device = choose_device(settings.device)
         for model in (transformer, autoencoder, motion, events):
             if model is not None:

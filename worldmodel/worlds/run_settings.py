@@ -53,3 +53,10 @@ def available_cores() -> int:
         return os.cpu_count() or 1
     except (OSError, ValueError):  # Linux without cgroup limits
         return len(os.sched_getaffinity(0))
+
+
+def usual_threads() -> int:
+    """Threads of torch where nobody says how many: one a core, no more than OMP_NUM_THREADS."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    cores = available_cores()
+    return min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) else cores

@@ -29,7 +29,7 @@ from worldmodel.world import Frame, Split, State
 from worldmodel.worlds.devices import choose_device, choose_dtype
 from worldmodel.worlds.fork_guard import refuse_fork
 from worldmodel.worlds.identity import check_same_world
-from worldmodel.worlds.run_settings import RunSettings, available_cores
+from worldmodel.worlds.run_settings import RunSettings, usual_threads
 from worldmodel.worlds.wan.parts import WanParts, parts_of
 from worldmodel.worlds.wan.pending_prompt import PendingPrompt
 from worldmodel.worlds.wan.session import WanSession
@@ -68,7 +68,7 @@ class WanWorld:
     def load(cls, folder: Path, settings: RunSettings) -> "WanWorld":
         """Read a world's folder, or a released file; errors name the file and what to do."""
         refuse_fork()
-        torch.set_num_threads(settings.threads or available_cores())
+        torch.set_num_threads(settings.threads or usual_threads())
         device = choose_device(settings.device)
         dtype = getattr(torch, choose_dtype(settings.dtype, device))
         world = cls(parts_of(folder, device, dtype, settings.prompt), settings, device)
