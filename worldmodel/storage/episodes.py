@@ -214,6 +214,8 @@ def told_sizes(size: tuple[int, int]) -> str:
 
 def find_episodes(folder: Path) -> list[Path]:
     """All episodes under `folder`, in the order of their names."""
+    if folder.is_file():
+        raise EpisodeError(f"{folder}: a file; expected a folder of episodes")
     if not folder.is_dir():
         raise EpisodeError(f"{folder}: no such folder; `worldmodel record` makes one")
     paths = [path for path in list_files(folder) if path.suffix.lower() in ENDINGS]
