@@ -7,6 +7,7 @@ from worldmodel.rollout import denoise
 from worldmodel.schedule import (
     add_noise,
     euler_step,
+    ramp_weight,
     residual_weight,
     sample_sigmas,
     sigma_grid,
@@ -57,6 +58,17 @@ def test_the_weight_makes_an_error_of_the_velocity_one_of_the_residual() -> None
         torch.testing.assert_close(
             residual_weight(sigmas, 0.7) * error, residual.square().mean(dim=(2, 3, 4))
         )
+
+
+def test_the_ramp_makes_an_error_of_the_velocity_one_of_x_and_favours_low_noise() -> None:
+    noisy, right, wrong = torch.randn(3, *SHAPE)
+    sigmas = torch.rand(2, 3)
+    off = (to_clean(noisy, wrong, sigmas) - to_clean(noisy, right, sigmas)).square()
+    ramp = 0.9 * (1 - sigmas) + 0.1
+    torch.testing.assert_close(
+        ramp_weight(sigmas) * (wrong - right).square().mean(dim=(2, 3, 4)),
+        ramp * off.mean(dim=(2, 3, 4)),
+    )
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0, 5.0])

@@ -63,6 +63,15 @@ def residual_weight(sigmas: Tensor, change: float) -> Tensor:
     return (1 - sigma).square() + (sigma / change).square()
 
 
+def ramp_weight(sigmas: Tensor) -> Tensor:
+    """What turns a squared error of the velocity into one of x₀, low noise weighed more: b f.
+
+    σ² (0.9 (1 − σ) + 0.1): the loss in x and the ramp of Dreamer 4 (arXiv 2509.24527).
+    """
+    sigma = sigmas.float()
+    return sigma.square() * (0.9 * (1 - sigma) + 0.1)
+
+
 def euler_step(noisy: Tensor, velocity: Tensor, sigmas: Tensor, next_sigmas: Tensor) -> Tensor:
     """x_σ' = x_σ + (σ' − σ) v, the probability-flow ODE one step on; σ b f, x and v b f c h w."""
     return noisy + broadcast(next_sigmas - sigmas, noisy) * velocity

@@ -6,8 +6,9 @@ sees only the clean past (Causal Forcing, arXiv 2602.02214, §3):
     L = E_σ,ε w(σ) || v_θ(x_σ, σ | clean past, actions) − (ε − x₀) ||²
 
 with w(σ) such that what the network itself answers is weighed alike at every σ
-(`schedule.residual_weight`), and more where the true frame hardly changes (`stillness_weight`): an
-error that no one sees in motion adds up over a minute of standing still.
+(`schedule.residual_weight`; with `weight = "ramp"` `ramp_weight` instead), and more where the true
+frame hardly changes (`stillness_weight`): an error that no one sees in motion adds up over a minute
+of standing still.
 
 The history that play will give is the model's own and not quite clean. So part of the clips have
 noise on their history (and say how much, as in GameNGen, arXiv 2408.14837), and part have a
@@ -39,7 +40,14 @@ from worldmodel.model.action_encoder import unconditional
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.schedule import add_noise, residual_weight, sample_sigmas, to_clean, velocity_target
+from worldmodel.schedule import (
+    add_noise,
+    ramp_weight,
+    residual_weight,
+    sample_sigmas,
+    to_clean,
+    velocity_target,
+)
 from worldmodel.training.clips import LatentEpisodes, check_change
 from worldmodel.training.latent_stage import LatentStage
 from worldmodel.training.stage import LoopConfig
@@ -63,6 +71,7 @@ class ClipTraining:
     drifted_history: float = 0.0  # share of clips whose history is off by the same in every frame
     drift: float = 2.0  # the most of that, as standard deviation of the latents' numbers
     action_dropout: float = 0.0  # share of noisy chunks that are not told their actions
+    weight: Literal["residual", "ramp"] = "residual"  # of the teacher's error at a noise level
 
     def __post_init__(self) -> None:
         require_positive(self, "batch", "copies")
@@ -279,7 +288,10 @@ class TeacherStage(LatentStage):
         velocity = self.forward(self.student, clip, noisy, sigmas, self.context)
         first = first_taught(model)
         error = (velocity - velocity_target(clean, noise)).square().mean(dim=(3, 4, 5))
-        error = residual_weight(sigmas, model.frame_change) * error
+        if self.config.clips.weight == "ramp":
+            error = ramp_weight(sigmas) * error
+        else:
+            error = residual_weight(sigmas, model.frame_change) * error
         error = error * stillness_weight(clip.clean, model.frame_change)[:, None]
         error, sigmas = error[:, :, first:], sigmas[:, :, first:]
         return error.mean(), {"high_noise": mean_where(error.detach(), sigmas > HIGH)}
