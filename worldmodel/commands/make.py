@@ -1,12 +1,12 @@
 """Make a world from nothing, from one recipe."""
 
 import argparse
-import os
 
 from worldmodel.commands.argument_types import workers
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell
+from worldmodel.system.unseen_sdl import let_sdl_draw_unseen
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,7 @@ def run(options: argparse.Namespace) -> None:
     """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     from worldmodel.recipe.maker import Job, make
 
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
+    let_sdl_draw_unseen()
     if not 0 <= options.minutes < 1e6:
         raise UserError(f"--minutes {options.minutes}: expected a number above 0")
     job = Job(

@@ -12,6 +12,7 @@ from worldmodel.commands.flags_of_modes import check_flags
 from worldmodel.config import UserError
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import counted, tell
+from worldmodel.system.unseen_sdl import let_sdl_draw_unseen
 
 if TYPE_CHECKING:
     from worldmodel.data_sources.gym import GymConfig
@@ -132,8 +133,7 @@ def _record_gym(options: argparse.Namespace, size: tuple[int, int]) -> int:
     if options.player == "human":
         return _play_and_record(config, plan)
     player = find_player(options.player, allow_code=options.allow_code)
-    # An environment that draws with SDL would have it swallow SIGTERM, with no window to close.
-    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
+    let_sdl_draw_unseen()
     with open_game(config) as game:
         check_free(plan, game.name)
         done = record_episodes(game, player, plan)
