@@ -16,6 +16,7 @@ that a death and what begins anew with it come together. All in fp32.
 Letters of its own: i numbers that are drawn, s frames of latents, q bins.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,27 +111,28 @@ class Events(nn.Module):
     def loss(self, hidden: Tensor, bins: Tensor) -> Tensor:
         """Cross entropy of the bins b i that happened, −1 where nobody knows: i."""
         losses = []
-        known = bins.clamp(min=0)
+        known = bins.clamp(min=0).unbind(1)
         for number in range(len(self.drawn)):
-            logits = self._logits(hidden, known, number)
-            error = F.cross_entropy(logits, known[:, number], reduction="none")
+            logits = self._logits(hidden, known[:number])
+            error = F.cross_entropy(logits, known[number], reduction="none")
             is_known = (bins[:, number] >= 0).float()
             losses.append((error * is_known).sum() / is_known.sum().clamp(min=1))
         return torch.stack(losses)
 
     def probabilities(self, hidden: Tensor, bins: Tensor) -> Tensor:
         """Of the bins of each number, given the true bins b i of those before it: b i q."""
-        known = bins.clamp(min=0)
-        parts = [self._logits(hidden, known, n).softmax(-1) for n in range(len(self.drawn))]
+        known = bins.clamp(min=0).unbind(1)
+        parts = [self._logits(hidden, known[:n]).softmax(-1) for n in range(len(self.drawn))]
         return torch.stack(parts, dim=1)
 
     def draw(self, hidden: Tensor, chance: Tensor) -> Tensor:
         """Bins b i that happen, by chances b i from 0 to 1."""
-        bins = torch.zeros(chance.shape, dtype=torch.int64)
+        bins: list[Tensor] = []
         for number in range(len(self.drawn)):
-            likely = self._logits(hidden, bins, number).softmax(-1).cumsum(-1)
-            bins[:, number] = (likely < chance[:, number, None] * likely[:, -1:]).sum(dim=-1)
-        return bins.clamp(max=self.config.bins - 1)
+            likely = self._logits(hidden, bins).softmax(-1).cumsum(-1)
+            drawn = (likely < chance[:, number, None] * likely[:, -1:]).sum(dim=-1)
+            bins.append(drawn.clamp(max=self.config.bins - 1))
+        return torch.stack(bins, dim=1)
 
     def forward(self, recent: Recent, moved: Tensor, actions: Tensor, chance: Tensor) -> Tensor:
         """The next states b v.
@@ -140,9 +142,10 @@ class Events(nn.Module):
         bins = self.draw(self.hidden(recent, actions), chance)
         candidates = self.candidates(recent.states[:, -1], actions)  # b i q
         values = candidates.gather(2, bins[..., None])[..., 0]
-        states = moved.clone()
-        states[:, self.drawn] = values
-        return states
+        columns = list(moved.unbind(-1))
+        for i, column in zip(self.drawn, values.unbind(-1), strict=True):
+            columns[i] = column
+        return torch.stack(columns, dim=-1)
 
     def candidates(self, states: Tensor, actions: Tensor) -> Tensor:
         """What each bin would make of states b v with the next actions b (k+2): b i q."""
@@ -157,10 +160,10 @@ class Events(nn.Module):
         for number, kind in enumerate(kinds):
             column = bounded[:, number]
             if kind == "heading":
-                column = torch.remainder(values[:, number], FULL_TURN)
+                column = _remainder(values[:, number], FULL_TURN)
             elif kind == "phase":
                 period = high[number] - low[number]
-                column = low[number] + torch.remainder(values[:, number] - low[number], period)
+                column = low[number] + _remainder(values[:, number] - low[number], period)
             columns.append(column)
         return torch.stack(columns, dim=1)
 
@@ -169,11 +172,11 @@ class Events(nn.Module):
         columns = list(states.unbind(-1))
         for i, number in enumerate(self.spec.numbers.values()):
             if number.kind == "heading":
-                columns[i] = torch.remainder(columns[i] - self._turned(actions[:, -2]), FULL_TURN)
+                columns[i] = _remainder(columns[i] - self._turned(actions[:, -2]), FULL_TURN)
             elif number.kind == "phase":
                 period = number.high - number.low
                 ahead = columns[i] + self.config.phase_step - number.low
-                columns[i] = number.low + torch.remainder(ahead, period)
+                columns[i] = number.low + _remainder(ahead, period)
         return torch.stack(columns, dim=-1)
 
     def _turned(self, mouse: Tensor) -> Tensor:
@@ -187,16 +190,23 @@ class Events(nn.Module):
         if meant.kind not in ("heading", "phase"):
             return change
         period = FULL_TURN if meant.kind == "heading" else meant.high - meant.low
-        return torch.remainder(change + period / 2, period) - period / 2
+        return _remainder(change + period / 2, period) - period / 2
 
     def wrapped(self, change: Tensor) -> Tensor:
         """Changes ... v of all numbers, those of what wraps by the shorter way."""
         return torch.stack([self.shorter(x, i) for i, x in enumerate(change.unbind(-1))], dim=-1)
 
-    def _logits(self, hidden: Tensor, bins: Tensor, number: int) -> Tensor:
-        """Of a number's bins, given those b i of the numbers before it: b q."""
+    def _logits(self, hidden: Tensor, bins: Sequence[Tensor]) -> Tensor:
+        """Of the next number's bins, given those b of each number before it: b q."""
+        number = len(bins)
         x = hidden + self.branch[number](hidden)
-        for earlier in range(number):
-            x = x + self.before[number, earlier, bins[:, earlier]]
+        for earlier, happened in enumerate(bins):
+            x = x + self.before[number, earlier, happened]
         logits = self.leave[number](F.silu(x))
         return logits.masked_fill(self.kinds[number] == UNUSED, -LARGE)
+
+
+def _remainder(values: Tensor, period: Tensor | float) -> Tensor:
+    """`torch.remainder` for a period above 0, of what ONNX rounds in the same way."""
+    rest = torch.fmod(values, period)
+    return torch.where(rest < 0, rest + period, rest)
