@@ -1,5 +1,6 @@
 """What a page is made of: weights that lose nothing, graphs that are held against torch."""
 
+import copy
 import gzip
 import hashlib
 import json
@@ -17,11 +18,13 @@ from worldmodel.__main__ import main
 from worldmodel.config import UserError
 from worldmodel.engine.graphs import example_views
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.events import Events
+from worldmodel.model.state_configs import ConditionNumber
 from worldmodel.system.limits import LARGEST_NOTICE
 from worldmodel.web import site
 from worldmodel.web.before_work import read_notice
 from worldmodel.web.bundle import BundleError, bundle
-from worldmodel.web.onnx_graphs import ExportError
+from worldmodel.web.onnx_graphs import ExportError, OnnxGraph, events_graph
 from worldmodel.web.plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 from worldmodel.web.runtime import SHA256, RuntimeFilesError, read_runtime
 from worldmodel.web.weights import FILE, pack, unpack
@@ -187,15 +190,28 @@ def test_a_target_that_cannot_be_written_is_refused_before_any_work(
 def test_before_its_minute_the_command_says_what_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_world(tmp_path / "bar", is_numbered=True)
+    folder = make_world(tmp_path / "bar")
+    settings = (folder / "world.toml").read_text()
+    (folder / "world.toml").write_text(settings.replace("guidance = 1.0", "guidance = 2.0"))
     monkeypatch.setattr("worldmodel.web.runtime.fetch_runtime", dict)
     assert main(["web", str(folder), "--to", str(tmp_path / "page")]) == 2
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "bar: loaded, drawn and compared with torch; about a minute"
-    assert "numbers are drawn by a network" in told[1]
+    assert "a page cannot play it: it asks for guidance = 2.0" in told[1]
 
 
-def test_a_world_whose_numbers_are_drawn_is_refused(tmp_path: Path) -> None:
+def test_graphs_that_draw_other_numbers_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the exporter had made every weight of this one network twice as large."""
+
+    def damaged(events: Events, told: tuple[ConditionNumber, ...]) -> OnnxGraph:
+        other = copy.deepcopy(events)
+        for parameter in other.parameters():
+            parameter.mul_(2)
+        return events_graph(other, told)
+
     lively = NativeWorld.load(make_world(tmp_path / "bar", is_numbered=True), SETTINGS)
-    with pytest.raises(ExportError, match="its numbers are drawn by a network"):
+    monkeypatch.setattr(site, "events_graph", damaged)
+    with pytest.raises(ExportError, match=r"its numbers differ from torch: \d+ of 300 draws"):
         site.make_site(lively, {})

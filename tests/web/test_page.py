@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,8 +16,12 @@ import torch
 from tests.web.browser import find_chromium, let_in, open_browser, serve
 from tests.worlds.make_world import make_world
 from worldmodel.action import Action, ActionSpec
+from worldmodel.game.loop import told_state
+from worldmodel.game.play_session import Session
+from worldmodel.game.step import Step
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.motion import Motion
+from worldmodel.random_streams import arrays
 from worldmodel.rollout import round_to_grid
 from worldmodel.storage.checkpoint import load_weights
 from worldmodel.storage.episodes import load_episode
@@ -70,6 +75,16 @@ def rooms(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -
 def tiny(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("tiny")
     return make(make_world(folder / "bar", is_placed=True), runtime, folder / "site")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["numbers alone", "and a place"])
+def lively(
+    request: pytest.FixtureRequest, runtime: dict[str, bytes], tmp_path_factory: Any
+) -> Made:
+    """A world in which things happen, and whose transformer is told of them."""
+    folder = tmp_path_factory.mktemp("lively")
+    world = make_world(folder / "bar", is_numbered=True, is_placed=request.param)
+    return make(world, runtime, folder / "site")
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +231,102 @@ def test_latents_are_rounded_and_noise_is_drawn_as_in_torch(tiny: Made, page: An
         assert torch.equal(torch.tensor(found), round_to_grid(values, sampler))
     drawn = torch.randn(2000, generator=torch.Generator().manual_seed(2**32 - 5))
     assert torch.allclose(torch.tensor(noise), drawn, rtol=1e-6, atol=1e-6)
+
+
+def test_chances_are_those_of_native_play(tiny: Made, page: Any) -> None:
+    keys = [[0, 1, 1], [7, 1, 5], [2**32 - 1, 9, 2], [123456789, 100_000, 64]]
+    with serve(tiny.folder, isolated=False) as (address, _):
+        page.goto(f"{address}licences/README.txt")
+        found = page.evaluate(
+            """async (keys) => {
+                const { chances } = await import("/page/chance.js");
+                return keys.map((key) => [...chances(...key)]);
+            }""",
+            keys,
+        )
+    for (seed, frame, count), drawn in zip(keys, found, strict=True):
+        native = arrays("events", seed, frame).random(count, np.float32)
+        assert np.array_equal(native, np.asarray(drawn, np.float32))
+
+
+def test_numbers_are_told_in_the_digits_of_native_play(tiny: Made, page: Any) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(2000) * 10.0 ** rng.integers(-7, 5, 2000)
+    halves = rng.integers(-2000, 2000, 1000) / 8  # of which many are as near to two
+    odd = [0.0, -0.0, 99.95, 99.96, 100.5, 101.5, 1e-5, 9.995e-5, 1e-4]
+    values = np.concatenate((values, halves, odd)).astype(np.float32)
+    with serve(tiny.folder, isolated=False) as (address, _):
+        page.goto(f"{address}licences/README.txt")
+        found = page.evaluate(
+            """async (values) => {
+                const { short } = await import("/page/told.js");
+                return values.map(short);
+            }""",
+            values.tolist(),
+        )
+    expected = [f"{x:.3g}" if abs(x) < 100 else f"{x:.0f}" for x in values.tolist()]
+    assert found == expected
+
+
+def test_what_happens_is_what_happens_in_torch(lively: Made, page: Any) -> None:
+    """Every number of every frame, and the line of numbers over the last one."""
+    world, actions = lively.world, script(lively.world.actions, 100)
+    with serve(lively.folder, isolated=False) as (address, _):
+        page.goto(address + ONE_CORE)
+        page.wait_for_selector(READY)
+        found = play_in(page, world, 1, 9, actions)
+        line = page.text_content("#known")
+    expected = play_torch(world, 1, 9, actions)
+    difference = compare(expected, found)
+    assert difference.latents < 1e-3
+    assert difference.pixels <= 1
+    assert expected.states is not None
+    assert found.states is not None
+    drawn = world.events.drawn if world.events else []
+    assert (np.ptp(expected.states[:, drawn], axis=0) > 0).all()
+    assert np.array_equal(expected.states[:, drawn], found.states[:, drawn])
+    assert np.abs(expected.states - found.states).max() < 1e-4  # of a place the eye's height
+    assert line == native_line(world, expected.states[-1])
+
+
+def native_line(world: NativeWorld, state: Any) -> str:
+    """What a window of native play says over a frame."""
+    session, step = SimpleNamespace(world=world), SimpleNamespace(state=tuple(state.tolist()))
+    return told_state(cast(Session, session), cast(Step, step))
+
+
+def test_a_link_shows_the_numbers_that_its_sender_saw(lively: Made, page: Any) -> None:
+    with serve(lively.folder, isolated=False) as (address, _):
+        page.goto(address + ONE_CORE)
+        page.wait_for_selector(READY)
+        page.click("#starts button:nth-child(2)")
+        page.wait_for_selector("body[data-state=playing]")
+        page.keyboard.down("KeyD")
+        wait_frames(page, 12)
+        assert page.is_visible("#known")
+        link, line, state, frames = page.evaluate(
+            """async () => {
+                worldmodel.pause();
+                const { player } = worldmodel;
+                await player.busy;
+                const line = document.getElementById("known").textContent;
+                return [await worldmodel.share(), line, [...player.state], player.history.length];
+            }"""
+        )
+        assert "health" in line
+        page.goto("about:blank")
+        page.goto(link)
+        page.wait_for_selector("body[data-state=playing]")
+        again = page.evaluate(
+            """async (frames) => {
+                const { player } = worldmodel;
+                while (player.history.length < frames) await new Promise(requestAnimationFrame);
+                const line = document.getElementById("known").textContent;
+                return [line, [...player.state], player.history.length];
+            }""",
+            frames,
+        )
+    assert again == [line, state, frames]
 
 
 def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) -> None:

@@ -151,10 +151,11 @@ def make_world(
         model = replace(model, rays=PLAN.rays, ray_features=PLAN.ray_features)
     numbers, events = (STATE, EVENTS) if is_placed else (NUMBERS, EVENTS)
     if is_numbered:
-        model = replace(model, state_numbers=choose_state_numbers(numbers, ("health",)))
         if is_placed:
+            numbers = StateSpec({**numbers.numbers, "health": NUMBERS.numbers["health"]})
             moved = tuple(name for name in STATE.names if name != "health")
             events = replace(EVENTS, moved=moved)
+        model = replace(model, state_numbers=choose_state_numbers(numbers, ("health",)))
     if is_doom:
         shape = replace(AUTOENCODER, widths=(8, 8, 8, 8), frame_height=48, frame_width=64)
         spec = ACTIONS

@@ -153,7 +153,7 @@ def test_a_place_and_numbers_go_together(tmp_path: Path) -> None:
     assert world.state_spec is not None
     health, place = states[:, world.state_spec.index("health")], states[:, :2]
     assert np.ptp(place, axis=0).max() > 0
-    assert set(health) <= {100.0}  # its range in that world
+    assert np.ptp(health) > 0
 
 
 def test_half_a_world_with_numbers_is_refused(folder: Path) -> None:

@@ -3,6 +3,7 @@
     played = play_torch(world, start=0, seed=0, actions)
     found = play_graphs(world, graphs, start=0, seed=0, actions)
     difference = compare(played, found)
+    draws = compare_draws(world, graphs)      # of a world whose numbers are drawn
 
 The reference is the torch engine in fp32, whose cache grows and rotates in another way than the
 graphs' does, so that all of the page's arithmetic but its JavaScript is compared, not the trace
@@ -24,11 +25,17 @@ from worldmodel.action import Action
 from worldmodel.engine import Playing
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs, empty_inputs
 from worldmodel.engine.static_rollout import StaticRollout
+from worldmodel.model.events import Events, Recent
 from worldmodel.model.plan import Sight
-from worldmodel.web.onnx_graphs import DECODE, DRAW, LOOK, SHOW, STEP
+from worldmodel.random_streams import arrays
+from worldmodel.web.onnx_graphs import DECODE, DRAW, EVENTS, LOOK, SHOW, STEP
 from worldmodel.web.weights import FILE
 from worldmodel.world import Frame
+from worldmodel.worlds.happenings import Happenings
 from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.place_tracker import PlaceTracker
+
+DRAWS = 300  # of a world's numbers, which are compared beside the frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class GraphDifference:
     equal_latents: int  # frames whose latents are the same to the last bit
     latents: float  # largest difference of two latents
     pixels: int  # largest difference of two pixels
+    equal_states: int  # frames whose numbers are the same; all of them in a world without
 
 
 @dataclass(slots=True)
@@ -58,6 +66,7 @@ class Graphs:
     inputs: FrameInputs
     outputs: FrameOutputs
     seen: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # view, numbers, depth
+    facts: Tensor | None = None  # b d, what the step is told of the state's numbers
 
     def look(self, view: Tensor) -> None:
         """Look at the plan from a view 1 4: what is computed next is seen from there."""
@@ -70,12 +79,26 @@ class Graphs:
         last, new = self.inputs.actions.split(1, dim=1)
         step = self.sessions[STEP]
         action = next(x for x in step.get_inputs() if x.name == "action").shape[-1]
-        given |= {"last_condition": last.numpy(), "action": new[..., -action:].numpy()}
+        told = new[..., -action:]
+        if self.facts is not None:
+            told = torch.cat((self.facts[None], told[..., self.facts.shape[-1] :]), dim=-1)
+        given |= {"last_condition": last.numpy(), "action": told.numpy()}
         given |= {name: x for name, x in self.seen.items() if name != "depth"}
         *written, condition = step.run(None, given)
         for target, source in zip(self.outputs, written, strict=True):
             target.copy_(torch.from_numpy(source))
         new.copy_(torch.from_numpy(condition))  # so that the next frame is told what this one was
+
+    def draw(self, recent: Recent, moved: Tensor, action: Tensor, chance: Tensor) -> Tensor:
+        """The next states 1 v, as `Events.forward` has them; the step is told of them."""
+        given = {
+            "states": recent.states, "actions": recent.actions, "latents": recent.latents,
+            "moved": moved, "action": action, "chance": chance,
+        }  # fmt: skip
+        taken = {entry.name for entry in self.sessions[EVENTS].get_inputs()}
+        found = self._run(EVENTS, {name: x.numpy() for name, x in given.items() if name in taken})
+        self.facts = torch.from_numpy(found["facts"]) if "facts" in found else None
+        return torch.from_numpy(found["next"])
 
     def picture(self, latent: Tensor) -> NDArray[np.uint8]:
         """Latent 1 1 c h w -> frame h w 3."""
@@ -90,6 +113,18 @@ class Graphs:
         session = self.sessions[name]
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(given)), strict=True))
+
+
+class EventsOnGraphs(Events):
+    """A world's events whose numbers are drawn by a graph; weights of its own are not used."""
+
+    def __init__(self, events: Events, graphs: Graphs) -> None:
+        super().__init__(events.config, events.spec)
+        self.graphs = graphs
+
+    def forward(self, recent: Recent, moved: Tensor, actions: Tensor, chance: Tensor) -> Tensor:
+        """The next states 1 v."""
+        return self.graphs.draw(recent, moved, actions, chance)
 
 
 def load_graphs(world: NativeWorld, graphs: Mapping[str, bytes], weights: bytes) -> Graphs:
@@ -126,43 +161,72 @@ def play_torch(world: NativeWorld, start: int, seed: int, actions: Sequence[Acti
     def picture(latent: Tensor, sight: Sight | None) -> Frame:
         return np.asarray(world.engine.decode(latent, sight)[0])
 
-    return _play(world, world.engine.begin([seed]), start, actions, lambda _: None, picture)
+    where = world.whereabouts()
+    playing = world.engine.begin([seed])
+    return _play(world, playing, where, (start, seed), actions, lambda _: None, picture)
 
 
 @torch.inference_mode()
 def play_graphs(
     world: NativeWorld, graphs: Graphs, start: int, seed: int, actions: Sequence[Action]
 ) -> GraphPlay:
-    """On the graphs; the player is moved by the world's own motion."""
+    """On the graphs; the player is moved by the world's own motion, numbers by the graphs."""
 
     def look_from(state: Tensor | None) -> None:
         if world.motion is not None and state is not None:
             graphs.look(world.motion.views(state))
 
+    def picture(latent: Tensor, _: Sight | None) -> Frame:
+        return graphs.picture(latent)
+
+    where = world.whereabouts()
+    if world.events is not None:
+        where.happenings = Happenings(EventsOnGraphs(world.events, graphs))
     playing = StaticRollout(graphs, world.transformer.config, world.sampler, [seed])
-    return _play(
-        world, playing, start, actions, look_from, lambda latent, _: graphs.picture(latent)
-    )
+    return _play(world, playing, where, (start, seed), actions, look_from, picture)
+
+
+@torch.inference_mode()
+def compare_draws(world: NativeWorld, graphs: Graphs) -> tuple[int, int]:
+    """Of so many draws of what happens, at all starts with all keys: how many, how many equal."""
+    assert world.events is not None, "a world whose numbers are drawn"
+    rng = arrays("draws of a page")
+    draws = equal = 0
+    for start in range(len(world.starts)):
+        recent = world.past(start).recent
+        assert recent is not None
+        for _ in range(DRAWS // len(world.starts)):
+            action = torch.from_numpy(rng.random((1, recent.actions.shape[-1]), np.float32)).round()
+            chance = torch.from_numpy(rng.random((1, len(world.events.drawn)), np.float32))
+            given = recent, recent.states[:, -1], action, chance
+            expected = world.events(*given)
+            draws += 1
+            equal += _same(expected.numpy(), graphs.draw(*given).numpy())
+            recent = recent.after(expected, action)
+    return draws, equal
 
 
 def _play(
     world: NativeWorld,
     playing: Playing,
-    start: int,
+    where: PlaceTracker,
+    begin: tuple[int, int],
     actions: Sequence[Action],
     look_from: Callable[[Tensor | None], None],
     picture: Callable[[Tensor, Sight | None], Frame],
 ) -> GraphPlay:
-    past, where = world.past(start), world.whereabouts()
+    start, seed = begin
+    past = world.past(start)
     look_from(past.state)
     playing.prime(past.latents, past.conditions)
-    where.begin(past.state)
+    where.begin(past.state, past.recent, [seed])
     latents, frames, states = [], [], []
     for action in actions:
         vector = torch.from_numpy(world.actions.encode([action]))[None]
         condition, sight = where.step(vector)
         look_from(where.state)
         latent = playing.denoise(condition)
+        where.saw(latent)
         latents.append(latent[0, 0].numpy())
         frames.append(picture(latent, sight))
         if where.state is not None:
@@ -176,4 +240,13 @@ def compare(one: GraphPlay, other: GraphPlay) -> GraphDifference:
     apart = np.abs(one.latents - other.latents)
     pixels = np.abs(one.frames.astype(np.int16) - other.frames)
     equal = (apart == 0).all(axis=(1, 2, 3))
-    return GraphDifference(len(apart), int(equal.sum()), float(apart.max()), int(pixels.max()))
+    states = len(apart)
+    if one.states is not None and other.states is not None:
+        states = sum(_same(*both) for both in zip(one.states, other.states, strict=True))
+    counted = int(equal.sum()), float(apart.max()), int(pixels.max())
+    return GraphDifference(len(apart), *counted, states)
+
+
+def _same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Whether two states are equal to the last bit; what neither knows is equal."""
+    return np.array_equal(one, other, equal_nan=True)

@@ -13,7 +13,12 @@ they can run beside the others:
     decode:  latent -> coarse
     show:    coarse, told, picture -> frame, RGBA
 
-Letters as in `engine.graphs`.
+A world whose numbers are drawn has one more, which comes before the others:
+
+    events:  states, actions, latents (of the last frames), action, chance, (moved)
+             -> next (states), (facts, which the step's action begins with)
+
+Letters as in `engine.graphs` and `model.events`.
 """
 
 import tempfile
@@ -32,7 +37,10 @@ from worldmodel.config import UserError
 from worldmodel.engine.graphs import FrameGraph, FrameInputs, empty_inputs, example_views
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import SamplerConfig
+from worldmodel.model.events import Events, Recent
 from worldmodel.model.plan import Plan
+from worldmodel.model.state_configs import ConditionNumber
+from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.web.plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 STEP, DECODE, LOOK, DRAW, SHOW = "step", "decode", "look", "draw", "show"
+EVENTS = "events"
 
 
 class ExportError(UserError):
@@ -69,7 +78,7 @@ class StepGraph(nn.Module):
     def forward(
         self, noise: Tensor, last_condition: Tensor, action: Tensor, *rest: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Condition b 1 z of the finished frame, action b 1 (k+2), rest as above."""
+        """Condition b 1 z of the finished frame, facts and action b 1 (d+k+2), rest as above."""
         condition = action
         if (plan := self.autoencoder.plan) is not None:
             (view, numbers), rest = rest[:2], rest[2:]
@@ -106,6 +115,30 @@ class ShowGraph(nn.Module):
         return _rgba(self.merge(coarse, told, picture))
 
 
+class EventsGraph(nn.Module):
+    """What happens in the next frame, and what the transformer is told of it."""
+
+    def __init__(self, events: Events, state_numbers: Sequence[ConditionNumber]) -> None:
+        super().__init__()
+        self.events, self.state_numbers = events, state_numbers
+
+    def forward(
+        self,
+        states: Tensor,
+        actions: Tensor,
+        latents: Tensor,
+        action: Tensor,
+        chance: Tensor,
+        moved: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """`Recent`, action b (k+2), chances b i, states b v that motion moved: b v, b d."""
+        moved = states[:, -1] if moved is None else moved
+        after = self.events(Recent(states, actions, latents), moved, action, chance)
+        if not self.state_numbers:
+            return (after,)
+        return after, encode_state_numbers(self.state_numbers, self.events.spec.names, after)
+
+
 def _rgba(decoded: Tensor) -> Tensor:
     """Pixels b 3 h w in about [-1, 1] to uint8 b h w 4: `to_frames`, with an opaque channel."""
     colours = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
@@ -121,7 +154,7 @@ def step_graph(
     sampler = replace(sampler, latent_step=0.0)
     inputs = _example(empty_inputs(model.config, sampler, 1, torch.float32))
     last, new = inputs.actions.split(1, dim=1)
-    action = new[..., -(model.config.buttons + 2) :]
+    action = new[..., model.config.rays * model.config.ray_features :]
     given = {"noise": inputs.noise, "last_condition": last, "action": action}
     if autoencoder.plan is not None:
         given |= {name: x for name, x in _example_rays(autoencoder.plan).items() if name != "depth"}
@@ -149,6 +182,24 @@ def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
         DECODE: _export(graph, latent, ("coarse",)),
         SHOW: _export(show, shown, ("frame",)),
     }
+
+
+def events_graph(events: Events, state_numbers: Sequence[ConditionNumber]) -> OnnxGraph:
+    """The graph that draws a world's numbers; it gives facts where the transformer is told them."""
+    config, spec = events.config, events.spec
+    states = events.low.expand(1, config.frames, spec.width).clone()
+    action = torch.zeros(1, config.buttons + 2)
+    given = {
+        "states": states,
+        "actions": action[:, None].expand(1, config.frames, -1).clone(),
+        "latents": torch.zeros(1, config.seen, *config.latent_shape),
+        "action": action,
+        "chance": torch.full((1, len(events.drawn)), 0.5),
+    }
+    if config.moved:
+        given["moved"] = states[:, -1].clone()
+    names = ("next", "facts") if state_numbers else ("next",)
+    return _export(EventsGraph(events, state_numbers), given, names)
 
 
 @torch.no_grad()

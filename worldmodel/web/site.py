@@ -22,15 +22,18 @@ from worldmodel.web.compare_graphs import (
     GraphDifference,
     GraphPlay,
     compare,
+    compare_draws,
     load_graphs,
     play_graphs,
     play_torch,
 )
 from worldmodel.web.onnx_graphs import (
     DRAW,
+    EVENTS,
     LOOK,
     STEP,
     ExportError,
+    events_graph,
     picture_graphs,
     step_graph,
 )
@@ -44,6 +47,7 @@ CHECKED = 24  # frames that are compared with torch before anything is written
 EXPECTED = 8  # of which the page compares the first, when a graphics processor computes
 PIXELS = 1  # how far a pixel may be off
 LATENTS = 1e-3  # and a latent, in a world that does not round them; in others they are equal
+DRAWS_OFF = 1  # draws that may differ: a chance that lies on the edge of two bins
 AT_ROOT = ("index.html", "isolate.js")  # a service worker answers for its own folder alone
 
 
@@ -59,13 +63,11 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
     """Export a world that was opened on torch in fp32; refuse one whose graphs differ."""
     if reason := beyond_graphs(world.transformer.config, world.sampler):
         raise ExportError(f"{world.name}: a page cannot play it: it asks for {reason}")
-    if world.events is not None:
-        raise ExportError(
-            f"{world.name}: a page cannot play it yet: its numbers are drawn by a network (events)"
-        )
     autoencoder = world.autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not in stubs
     made = {STEP: step_graph(world.transformer, autoencoder, world.sampler)}
     made |= picture_graphs(autoencoder)
+    if world.events is not None:
+        made[EVENTS] = events_graph(world.events, world.transformer.config.state_numbers)
     models = {f"{name}.onnx": graph.model for name, graph in made.items()}
     packed = pack(models)
     graphs = {name: model.SerializeToString() for name, model in models.items()}
@@ -132,15 +134,23 @@ def _check(
     sessions = load_graphs(
         world, {name.removesuffix(".onnx"): c for name, c in graphs.items()}, weights
     )
+    if world.events is not None:
+        draws, equal = compare_draws(world, sessions)
+        if draws - equal > DRAWS_OFF:
+            raise ExportError(
+                f"{world.name}: its numbers differ from torch: {equal} of {draws} draws are equal "
+                f"({DRAWS_OFF} may differ); nothing was written"
+            )
     found = play_graphs(world, sessions, 0, 0, check_actions(CHECKED))
     difference = compare(expected, found)
-    allowed = tolerance(world)
-    if not difference.latents <= allowed or difference.pixels > PIXELS:  # NaN is none of them
+    allowed, frames = tolerance(world), difference.frames
+    are_equal = difference.latents <= allowed and difference.pixels <= PIXELS  # NaN is not
+    if not are_equal or difference.equal_states < frames:
         raise ExportError(
             f"{world.name}: its graphs differ from torch: latents of {difference.equal_latents} of "
-            f"{difference.frames} frames are equal (off by up to {difference.latents:.3g}, allowed "
-            f"{allowed:g}), pixels are off by up to {difference.pixels} (allowed {PIXELS}); "
-            "nothing was written"
+            f"{frames} frames are equal (off by up to {difference.latents:.3g}, allowed "
+            f"{allowed:g}), numbers of {difference.equal_states}, pixels are off by up to "
+            f"{difference.pixels} (allowed {PIXELS}); nothing was written"
         )
     return difference
 

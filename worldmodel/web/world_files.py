@@ -20,6 +20,7 @@ from torch import nn
 
 from worldmodel.action import IDLE
 from worldmodel.model.configs import ModelConfig
+from worldmodel.model.events import Events
 from worldmodel.model.ground import LEAST, ON_EDGE
 from worldmodel.model.motion import HAIR, SLIDES, Motion
 from worldmodel.model.rotary import TIME_BASE, pair_split, space_angles
@@ -27,7 +28,7 @@ from worldmodel.web.compare_graphs import GraphPlay
 from worldmodel.web.onnx_graphs import ExportError
 from worldmodel.worlds.native import NativeWorld
 
-FORMAT = 2
+FORMAT = 3
 DRAW = 16  # torch draws normal numbers by sixteen; fewer come from another formula
 
 
@@ -89,7 +90,8 @@ def describe_world(
             "latent_step": sampler.latent_step,
         },
         "motion": None if world.motion is None else describe_motion(world.motion, arrays),
-        "state": list(file.state.names) if file.state else [],
+        "state": _describe_state(world),
+        "events": None if world.events is None else _describe_events(world.events, config),
         "starts": starts,
         "check": {"latents": arrays.add(expected.latents), "tolerance": tolerance},
     }
@@ -111,10 +113,35 @@ def _describe_starts(
         }
         if past.state is not None:
             start["state"] = arrays.add(past.state[0].float().numpy())
+        if past.recent is not None:
+            recent = past.recent
+            parts = {"states": recent.states, "actions": recent.actions, "latents": recent.latents}
+            start["recent"] = {name: arrays.add(part[0].numpy()) for name, part in parts.items()}
         picture = cv2.cvtColor(world.reset(number, seed=0), cv2.COLOR_RGB2BGR)
         pictures[start["picture"]] = cv2.imencode(".png", picture)[1].tobytes()
         starts.append(start)
     return starts, pictures
+
+
+def _describe_state(world: NativeWorld) -> list[dict[str, Any]]:
+    """What the numbers of a state mean, and which of them nobody knows after the start."""
+    spec, motion = world.file.state, world.motion
+    if spec is None:
+        return []
+    lost = motion.unpredicted if motion is not None and world.events is None else []
+    return [
+        {"name": name, **asdict(number), "is_lost": index in lost}
+        for index, (name, number) in enumerate(spec.numbers.items())
+    ]
+
+
+def _describe_events(events: Events, config: ModelConfig) -> dict[str, Any]:
+    """How many numbers are drawn a frame, how many motion moves, what the step is told of them."""
+    return {
+        "drawn": len(events.drawn),
+        "moved": len(events.config.moved),
+        "facts": config.state_features,
+    }
 
 
 def _describe_model(config: ModelConfig, arrays: Arrays) -> dict[str, Any]:

@@ -6,9 +6,13 @@ import { fromHash, toHash } from "./link.js";
 import { LevelMap } from "./map.js";
 import { Player } from "./player.js";
 import { arraysOf, Files } from "./files.js";
+import { told } from "./told.js";
 
 const find = (id) => document.getElementById(id);
-const LABELS = { KeyW: "W", KeyA: "A", KeyS: "S", KeyD: "D", Mouse0: "click", Space: "space" };
+const LABELS = {
+  KeyW: "W", KeyA: "A", KeyS: "S", KeyD: "D", Mouse0: "click", Space: "space",
+  ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→",
+};
 const NUMBERS_EVERY = 500; // ms
 
 /** Called by boot.js with where the files are. */
@@ -225,6 +229,7 @@ class Page {
 
   drawn(found) {
     if (found.state && this.map) this.map.draw(found.state);
+    find("known").textContent = found.state ? told(this.description.state, found.state) : "";
     this.clip?.draw();
   }
 
@@ -301,7 +306,9 @@ class Page {
 
   /** Which weights: a link says it, since other weights make another session of it. */
   get identity() {
-    return this.description.sha256["transformer.safetensors"].slice(0, 8);
+    const { sha256, events } = this.description;
+    const files = ["transformer.safetensors", ...(events ? ["events.safetensors"] : [])];
+    return files.map((name) => sha256[name].slice(0, 8)).join("-");
   }
 
   fullscreen() {

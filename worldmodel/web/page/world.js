@@ -1,5 +1,5 @@
 /**
- * A world in play: cache, noise, motion, and the two graphs that compute its frames.
+ * A world in play: cache, noise, motion, numbers, and the two graphs that compute its frames.
  *
  *     const world = new World(description, arrays, graphs, looker);
  *     await world.reset(0, seed);                         // start, seed
@@ -7,10 +7,12 @@
  *     frame.pixels                                        // Uint8Array, rows x columns x RGBA
  *
  * `graphs` has `Tensor` and functions, `step` and `decode`, which take and give tensors by name. In a
- * world with a plan there is one more, `show`, and a `looker` (`looker.js`).
+ * world with a plan there is one more, `show`, and a `looker` (`looker.js`); in one whose numbers are
+ * drawn, `events` (`happenings.js`).
  */
 
 import { Cache } from "./cache.js";
+import { Happenings } from "./happenings.js";
 import { Motion } from "./motion.js";
 import { Generator } from "./random.js";
 
@@ -28,9 +30,11 @@ export function toGrid(value, step) {
 export class World {
   constructor(description, arrays, graphs, looker = null) {
     Object.assign(this, { description, arrays, graphs, looker });
-    const { model, motion } = description;
+    const { model, motion, events } = description;
     this.cache = new Cache(model, arrays(model.space_angles));
     this.motion = motion ? new Motion(motion, arrays) : null;
+    this.happenings = events ? new Happenings(description, graphs) : null;
+    this.isLost = description.state.map(({ is_lost }) => is_lost); // a number that nobody predicts
     this.latentSize = model.latent_shape.reduce((a, b) => a * b, 1);
     this.state = null;
   }
@@ -47,7 +51,12 @@ export class World {
     this.before = new Float32Array(this.latentSize);
     this.condition = new Float32Array(model.condition_width);
     this.action = new Float32Array(this.description.actions.buttons.length + 2);
+    this.facts = new Float32Array(this.description.events?.facts ?? 0);
     this.state = past.state ? Float32Array.from(this.arrays(past.state)) : null;
+    if (this.happenings) {
+      const recent = Object.entries(past.recent).map(([name, entry]) => [name, this.arrays(entry)]);
+      this.happenings.begin(Object.fromEntries(recent), seed);
+    }
     this.look();
     const frames = latents.length / this.latentSize;
     for (let frame = 0; frame < frames; frame++) {
@@ -65,8 +74,8 @@ export class World {
   /** The next frame: pixels, latents, where the player is, and how long it took. */
   async next(buttons, mouse) {
     this.action = this.vector(buttons, mouse);
-    if (this.motion) this.state = this.motion.next(this.state, this.action);
     const began = performance.now();
+    await this.move();
     this.look();
     const { draws } = this.description.sampler;
     const noise = new Float32Array(this.noiseSize);
@@ -76,6 +85,7 @@ export class World {
     const { latent, condition } = await this.step(noise);
     const { latent_step } = this.description.sampler;
     if (latent_step) latent.forEach((value, i) => (latent[i] = toGrid(value, latent_step)));
+    this.happenings?.saw(latent);
     const stepped = performance.now();
     const pixels = await this.decode(latent);
     const decoded = performance.now();
@@ -83,6 +93,16 @@ export class World {
     this.remember(latent, condition);
     const times = { step: stepped - began, decode: decoded - stepped };
     return { pixels, latent, state: this.state, times };
+  }
+
+  /** The state one frame on: the player moves, then things happen. */
+  async move() {
+    if (this.motion) this.state = this.motion.next(this.state, this.action);
+    if (this.happenings) {
+      Object.assign(this, await this.happenings.step(this.state, this.action)); // state, facts
+    } else if (this.state) {
+      this.state = this.state.map((value, i) => (this.isLost[i] ? NaN : value));
+    }
   }
 
   /** What the player does as the networks are told it. */
@@ -106,11 +126,12 @@ export class World {
     const tensor = (data, ...shape) => new this.graphs.Tensor("float32", data, shape);
     const { cache } = this;
     const half = model.head_width / 2;
+    const told = Float32Array.of(...this.facts, ...this.action);
     const kept = [model.layers, 1, model.heads, cache.slots * model.tokens, model.head_width];
     const given = {
       noise: tensor(noise, sampler.draws, 1, 1, ...model.latent_shape),
       last_condition: tensor(this.condition, 1, 1, model.condition_width),
-      action: tensor(this.action, 1, 1, this.action.length),
+      action: tensor(told, 1, 1, told.length),
       finished: tensor(this.finished, 1, 1, ...model.latent_shape),
       before: tensor(this.before, 1, 1, ...model.latent_shape),
       k: tensor(cache.k, ...kept),
