@@ -38,6 +38,25 @@ from worldmodel.worlds.world_folder import MOTION, read_world_file
 ONE_CORE = "?threads=1&isolate=no&engine=wasm"
 READY = "body:not([data-state=loading])"
 
+SEE = """
+    globalThis.seen = [];  // what every frame of the session shows, however slow the machine
+    let shown;
+    const see = ({ state }) => {
+        const picture = document.getElementById("screen").toDataURL();
+        const line = document.getElementById("known").textContent;
+        seen[worldmodel.player.history.length] = { picture, line, state: state && [...state] };
+    };
+    Object.defineProperty(globalThis, "worldmodel", {
+        get: () => shown,
+        set: (page) => {
+            const { player } = page;
+            const drawn = player.onframe;
+            player.onframe = (found) => { drawn(found); see(found); };
+            shown = page;
+        },
+    });
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -98,6 +117,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Any]:
     opened = browser.new_page()
     opened.set_default_timeout(30_000)
+    opened.add_init_script(SEE)
     yield opened
     opened.close()
 
@@ -316,17 +336,8 @@ def test_a_link_shows_the_numbers_that_its_sender_saw(lively: Made, page: Any) -
         assert "health" in line
         page.goto("about:blank")
         page.goto(link)
-        page.wait_for_selector("body[data-state=playing]")
-        again = page.evaluate(
-            """async (frames) => {
-                const { player } = worldmodel;
-                while (player.history.length < frames) await new Promise(requestAnimationFrame);
-                const line = document.getElementById("known").textContent;
-                return [line, [...player.state], player.history.length];
-            }""",
-            frames,
-        )
-    assert again == [line, state, frames]
+        again = seen_at(page, frames)
+    assert [again["line"], again["state"]] == [line, state]
 
 
 def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) -> None:
@@ -437,17 +448,7 @@ def test_play_keys_mouse_link_and_clip(tiny: Made, page: Any) -> None:
         )
         page.goto("about:blank")
         page.goto(link)
-        page.wait_for_selector("body[data-state=playing]")
-        again = page.evaluate(
-            """async (frames) => {
-                const { player } = worldmodel;
-                while (player.history.length < frames) await new Promise(requestAnimationFrame);
-                return player.history.length === frames
-                    ? document.getElementById("screen").toDataURL() : "too late";
-            }""",
-            frames,
-        )
-        assert again == shown
+        assert seen_at(page, frames)["picture"] == shown
 
 
 def test_two_sticks_move_and_turn_at_once(tiny: Made, page: Any) -> None:
@@ -506,6 +507,13 @@ def history(page: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(
         page.evaluate("JSON.stringify(worldmodel.player.history)")
     )
+    return found
+
+
+def seen_at(page: Any, frame: int) -> dict[str, Any]:
+    """Picture, line of numbers and state of a frame, once it was shown."""
+    page.wait_for_function("(frame) => globalThis.seen[frame]", arg=frame)
+    found: dict[str, Any] = page.evaluate("(frame) => globalThis.seen[frame]", frame)
     return found
 
 
