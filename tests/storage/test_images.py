@@ -108,6 +108,34 @@ def test_hidden_colours_stay_hidden(tmp_path: Path, ending: str) -> None:
     assert not found[:, 4:].any()
 
 
+@pytest.mark.parametrize(
+    ("depth", "row", "unseen", "expected"),
+    [
+        (1, b"\x60", 1, [0, 0, 0, 0]),
+        (2, b"\x1b", 2, [0, 85, 0, 255]),
+        (4, b"\x09\x9f", 9, [0, 0, 0, 255]),
+        (8, b"\x07\x08\x09\xff", 255, [7, 8, 9, 0]),
+        (16, b"\x07\x00\x08\x00\x09\x00\xff\x00", 0x0800, [7, 0, 9, 255]),
+    ],
+)
+def test_the_grey_that_a_picture_calls_transparent_is_black(
+    tmp_path: Path, depth: int, row: bytes, unseen: int, expected: list[int]
+) -> None:
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 1, depth, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", unseen)),
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        (b"IEND", b""),
+    )
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, inside in parts:
+        content += struct.pack(">I", len(inside)) + kind + inside
+        content += struct.pack(">I", zlib.crc32(kind + inside))
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    assert read_picture(path)[0].tolist() == [[value] * 3 for value in expected]
+
+
 def test_grey_deep_and_indexed_pictures_are_colours(tmp_path: Path) -> None:
     grey = drawing()[..., 0]
     deep: tuple[NDArray[np.uint8] | NDArray[np.uint16], ...] = grey, grey.astype(np.uint16) * 257
@@ -153,3 +181,13 @@ def test_a_picture_of_another_shape_is_cut_and_never_squashed() -> None:
     assert np.array_equal(fit(noise, 20, 20), noise)
     assert np.array_equal(fit(noise, 20, 10), noise[:, 5:15])
     assert fit(noise, 40, 60).shape == (40, 60, 3)
+
+
+def test_a_broken_picture_is_told_by_nobody_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.bmp"  # OpenCV has lines of its own for those
+    path.write_bytes(encoded(".bmp", drawing())[:3000])
+    with pytest.raises(PictureError, match="not a whole image"):
+        read_picture(path)
+    assert capfd.readouterr().err == ""

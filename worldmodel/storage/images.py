@@ -22,6 +22,7 @@ from worldmodel.system.limits import LARGEST_PICTURE_FILE, MOST_PICTURE_PIXELS
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 AT_MOST = f"at most {MOST_PICTURE_PIXELS >> 20} million are read"
 ORIENTATION = 0x0112  # the tag
+DEPTH = 24  # where a PNG says how many bits a pixel has
 # Quarter turns to the left, then whether left and right change places.
 TURNS = {
     1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True),
@@ -36,19 +37,26 @@ class PictureError(UserError):
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """RGB h w 3; a `PictureError` names the file and says why not."""
     content = read_file(path, LARGEST_PICTURE_FILE)
-    quarters, is_mirrored = TURNS.get(_orientation(content, path), (0, False))
+    orientation, unseen = _facts(content, path)
+    quarters, is_mirrored = TURNS.get(orientation, (0, False))
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # for standard error
     try:
-        picture = _decode(content)
+        picture = _decode(content, unseen)
     except cv2.error:
         picture = None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if picture is None:
         raise PictureError(f"{path}: not a whole image; copy or download it again")
     seen = np.rot90(picture, quarters)
     return np.ascontiguousarray(seen[:, ::-1] if is_mirrored else seen)
 
 
-def _orientation(content: bytes, path: Path) -> int:
-    """How the camera was held, as EXIF counts, of a picture whose size is none to be afraid of."""
+def _facts(content: bytes, path: Path) -> tuple[int, int | None]:
+    """How the camera was held, as EXIF counts, and the grey that a PNG calls transparent.
+
+    The picture's size is none to be afraid of from here on.
+    """
     from PIL import Image  # only who brings a picture waits for it
 
     is_cut = content.startswith(b"\x89PNG") and not _has_whole_chunks(content)
@@ -65,10 +73,13 @@ def _orientation(content: bytes, path: Path) -> int:
     width, height = picture.size
     if width * height > MOST_PICTURE_PIXELS:
         raise PictureError(f"{path}: {width} x {height} pixels, {AT_MOST}")
+    unseen = picture.info.get("transparency") if picture.mode in ("1", "L", "I;16") else None
+    if picture.mode == "L" and isinstance(unseen, int):
+        unseen = unseen * 255 // (2 ** content[DEPTH] - 1)  # of 2, 4 or 8 bits
     try:
-        return int(picture.getexif().get(ORIENTATION, 1))
+        return int(picture.getexif().get(ORIENTATION, 1)), unseen
     except Exception:  # noqa: BLE001  # the same of its EXIF, which nobody needs to see it
-        return 1
+        return 1, unseen
 
 
 def centre(frame: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
@@ -91,8 +102,8 @@ def fit(frame: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
     )
 
 
-def _decode(content: bytes) -> NDArray[np.uint8] | None:
-    """RGB h w 3, not turned yet."""
+def _decode(content: bytes, unseen: int | None) -> NDArray[np.uint8] | None:
+    """RGB h w 3, not turned yet; black where a grey picture has the value `unseen`."""
     # A BMP's fourth channel is no alpha: most programs leave zeros in it.
     kind = cv2.IMREAD_COLOR if content.startswith(b"BM") else cv2.IMREAD_UNCHANGED
     if kind == cv2.IMREAD_COLOR:
@@ -100,6 +111,8 @@ def _decode(content: bytes) -> NDArray[np.uint8] | None:
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), kind)
     if picture is None:
         return None
+    if picture.ndim == 2 and unseen is not None:  # OpenCV reads it in colours and palettes only
+        picture[picture == unseen] = 0
     if picture.dtype == np.uint16:
         picture = (np.asarray(picture, np.uint16) >> 8).astype(np.uint8)
     if picture.ndim == 2:
