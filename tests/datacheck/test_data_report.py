@@ -123,6 +123,18 @@ def test_too_short_and_empty_pictures_are_errors(tmp_path: Path) -> None:
     assert "100.0 % of the frames are of one colour (24 black)" in data.warnings
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 16, 3), (12, 1, 1, 3), (12, 9, 1, 3), (12, 1, 9, 3)])
+def test_single_frames_and_pixels_are_looked_at_like_others(
+    tmp_path: Path, shape: tuple[int, int, int, int]
+) -> None:
+    folder = write_episodes(tmp_path / "data", count=2, length=shape[0])
+    for number in range(2):
+        change(folder, number, frames=np.full(shape, 50 * number + 50, np.uint8))
+    data = check_folder(folder, 13)
+    assert data.frames == 2 * shape[0]
+    assert any(error.startswith("no episode is as long as a clip") for error in data.errors)
+
+
 def test_what_players_never_do_is_said(folder: Path) -> None:
     for number in range(6):
         episode = load_episode(folder / f"{number:03d}.safetensors")

@@ -19,7 +19,8 @@ FIGURES = 5  # right, down, larger, turned, and how much changed at all
 def small_grey(frames: NDArray[np.uint8]) -> Numbers:
     """Frames n h w 3 as small grey pictures n h w, 0 to 1."""
     rows, columns = frames.shape[1:3]
-    size = (min(SMALL, columns), max(2, round(rows * min(SMALL, columns) / columns)))
+    wide = min(SMALL, columns)
+    size = max(2, wide), max(2, round(rows * wide / columns))  # a gradient needs two
     grey = [
         cv2.resize(
             cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY),
@@ -34,6 +35,8 @@ def small_grey(frames: NDArray[np.uint8]) -> Numbers:
 
 def motion(grey: Numbers) -> Numbers:
     """Motion into each picture but the first: n h w -> n−1 5."""
+    if len(grey) < 2:
+        return np.zeros((0, FIGURES))
     before, after = grey[:-1], grey[1:]
     change = after - before
     down, right = np.gradient((before + after) / 2, axis=(1, 2))
