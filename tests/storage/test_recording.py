@@ -299,7 +299,13 @@ def test_a_header_with_a_wrong_value_is_an_error_that_names_it(
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"index": 2', '"index": 1e999'), ('"mouse": [', '"mouse": [NaN, '), ("{", "[" * 99_999)],
+    [
+        ('"index": 2', '"index": 1e999'),
+        ('"mouse": [', '"mouse": [NaN, '),
+        ('"time": 0.', '"time": -0.'),
+        ('"time": 0.', '"time": 9e299, "late": 0.'),
+        ("{", "[" * 99_999),
+    ],
 )
 def test_a_number_that_is_none_is_an_error_too(tmp_path: Path, old: str, new: str) -> None:
     path = record(tmp_path / "walk", 5)
@@ -378,6 +384,13 @@ def test_a_taken_name_is_refused_before_the_video_of_it_is_touched(tmp_path: Pat
     with pytest.raises(RecordingError, match="recording stopped"):
         Recorder(tmp_path / "walk", HEADER)
     assert len(load_recording(path)) == 3
+
+
+def test_empty_lines_of_an_editor_are_no_frames(tmp_path: Path) -> None:
+    path = record(tmp_path / "walk", 5)
+    expected = read_recording(path)
+    path.write_text(path.read_text(encoding="utf-8").replace("\n", "\n\n \n"), encoding="utf-8")
+    assert read_recording(path) == expected
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from worldmodel.system.limits import (
     LONGEST_PROMPT,
     LONGEST_SHOWN,
     LONGEST_SIDE,
+    LONGEST_TIMELINE,
     MOST_BUTTONS,
     SLOWEST,
 )
@@ -124,7 +125,7 @@ class FrameRow:
         buttons = frozenset(_text(button, LONGEST_BUTTON) for button in table["buttons"])
         return cls(
             index=int(table["index"]),
-            time=_finite(table["time"]),
+            time=_seconds(table["time"]),
             action=Action(buttons, (right, down), prompt),
             latency_ms=None if table["latency_ms"] is None else _finite(table["latency_ms"]),
             hash=str(table["hash"]),
@@ -181,6 +182,8 @@ def _read_rows(
     number = 1
     while line := lines.readline(LONGEST_LINE + 1):
         number += 1
+        if not line.strip():  # an editor's
+            continue
         is_last = lines.tell() == end
         try:
             if len(line) > LONGEST_LINE:
@@ -219,6 +222,13 @@ def _text(value: Any, longest: int) -> str:
     if not isinstance(value, str) or len(value) > longest:
         raise ValueError(f"{shown(value)} where a text of {longest} letters at most should be")
     return value
+
+
+def _seconds(value: Any) -> float:
+    number = _finite(value)
+    if not 0 <= number <= LONGEST_TIMELINE:
+        raise ValueError(f"{number:g} seconds, expected 0 to {LONGEST_TIMELINE:g}")
+    return number
 
 
 def _finite(value: Any) -> float:
