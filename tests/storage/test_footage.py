@@ -146,6 +146,28 @@ def test_a_file_that_is_no_video_is_told(tmp_path: Path) -> None:
         list(read_video(path))
 
 
+@pytest.mark.parametrize("content", [b"GIF89a" + bytes(400), b"G@\x00\x10" * 188, b"ID3\x04" * 9])
+def test_another_kind_under_the_name_of_a_video_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=r"not a video that can be read \(MP4, MOV"):
+        list(read_video(path))
+    path.write_bytes(bytes(400))  # what a disk gives after a lost power
+    assert list(read_video(path)) == []
+
+
+def test_sound_alone_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        sound.rate = 8000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    with pytest.raises(VideoError, match="holds sound and no pictures"):
+        list(read_video(path))
+
+
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4", "c.MOV"):
         write(tmp_path / name, [0.0])

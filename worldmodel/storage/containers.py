@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 HEAD = 16  # bytes that tell
+BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"pnot", b"uuid", b"styp")
 MATRIX = 36  # bytes of a display matrix, 9 numbers
 FLATTEST = Fraction(16)  # the largest ratio of a pixel's sides that is believed
 
@@ -24,6 +25,11 @@ def container_of(head: bytes) -> str:
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "avi"
     return "mp4"  # MOV is one
+
+
+def is_something_else(head: bytes) -> bool:
+    """Whether no video that is read begins so; one that a disk has lost may begin with zeros."""
+    return container_of(head) == "mp4" and any(head) and head[4:8] not in BOXES
 
 
 def square_size(width: int, height: int, ratio: Fraction | None) -> tuple[int, int]:

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from worldmodel.config import UserError
 from worldmodel.storage.containers import ENDINGS as ENDINGS
-from worldmodel.storage.containers import HEAD, container_of, seen, square_size
+from worldmodel.storage.containers import (
+    HEAD,
+    container_of,
+    is_something_else,
+    seen,
+    square_size,
+)
 from worldmodel.storage.files import check_file, sync
 from worldmodel.system.limits import (
     FASTEST,
@@ -156,7 +162,13 @@ def watch(path: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     except (av.error.FFmpegError, ArithmeticError):  # a whole file never gets here
         if began:
             return  # the unfinished end
-        if _kind(path) != "mp4":
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+        if is_something_else(head):
+            raise VideoError(
+                f"{path}: not a video that can be read (MP4, MOV, MKV, WebM, AVI)"
+            ) from None
+        if container_of(head) != "mp4":
             raise VideoError(f"{path}: not a whole video; copy or download it again") from None
         # Half of a fragment's head, and what a disk gives for the rest: nothing opens that.
         broken = av.error.FFmpegError, ArithmeticError, OSError
@@ -168,6 +180,8 @@ def _decode(path: Path, source: "Path | _Beginning") -> Iterator[tuple[float, ND
     file = str(source) if isinstance(source, Path) else source
     with _import_av().open(file, format=_kind(path), metadata_errors="replace") as container:
         stream = container.streams.best("video")
+        if stream is None and container.streams.audio:
+            raise VideoError(f"{path}: holds sound and no pictures")
         if stream is None:
             return  # killed before anything was written
         if stream.codec_context is None:
