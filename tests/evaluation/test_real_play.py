@@ -143,3 +143,20 @@ def test_episodes_in_which_nothing_moves_are_no_measure(
     command = ["evaluate", "--quick", "--world", str(world), "--data", str(data)]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     assert "nothing moves at the end of 32 clips" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lengths", [(240, 7), (7, 240)])
+def test_episodes_that_are_too_short_are_named_before_the_work(
+    world: Path,
+    file: WorldFile,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    lengths: tuple[int, int],
+) -> None:
+    data = record(tmp_path / "data", file, lengths)
+    command = ["evaluate", "--world", str(world), "--data", str(data)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "every second one, has the" in said
+    assert "[1/" not in said
+    assert not (tmp_path / "out").exists()

@@ -87,14 +87,9 @@ class FromEpisodes:
     def clips(self, part: int, count: int, length: int, least: int) -> Clips:
         """One after the other without overlap, in random order; of the judge's or the others."""
         stream = arrays(self.seed, "clips", part)
-        whose, found = self.paths[part == LESSONS :: 2], list[Clips]()
-        longest = max(self.lengths[path] for path in whose)
-        if longest < least:
-            raise TooLittleError(
-                f"{self.folder}: none of the {counted(len(whose), 'episode')} from "
-                f"{whose[0].name} on, every second one, has the {least} frames that are needed"
-            )
-        length = min(length, longest)
+        whose, found = self._whose(part), list[Clips]()
+        self.check(part, least)
+        length = min(length, max(self.lengths[path] for path in whose))
         for path in whose:
             episode = self._load(path)
             first = int(stream.integers(0, len(episode) % length + 1))
@@ -102,6 +97,19 @@ class FromEpisodes:
                 found.append(self._clip(episode.cut(begin, begin + length)))
         order = stream.permutation(len(found))[:count]
         return Clips.together([found[i] for i in order])
+
+    def check(self, part: int, least: int) -> None:
+        """Refuse episodes of which none has `least` frames, for a part."""
+        whose = self._whose(part)
+        if max(self.lengths[path] for path in whose) < least:
+            raise TooLittleError(
+                f"{self.folder}: none of the {counted(len(whose), 'episode')} from "
+                f"{whose[0].name} on, every second one, has the {least} frames that are needed"
+            )
+
+    def _whose(self, part: int) -> list[Path]:
+        """The judge's episodes, or those that the world is held against."""
+        return self.paths[part == LESSONS :: 2]
 
     def _clip(self, episode: Episode) -> Clips:
         """A stretch in memory; numbers only where the world has some, too."""

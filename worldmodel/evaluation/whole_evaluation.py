@@ -173,7 +173,10 @@ def evaluate(
     file = subjects.file
     if data is not None:
         episodes = FromEpisodes(data, file, plan.seed)
-        return _Measuring(subjects, plan, episodes, folder, out, say).measure()
+        measuring = _Measuring(subjects, plan, episodes, folder, out, say)
+        episodes.check(LESSONS, SEEN)  # before the judge is taught for minutes
+        episodes.check(CLIPS, measuring.past + SEEN)
+        return measuring.measure()
     if not file.game:
         raise UserError(
             f"{file.name} names no real game that could be played beside it; --data FOLDER holds "
