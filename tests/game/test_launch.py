@@ -177,6 +177,8 @@ def test_a_mistake_is_one_sentence_and_exit_2(
     [
         ["--frames", "-3"],
         ["--fps", "x"],
+        ["--fps", "1e-300"],
+        ["--fps", "nan"],
         ["--nonsense"],
         ["--seed", "9" * 30],
         ["--seed", str(2**63)],

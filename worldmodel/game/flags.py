@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-from worldmodel.system.limits import MOST_STEPS, MOST_THREADS
+from worldmodel.system.limits import FASTEST, MOST_STEPS, MOST_THREADS, SLOWEST
 from worldmodel.system.paths import to_path
 from worldmodel.world import Spot
 
@@ -120,6 +120,8 @@ def _rate(text: str) -> float:
         rate = float(text)
     except ValueError:
         rate = -1.0
-    if not 0 <= rate <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate from 0 to 1000")
+    if rate and not SLOWEST <= rate <= FASTEST:  # NaN is neither
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a frame rate from {SLOWEST} to {FASTEST:g}, or 0 for no limit"
+        )
     return rate
