@@ -34,6 +34,32 @@ def test_weights_of_another_shape_are_named(tmp_path: Path, tiny_model: WorldTra
         load_weights(WorldTransformer(TINY), path)
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool, torch.int64])
+def test_whole_numbers_are_no_weights(
+    tmp_path: Path, tiny_model: WorldTransformer, kind: torch.dtype
+) -> None:
+    path = tmp_path / "w.safetensors"
+    state = tiny_model.state_dict()
+    state["unembed.weight"] = (state["unembed.weight"] * 100).to(kind)
+    save_tensors(path, state, {})
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"unembed\.weight holds whole numbers \({name}\)"):
+        load_weights(WorldTransformer(TINY), path)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_any_precision_are_read(
+    tmp_path: Path, tiny_model: WorldTransformer, kind: torch.dtype
+) -> None:
+    path = tmp_path / "w.safetensors"
+    state = {name: tensor.to(kind) for name, tensor in tiny_model.state_dict().items()}
+    save_tensors(path, state, {})
+    model = WorldTransformer(TINY)
+    load_weights(model, path)
+    weight = model.state_dict()["unembed.weight"]
+    assert torch.equal(weight, state["unembed.weight"].float())
+
+
 def test_a_truncated_or_foreign_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_tensors(path, {"a": torch.zeros(1000)}, {})

@@ -163,6 +163,7 @@ def test_pictures_are_kept_by_name_and_broken_ones_are_told(tmp_path: Path) -> N
     for broken, told in (
         (PictureCondition(torch.full((5, 20), float("nan")), torch.zeros(3, 16, 2, 4)), "finite"),
         (PictureCondition(torch.zeros(20), torch.zeros(3, 16, 2, 4)), "tokens x width"),
+        (PictureCondition(torch.zeros(5, 20, dtype=torch.int8), torch.zeros(3, 16, 2, 4)), "found"),
     ):
         save_pictures(path, {"a": broken})
         with pytest.raises(CheckpointError, match=told):

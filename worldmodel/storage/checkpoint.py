@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
-from worldmodel.storage.tensor_files import open_tensors, shapes_of
+from worldmodel.storage.tensor_files import open_tensors, shapes_of, whole_numbers
 from worldmodel.system.limits import LARGEST_NATIVE, LARGEST_WEIGHTS
 
 
@@ -62,7 +62,7 @@ def check_fit(model: nn.Module, path: Path) -> None:
     """Compare names and shapes with a file's header; the model may be on the `meta` device."""
     try:
         with open_tensors(path, LARGEST_NATIVE, "pt") as file:
-            tensors = shapes_of(file)
+            tensors, whole = shapes_of(file), whole_numbers(file)
     except (OSError, SafetensorError, UserError) as error:
         raise _explained(path, error) from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -83,6 +83,13 @@ def check_fit(model: nn.Module, path: Path) -> None:
             f"{path}: {len(wrong)} of {len(expected)} tensors do not fit. First: {key} is "
             f"{_size(tensors[key])} in the file, {_size(expected[key])} in the model that "
             "world.toml describes"
+        )
+    floating = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
+    if odd := next((name for name in floating if name in whole), None):
+        raise CheckpointError(
+            f"{path}: {odd} holds whole numbers ({whole[odd]}) where the model has fractions; "
+            "weights that were quantised without their scales cannot be read, take the floating "
+            "point ones"
         )
 
 

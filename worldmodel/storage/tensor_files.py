@@ -88,6 +88,16 @@ def shapes_of(file: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
+def whole_numbers(file: Any) -> dict[str, str]:
+    """The tensors of an open file that hold no fractions, and what they are; none is read."""
+    kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    return {
+        name: DTYPES.get(kind, kind)
+        for name, kind in kinds.items()
+        if kind.startswith(("I", "U", "BOOL"))
+    }
+
+
 def is_large(path: Path) -> bool:
     """Whether a file is mapped rather than read."""
     return path.stat().st_size > LARGEST_READ

@@ -89,7 +89,9 @@ def load_pictures(path: Path) -> dict[str, PictureCondition]:
     for number, name in enumerate(names):
         features, latents = (tensors[f"picture.{number:05}.{part}"] for part in PARTS)
         right = features.ndim == 2 and latents.ndim == 4 and features.numel() and latents.numel()
-        if not right or not all(bool(torch.isfinite(x).all()) for x in (features, latents)):
+        both = features, latents
+        right = right and all(x.is_floating_point() for x in both)
+        if not right or not all(bool(torch.isfinite(x).all()) for x in both):
             raise CheckpointError(
                 f"{path}: {shown(name)}: expected finite features of tokens x width and latents of "
                 f"frames x channels x rows x columns, found {list(features.shape)} and "
