@@ -156,6 +156,22 @@ def test_a_part_that_is_broken_or_of_another_stamp_is_measured_again(
     assert second.take("x", "x", lambda: Score(2.0, 0.0)).psnr == 2.0
 
 
+def test_only_what_an_evaluation_left_is_removed(tmp_path: Path) -> None:
+    mine = tmp_path / "parts" / "engine.step"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(UserError, match="parts: holds files that no evaluation left there"):
+        KeptParts(1, tmp_path, say_nothing, "a").begin()
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    first = KeptParts(1, tmp_path, say_nothing, "a")
+    first.begin()
+    first.take("x", "x", lambda: 1)
+    mine.write_text("mine")
+    KeptParts(1, tmp_path, say_nothing, "b").begin()
+    assert {path.name for path in mine.parent.iterdir()} == {"engine.step", "stamp.txt"}
+
+
 def test_no_gap_is_printed_where_there_is_none(
     measured: tuple[Evaluation, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,6 @@ settings, the world, the code.
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -86,10 +85,18 @@ class KeptParts:
         """Make room: parts of another world, of other settings or code are of no use here."""
         if self.out is None:
             return
-        stamp = self.out / FOLDER / "stamp.txt"
-        if not stamp.is_file() or stamp.read_bytes() != self.stamp.encode():
-            shutil.rmtree(self.out / FOLDER, ignore_errors=True)
-            write_atomically(stamp, self.stamp.encode())
+        folder = self.out / FOLDER
+        stamp = folder / "stamp.txt"
+        if not stamp.is_file():
+            if folder.is_dir() and any(folder.iterdir()):
+                raise UserError(
+                    f"{folder}: holds files that no evaluation left there; give another --out"
+                )
+        elif stamp.read_bytes() == self.stamp.encode():
+            return
+        for part in folder.glob("*.safetensors"):
+            part.unlink()
+        write_atomically(stamp, self.stamp.encode())
 
     def _path(self, name: str) -> Path:
         assert self.out is not None
