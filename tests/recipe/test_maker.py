@@ -312,6 +312,18 @@ def test_a_world_that_could_not_be_written_is_told_before_anything_begins(
     assert not kitchen.root.exists()
 
 
+def test_a_world_that_would_replace_other_files_is_told_before_anything_begins(
+    kitchen: Kitchen,
+) -> None:
+    kitchen.world = kitchen.folder / "mine"
+    kitchen.world.mkdir()
+    (kitchen.world / "thesis.txt").touch()
+    with pytest.raises(FileWriteError, match="mine: holds files and is no world"):
+        kitchen.make()
+    assert not kitchen.root.exists()
+    assert (kitchen.world / "thesis.txt").is_file()
+
+
 def test_a_plan_says_when_each_step_begins_and_makes_nothing(kitchen: Kitchen) -> None:
     for stage, share in zip(kitchen.table["stages"], (4.0, 3.0, 2.0, 1.0), strict=True):
         stage["share"] = share

@@ -125,3 +125,22 @@ def test_a_failed_save_leaves_the_old_world_playable(tmp_path: Path) -> None:
         save_world_folder(folder, world, {"a": b"file", "a/b": b"not a folder"})
     check_weights(folder, read_world_file(folder))
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_a_world_replaces_no_folder_of_other_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, here: bool
+) -> None:
+    made = make_world(tmp_path / "tiny")
+    world = read_world_file(made)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    save_world_folder(mine, world, {})  # an empty folder may become one, a world another one
+    save_world_folder(mine, world, {})
+    (mine / "world.toml").rename(mine / "thesis.txt")
+    monkeypatch.chdir(mine)
+    with pytest.raises(FileWriteError, match="mine: holds files and is no world; all of them"):
+        save_world_folder(Path() if here else mine, world, {})
+    assert (mine / "thesis.txt").is_file()
+    with pytest.raises(FileWriteError, match=r"thesis\.txt: is no folder"):
+        save_world_folder(mine / "thesis.txt", world, {})

@@ -45,6 +45,7 @@ from worldmodel.training.shards import load_header
 from worldmodel.training.train_loop import STATE, DivergedError
 from worldmodel.worlds.devices import choose_device
 from worldmodel.worlds.run_settings import available_cores, usual_threads
+from worldmodel.worlds.world_folder import check_own
 
 LATENTS = "latents.safetensors"  # beside the runs, where every stage looks for them
 ATTEMPTS = 4  # at one stage
@@ -85,6 +86,7 @@ def make(job: Job, say: Say) -> Path | None:
         job = replace(job, threads=1)
     inside = shared.root / "world" if job.rehearse else Path("assets/worlds") / recipe.name
     out = job.out or inside
+    check_own(out)
     check_writable(out)
     maker = Maker(shared, minutes, device, job, out, processes, say)
     maker.run()

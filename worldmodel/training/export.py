@@ -34,6 +34,7 @@ from worldmodel.worlds.world_folder import (
     TEACHER,
     TRANSFORMER,
     WorldFile,
+    check_own,
     save_world_folder,
     sha256_of_bytes,
 )
@@ -64,6 +65,7 @@ class WorldExport:
 
 def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
     """Write the world; weights are stored as bfloat16, which play rounds to anyway."""
+    check_own(folder)
     student = lineage(config.student)
     decoder = load_autoencoder(config.decoder)
     files = {

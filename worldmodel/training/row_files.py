@@ -6,6 +6,7 @@ which gives memory back to whoever needs it.
 """
 
 import contextlib
+import glob
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -78,7 +79,7 @@ def nearby(rows: Tensor, device: Device) -> Tensor:
 def forget_others(path: Path) -> None:
     """Remove files of the same kind that older data or weights have left beside this one."""
     kind = path.name.rpartition("-")[0]
-    for other in path.parent.glob(f"{kind}-*{path.suffix}"):
+    for other in path.parent.glob(f"{glob.escape(kind)}-*{path.suffix}"):
         if other != path:
             with contextlib.suppress(OSError):  # still mapped, on Windows: it goes the next time
                 other.unlink()

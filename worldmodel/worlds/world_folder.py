@@ -11,6 +11,7 @@ Saving writes a new folder beside the old one and swaps them, so a broken save l
 """
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -274,7 +275,21 @@ def save_world_folder(folder: Path, world: WorldFile, files: Mapping[str, bytes]
             path.write_bytes(content)
         (fresh / WORLD_FILE).write_text(to_toml(world), encoding="utf-8")
 
+    check_own(folder)
     replace_folder(folder, write)
+
+
+def check_own(folder: Path) -> None:
+    """Refuse to write a world over what is none: the whole folder would be replaced."""
+    folder = with_a_name(folder)
+    if folder.is_dir():
+        if not (folder / WORLD_FILE).is_file() and any(folder.iterdir()):
+            raise FileWriteError(
+                f"{folder}: holds files and is no world; all of them would be replaced, give an "
+                "empty or a new folder"
+            )
+    elif os.path.lexists(folder):
+        raise FileWriteError(f"{folder}: is no folder; give an empty or a new one for the world")
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -35,7 +35,13 @@ from worldmodel.worlds.wan.world_file import (
     WanWorldFile,
     read_wan_world,
 )
-from worldmodel.worlds.world_folder import WORLD_FILE, replace_folder, sha256_of, stamp_of
+from worldmodel.worlds.world_folder import (
+    WORLD_FILE,
+    check_own,
+    replace_folder,
+    sha256_of,
+    stamp_of,
+)
 
 RECIPE = "trained"
 COPIED = ("NOTICE", "taehv.safetensors", "vae.safetensors", PROMPTS, PICTURES, IMAGE_ENCODER)
@@ -63,6 +69,7 @@ class WanExport:
 
 def export_wan_world(config: WanExport, folder: Path) -> dict[str, Any]:
     """Write the world, all of it or nothing."""
+    check_own(folder)
     base = read_wan_world(config.base)
     known = load_prompts(config.base / PROMPTS) if (config.base / PROMPTS).is_file() else {}
     if config.prompts is not None:
