@@ -1,5 +1,6 @@
 """Recipes: what they may say, and what follows from them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, A
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"doom": {"levels": ["my_way_home"]}}, "expected one game"),
         ({"minutes": 0.0}, "must be above 0"),
+        ({"name": "/etc"}, "it becomes a folder's, expected no path, for instance _etc"),
+        ({"name": "../squares"}, "expected no path"),
+        ({"name": ".."}, "expected no path"),
+        ({"name": ""}, "expected no path"),
+        ({"evaluate": {"judge_clips": 0}}, "judge_clips = 0: must be at least 1"),
+        ({"evaluate": {"minutes": -1.0}}, "minutes = -1.0: must be at least 0"),
+        ({"stages": [{**stages[0], "stage": ["a"]}]}, r"stage 1: \['a'\]; choose from"),
         ({"stages": stages[1:]}, "teacher needs autoencoder before it"),
         ({"stages": [*stages, stages[3]]}, "decoder is there twice"),
         ({"stages": stages[:2]}, "needs the stages autoencoder, teacher, and student or dmd"),
@@ -69,6 +77,29 @@ def test_a_mistake_in_a_late_stage_is_told_before_anything_begins(
 ) -> None:
     table["stages"][3]["batches"] = 3
     with pytest.raises(ConfigError, match="the stage decoder: unknown key 'batches'"):
+        share_settings(read(tmp_path, table), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("batch", 0, "batch = 0: expected 1 to 65536"),
+        ("batch", 2**62, "expected 1 to 65536"),
+        ("frame_stride", 0, "frame_stride = 0: expected 1 to"),
+        ("frame_stride", -6, "frame_stride = -6: expected 1 to"),
+        ("loop", 3, "loop = 3: expected a table"),
+        ("loop", {"learning_rate": ["a"]}, "learning_rate = ['a']: expected float"),
+        ("loop", {"muon_learning_rate": "x"}, "muon_learning_rate = 'x': expected float"),
+        ("loop", {"learning_rate": True}, "learning_rate = True: expected float"),
+        ("own_play", "x", "own_play = 'x': expected a table"),
+    ],
+)
+def test_a_number_that_no_training_takes_is_told_before_anything_begins(
+    tmp_path: Path, table: dict[str, Any], key: str, value: object, told: str
+) -> None:
+    stage = next(s for s in table["stages"] if s["stage"] == "decoder")
+    stage[key] = {**stage["loop"], **value} if isinstance(value, dict) else value
+    with pytest.raises(ConfigError, match=re.escape(told)):
         share_settings(read(tmp_path, table), tmp_path)
 
 

@@ -1,5 +1,6 @@
 """How a run of a stage begins, and what it refuses to begin with."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
 from worldmodel.config import ConfigError
-from worldmodel.training.run_stage import run_stage
+from worldmodel.training.run_stage import read_stage, run_stage
 from worldmodel.training.train_loop import STATE
 
 
@@ -60,3 +61,17 @@ def test_a_state_of_another_model_is_refused(recipe: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="another model than this config describes"):
         run_stage(tmp_path / "autoencoder.toml", run, threads=1)
     assert (run / "config.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0, "must be at least 1"), (-3, "must be at least 1"), (2**62, "expected 1 to 65536")],
+)
+def test_a_batch_that_no_machine_holds_is_told_with_the_file(
+    recipe: Path, tmp_path: Path, value: int, told: str
+) -> None:
+    text = (recipe / "teacher.toml").read_text(encoding="utf-8")
+    path = tmp_path / "teacher.toml"
+    path.write_text(re.sub(r"(?m)^batch = \d+$", f"batch = {value}", text), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"teacher\.toml: clips: batch = {value}: {told}"):
+        read_stage(path)

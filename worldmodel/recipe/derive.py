@@ -18,7 +18,8 @@ from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.recipe.recipe_file import INTERPOLATION, Recipe, StagePart
 from worldmodel.storage.episodes import find_episodes, load_episode
-from worldmodel.training.run_stage import STAGES, Config
+from worldmodel.system.printable import shown
+from worldmodel.training.run_stage import Config, build_stage
 from worldmodel.training.runs import load_autoencoder
 from worldmodel.training.state_episodes import read_states
 
@@ -134,11 +135,11 @@ class SharedSettings:
         if part.stage == "dmd":
             player = "student" if "student" in before else "teacher"
             table |= {"student": str(self.run(player)), "real": str(self.run("bidirectional"))}
-            table["rollouts"] = {"sampler": sampler, **part.settings.get("rollouts", {})}
+            table["rollouts"] = {"sampler": sampler, **_table_in(part, "rollouts")}
         if part.stage == "decoder" and "own_play" in part.settings:
             player = next(name for name in ("dmd", "student", "teacher") if name in before)
             own = {"student": str(self.run(player)), "sampler": sampler}
-            table["own_play"] = {**own, **part.settings["own_play"]}
+            table["own_play"] = {**own, **_table_in(part, "own_play")}
         return {**part.settings, **table}
 
     def interpolation(self) -> dict[str, Any]:
@@ -196,14 +197,15 @@ def budgeted(
     Minutes of 0 leave the steps that it names.
     """
     found = dict(table)
+    if not isinstance(found["loop"], Mapping):
+        return found  # who builds a config of it says so
     loop = dict(found["loop"])
     if minutes:
         loop["minutes"] = round(minutes, 3)
     for key in ("learning_rate", "muon_learning_rate"):
-        if key in loop:
-            loop[key] = loop[key] * rate
-        if f"critic_{key}" in found:
-            found[f"critic_{key}"] = found[f"critic_{key}"] * rate
+        for where, name in ((loop, key), (found, f"critic_{key}")):
+            if type(where.get(name)) in (int, float):  # else it is refused like any other value
+                where[name] = where[name] * rate
     if split > 1:
         loop["micro_batches"] = split * loop.get("micro_batches", 1)
         for name in ("clips", "rollouts"):
@@ -214,9 +216,17 @@ def budgeted(
     return {**found, "loop": loop}
 
 
+def _table_in(part: StagePart, name: str) -> Mapping[str, Any]:
+    """A table of a stage's settings; empty where there is none."""
+    found = part.settings.get(name, {})
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"the stage {part.stage}: {name} = {shown(found)}: expected a table")
+    return found
+
+
 def check(table: Mapping[str, Any], where: str) -> Config:
     """The config that a table describes; an error says what is wrong with it."""
-    return build_config(STAGES[table["stage"]], table, where)
+    return build_stage(table, where)
 
 
 def as_toml(table: Mapping[str, Any], where: str) -> str:

@@ -5,8 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel.config import ConfigError, build_config, read_toml, require_positive
+from worldmodel.config import (
+    ConfigError,
+    build_config,
+    read_toml,
+    require_at_most,
+    require_no_less,
+    require_positive,
+)
 from worldmodel.model.configs import SamplerConfig
+from worldmodel.storage.files import is_name, plain
+from worldmodel.system.limits import MOST_COUNTED
+from worldmodel.system.printable import shown
 
 # What a recipe may train, in any order in which each finds what it needs.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -68,6 +78,12 @@ class Measuring:
     drift_frames: int = 0
     minutes: float = 2.0  # that it takes: a guess, for the plan
 
+    def __post_init__(self) -> None:
+        require_no_less(self, 0, "clips", "drift_frames", "minutes")
+        counts = ("next_clips", "judge_clips", "judge_steps", "teacher_steps")
+        require_positive(self, *counts)
+        require_at_most(self, MOST_COUNTED, "clips", "drift_frames", *counts)
+
 
 @dataclass(frozen=True, slots=True)
 class StagePart:
@@ -102,6 +118,11 @@ class Recipe:
             raise ConfigError("expected one game, [doom] or [gym]")
         if not self.minutes > 0:
             raise ConfigError(f"minutes = {self.minutes}: must be above 0")
+        if not is_name(self.name):
+            raise ConfigError(
+                f"name = {shown(self.name)}: it becomes a folder's, expected no path, for "
+                f"instance {plain(self.name)}"
+            )
         before: list[str] = []
         for part in self.parts:
             if missing := [need for need in NEEDS[part.stage] if need not in before]:
@@ -123,9 +144,11 @@ class Recipe:
         for number, table in enumerate(self.stages, start=1):
             rest = dict(table)
             stage, share = rest.pop("stage", None), rest.pop("share", 0.0)
-            if stage not in NEEDS:
-                raise ConfigError(f"stage {number}: {stage!r}; choose from {', '.join(NEEDS)}")
+            if not isinstance(stage, str) or stage not in NEEDS:
+                raise ConfigError(f"stage {number}: {shown(stage)}; choose from {', '.join(NEEDS)}")
             loop = rest.get("loop", {})
+            if not isinstance(loop, Mapping):
+                raise ConfigError(f"the stage {stage}: loop = {shown(loop)}: expected a table")
             if not isinstance(share, int | float) or bool(share > 0) == bool(loop.get("steps")):
                 raise ConfigError(
                     f"the stage {stage}: expected a share of the minutes above 0, or steps in "

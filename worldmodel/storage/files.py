@@ -107,6 +107,13 @@ def plain(name: str) -> str:
     return short.encode()[:LONGEST_NAME].decode(errors="ignore") or "_"  # systems count bytes
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is one file name and no path, on every system."""
+    is_short = 0 < len(text.encode(errors="replace")) <= LONGEST_NAME
+    is_plain = text.isprintable() and not re.search(r"[/\\:]", text)
+    return is_short and is_plain and text.strip(". ") != ""
+
+
 def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write beside `path`, then rename: a crash or a full disk leaves the old file as it was.
 

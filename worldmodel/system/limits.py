@@ -24,6 +24,8 @@ LARGEST_RECORD = MB  # what a run or a recipe says of itself, in JSON
 LARGEST_LOG = 256 * MB  # of figures: a line every second for two weeks
 MOST_SHARDS = 1000
 MOST_CLIPS = 1 << 24  # of a data set of latents
+MOST_BATCH = 1 << 16  # of anything that one step of a training reads
+MOST_COUNTED = 1 << 24  # frames, clips, columns that a stage's file asks for
 
 # Safetensors and what torch.save writes
 LARGEST_HEADER = 32 * MB

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,13 @@ from worldmodel.training.processes import (
     checkpoint_blocks,
     shard_models,
 )
-from worldmodel.training.stage import CostedStage, CriticisedStage, LoopConfig, Stage
+from worldmodel.training.stage import (
+    CostedStage,
+    CriticisedStage,
+    LoopConfig,
+    Stage,
+    check_counts,
+)
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
 from worldmodel.training.train_loop import CONFIG, UnfinishedError, count_flops, resume, train
 from worldmodel.training.trajectories import OdeTrajectories, write_trajectories
@@ -111,7 +117,14 @@ def read_stage(path: Path) -> Config:
         raise ConfigError(
             f"{path}: stage = {table.get('stage')!r}; choose from {', '.join(STAGES)}"
         )
-    return build_config(STAGES[table["stage"]], table, str(path))
+    return build_stage(table, str(path))
+
+
+def build_stage(table: Mapping[str, Any], where: str) -> Config:
+    """The config of the stage that a table names; `where` names the file in messages."""
+    config = build_config(STAGES[table["stage"]], table, where)
+    check_counts(config, where)
+    return config
 
 
 def run_stage(

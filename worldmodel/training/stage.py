@@ -1,13 +1,14 @@
 """What a stage brings to the training loop, and how long and how fast the loop trains it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from worldmodel.config import ConfigError, require_no_less, require_positive
+from worldmodel.system.limits import MOST_BATCH, MOST_COUNTED
 from worldmodel.training.row_files import ReadSpeed
 
 NEVER = 2**62  # a step that no run comes to
@@ -73,6 +74,31 @@ class LoopConfig:
         Pictures are made when that is found and at the end: they take their time.
         """
         return replace(self, steps=steps, minutes=0.0, sample_every=NEVER, save_every=NEVER)
+
+
+# Fields of the stages' own tables that count something, wherever they stand
+COUNTS = {
+    "batch": MOST_BATCH,
+    "clips": MOST_COUNTED,
+    "columns": MOST_COUNTED,
+    "copies": MOST_BATCH,
+    "frame_stride": MOST_COUNTED,
+    "frames": MOST_COUNTED,
+    "shard": MOST_COUNTED,
+    "start_frames": MOST_COUNTED,
+    "unroll": MOST_COUNTED,
+}
+
+
+def check_counts(config: Any, where: str) -> None:
+    """Refuse a stage that reads nothing at a time, or more than any machine holds."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value) and type(value).__module__.startswith("worldmodel.training."):
+            check_counts(value, f"{where}: {field.name}")
+        most = COUNTS.get(field.name)
+        if most and isinstance(value, int) and not 1 <= value <= most:
+            raise ConfigError(f"{where}: {field.name} = {value}: expected 1 to {most}")
 
 
 class Stage(Protocol):

@@ -4,8 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.config import ConfigError, load_config, require_no_less, require_positive
+from worldmodel.config import (
+    ConfigError,
+    load_config,
+    require_at_most,
+    require_no_less,
+    require_positive,
+)
 from worldmodel.model.configs import SamplerConfig
+from worldmodel.system.limits import MOST_BATCH
 from worldmodel.training.stage import LoopConfig
 from worldmodel.wan.lora import LoraConfig
 from worldmodel.wan.model_config import WanConfig, WindowConfig
@@ -53,6 +60,7 @@ class WanClips:
 
     def __post_init__(self) -> None:
         require_positive(self, "batch", "frames")
+        require_at_most(self, MOST_BATCH, "batch")
         if not 0 <= self.prompt_dropout <= 1 or self.shift <= 0:
             raise ConfigError(
                 f"prompt_dropout ({self.prompt_dropout}) must be between 0 and 1, shift "
