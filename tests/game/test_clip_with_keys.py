@@ -60,6 +60,10 @@ def test_play_makes_it_on_request_and_never_overwrites(
     assert Path("walk_keys.mp4").read_bytes() == b"mine"
     assert worldmodel(["clip", "walk.mp4", "--out", "shared.mp4"]) == 0
     assert Path("shared.mp4").is_file()
+    Path("clips").mkdir()
+    for folder, made in (("clips", "clips/walk_keys.mp4"), (".", "walk_keys_003.mp4")):
+        assert worldmodel(["clip", "walk.mp4", "--out", folder]) == 0
+        assert Path(made).is_file()
 
 
 def test_what_is_no_recording_is_named(
