@@ -57,6 +57,9 @@ PROMISES = {
     "a recording, a moment or a clip": "worlds/test_find::no_folder_of_this_machine_is_in_what",
     "the `.moment` of a recording": "game/test_level_map::a_session_from_a_place_is_recorded",
     "standard error is a file": "system/test_progress::a_log_gets_a_plain_line_every_ten_seconds",
+    "a world or figures would": (
+        "recipe/test_maker::a_world_that_would_replace_other_files_is_told_before_anything_begins"
+    ),
     "an autoencoder shows frames": "training/test_verdict::an_autoencoder_worse_than_a_copy",
     "a run ends": "training/test_verdict::every_run_ends_with_a_verdict_three_numbers",
     "weights that are no numbers": "training/test_verdict::weights_that_are_no_numbers_feed",
