@@ -1,5 +1,7 @@
 """Videos of cameras and screen recorders, read as they are meant to be seen, at the rate wanted."""
 
+import errno
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +16,7 @@ from tests.worlds.make_world import make_world
 from tests.worlds.wan.wan_tiny import make_wan_world
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
-from worldmodel.storage.episodes import save_episode
+from worldmodel.storage.episodes import find_episodes, save_episode
 from worldmodel.storage.footage import Timed, find_footage, left_out, nearest, open_footage
 from worldmodel.storage.video import VideoError, read_video, watch
 from worldmodel.worlds.find import open_world
@@ -193,3 +195,23 @@ def test_a_video_is_a_start_of_every_world(tmp_path: Path, name: str) -> None:
     wan = open_world(make_wan_world(tmp_path / "wan"), own)
     assert wan.starts[0] == name
     wan.reset(0, 0)
+
+
+def test_a_folder_that_cannot_be_listed_is_told_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_episode(tmp_path / "a.safetensors", make_episode())
+    for name in ("sub", ".hidden"):
+        (tmp_path / name).mkdir()
+        save_episode(tmp_path / name / "b.safetensors", make_episode())
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name in ("sub", ".hidden"):  # whoever is root may list everything
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for find in (find_footage, find_episodes):
+        with pytest.raises(UserError, match="sub: Permission denied; make it readable"):
+            find(tmp_path)

@@ -34,7 +34,7 @@ from worldmodel.system.limits import (
     MOST_HELD,
     SLOWEST,
 )
-from worldmodel.system.paths import list_files
+from worldmodel.system.paths import closed_folder, list_files
 from worldmodel.system.printable import shown
 
 FORMAT = "worldmodel episode 1"
@@ -218,6 +218,8 @@ def find_episodes(folder: Path) -> list[Path]:
         raise EpisodeError(f"{folder}: a file; expected a folder of episodes")
     if not folder.is_dir():
         raise EpisodeError(f"{folder}: no such folder; `worldmodel record` makes one")
+    if closed := closed_folder(folder):
+        raise EpisodeError(f"{closed}; make it readable, or move it out of the data")
     paths = [path for path in list_files(folder) if path.suffix.lower() in ENDINGS]
     if not paths:
         raise EpisodeError(f"{folder}: no episodes (*.safetensors) and no recordings (*.jsonl)")

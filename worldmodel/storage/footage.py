@@ -20,7 +20,7 @@ from worldmodel.storage.episodes import ENDINGS as EPISODES
 from worldmodel.storage.episodes import load_episode, load_rate
 from worldmodel.storage.video import ENDINGS as VIDEOS
 from worldmodel.storage.video import watch
-from worldmodel.system.paths import list_files
+from worldmodel.system.paths import closed_folder, list_files
 
 SAME = 1e-6  # seconds; moments closer than that are one
 LONGEST_STILL = 3600.0  # seconds that a frame may stand
@@ -95,6 +95,8 @@ def _is_before(moment: float, middle: float, index: int) -> bool:
 
 def find_footage(folder: Path) -> list[Path]:
     """All episodes, recordings and videos under a folder; a recording's own video is not twice."""
+    if closed := closed_folder(folder):
+        raise UserError(f"{closed}; make it readable, or move it out of the data")
     paths = [path for path in list_files(folder) if is_episode(path) or is_video(path)]
     recordings = {path.with_suffix("") for path in paths if path.suffix.lower() == ".jsonl"}
     return [p for p in paths if not (is_video(p) and p.with_suffix("") in recordings)]

@@ -34,3 +34,14 @@ def list_files(folder: Path, pattern: str = "**/*") -> Iterator[Path]:
         inside = path.relative_to(folder)
         if not any(map(is_clutter, (inside, *inside.parents[:-1]))) and path.is_file():
             yield path
+
+
+def closed_folder(folder: Path) -> str:
+    """The first folder, this one or below it, that cannot be listed, and why; nothing if none is.
+
+    `list_files` passes over those without a word.
+    """
+    failures: list[OSError] = []
+    for _, inside, _ in os.walk(folder, onerror=failures.append):
+        inside[:] = [name for name in inside if not is_clutter(Path(name))]
+    return f"{failures[0].filename}: {failures[0].strerror}" if failures else ""
