@@ -144,3 +144,32 @@ def test_a_world_replaces_no_folder_of_other_files(
     assert (mine / "thesis.txt").is_file()
     with pytest.raises(FileWriteError, match=r"thesis\.txt: is no folder"):
         save_world_folder(mine / "thesis.txt", world, {})
+
+
+def test_a_world_written_anew_keeps_what_somebody_put_into_its_folder(tmp_path: Path) -> None:
+    folder = make_world(tmp_path / "tiny")
+    (folder / "clips").mkdir()
+    (folder / "clips" / "mine.mp4").write_bytes(b"mine")
+    (folder / "clips" / "all").symlink_to(tmp_path)
+    (folder / "NOTICE").write_text("of the old world")
+    world = read_world_file(folder)
+    starts = [path.name for path in (folder / "starts").iterdir()]
+    crashed = folder.with_name(f".{folder.name}.old")  # what a write that was killed has left
+    crashed.mkdir()
+    (crashed / "world.toml").write_text((folder / "world.toml").read_text())
+    (crashed / "older.mp4").write_bytes(b"mine, too")
+    save_world_folder(folder, world, {TRANSFORMER: b"new", "clips/here.txt": b"new"})
+    assert (folder / TRANSFORMER).read_bytes() == b"new"
+    assert (folder / "clips" / "mine.mp4").read_bytes() == b"mine"
+    assert (folder / "clips" / "all").is_symlink()
+    assert (folder / "older.mp4").read_bytes() == b"mine, too"
+    assert starts
+    assert not (folder / "starts").exists(), "the old world's own parts go"
+    assert not (folder / "NOTICE").exists()
+    assert not crashed.exists()
+
+    (folder / "world.toml").write_text("broken = [")
+    (folder / TRANSFORMER).write_bytes(b"whose?")
+    save_world_folder(folder, world, {})
+    assert (folder / "clips" / "mine.mp4").exists()
+    assert (folder / TRANSFORMER).read_bytes() == b"whose?"

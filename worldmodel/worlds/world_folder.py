@@ -48,6 +48,7 @@ MOTION = "motion.safetensors"  # of a world that knows its place
 EVENTS = "events.safetensors"  # of a world whose numbers are predicted
 TEACHER = "teacher.safetensors"  # optional: what the student was distilled from, for evaluation
 WORLD_FILE = "world.toml"
+OTHER_PARTS = ("NOTICE", "CARD.md")  # of a world, without a sha256 of their own
 
 
 class WorldError(UserError):
@@ -302,9 +303,11 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         fresh.mkdir(parents=True)
         write(fresh)
         if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)  # what an earlier crash may have left
+            _give_back(old, folder)  # what an earlier crash may have left
+            shutil.rmtree(old, ignore_errors=True)
             folder.replace(old)
         fresh.replace(folder)
+        _give_back(old, folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise FileWriteError(f"{folder}: cannot be written: {error.strerror}") from error
@@ -312,3 +315,22 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         if old.exists() and not folder.exists():
             old.replace(folder)
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _give_back(old: Path, folder: Path) -> None:
+    """Move what is no part of the old world, and so somebody's own, into the new one's folder."""
+    if not old.is_dir():
+        return
+    try:
+        listed = read_toml(old / WORLD_FILE).get("sha256")
+        parts = {WORLD_FILE, *OTHER_PARTS, *(listed if isinstance(listed, Mapping) else ())}
+    except UserError:  # no world any more: whatever is in the new one replaces it
+        parts = set()
+    for place, inside, files in os.walk(old):
+        links = [name for name in inside if (Path(place) / name).is_symlink()]
+        for name in (*files, *links):
+            path = Path(place) / name
+            kept = folder / path.relative_to(old)
+            if path.relative_to(old).as_posix() not in parts and not os.path.lexists(kept):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(kept)
