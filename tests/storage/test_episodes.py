@@ -148,6 +148,12 @@ def test_arrays_that_are_no_episode_are_refused(
         load_episode(path)
 
 
+def test_a_button_has_one_column(tmp_path: Path) -> None:
+    save_episode(tmp_path / "e.safetensors", replace(make_episode(), buttons=("KeyW", "KeyW")))
+    with pytest.raises(EpisodeError, match="a button is named twice: 'KeyW, KeyW'"):
+        load_episode(tmp_path / "e.safetensors")
+
+
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     save_file({"x": np.zeros(3)}, tmp_path / "x.safetensors")
     with pytest.raises(EpisodeError, match=r"x\.safetensors: expected the format"):

@@ -158,6 +158,8 @@ def read_facts(path: Path, file: Any) -> Facts:
             f"{path}: {len(names)} buttons, at most {MOST_BUTTONS} are read, of "
             f"{LONGEST_BUTTON} letters each"
         )
+    if len(set(names)) < len(names):
+        raise EpisodeError(f"{path}: a button is named twice: {shown(', '.join(names))}")
     shape = _check_shapes(path, file, names)
     rate = float(header["frames_per_second"])
     if not SLOWEST <= rate <= FASTEST:
