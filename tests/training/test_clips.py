@@ -157,7 +157,7 @@ def test_recordings_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(EpisodeError, match=r"001\.\w+: Space is pressed in it, but .* KeyA, KeyD;"):
         LatentEpisodes.encode(folder, autoencoder, SPEC, cache)
     other = Autoencoder(replace(AUTOENCODER, frame_width=32)).eval()
-    with pytest.raises(EpisodeError, match="frames are 16 x 8, the config says 32 x 8"):
+    with pytest.raises(EpisodeError, match="frames are 16 x 8, expected 32 x 8"):
         LatentEpisodes.encode(folder, other, SPEC, cache)
 
 

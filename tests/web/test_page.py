@@ -346,7 +346,7 @@ def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) 
     with serve(tiny.folder, isolated=False) as (address, asked):
         page.goto(f"{address}?engine=wasm", wait_until="commit")  # since it reloads itself
         page.wait_for_selector(READY)
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        page.wait_for_function("navigator.serviceWorker.ready.then(() => true)")
         page.goto(f"{address}?engine=wasm")  # a slow machine's first visit may go on without it
         page.wait_for_selector(READY)
         assert page.evaluate("crossOriginIsolated")
