@@ -56,3 +56,16 @@ def test_a_ledger_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):
         Ledger.open(tmp_path)
+
+
+def test_a_folder_that_no_step_has_made_stays_where_it_is(tmp_path: Path) -> None:
+    mine = tmp_path / "teacher" / "thesis.txt"
+    mine.parent.mkdir()
+    ledger = Ledger.open(tmp_path)
+    ledger.begin("teacher", "one")  # an empty folder is in nobody's way
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    (tmp_path / FILE).unlink()
+    with pytest.raises(ConfigError, match=r"teacher: is in the way, .*--run"):
+        Ledger.open(tmp_path).begin("teacher", "one")
+    assert mine.read_text() == "mine"

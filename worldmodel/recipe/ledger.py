@@ -74,10 +74,18 @@ class Ledger:
         return entry is not None and entry.done and entry.key == key
 
     def begin(self, name: str, key: str) -> Entry:
-        """Begin a step, or go on with it; what it left under another key is put aside."""
-        entry = self.entries.get(name)
+        """Begin a step, or go on with it; what it left under another key is put aside.
+
+        A folder of its name that no step has made is somebody's own: a `ConfigError`.
+        """
+        entry, folder = self.entries.get(name), self.root / name
+        if entry is None and folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError(
+                f"{folder}: is in the way, and `make` has not made it; move it, or give another "
+                "folder with --run"
+            )
         if entry is None or entry.key != key:
-            self._put_aside(self.root / name)
+            self._put_aside(folder)
             entry = self.entries[name] = Entry(key)
         entry.done, entry.since = False, time.time()
         self.save()
