@@ -209,6 +209,27 @@ def test_a_killed_process_leaves_a_playable_recording(tmp_path: Path) -> None:
     np.testing.assert_allclose(episode.frames[5].astype(int), frames(40)[5], atol=60)
 
 
+def test_whoever_finds_a_row_finds_a_frame(tmp_path: Path) -> None:
+    """At any moment of the first frames, as if the process had been killed then."""
+    recorder = Recorder(tmp_path / "walk", HEADER)
+    rows, video = tmp_path / "walk.jsonl", tmp_path / "walk.mp4"
+    found: list[int] = []
+    for i, (frame, action) in enumerate(zip(frames(4), actions(4), strict=True)):
+        recorder.write(frame, FrameRow(index=i, time=times(4)[i], action=action))
+        lines = 0
+        while lines < i + 2:  # the header, too
+            lines = rows.read_bytes().count(b"\n")
+            if lines > 1:
+                copies = tmp_path / "copy.jsonl", tmp_path / "copy.mp4"
+                for source, copy in zip((rows, video), copies, strict=True):
+                    copy.write_bytes(source.read_bytes())
+                found.append(len(load_recording(copies[0])))
+    recorder.finish()
+    recorder.wait()
+    assert min(found) >= 1
+    assert len(load_recording(rows)) == 4
+
+
 WRITE_TO_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path

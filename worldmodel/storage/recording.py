@@ -95,6 +95,7 @@ class Recorder:
         self._moment = moment  # where a recording begins that does not begin at a start
         self._queue: queue.SimpleQueue[tuple[Frame, FrameRow] | None] = queue.SimpleQueue()
         self._failure: UserError | None = None
+        self._is_empty = True
         self._synced = time.monotonic()
         try:
             name.parent.mkdir(parents=True, exist_ok=True)
@@ -193,9 +194,13 @@ class Recorder:
                 clean()
 
     def _append(self, frame: Frame, row: FrameRow) -> None:
-        whole = replace(row, hash=hash_frame(frame))
-        self._write_line(whole.to_json())
-        self._video.write(frame, row.time)
+        line = replace(row, hash=hash_frame(frame)).to_json()
+        if self._is_empty:  # whoever finds a row finds a frame; of later ones the row comes first
+            self._video.write(frame, row.time)
+        self._write_line(line)
+        if not self._is_empty:
+            self._video.write(frame, row.time)
+        self._is_empty = False
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self._sync_rows()
             self._video.sync()

@@ -9,6 +9,7 @@ opened, so nothing else needs it.
 """
 
 import contextlib
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -58,23 +59,18 @@ class VideoWriter:
         self.size = shown_size(frame_size)
         self._last = -1
         self._fragment_ends = self._fragment = 0.0
-        rate = Fraction(frames_per_second).limit_denominator(1000)
+        self._rate = Fraction(frames_per_second).limit_denominator(1000)
         self._file = path.open("xb", buffering=0)
-        self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTED)
+        self._begun = _BegunFile(self._file)
+        self._container = av.open(self._begun, "w", format="mp4", options=FRAGMENTED)
         try:
-            self._stream = self._container.add_stream("libx264", rate=rate)
+            self._stream = self._add_stream(self._container)
         except (av.codec.codec.UnknownCodecError, ValueError) as error:
             self.abandon()
             raise VideoError(
                 "this PyAV has no H.264 encoder (libx264); install the official one: "
                 "pip install --force-reinstall --only-binary av av"
             ) from error
-        self._stream.height, self._stream.width = self.size
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = TIME_BASE
-        self._stream.codec_context.gop_size = max(1, round(frames_per_second))  # a second at risk
-        self._stream.codec_context.thread_count = 1  # the world needs the other cores
-        self._stream.options = {"crf": QUALITY, "preset": "ultrafast", "tune": "zerolatency"}
 
     def write(self, frame: NDArray[np.uint8], seconds: float) -> None:
         """Append an RGB frame h w 3, shown from `seconds` after the beginning."""
@@ -87,6 +83,30 @@ class VideoWriter:
             longer = max(FIRST_FRAGMENT, 2 * self._fragment)
             self._fragment = min(longer, FRAGMENT_SECONDS)
         self._container.mux(self._stream.encode(picture))
+        if not self._begun.is_shown:
+            self._begun.show(self._clip_of(picture))
+        else:
+            self._begun.release()
+
+    def _add_stream(self, container: Any) -> Any:
+        """The one video stream of a container."""
+        stream = container.add_stream("libx264", rate=self._rate)
+        stream.height, stream.width = self.size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = TIME_BASE
+        stream.codec_context.gop_size = max(1, round(self._rate))  # a second at risk
+        stream.codec_context.thread_count = 1  # the world needs the other cores
+        stream.options = {"crf": QUALITY, "preset": "ultrafast", "tune": "zerolatency"}
+        return stream
+
+    def _clip_of(self, picture: Any) -> bytes:
+        """A whole video of one frame."""
+        av, content = _import_av(), io.BytesIO()
+        with av.open(content, "w", format="mp4", options=FRAGMENTED) as container:
+            stream = self._add_stream(container)
+            container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        return content.getvalue()
 
     def sync(self) -> None:
         """Wait until the disk has every fragment that was written."""
@@ -113,6 +133,7 @@ class VideoWriter:
         """Finish the file and make it a plain MP4; when that fails the fragmented one stays."""
         self._container.mux(self._stream.encode(None))
         self._container.close()
+        self._begun.release()
         self.sync()
         self._file.close()
         with contextlib.suppress(OSError, _import_av().error.FFmpegError):
@@ -122,8 +143,49 @@ class VideoWriter:
         """Close after a failure, keeping what the disk took."""
         with contextlib.suppress(OSError, _import_av().error.FFmpegError):
             self._container.close()
+            self._begun.release()
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+class _BegunFile:
+    """A file that a muxer begins, and that shows the first frame while the muxer keeps it back.
+
+    An MP4 says how long each frame lasts, so nothing of one is written before the next is there:
+    who is killed in between would leave a clip without any frame. Until then the file holds a whole
+    clip of that frame, and what the muxer writes waits in memory.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._held = file, io.BytesIO()
+        self._size = 0  # of what was held when the first frame was shown
+        self.is_shown = self._is_released = False
+
+    def write(self, content: bytes) -> int:
+        """Append to the file, or to what waits for it."""
+        return (self._file if self._is_released else self._held).write(content)
+
+    def show(self, clip: bytes) -> None:
+        """Let the file hold this for now."""
+        self.is_shown, self._size = True, len(self._held.getvalue())
+        _write_all(self._file, clip)
+
+    def release(self) -> None:
+        """Write what waits, if there is more by now than a header."""
+        content = self._held.getvalue()
+        if self._is_released or len(content) == self._size:
+            return
+        self._is_released = True
+        self._file.seek(0)
+        _write_all(self._file, content)
+        self._file.truncate()
+
+
+def _write_all(file: BinaryIO, content: bytes) -> None:
+    """All of it, or an `OSError`: a file without a buffer may take a part alone."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def shown_size(frame_size: tuple[int, int]) -> tuple[int, int]:
