@@ -172,10 +172,9 @@ class _BegunFile:
 
     def release(self) -> None:
         """Write what waits, if there is more by now than a header."""
-        content = self._held.getvalue()
-        if self._is_released or len(content) == self._size:
+        if self._is_released or len(content := self._held.getvalue()) == self._size:
             return
-        self._is_released = True
+        self._is_released, self._held = True, io.BytesIO()
         self._file.seek(0)
         _write_all(self._file, content)
         self._file.truncate()
