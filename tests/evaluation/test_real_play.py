@@ -160,3 +160,18 @@ def test_episodes_that_are_too_short_are_named_before_the_work(
     assert "every second one, has the" in said
     assert "[1/" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_no_more_episodes_are_read_than_clips_are_cut_from(
+    tmp_path: Path, file: WorldFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FromEpisodes(record(tmp_path / "data", file, [60] * 9), file, seed=3)
+    read: list[Path] = []
+
+    def load(path: Path) -> Episode:
+        read.append(path)
+        return load_episode(path)
+
+    monkeypatch.setattr("worldmodel.evaluation.real_play.load_episode", load)
+    assert source.clips(CLIPS, 2, 20, 20).frames.shape[:2] == (2, 20)
+    assert 1 <= len(read) <= 2

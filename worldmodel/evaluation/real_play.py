@@ -19,6 +19,7 @@ from worldmodel.random_streams import arrays
 from worldmodel.storage.episode import Episode, EpisodeError
 from worldmodel.storage.episodes import find_episodes, load_episode
 from worldmodel.system.printable import counted
+from worldmodel.system.progress import through
 from worldmodel.training.clips import RATES_AGREE, check_buttons, check_size
 from worldmodel.worlds.world_folder import WorldFile
 
@@ -76,7 +77,8 @@ class FromEpisodes:
                 "the judge, and the world is held against the others"
             )
         # All are read: whatever is wrong is said before anything is measured.
-        self.lengths = {path: len(self._load(path)) for path in self.paths}
+        reading = through(self.paths, desc="episodes", unit="episode")
+        self.lengths = {path: len(self._load(path)) for path in reading}
 
     @property
     def stamp(self) -> str:
@@ -86,17 +88,22 @@ class FromEpisodes:
 
     def clips(self, part: int, count: int, length: int, least: int) -> Clips:
         """One after the other without overlap, in random order; of the judge's or the others."""
-        stream = arrays(self.seed, "clips", part)
-        whose, found = self._whose(part), list[Clips]()
         self.check(part, least)
+        stream, whose = arrays(self.seed, "clips", part), self._whose(part)
         length = min(length, max(self.lengths[path] for path in whose))
+        places: list[tuple[Path, int]] = []
         for path in whose:
-            episode = self._load(path)
-            first = int(stream.integers(0, len(episode) % length + 1))
-            for begin in range(first, len(episode) - length + 1, length):
-                found.append(self._clip(episode.cut(begin, begin + length)))
-        order = stream.permutation(len(found))[:count]
-        return Clips.together([found[i] for i in order])
+            frames = self.lengths[path]
+            first = int(stream.integers(0, frames % length + 1))
+            places += [(path, begin) for begin in range(first, frames - length + 1, length)]
+        chosen = [places[i] for i in stream.permutation(len(places))[:count]]
+        found: dict[tuple[Path, int], Clips] = {}
+        for path in through(list(dict.fromkeys(path for path, _ in chosen)), desc="real play"):
+            episode = self._load(path)  # one at a time: a folder may be larger than memory
+            for place in chosen:
+                if place[0] == path:
+                    found[place] = self._clip(episode.cut(place[1], place[1] + length))
+        return Clips.together([found[place] for place in chosen])
 
     def check(self, part: int, least: int) -> None:
         """Refuse episodes of which none has `least` frames, for a part."""
