@@ -12,7 +12,8 @@ TOML and in JSON a spec is a table of its numbers, in the order in which they st
 `low` and `high` are the range seen, so a number with low = high told nothing. A heading is in
 degrees and wraps at 360, growing to the left. A phase is a clock that advances by itself and wraps
 from `high` to `low`: `high` is `low` again, the period is high − low. A velocity has the axes of
-the positions. A flag is 0 or 1.
+the positions. A flag is 0 or 1. An object's numbers say where something else than the player is
+(`demon.1.x`, `demon.1.y`), NaN while there is none.
 """
 
 import json
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from worldmodel.config import ConfigError, build_config, to_table
 from worldmodel.system.limits import LONGEST_UNIT, MOST_NUMBERS
 
-Kind = Literal["position", "heading", "velocity", "number", "count", "flag", "phase"]
+Kind = Literal["position", "heading", "velocity", "number", "count", "flag", "phase", "object"]
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 FULL_TURN = 360.0
 LARGEST = float(np.finfo(np.float32).max)

@@ -150,9 +150,9 @@ def test_clips_tell_the_state_beside_the_actions(home: Path) -> None:
     state_numbers = choose_state_numbers(read_states(home / "data"), ("health", "dead"))
     autoencoder = load_autoencoder(home / "runs" / "autoencoder")
     cache = home / "latents.safetensors"
-    data = LatentEpisodes.encode(home / "data", autoencoder, SPEC, cache, state_numbers)
-    latents, conditions = data.clips(4, 6, 1, torch.Generator().manual_seed(0))
     model = replace(MODEL, state_numbers=state_numbers)
+    data = LatentEpisodes.encode(home / "data", autoencoder, SPEC, cache, model)
+    latents, conditions = data.clips(4, 6, 1, torch.Generator().manual_seed(0))
     assert conditions.shape == (4, 6, model.condition_width)
     assert latents.shape[:2] == (4, 6)
     assert set(conditions[..., model.state_features - 1].flatten().tolist()) <= {-1.0, 1.0}

@@ -18,8 +18,8 @@ from worldmodel.__main__ import main
 from worldmodel.config import UserError
 from worldmodel.engine.graphs import example_views
 from worldmodel.model.autoencoder import Autoencoder
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.events import Events
-from worldmodel.model.state_configs import ConditionNumber
 from worldmodel.system.limits import LARGEST_NOTICE
 from worldmodel.web import site
 from worldmodel.web.before_work import read_notice
@@ -205,7 +205,7 @@ def test_graphs_that_draw_other_numbers_are_refused(
 ) -> None:
     """As if the exporter had made every weight of this one network twice as large."""
 
-    def damaged(events: Events, told: tuple[ConditionNumber, ...]) -> OnnxGraph:
+    def damaged(events: Events, told: ModelConfig) -> OnnxGraph:
         other = copy.deepcopy(events)
         for parameter in other.parameters():
             parameter.mul_(2)

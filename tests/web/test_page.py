@@ -96,13 +96,17 @@ def tiny(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
     return make(make_world(folder / "bar", is_placed=True), runtime, folder / "site")
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["numbers alone", "and a place"])
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"is_placed": True}, {"has_objects": True}],
+    ids=["numbers alone", "and a place", "and objects"],
+)
 def lively(
     request: pytest.FixtureRequest, runtime: dict[str, bytes], tmp_path_factory: Any
 ) -> Made:
     """A world in which things happen, and whose transformer is told of them."""
     folder = tmp_path_factory.mktemp("lively")
-    world = make_world(folder / "bar", is_numbered=True, is_placed=request.param)
+    world = make_world(folder / "bar", is_numbered=True, **request.param)
     return make(world, runtime, folder / "site")
 
 
@@ -305,7 +309,8 @@ def test_what_happens_is_what_happens_in_torch(lively: Made, page: Any) -> None:
     drawn = world.events.drawn if world.events else []
     assert (np.ptp(expected.states[:, drawn], axis=0) > 0).all()
     assert np.array_equal(expected.states[:, drawn], found.states[:, drawn])
-    assert np.abs(expected.states - found.states).max() < 1e-4  # of a place the eye's height
+    # Of a place the eye's height; of an object nothing where there is none.
+    np.testing.assert_allclose(found.states, expected.states, rtol=0, atol=1e-4)
     assert line == native_line(world, expected.states[-1])
 
 

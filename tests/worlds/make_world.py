@@ -15,7 +15,8 @@ from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import AutoencoderConfig, SamplerConfig
 from worldmodel.model.events import CHANGE, HOLD, SET, Events
 from worldmodel.model.motion import Motion
-from worldmodel.model.state_configs import EventsConfig, MotionConfig, PlanConfig
+from worldmodel.model.objects import COME, GO_ON, GONE, MOVE
+from worldmodel.model.state_configs import EventsConfig, MotionConfig, ObjectsConfig, PlanConfig
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
@@ -118,6 +119,17 @@ EVENTS = EventsConfig(
     bins=4,
 )
 
+OBJECTS = ObjectsConfig(names=("imp.1", "imp.2", "ball.1"), rays=4)
+AMONG_OBJECTS = StateSpec(
+    {
+        **NUMBERS.numbers,
+        "x": StateNumber(kind="position", low=0.0, high=8.0),
+        "y": StateNumber(kind="position", low=0.0, high=8.0),
+        **dict.fromkeys(OBJECTS.numbers, StateNumber(kind="object", low=-90.0, high=200.0)),
+    }
+)
+WAYS = [(GONE, 0.0, 0.0), (GO_ON, 0.0, 0.0), (MOVE, 9.0, -3.0), (COME, 120.0, 30.0)]
+
 
 def make_events(config: EventsConfig = EVENTS, spec: StateSpec = NUMBERS) -> Events:
     """Random weights: hits, rewards, deaths and lives that begin anew, at any time."""
@@ -128,21 +140,33 @@ def make_events(config: EventsConfig = EVENTS, spec: StateSpec = NUMBERS) -> Eve
         "reward": [(CHANGE, 0.0), (SET, -0.5), (SET, 1.0)],
         "dead": [(CHANGE, 0.0), (SET, 1.0), (SET, 0.0)],
         "heading": [(CHANGE, 0.0), (HOLD, 0.0), (SET, 90.0)],
+        "x": [(CHANGE, 0.0), (CHANGE, 1.0), (SET, 2.0)],
+        "y": [(CHANGE, 0.0), (CHANGE, -1.0), (SET, 6.0)],
     }
     for row, index in enumerate(events.drawn):
         for column, (kind, value) in enumerate(happen.get(spec.names[index], [])):
             events.kinds[row, column], events.values[row, column] = kind, value
+    if events.objects is not None:
+        for column, (sort, x, y) in enumerate(WAYS):
+            events.objects.sorts[:, column] = sort
+            events.objects.values[:, column] = torch.tensor((x, y))
     return events.eval().requires_grad_(requires_grad=False)
 
 
 def make_world(
-    folder: Path, *, is_doom: bool = False, is_placed: bool = False, is_numbered: bool = False
+    folder: Path,
+    *,
+    is_doom: bool = False,
+    is_placed: bool = False,
+    is_numbered: bool = False,
+    has_objects: bool = False,
 ) -> Path:
     """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's.
 
     One that is placed knows where the player is, has a plan, and moves by chance. In one that is
     numbered things happen by chance, health, reward and death, and its transformer is told of them;
-    one that is both has the numbers of its place, of which events draw the health.
+    one that is both has the numbers of its place, of which events draw the health. One that is
+    numbered and has objects has monsters and what they throw.
     """
     torch.manual_seed(0)
     shape, spec, model = AUTOENCODER, SPEC, MODEL
@@ -156,6 +180,10 @@ def make_world(
             moved = tuple(name for name in STATE.names if name != "health")
             events = replace(EVENTS, moved=moved)
         model = replace(model, state_numbers=choose_state_numbers(numbers, ("health",)))
+    if has_objects:
+        numbers, events = AMONG_OBJECTS, replace(events, objects=OBJECTS, ways=len(WAYS))
+        rays, features = OBJECTS.rays, OBJECTS.ray_features
+        model = replace(model, objects=OBJECTS, rays=rays, ray_features=features)
     if is_doom:
         shape = replace(AUTOENCODER, widths=(8, 8, 8, 8), frame_height=48, frame_width=64)
         spec = ACTIONS
@@ -209,6 +237,9 @@ def _track(number: int, spec: StateSpec) -> StateTrack:
     row = [50.0, 10.0 * number, 8.5, 30.0, 0.0, 0.0, 4.0, 100.0]
     if spec is NUMBERS:
         row = [30.0, 90.0 - number, 0.0, 0.0]
+    if spec is AMONG_OBJECTS:
+        here, nowhere = (80.0, 20.0), (np.nan, np.nan)
+        row = [30.0, 90.0 - number, 0.0, 0.0, 4.0, 4.0, *here, *nowhere, *here]
     return StateTrack(spec, np.tile(np.asarray(row, np.float32), (6, 1)))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.worlds.make_world import EVENTS, NUMBERS, make_world
+from tests.worlds.make_world import AMONG_OBJECTS, EVENTS, NUMBERS, OBJECTS, make_world
 from worldmodel.action import Action
 from worldmodel.config import ConfigError, UserError
 from worldmodel.gym_env import WorldEnv, WorldVectorEnv
@@ -192,3 +192,56 @@ def test_state_features_are_digits_and_directions() -> None:
     digits = facts[1:31].view(3, 10).argmax(dim=1)
     assert digits.tolist() == [7, 3, 0]
     assert facts[31:35] == pytest.approx([0, -1, 1, 1], abs=1e-6)  # cosines of 1, 2, 4, 8 turns
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("w") / "crowded"
+    return make_world(folder, is_numbered=True, has_objects=True)
+
+
+def test_objects_come_move_and_go_and_play_goes_on_among_them(crowded: Path) -> None:
+    world = NativeWorld.load(crowded, TORCH)
+    world.reset(0, 3)
+    play(world)
+    saved = world.save_state()
+    frames, states = play(world)
+    places = states[:, AMONG_OBJECTS.index("imp.1.x") :]
+    assert 0.1 < np.isfinite(places).mean() < 0.9
+    assert np.array_equal(np.isfinite(places[:, ::2]), np.isfinite(places[:, 1::2]))
+    world.load_state(saved)
+    again, same = play(world)
+    np.testing.assert_array_equal(again, frames)
+    np.testing.assert_array_equal(same, states)
+
+
+def test_the_picture_follows_where_objects_are(crowded: Path) -> None:
+    world = NativeWorld.load(crowded, TORCH)
+    world.reset(0, 3)
+    saved = world.save_state()
+    frames = []
+    for shift in (0.0, 40.0):
+        arrays = {name: np.array(array) for name, array in saved.arrays.items()}
+        columns = [AMONG_OBJECTS.index(name) for name in OBJECTS.numbers[1::2]]
+        arrays["happened.states"][..., columns] += shift
+        world.load_state(State(saved.identity, arrays))
+        frames.append(step(world, PLAY[0]))
+    assert not np.array_equal(frames[0], frames[1])
+
+
+def test_openvino_plays_among_objects_as_torch_does(crowded: Path) -> None:
+    pytest.importorskip("openvino")
+    played = []
+    for engine in ("torch", "openvino"):
+        world = NativeWorld.load(crowded, replace(TORCH, engine=engine))
+        world.reset(0, 3)
+        played.append(play(world))
+    np.testing.assert_allclose(played[0][1], played[1][1], rtol=1e-4)
+    assert np.abs(played[0][0].astype(int) - played[1][0]).max() <= 2
+
+
+def test_a_world_whose_parts_know_other_objects_is_refused(crowded: Path) -> None:
+    file = read_world_file(crowded)
+    assert file.events is not None
+    with pytest.raises(ConfigError, match="must name the same objects"):
+        replace(file, events=replace(file.events, objects=None))

@@ -12,7 +12,7 @@ and the actions.
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from worldmodel.action import Action, ActionSpec
 from worldmodel.config import ConfigError, UserError, build_config
+from worldmodel.data_sources.doom_objects import ObjectSlots
 from worldmodel.data_sources.doom_process import EnginePlace, check_shared_memory
 from worldmodel.data_sources.doom_state import SPEC, VARIABLES, at_the_end, to_state
 from worldmodel.state_spec import StateSpec
+from worldmodel.system.printable import shown
 
 if TYPE_CHECKING:
     import vizdoom
@@ -57,11 +59,14 @@ class DoomConfig:
     weapon: bool = False  # whether the player sees it
     hud: bool = False  # the game's own status bar: ammunition, health
     restart: bool = False  # whether the level begins anew after a death, in the same episode
+    objects: dict[str, int] = field(default_factory=dict)  # names in the engine: how many are told
     player: Literal["explorer", "gunner"] = "explorer"  # who plays while it is recorded
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.keys) - KEYS.keys()):
             raise ConfigError(f"keys: no {unknown[0]!r} here; choose from {', '.join(KEYS)}")
+        if not all(1 <= count <= 24 for count in self.objects.values()):
+            raise ConfigError(f"objects: expected 1 to 24 of each, found {shown(self.objects)}")
 
     @property
     def actions(self) -> ActionSpec:
@@ -96,7 +101,9 @@ class Doom:
         self.config, self.actions, self.name = config, config.actions, config.level
         self.frames_per_second = config.frames_per_second
         # What the game knows of itself in the frame that is shown; never written to again.
-        self.state: NDArray[np.float32] = np.full(SPEC.width, np.nan, np.float32)
+        self._objects = ObjectSlots(config.objects)
+        self.state_spec = StateSpec({**SPEC.numbers, **self._objects.numbers})
+        self.state: NDArray[np.float32] = np.full(self.state_spec.width, np.nan, np.float32)
         self._dead_frames = 0  # that were shown since the last death
         check_shared_memory()
         self._place = EnginePlace()
@@ -155,11 +162,6 @@ class Doom:
         return self._position
 
     @property
-    def state_spec(self) -> StateSpec:
-        """What the numbers of `state` are; the ranges of what does not wrap are not known yet."""
-        return SPEC
-
-    @property
     def monsters(self) -> list[tuple[float, float]]:
         """x, y of those alive, for a player who aims; nobody else is told."""
         return self._monsters
@@ -182,6 +184,7 @@ class Doom:
 
     def _begin(self) -> NDArray[np.uint8]:
         self._dead_frames = 0
+        self._objects.forget()
         with _alive():
             self._game.new_episode()
         return self._look()
@@ -197,8 +200,9 @@ class Doom:
         self._depth: NDArray[np.uint8] = depth
         x, y, _, angle = variables[:4]
         self._position = (float(x), float(y), float(angle))
-        self.state = to_state(variables, state.tic)
         objects = state.objects or ()
+        placed = self._objects.see(objects)
+        self.state = np.concatenate((to_state(variables, state.tic), placed))
         self._monsters = [(o.position_x, o.position_y) for o in objects if o.name in MONSTERS]
         return self.frame
 
@@ -256,7 +260,7 @@ def _start_engine(config: DoomConfig, place: EnginePlace) -> "vizdoom.DoomGame":
         hide(False)  # noqa: FBT003  # the engine's setters take no keyword
     game.set_render_hud(config.hud)
     game.set_render_weapon(config.weapon)
-    game.set_objects_info_enabled(config.player == "gunner")
+    game.set_objects_info_enabled(config.player == "gunner" or bool(config.objects))
     buttons = [*(KEYS[key][1] for key in config.keys), "TURN_LEFT_RIGHT_DELTA"]
     game.set_available_buttons([getattr(vizdoom.Button, name) for name in buttons])
     game.set_available_game_variables([getattr(vizdoom.GameVariable, name) for name in VARIABLES])

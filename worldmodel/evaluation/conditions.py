@@ -18,7 +18,7 @@ from worldmodel.evaluation.subject import Subjects
 from worldmodel.model.autoencoder import encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
-from worldmodel.model.state_numbers import with_state_numbers
+from worldmodel.model.state_numbers import with_told
 from worldmodel.worlds.happenings import Happenings
 
 AT_ONCE = 256  # frames whose rays are read at once
@@ -77,7 +77,7 @@ def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
     """What a transformer is told of frames with actions b f (k+2) and states b f v: b f z."""
     motion, file = subjects.motion, subjects.file
     views = None if motion is None else motion.views(states)
-    actions = with_state_numbers(file.transformer.state_numbers, file.state, states, actions)
+    actions = with_told(file.transformer, file.state, states, actions)
     if views is None:
         return subjects.autoencoder.conditions(actions, None)
     parts = zip(actions.split(AT_ONCE, dim=1), views.split(AT_ONCE, dim=1), strict=True)

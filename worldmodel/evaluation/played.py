@@ -13,6 +13,7 @@ from torch import Tensor
 from worldmodel.evaluation.conditions import Guide, condition, recent_of
 from worldmodel.evaluation.reference_clips import Clips
 from worldmodel.evaluation.subject import Subject, Subjects
+from worldmodel.model.state_configs import kind_of
 from worldmodel.rollout import Rollout, roll_out
 from worldmodel.state_spec import StateSpec
 from worldmodel.system.progress import through
@@ -64,7 +65,7 @@ def play_out(
 def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:
     """Mean error of each number that changes, of states b g v against the game's, at some frames.
 
-    Of what wraps, by the shorter way.
+    Of what wraps, by the shorter way; of objects, how many of a kind are there.
     """
     found: Off = {}
     for horizon in horizons:
@@ -73,11 +74,24 @@ def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[
         off = (made[:, horizon - 1] - real[:, horizon - 1]).abs()
         row = {}
         for i, (name, number) in enumerate(spec.numbers.items()):
-            if number.low < number.high:
+            if number.low < number.high and number.kind != "object":
                 column = off[:, i]
                 if number.kind in ("heading", "phase"):
                     period = number.high - number.low
                     column = torch.minimum(column % period, period - column % period)
                 row[name] = float(column.nanmean())
+        there = [_there(spec, states[:, horizon - 1]) for states in (made, real)]
+        row |= {kind: float((there[0][kind] - there[1][kind]).abs().mean()) for kind in there[0]}
         found[horizon] = row
+    return found
+
+
+def _there(spec: StateSpec, states: Tensor) -> dict[str, Tensor]:
+    """How many objects of each kind there are in states b v: b."""
+    found: dict[str, Tensor] = {}
+    for name in spec.names:
+        if spec.numbers[name].kind == "object" and name.endswith(".x"):
+            kind = f"{kind_of(name.removesuffix('.x'))}s there"
+            is_there = torch.isfinite(states[:, spec.index(name)]).float()
+            found[kind] = found.get(kind, torch.zeros(len(states))) + is_there.cpu()
     return found

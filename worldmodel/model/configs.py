@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from worldmodel.config import ConfigError, require_at_most, require_positive
-from worldmodel.model.state_configs import ConditionNumber, PlanConfig
+from worldmodel.model.state_configs import ConditionNumber, ObjectsConfig, PlanConfig
 from worldmodel.system.limits import (
     FASTEST,
     FINEST_STEP,
@@ -38,9 +38,10 @@ class ModelConfig:
     action_tokens: int = 1  # tokens per frame that carry its action
     feed_forward_ratio: int = 4
     chunk_frames: int = 1  # frames that are drawn together and see each other, future included
-    rays: int = 0  # over the level's plan, that a frame's condition holds (`PlanConfig.rays`)
+    rays: int = 0  # of the view, that a frame's condition holds (`PlanConfig`, `ObjectsConfig`)
     ray_features: int = 0  # numbers of each
     state_numbers: tuple[ConditionNumber, ...] = ()  # of the state, in a frame's condition
+    objects: ObjectsConfig | None = None  # whose places the rays tell, in a world without a plan
 
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "layers", "feed_forward_ratio", "chunk_frames")
@@ -86,6 +87,14 @@ class ModelConfig:
                 "of tokens"
             )
 
+        if self.objects is not None and (self.rays, self.ray_features) != (
+            self.objects.rays,
+            self.objects.ray_features,
+        ):
+            raise ConfigError(
+                f"{self.rays} rays of {self.ray_features} numbers, but the objects are told in "
+                f"{self.objects.rays} of {self.objects.ray_features}"
+            )
         if (
             len({number.name for number in self.state_numbers}) < len(self.state_numbers)
             or len(self.state_numbers) > 64
@@ -134,6 +143,18 @@ class ModelConfig:
     def seen_features(self) -> int:
         """Of a frame's condition, all before its action vector."""
         return self.rays * self.ray_features + self.state_features
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a frame's condition holds something of the state that a plan does not give."""
+        return bool(self.state_numbers or self.objects)
+
+    @property
+    def told_names(self) -> tuple[str, ...]:
+        """Numbers of the state that this takes."""
+        placed = () if self.objects is None else (*self.objects.viewer, *self.objects.numbers)
+        numbers = (number.name for number in self.state_numbers)
+        return tuple(dict.fromkeys((*numbers, *placed)))
 
     @property
     def tokens_per_chunk(self) -> int:

@@ -11,7 +11,8 @@ Every number has a few *bins*, the changes that occur in the data, each of one k
 with `base` the number as it goes on by itself: a heading turned by the mouse, a phase one step on,
 any other as it was. A network gives the probabilities of the bins; which of them happens is drawn,
 not averaged. The numbers of a frame are drawn one after the other, each told of those before it, so
-that a death and what begins anew with it come together. All in fp32.
+that a death and what begins anew with it come together. Objects have ways instead of bins
+(`model.objects`), and all else is told of where they are. All in fp32.
 
 Letters of its own: i numbers that are drawn, s frames of latents, q bins.
 """
@@ -23,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldmodel.model.objects import Objects
 from worldmodel.model.state_configs import ConditionNumber, EventsConfig
 from worldmodel.model.state_numbers import encode_state_numbers
 from worldmodel.state_spec import FULL_TURN, StateSpec
@@ -68,19 +70,28 @@ class Events(nn.Module):
         for name in config.moved:
             spec.index(name)
         numbers = spec.numbers
-        self.drawn = [i for i, name in enumerate(numbers) if name not in config.moved]
+        placed = config.objects.numbers if config.objects else ()
+        not_drawn = {*config.moved, *placed}
+        self.drawn = [i for i, name in enumerate(numbers) if name not in not_drawn]
+        self.own = [i for i, name in enumerate(numbers) if name not in placed]  # the player's
         self.state_numbers = tuple(
             ConditionNumber(name=name, kind=number.kind, low=number.low, high=number.high)
             for name, number in numbers.items()
+            if name not in placed
         )
         g, d = len(self.drawn), config.width
         features = sum(number.features for number in self.state_numbers)
         frames, action = config.frames, config.buttons + 2
         area = config.latent_channels * config.latent_height * config.latent_width
-        self.enter_numbers = nn.Linear(features + 2 * (frames - 1) * spec.width, d)
+        self.enter_numbers = nn.Linear(features + 2 * (frames - 1) * len(self.own), d)
         self.enter_actions = nn.Linear((frames + 1) * action, d)
         self.enter_latents = nn.Linear(config.seen * area, d)
-        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(3 * d, d), nn.SiLU(), nn.Linear(d, d))
+        self.objects: Objects | None = None
+        if config.objects is not None:
+            self.objects = Objects(config.objects, spec, d, config.ways)
+            self.enter_objects = nn.Linear(d, d)
+        parts = 3 if self.objects is None else 4
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(parts * d, d), nn.SiLU(), nn.Linear(d, d))
         self.branch = nn.ModuleList(nn.Linear(d, d) for _ in self.drawn)
         self.before = nn.Parameter(torch.zeros(g, g, config.bins, d))  # of earlier numbers' bins
         self.leave = nn.ModuleList(nn.Linear(d, config.bins) for _ in self.drawn)
@@ -94,19 +105,31 @@ class Events(nn.Module):
     def hidden(self, recent: Recent, actions: Tensor) -> Tensor:
         """What the network makes of the last frames and the next action b (k+2): b d."""
         states, names = torch.nan_to_num(recent.states), self.spec.names
-        last, span = states[:, -1:], (self.high - self.low).clamp(min=1e-6)
-        change = self.wrapped(states[:, :-1] - last)
+        last, span = states[:, -1:], (self.high - self.low).clamp(min=1e-6)[self.own]
+        change = self.wrapped(states[:, :-1] - last)[..., self.own]
         history = torch.cat((torch.tanh(change), change / span), dim=-1).flatten(1)
         numbers = torch.cat(
             (encode_state_numbers(self.state_numbers, names, recent.states[:, -1]), history), dim=-1
         )
         done = torch.cat((recent.actions, actions[:, None]), dim=1).flatten(1)
-        parts = (
+        parts = [
             self.enter_numbers(numbers),
             self.enter_actions(done),
             self.enter_latents(recent.latents.flatten(1)),
-        )
+        ]
+        if self.objects is not None:
+            parts.append(self.enter_objects(self._around(recent, actions)).sum(dim=1))
         return self.mix(torch.cat(parts, dim=-1))
+
+    def ways(self, recent: Recent, actions: Tensor, hidden: Tensor) -> Tensor:
+        """Logits of the objects' ways, with the next actions b (k+2) and `hidden` b d: b o q."""
+        assert self.objects is not None
+        return self.objects.logits(self._around(recent, actions), hidden, recent.states)
+
+    @property
+    def chances(self) -> int:
+        """How many chances a frame takes: of every number that is drawn, then of every object."""
+        return len(self.drawn) + (len(self.objects.kinds) if self.objects else 0)
 
     def loss(self, hidden: Tensor, bins: Tensor) -> Tensor:
         """Cross entropy of the bins b i that happened, −1 where nobody knows: i."""
@@ -139,12 +162,18 @@ class Events(nn.Module):
 
         `moved` b v holds the numbers that motion has moved already, and the others as they were.
         """
-        bins = self.draw(self.hidden(recent, actions), chance)
+        hidden, drawn = self.hidden(recent, actions), len(self.drawn)
+        bins = self.draw(hidden, chance[:, :drawn])
         candidates = self.candidates(recent.states[:, -1], actions)  # b i q
         values = candidates.gather(2, bins[..., None])[..., 0]
         columns = list(moved.unbind(-1))
         for i, column in zip(self.drawn, values.unbind(-1), strict=True):
             columns[i] = column
+        if self.objects is not None:
+            logits = self.ways(recent, actions, hidden)
+            places = self.objects.draw(logits, chance[:, drawn:], recent.states).flatten(1)
+            for i, column in zip(self.objects.columns, places.unbind(-1), strict=True):
+                columns[i] = column
         return torch.stack(columns, dim=-1)
 
     def candidates(self, states: Tensor, actions: Tensor) -> Tensor:
@@ -178,6 +207,13 @@ class Events(nn.Module):
                 ahead = columns[i] + self.config.phase_step - number.low
                 columns[i] = number.low + _remainder(ahead, period)
         return torch.stack(columns, dim=-1)
+
+    def _around(self, recent: Recent, actions: Tensor) -> Tensor:
+        """What each object does, seen from where the next actions turn the player to: b o d."""
+        assert self.objects is not None
+        heading = self.spec.index(self.objects.config.viewer[2])
+        turned = self.base(recent.states[:, -1], actions)[:, heading]
+        return self.objects.embed(recent.states, turned)
 
     def _turned(self, mouse: Tensor) -> Tensor:
         """How many degrees to the right a frame turns, of the action's number b."""

@@ -1,10 +1,12 @@
 """Shapes of the networks that know the state: plan, motion, events, and numbers as conditions."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
 
 from worldmodel.config import ConfigError, require_at_most, require_no_less, require_positive
+from worldmodel.state_spec import Kind
 from worldmodel.system.printable import shown
+
+OBJECT_FEATURES = 6  # of an object in a ray (`model.objects.encode_objects`)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -12,7 +14,7 @@ class ConditionNumber:
     """A number of the state that a transformer is told of every frame (`model.state_numbers`)."""
 
     name: str
-    kind: Literal["position", "heading", "velocity", "number", "count", "flag", "phase"]
+    kind: Kind
     low: float = 0.0  # the range seen
     high: float = 0.0
 
@@ -31,6 +33,58 @@ class ConditionNumber:
         if self.kind == "count":
             return 1 + 10 * self.digits
         return {"flag": 1, "heading": 8, "phase": 8}.get(self.kind, 5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectsConfig:
+    """What comes, moves and goes around the player: monsters, what they throw (`model.objects`).
+
+    An object's place are two numbers of the state, NAME.x and NAME.y, NaN while there is none.
+    Objects whose names differ only behind the last dot (`demon.1`, `demon.2`) are of one kind.
+    """
+
+    names: tuple[str, ...]
+    viewer: tuple[str, str, str] = ("x", "y", "heading")  # numbers that say who sees them
+    field_of_view: float = 90.0  # degrees, from the left edge of the picture to the right
+    rays: int = 16  # columns of the picture in which a transformer is told of them
+    half_width: float = 24.0  # of an object, units of the map
+    nearest: float = 8.0  # units ahead of the viewer; what is nearer is out of sight
+    waves: tuple[int, ...] = (1, 2, 4, 8, 16)  # to a full turn, that tell where a ray points
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= 24 or len(set(self.names)) < len(self.names):
+            raise ConfigError(f"objects: expected 1 to 24 names, each once, not {len(self.names)}")
+        require_positive(self, "rays")
+        require_at_most(self, 512, "rays")
+        if not 1 <= self.field_of_view <= 170 or not 0.1 <= self.half_width <= 1e4:
+            raise ConfigError(
+                f"field_of_view ({self.field_of_view}) must be from 1 to 170 degrees, half_width "
+                f"({self.half_width}) from 0.1 to 10000"
+            )
+        if not 0.1 <= self.nearest <= 1e4 or not 1 <= len(self.waves) <= 16:
+            raise ConfigError(
+                f"nearest ({self.nearest}) must be from 0.1 to 10000, waves hold 1 to 16 numbers"
+            )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of objects, in the order of their first ones."""
+        return tuple(dict.fromkeys(kind_of(name) for name in self.names))
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of the state that say where they are."""
+        return tuple(f"{name}.{axis}" for name in self.names for axis in "xy")
+
+    @property
+    def ray_features(self) -> int:
+        """Numbers that a transformer is told of a ray: where it points, then each object."""
+        return 2 * len(self.waves) + OBJECT_FEATURES * len(self.names)
+
+
+def kind_of(name: str) -> str:
+    """The kind of an object: its name without what follows the last dot."""
+    return name.rpartition(".")[0] or name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,9 +242,16 @@ class EventsConfig:
     bins: int = 32  # changes that it tells apart, of each number
     phase_step: float = 0.0  # by which the state's phases go on in a frame
     turn_step: float = 0.0  # degrees, of which the game turns whole numbers in a frame; 0: any turn
+    objects: ObjectsConfig | None = None  # that move by chances of their own
+    ways: int = 64  # moves that it tells apart, of each kind of object
 
     def __post_init__(self) -> None:
         require_positive(self, "frames", "seen", "width", "bins")
+        if self.objects and not (self.frames >= 3 and 4 <= self.ways <= 1024):
+            raise ConfigError(
+                f"objects move by what 3 frames or more say, frames is {self.frames}; ways "
+                f"({self.ways}) must be from 4 to 1024"
+            )
         require_positive(self, "latent_channels", "latent_height", "latent_width")
         require_at_most(self, 64, "frames")
         require_at_most(self, 1024, "bins", "buttons")

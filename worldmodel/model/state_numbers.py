@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import ConfigError
+from worldmodel.model.configs import ModelConfig
+from worldmodel.model.objects import encode_objects
 from worldmodel.model.state_configs import ConditionNumber
 from worldmodel.state_spec import FULL_TURN, StateSpec
 
@@ -42,18 +44,24 @@ def encode_state_numbers(
     return torch.cat(parts, dim=-1)
 
 
-def with_state_numbers(
-    state_numbers: Sequence[ConditionNumber],
-    spec: StateSpec | None,
-    states: Tensor,
-    actions: Tensor,
+def encode_told(config: ModelConfig, names: Sequence[str], states: Tensor) -> Tensor:
+    """All that a transformer is told of states ... v: objects ray by ray, then numbers; ... d."""
+    parts = []
+    if config.objects is not None:
+        parts.append(encode_objects(config.objects, names, states))
+    if config.state_numbers:
+        parts.append(encode_state_numbers(config.state_numbers, names, states))
+    return torch.cat(parts, dim=-1)
+
+
+def with_told(
+    config: ModelConfig, spec: StateSpec | None, states: Tensor, actions: Tensor
 ) -> Tensor:
-    """Actions ... k behind the features of states ... v that a transformer gets, if any."""
-    if not state_numbers:
+    """Actions ... k behind what a transformer is told of states ... v, if anything."""
+    if not config.is_told:
         return actions
     assert spec is not None
-    facts = encode_state_numbers(state_numbers, spec.names, states)
-    return torch.cat((facts.to(actions), actions), dim=-1)
+    return torch.cat((encode_told(config, spec.names, states).to(actions), actions), dim=-1)
 
 
 def _features(number: ConditionNumber, values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from worldmodel.data_sources.doom import DoomConfig
 from worldmodel.data_sources.parallel_record import GameSource
 from worldmodel.model.autoencoder import encode_frames
 from worldmodel.model.configs import AutoencoderConfig, ModelConfig
-from worldmodel.model.state_configs import ConditionNumber
+from worldmodel.model.state_configs import ConditionNumber, ObjectsConfig
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.recipe.recipe_file import INTERPOLATION, Recipe, StagePart
@@ -78,6 +78,10 @@ class SharedSettings:
             "buttons": len(self.actions.buttons),
         }
         table = {"frame_change": change, **self.recipe.model, **derived}
+        if "objects" in table:
+            objects = build_config(ObjectsConfig, table["objects"], "[model.objects]")
+            table |= {"objects": to_table(objects)}
+            table |= {"rays": objects.rays, "ray_features": objects.ray_features}
         if "state_numbers" in table:
             table["state_numbers"] = to_table(self._state_numbers(table["state_numbers"]))
         return build_config(ModelConfig, table, "[model]")
@@ -91,6 +95,7 @@ class SharedSettings:
             "latent_channels": channels,
             "latent_height": height,
             "latent_width": width,
+            **({"objects": objects} if (objects := self.recipe.model.get("objects")) else {}),
             **part.settings.get("model", {}),
         }
 

@@ -6,7 +6,7 @@ lies (`row_files`).
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, to_toml
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device
-from worldmodel.model.state_configs import ConditionNumber
-from worldmodel.model.state_numbers import encode_state_numbers
+from worldmodel.model.state_numbers import encode_told
 from worldmodel.state_spec import StateTrack
 from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.episode import Episode, EpisodeError
@@ -60,23 +60,21 @@ def load_views(folder: Path, stride: int) -> Tensor:
     return torch.cat(parts)
 
 
-def load_facts(folder: Path, state_numbers: Sequence[ConditionNumber]) -> Tensor:
+def load_facts(folder: Path, model: ModelConfig) -> Tensor:
     """What is told of every frame of every episode: t features, in the order of the episodes."""
-    parts = [facts_of(load_state(path), state_numbers, path) for path in find_episodes(folder)]
+    parts = [facts_of(load_state(path), model, path) for path in find_episodes(folder)]
     return torch.cat(parts)
 
 
-def facts_of(
-    track: StateTrack | None, state_numbers: Sequence[ConditionNumber], path: Path
-) -> Tensor:
+def facts_of(track: StateTrack | None, model: ModelConfig, path: Path) -> Tensor:
     """What is told of the frames of a track: f t; an `EpisodeError` if there is none."""
     if track is None:
         raise EpisodeError(
-            f"{path}: holds no state, and the transformer is told "
-            f"{', '.join(number.name for number in state_numbers)}; record the episode again"
+            f"{path}: holds no state, and the transformer is told {', '.join(model.told_names)}; "
+            "record the episode again"
         )
     try:
-        return encode_state_numbers(state_numbers, track.spec.names, torch.from_numpy(track.values))
+        return encode_told(model, track.spec.names, torch.from_numpy(track.values))
     except ConfigError as error:
         raise EpisodeError(f"{path}: {error}") from error
 
@@ -92,7 +90,7 @@ class LatentEpisodes:
     reading: ReadSpeed = field(default_factory=ReadSpeed)
     views: Tensor | None = None  # total 4, where frames are seen from, in a world with a plan
     autoencoder: Autoencoder | None = None  # whose plan says what is seen from there
-    facts: Tensor | None = None  # total t, what is told of the state (`model.state_numbers`)
+    facts: Tensor | None = None  # total t, what is told of the state (`encode_told`)
 
     @classmethod
     def encode(
@@ -101,15 +99,17 @@ class LatentEpisodes:
         autoencoder: Autoencoder,
         spec: ActionSpec,
         cache: Path,
-        state_numbers: Sequence[ConditionNumber] = (),
+        model: ModelConfig | None = None,
     ) -> "LatentEpisodes":
         """Encode `folder`, or read what an earlier call with the same weights left in `cache`.
 
         The latents themselves lie beside `cache`; clips of them come on the autoencoder's device.
-        `state_numbers`: the numbers of the state that clips' conditions hold.
+        `model`: the transformer whose conditions clips have; none: actions are all they have.
         """
         found = cls._encode(folder, autoencoder, spec, cache)
-        return replace(found, facts=load_facts(folder, state_numbers)) if state_numbers else found
+        if model is None or not model.is_told:
+            return found
+        return replace(found, facts=load_facts(folder, model))
 
     @classmethod
     def _encode(

@@ -165,8 +165,8 @@ class PlayedFrames:
             acts = torch.from_numpy(
                 np.stack([training.actions.encode(stretch.actions) for stretch in part])
             )
-            if state_numbers := training.model.state_numbers:
-                facts = [facts_of(stretch.state, state_numbers, data) for stretch in part]
+            if training.model.is_told:
+                facts = [facts_of(stretch.state, training.model, data) for stretch in part]
                 acts = torch.cat((torch.stack(facts), acts), dim=-1)
             acts = acts.to(device)
             primed = encode_frames(autoencoder, shown[:, :past]), acts[:, :past]

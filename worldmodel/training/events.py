@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,11 +30,13 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, require_positive, to_toml
 from worldmodel.model.context import Device
 from worldmodel.model.events import CHANGE, HOLD, SET, Events, Recent
+from worldmodel.model.objects import Objects
 from worldmodel.model.state_configs import EventsConfig
 from worldmodel.random_streams import arrays
 from worldmodel.state_spec import StateSpec
 from worldmodel.storage.files import write_atomically
 from worldmodel.training.clips import LatentEpisodes
+from worldmodel.training.object_ways import set_ways, ways_of
 from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC, load_autoencoder
 from worldmodel.training.stage import LoopConfig
@@ -123,6 +126,10 @@ class EventsStage:
         if not len(self.play.begins):
             raise ConfigError(f"{config.data}: no episode has {config.model.frames + 1} frames")
         set_bins(self.student, data)
+        self.ways: Tensor | None = None
+        if self.student.objects is not None:
+            set_ways(self.student.objects, data.states, data.starts)
+            self.ways = ways_of(self.student.objects, data.states, data.starts)
         self.bins = bins_of(self.student, data)
         self.heldout_bins = bins_of(self.student, self.heldout.states)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
@@ -152,7 +159,14 @@ class EventsStage:
         recent = Recent(recent.states, recent.actions, latents * kept)
         hidden = self.student.hidden(recent, self.play.states.actions[index + 1])
         losses = self.student.loss(hidden, self.bins[index + 1])
-        return losses.sum(), {"bits": losses.detach().sum() / math.log(2)}
+        figures = {"bits": losses.detach().sum() / math.log(2)}
+        if self.ways is None:
+            return losses.sum(), figures
+        logits = self.student.ways(recent, self.play.states.actions[index + 1], hidden)
+        objects = F.cross_entropy(
+            logits.flatten(0, 1), self.ways[index + 1].flatten(), ignore_index=-1
+        ) * logits.shape[1]  # fmt: skip
+        return losses.sum() + objects, figures | {"way_bits": objects.detach() / math.log(2)}
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
@@ -339,9 +353,7 @@ def measure_numbers(model: Events, play: EventsPlay) -> dict[str, float]:
         chosen = chosen[torch.linspace(0, len(chosen) - 1, min(WALKS, len(chosen))).long()]
         recent, first = play.recent(chosen, config, reading), play.states.states[chosen]
         for f in range(1, horizon + 1):
-            chance = arrays("events", "measured", horizon, f).random(
-                (len(chosen), len(model.drawn))
-            )
+            chance = arrays("events", "measured", horizon, f).random((len(chosen), model.chances))
             actions = play.states.actions[chosen + f]
             last = recent.states[:, -1]
             states = model(recent, last, actions, torch.from_numpy(chance).float())
@@ -352,4 +364,17 @@ def measure_numbers(model: Events, play: EventsPlay) -> dict[str, float]:
         for i in model.drawn:
             figures[f"{spec.names[i]}_{horizon}"] = float(off[:, i].nanmean())
             figures[f"{spec.names[i]}_{horizon}_still"] = float(still[:, i].nanmean())
+        if model.objects is not None:
+            figures |= _objects_there(model.objects, recent.states[:, -1], true, horizon)
+    return figures
+
+
+def _objects_there(objects: Objects, drawn: Tensor, true: Tensor, horizon: int) -> dict[str, float]:
+    """How many objects of each kind are there after some frames: drawn, and in the game."""
+    figures = {}
+    for kind, name in enumerate(objects.config.kinds):
+        own = [number for number, k in enumerate(objects.kinds) if k == kind]
+        for suffix, states in (("", drawn), ("_game", true)):
+            there = torch.isfinite(objects.places(states)[:, own]).all(dim=-1)
+            figures[f"{name}s_{horizon}{suffix}"] = float(there.float().sum(dim=1).mean())
     return figures

@@ -56,8 +56,7 @@ class LatentStage:
     def encode(self, data: Path, folder: Path) -> LatentEpisodes:
         """The latents of episodes; beside the run's folder, for the stages that follow."""
         shared, cache = self._shared, folder.parent / "latents.safetensors"
-        numbers = shared.model.state_numbers
-        return LatentEpisodes.encode(data, self.autoencoder, shared.actions, cache, numbers)
+        return LatentEpisodes.encode(data, self.autoencoder, shared.actions, cache, shared.model)
 
     def begin(self, run: Path | None) -> None:
         """The student with the weights of a run, or new ones, and an average that begins there."""

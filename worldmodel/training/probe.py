@@ -80,10 +80,8 @@ class Probe:
             actions.append(torch.from_numpy(spec.encode(episode.actions[first : first + length])))
             if autoencoder.plan is not None:
                 views.append(views_of(episode, path)[first : first + length])
-            if config.state_numbers:
-                facts.append(
-                    facts_of(episode.state, config.state_numbers, path)[first : first + length]
-                )
+            if config.is_told:
+                facts.append(facts_of(episode.state, config, path)[first : first + length])
         if not frames:
             raise EpisodeError(f"{folder}: no episode is as long as {length} frames")
         self.frames, self.actions = torch.stack(frames), torch.stack(actions)

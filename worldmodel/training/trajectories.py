@@ -153,9 +153,7 @@ def write_trajectories(
     """Write the shards that are not there yet; returns what they took. SIGTERM ends between two."""
     autoencoder = load_autoencoder(config.autoencoder).to(device)
     cache = folder.parent / "latents.safetensors"
-    data = LatentEpisodes.encode(
-        config.data, autoencoder, config.actions, cache, config.model.state_numbers
-    )
+    data = LatentEpisodes.encode(config.data, autoencoder, config.actions, cache, config.model)
     teacher = load_transformer(config.teacher, config.model).to(device)
     flops = 0
 

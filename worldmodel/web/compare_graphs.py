@@ -197,7 +197,7 @@ def compare_draws(world: NativeWorld, graphs: Graphs) -> tuple[int, int]:
         assert recent is not None
         for _ in range(DRAWS // len(world.starts)):
             action = torch.from_numpy(rng.random((1, recent.actions.shape[-1]), np.float32)).round()
-            chance = torch.from_numpy(rng.random((1, len(world.events.drawn)), np.float32))
+            chance = torch.from_numpy(rng.random((1, world.events.chances), np.float32))
             given = recent, recent.states[:, -1], action, chance
             expected = world.events(*given)
             draws += 1

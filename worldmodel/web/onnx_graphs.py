@@ -36,11 +36,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from worldmodel.config import UserError
 from worldmodel.engine.graphs import FrameGraph, FrameInputs, empty_inputs, example_views
 from worldmodel.model.autoencoder import Autoencoder
-from worldmodel.model.configs import SamplerConfig
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.plan import Plan
-from worldmodel.model.state_configs import ConditionNumber
-from worldmodel.model.state_numbers import encode_state_numbers
+from worldmodel.model.state_numbers import encode_told
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.web.plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 
@@ -118,9 +117,9 @@ class ShowGraph(nn.Module):
 class EventsGraph(nn.Module):
     """What happens in the next frame, and what the transformer is told of it."""
 
-    def __init__(self, events: Events, state_numbers: Sequence[ConditionNumber]) -> None:
+    def __init__(self, events: Events, model: ModelConfig) -> None:
         super().__init__()
-        self.events, self.state_numbers = events, state_numbers
+        self.events, self.model = events, model
 
     def forward(
         self,
@@ -134,9 +133,9 @@ class EventsGraph(nn.Module):
         """`Recent`, action b (k+2), chances b i, states b v that motion moved: b v, b d."""
         moved = states[:, -1] if moved is None else moved
         after = self.events(Recent(states, actions, latents), moved, action, chance)
-        if not self.state_numbers:
+        if not self.model.is_told:
             return (after,)
-        return after, encode_state_numbers(self.state_numbers, self.events.spec.names, after)
+        return after, encode_told(self.model, self.events.spec.names, after)
 
 
 def _rgba(decoded: Tensor) -> Tensor:
@@ -154,7 +153,8 @@ def step_graph(
     sampler = replace(sampler, latent_step=0.0)
     inputs = _example(empty_inputs(model.config, sampler, 1, torch.float32))
     last, new = inputs.actions.split(1, dim=1)
-    action = new[..., model.config.rays * model.config.ray_features :]
+    by_plan = 0 if model.config.objects else model.config.rays * model.config.ray_features
+    action = new[..., by_plan:]
     given = {"noise": inputs.noise, "last_condition": last, "action": action}
     if autoencoder.plan is not None:
         given |= {name: x for name, x in _example_rays(autoencoder.plan).items() if name != "depth"}
@@ -184,7 +184,7 @@ def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
     }
 
 
-def events_graph(events: Events, state_numbers: Sequence[ConditionNumber]) -> OnnxGraph:
+def events_graph(events: Events, model: ModelConfig) -> OnnxGraph:
     """The graph that draws a world's numbers; it gives facts where the transformer is told them."""
     config, spec = events.config, events.spec
     states = events.low.expand(1, config.frames, spec.width).clone()
@@ -194,12 +194,12 @@ def events_graph(events: Events, state_numbers: Sequence[ConditionNumber]) -> On
         "actions": action[:, None].expand(1, config.frames, -1).clone(),
         "latents": torch.zeros(1, config.seen, *config.latent_shape),
         "action": action,
-        "chance": torch.full((1, len(events.drawn)), 0.5),
+        "chance": torch.full((1, events.chances), 0.5),
     }
     if config.moved:
         given["moved"] = states[:, -1].clone()
-    names = ("next", "facts") if state_numbers else ("next",)
-    return _export(EventsGraph(events, state_numbers), given, names)
+    names = ("next", "facts") if model.is_told else ("next",)
+    return _export(EventsGraph(events, model), given, names)
 
 
 @torch.no_grad()

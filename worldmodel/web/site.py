@@ -67,7 +67,7 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
     made = {STEP: step_graph(world.transformer, autoencoder, world.sampler)}
     made |= picture_graphs(autoencoder)
     if world.events is not None:
-        made[EVENTS] = events_graph(world.events, world.transformer.config.state_numbers)
+        made[EVENTS] = events_graph(world.events, world.transformer.config)
     models = {f"{name}.onnx": graph.model for name, graph in made.items()}
     packed = pack(models)
     graphs = {name: model.SerializeToString() for name, model in models.items()}

@@ -138,9 +138,9 @@ def _describe_state(world: NativeWorld) -> list[dict[str, Any]]:
 def _describe_events(events: Events, config: ModelConfig) -> dict[str, Any]:
     """How many numbers are drawn a frame, how many motion moves, what the step is told of them."""
     return {
-        "drawn": len(events.drawn),
+        "drawn": events.chances,
         "moved": len(events.config.moved),
-        "facts": config.state_features,
+        "facts": config.seen_features if config.objects else config.state_features,
     }
 
 

@@ -11,7 +11,7 @@ from worldmodel.config import UserError
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
-from worldmodel.model.state_numbers import with_state_numbers
+from worldmodel.model.state_numbers import with_told
 from worldmodel.storage.episode import Episode
 from worldmodel.worlds.world_folder import WorldFile
 
@@ -60,8 +60,7 @@ class ContextEncoder:
             views = None
             if self.motion is not None:
                 views = self.motion.views(states).to(self.device)
-            numbers, spec = self.file.transformer.state_numbers, self.file.state
-            actions = with_state_numbers(numbers, spec, states, actions)
+            actions = with_told(self.file.transformer, self.file.state, states, actions)
             return self.autoencoder.conditions(actions, views)
 
     def _recent(self, states: Tensor, actions: Tensor, latents: Tensor) -> Recent | None:

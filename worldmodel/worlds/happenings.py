@@ -57,7 +57,7 @@ class Happenings:
         """States b v after motion, the actions b (k+2) of the next frame: its states b v."""
         assert self._recent is not None, "begin comes first"
         self._chance = self._chance + np.array([0, 1])
-        drawn = len(self.events.drawn)
+        drawn = self.events.chances
         chance = [
             arrays("events", int(s), int(t)).random(drawn, np.float32) for s, t in self._chance
         ]

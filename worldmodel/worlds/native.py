@@ -254,9 +254,9 @@ class NativeWorld:
 
     def whereabouts(self) -> PlaceTracker:
         """Where players of this world are; for each batch of sessions one."""
-        state_numbers = self.file.transformer.state_numbers
+        file = self.file
         return PlaceTracker(
-            self.engine, self.motion, self.file.autoencoder.plan, self.events, state_numbers
+            self.engine, self.motion, file.autoencoder.plan, self.events, file.transformer
         )
 
     @property

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.engine import Engine
+from worldmodel.model.configs import ModelConfig
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
 from worldmodel.model.plan import Sight, seen_rays
-from worldmodel.model.state_configs import ConditionNumber, PlanConfig
-from worldmodel.model.state_numbers import encode_state_numbers
+from worldmodel.model.state_configs import PlanConfig
+from worldmodel.model.state_numbers import encode_told
 from worldmodel.world import StateError
 from worldmodel.worlds.happenings import NAMES, Happenings
 
@@ -43,9 +44,10 @@ class PlaceTracker:
         motion: Motion | None,
         plan: PlanConfig | None,
         events: Events | None = None,
-        state_numbers: Sequence[ConditionNumber] = (),
+        model: ModelConfig | None = None,
     ) -> None:
-        self.engine, self.motion, self.state_numbers = engine, motion, state_numbers
+        self.engine, self.motion = engine, motion
+        self.model = model if model is not None and model.is_told else None  # that is told numbers
         self.happenings = None if events is None else Happenings(events)
         self._seen = None if plan is None else seen_rays(plan)  # columns whose rays a model is told
         self.kept = KEPT if events is not None else (STATE,)  # its names in a saved state
@@ -76,9 +78,8 @@ class PlaceTracker:
                 state[:, self.motion.unpredicted] = torch.nan  # the start's would be no news
             self.state = state
         conditions = actions
-        if self.state_numbers and self.happenings is not None:
-            names = self.happenings.events.spec.names
-            facts = encode_state_numbers(self.state_numbers, names, self.state)[:, None]
+        if self.model is not None and self.happenings is not None:
+            facts = encode_told(self.model, self.happenings.events.spec.names, self.state)[:, None]
             conditions = torch.cat((facts.to(actions), conditions), dim=-1)
         sight = self.look()
         if sight is not None:

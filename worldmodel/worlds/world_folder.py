@@ -132,11 +132,16 @@ class WorldFile:
     def _check_place(self) -> None:
         """State, motion, plan and rays come together or not at all."""
         plan, motion = self.autoencoder.plan, self.motion
-        rays = (plan.rays, plan.ray_features) if plan else (0, 0)
+        objects = self.transformer.objects
+        if plan and objects:
+            raise ConfigError("rays tell a plan or objects, and this world has both")
+        view = plan or objects
+        rays = (view.rays, view.ray_features) if view else (0, 0)
         if rays != (self.transformer.rays, self.transformer.ray_features):
             raise ConfigError(
                 f"the transformer is told {self.transformer.rays} rays of "
-                f"{self.transformer.ray_features} numbers, the plan has {rays[0]} of {rays[1]}"
+                f"{self.transformer.ray_features} numbers, the "
+                f"{'plan has' if plan else 'objects have'} {rays[0]} of {rays[1]}"
             )
         if (motion is None) != (plan is None) or (motion and self.state is None):
             raise ConfigError(
@@ -151,16 +156,18 @@ class WorldFile:
 
     def _check_events(self) -> None:
         """Events need a state, and what the transformer is told needs events."""
-        events, state_numbers = self.events, self.transformer.state_numbers
-        if (events or state_numbers) and not (events and self.state):
+        events, is_told = self.events, self.transformer.is_told
+        if (events or is_told) and not (events and self.state):
             raise ConfigError(
                 "a world whose numbers are predicted needs [state] and [events]"
-                f"{', as its transformer is told of them' if state_numbers else ''}; one is missing"
+                f"{', as its transformer is told of them' if is_told else ''}; one is missing"
             )
         if not events or not self.state:
             return
-        for name in (*events.moved, *(number.name for number in state_numbers)):
+        for name in (*events.moved, *self.transformer.told_names):
             self.state.index(name)
+        if events.objects != self.transformer.objects:
+            raise ConfigError("events and the transformer must name the same objects")
         if self.transformer.chunk_frames > 1:
             raise ConfigError("events follow from every frame, so chunk_frames must be 1")
         if events.moved and self.motion is None:
