@@ -17,6 +17,7 @@ from worldmodel.model.objects import COME, GO_ON, GONE, MOVE, Objects
 SAME = 1.5  # units: a step that differs by less is the same
 PLACE = 4.0  # units: so is a place at which objects come
 AT_ONCE = 8192  # frames
+ROW = 1 << 24  # cells, more than any level has
 
 
 def set_ways(objects: Objects, states: Tensor, starts: Tensor) -> None:
@@ -50,8 +51,12 @@ def _frequent(found: NDArray[np.float32], reach: float, most: int) -> list[tuple
     chosen: list[tuple[float, float]] = []
     left = found
     while len(left) and len(chosen) < most:
-        cells, counts = np.unique(np.round(left / reach), axis=0, return_counts=True)
-        near = np.abs(left - cells[counts.argmax()] * reach).max(axis=1) <= reach
+        cells = np.round(left / reach).astype(np.int64)
+        _, firsts, counts = np.unique(
+            cells @ (ROW, 1), return_index=True, return_counts=True
+        )  # of one number a cell, for sorting pairs takes ten times as long
+        usual = cells[firsts[counts.argmax()]] * reach
+        near = np.abs(left - usual).max(axis=1) <= reach
         x, y = np.median(left[near], axis=0)
         chosen.append((float(x), float(y)))
         left = left[~near & (np.abs(left - (x, y)).max(axis=1) > reach)]
