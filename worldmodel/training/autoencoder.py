@@ -57,7 +57,16 @@ class AutoencoderTraining:
     latent_noise: float = 0.15
     gradient_weight: float = 1.0  # λ
     square_weight: float = 0.0  # μ
+    status_rows: int = 0  # at the bottom of the picture, with small letters and digits
+    status_weight: float = 1.0  # how much their errors count
     plan: Path | None = None  # a run of the stage `plan`
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.status_rows <= self.model.frame_height or not self.status_weight > 0:
+            raise ConfigError(
+                f"status_rows ({self.status_rows}) must be from 0 to the frame's "
+                f"{self.model.frame_height}, status_weight ({self.status_weight}) above 0"
+            )
 
 
 class AutoencoderStage:
@@ -71,6 +80,8 @@ class AutoencoderStage:
         heldout = load_frames(config.heldout, HELD_OUT_STRIDE, *size, folder.parent)
         most = HELD_OUT_SEEN if config.plan else HELD_OUT
         self.heldout = heldout[:: max(1, len(heldout) // most)][:most].to(device)
+        self.counts = torch.ones(size[0], 1, device=device)  # of each row's errors
+        self.counts[size[0] - config.status_rows :] = config.status_weight
         self.views = self.heldout_views = None
         seed_default(config.loop.seed, config.stage, "weights")
         model = config.model
@@ -113,7 +124,8 @@ class AutoencoderStage:
         if self.views is not None:
             with torch.no_grad():
                 seen = self.student.look(self.views[index].to(generator.device)).pixels
-        decoded = self.student.decode(latents, seen).float()
+        decoded = self.student.decode(latents, seen).float() * self.counts
+        pixels = pixels * self.counts
         absolute = F.l1_loss(decoded, pixels)
         edges = gradient_loss(decoded, pixels)
         whole = absolute + self.config.gradient_weight * edges
