@@ -125,14 +125,14 @@ def test_a_recipe_can_play_a_share_of_what_dmd_changed(tmp_path: Path) -> None:
     kitchen.table["stages"] = [autoencoder, teacher, student, whole, {**dmd, "loop": loop}]
     kitchen.table["play"]["dmd_share"] = 0.5
     kitchen.make()
-    drawn, begun = (lineage(kitchen.root / run).model for run in ("interpolation", "teacher"))
+    drawn, begun = (lineage(kitchen.root / run).model for run in ("interpolation", "student"))
     assert drawn == begun
-    halfway, teacher_s, dmd_s = (
+    halfway, student_s, dmd_s = (
         load_transformer(kitchen.root / run, drawn).state_dict()
-        for run in ("interpolation", "teacher", "dmd")
+        for run in ("interpolation", "student", "dmd")
     )
     for name, weight in halfway.items():
-        assert torch.allclose(weight, (teacher_s[name] + dmd_s[name]) / 2, atol=1e-6), name
+        assert torch.allclose(weight, (student_s[name] + dmd_s[name]) / 2, atol=1e-6), name
     world = read_world_file(tmp_path / "world")
     assert world.training["interpolation"]["share"] == 0.5
 

@@ -148,11 +148,12 @@ class SharedSettings:
         return {**part.settings, **table}
 
     def interpolation(self) -> dict[str, Any]:
-        """The table of the weights between the teacher's and those that `dmd` ended with."""
+        """The table of the weights between those that `dmd` began and those that it ended with."""
+        stages = [part.stage for part in self.recipe.parts]
         return {
             "stage": INTERPOLATION,
             "student": str(self.run("dmd")),
-            "start": str(self.run("teacher")),
+            "start": str(self.run("student" if "student" in stages else "teacher")),
             "share": self.recipe.play.dmd_share,
         }
 
@@ -163,7 +164,8 @@ class SharedSettings:
         game: dict[str, Any] = {}
         if recipe.doom is not None:
             config = asdict(source_of(recipe).doom[0])
-            game = {k: v for k, v in config.items() if k not in ("frame_height", "frame_width")}
+            sizes = ("frame_height", "frame_width")
+            game = {k: v for k, v in config.items() if k not in sizes and v != {}}
         return {
             "stage": "world",
             "name": recipe.name,

@@ -58,7 +58,7 @@ class Play:
     sampler: SamplerConfig
     starts: int = 7  # places to begin, chosen among held-out episodes
     start_frames: int = 13
-    dmd_share: float = 1.0  # of what `dmd` changed in the teacher's weights (`interpolation`)
+    dmd_share: float = 1.0  # of what `dmd` changed in the weights it began with (`interpolation`)
 
     def __post_init__(self) -> None:
         require_positive(self, "starts", "start_frames")
