@@ -205,6 +205,28 @@ def test_gta_steers_and_temple_run_presses_one_key(tmp_path: Path) -> None:
     assert names["KeyC"] == "turn right"
 
 
+def test_taps_that_a_block_has_no_room_for_wait_for_the_next_one(tmp_path: Path) -> None:
+    """Of temple run's keys one is down in a block: what was pressed after it comes later."""
+    run = WanWorld.load(make_matrix_world(tmp_path / "run", "matrix-game2-templerun"), SETTINGS)
+    jump, side = Action(frozenset({"KeyW"})), Action(frozenset({"KeyA"}))
+    control = RowControl(run.file)
+    control.next(3)
+    told = []
+    for done in ([side, IDLE, jump], [jump], [], []):
+        for action in done:
+            control.feed(action)
+        told.append(control.next(3)[0][0, -1, -1].argmax().item())
+    assert told == [5, 1, 0, 0]  # left side, jump, then nothing
+    play(run, [side, jump, *[IDLE] * 7])
+    state = run.save_state()
+    expected = [step(run, IDLE) for _ in range(26)]
+    assert json.loads(bytes(state.arrays["session"]))["waiting"] == ["KeyW"]
+    play(run, [side, *[IDLE] * 8])
+    assert differ([step(run, IDLE) for _ in range(26)], expected)
+    run.load_state(state)
+    assert differ([step(run, IDLE) for _ in range(26)], expected) == []
+
+
 def test_play_follows_keys_and_mouse_from_the_next_block_on(world: WanWorld) -> None:
     assert world.actions.frames == 12
     idle = play(world, [IDLE] * 32)

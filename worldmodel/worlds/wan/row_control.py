@@ -5,7 +5,8 @@
     keys, mouse = control.next(frames=3)        # once a block: the windows of its latent frames
 
 A button that was down in any frame since the last block is down in all rows of the block, so no tap
-is lost; mouse travel adds up and is spread over the rows (`ControlsConfig`).
+is lost; mouse travel adds up and is spread over the rows (`ControlsConfig`). Of one-hot keys a
+block has room for one: what was pressed after it waits for the blocks that follow.
 
 Letter of its own: r rows of a window.
 """
@@ -28,6 +29,7 @@ class RowControl:
         assert file.transformer.actions is not None
         self.config, self.spec, self.model = file.controls, file.actions, file.transformer.actions
         self.held: set[str] = set()
+        self.waiting: list[str] = []  # one-hot buttons as they were pressed, one for each block
         self.mouse = (0.0, 0.0)
         sizes = self.model.rows, self.model.rows_per_latent
         self.key_rows, self.mouse_rows = ActionRows(*sizes), ActionRows(*sizes)
@@ -35,6 +37,9 @@ class RowControl:
     def feed(self, action: Action) -> None:
         """What was done during one frame."""
         self.held |= action.buttons
+        if self.config.idle >= 0:
+            pressed = (button for button in self.config.keys if button in action.buttons)
+            self.waiting += [button for button in pressed if button not in self.waiting]
         self.mouse = self.mouse[0] + action.mouse[0], self.mouse[1] + action.mouse[1]
 
     def next(self, frames: int) -> tuple[Tensor, Tensor | None]:
@@ -43,7 +48,8 @@ class RowControl:
         if self.key_rows.tail is None:  # the first latent frame of a session is one pixel frame
             rows -= self.model.rows_per_latent - 1
         travel = self.mouse[0] / rows, self.mouse[1] / rows
-        keys = torch.tensor(key_row(self.config, self.held)).expand(1, rows, -1)
+        pressed = {self.waiting.pop(0)} if self.waiting else self.held
+        keys = torch.tensor(key_row(self.config, pressed)).expand(1, rows, -1)
         mouse = torch.tensor(mouse_row(self.config, self.spec, self.held, travel))
         mouse = mouse.expand(1, rows, -1)
         self.held, self.mouse = set(), (0.0, 0.0)

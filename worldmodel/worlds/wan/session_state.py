@@ -42,6 +42,7 @@ def save_session(session: WanSession, start: int) -> LazyArrays:
         "prompt": [prompt.text, prompt.renew] if prompt else None,
         "held": sorted(session.held),
         "driven": sorted(session.devices.held),
+        "waiting": session.control.waiting if session.control else [],
         "mouse": session.devices.mouse,
         "now": rollout.cache.now,
         "drawn": rollout.drawn,
@@ -124,7 +125,7 @@ def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     drive.path.pose = _to_tensor(arrays["pose"], (4, 4), torch.float64)
     noise = session.generator.get_state()
     session.generator.set_state(_to_tensor(arrays["noise"], tuple(noise.shape), torch.uint8))
-    _fill_told(session, arrays)
+    _fill_told(session, table, arrays)
     words = session.read_start()
     rollout.drawn = int(table["drawn"])
     _fill_history(session, table, arrays)
@@ -136,7 +137,7 @@ def _fill(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     rollout.say(words)
 
 
-def _fill_told(session: WanSession, arrays: Arrays) -> None:
+def _fill_told(session: WanSession, table: dict[str, Any], arrays: Arrays) -> None:
     sizes, control = session.file.transformer.picture, session.control
     if sizes is None or control is None:
         return
@@ -147,6 +148,8 @@ def _fill_told(session: WanSession, arrays: Arrays) -> None:
         raise ValueError(f"a picture of {len(found)} latent frames")
     latents = _to_tensor(found, shape, torch.float32)
     session.picture = PictureCondition(features, latents)
+    waiting = dict.fromkeys(map(str, table.get("waiting", ())))  # older states have none
+    control.waiting = [key for key in waiting if key in control.config.keys]
     actions = control.model
     for name, log in _logs(control):
         width = actions.keys if log is control.key_rows else actions.mouse
