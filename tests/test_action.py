@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,12 @@ def test_a_world_ignores_what_it_was_not_trained_on() -> None:
     wild = Action(frozenset({"KeyW", "KeyQ"}), (-300.0, 50.0))
     assert SPEC.known(wild) == Action(frozenset({"KeyW"}), (-20.0, 0.0))
     assert wild.mouse == (-300.0, 50.0)
+
+
+def test_a_quick_turn_within_frames_that_come_together_counts_whole() -> None:
+    several = replace(SPEC, frames=12)
+    assert several.known(Action(mouse=(150.0, 0.0))).mouse == (150.0, 0.0)
+    assert several.known(Action(mouse=(300.0, 0.0))).mouse == (240.0, 0.0)
 
 
 def test_names_pair_with_buttons() -> None:

@@ -85,8 +85,11 @@ class ActionSpec:
         return len(self.buttons) + 2
 
     def known(self, action: Action) -> Action:
-        """The part of `action` that this world understands, mouse held to the trained range."""
-        limit = self.max_mouse_degrees
+        """The part of `action` that this world understands, mouse held to the trained range.
+
+        Where several frames come together, one of them may hold the travel of all.
+        """
+        limit = self.max_mouse_degrees * self.frames
         buttons = action.buttons.intersection(self.buttons)
         right, down = (min(max(degrees, -limit), limit) for degrees in action.mouse)
         prompt = action.prompt if self.prompts else None

@@ -172,6 +172,8 @@ def test_keys_and_mouse_are_told_as_they_were_trained(world: WanWorld) -> None:
     assert looked == pytest.approx([0.1, 0.1])
     fast = rows(world, [Action(mouse=(5.0, 5.0))] * 12 + [Action(frozenset({"KeyL"}))])[1]
     assert fast == pytest.approx([-0.1, 0.1])  # held to what training has shown
+    flick = world.actions.known(Action(mouse=(30.0, 0.0)))  # within one frame
+    assert rows(world, [flick])[1] == pytest.approx([0.0, 0.05])
 
 
 def test_the_first_rows_of_a_block_are_those_that_the_player_has_done(world: WanWorld) -> None:

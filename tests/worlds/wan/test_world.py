@@ -141,6 +141,12 @@ def test_keys_add_up_and_mouse_travel_is_spread_over_the_block() -> None:
     assert pose[2, 3] > 0.25
     still = drive.cameras()
     assert torch.equal(still[:, 0], still[:, 3])
+    held_to = Drive(MINWM_CAMERA, block_frames=4, most_degrees=12.0)
+    for _ in range(3):
+        held_to.feed(Action(mouse=(12.0, 0.0)))
+    held_to.cameras()
+    pose = held_to.path.pose
+    assert math.degrees(math.atan2(pose[0, 2], pose[2, 2])) == pytest.approx(12.0)
 
 
 def test_long_walks_re_anchor_and_go_on(

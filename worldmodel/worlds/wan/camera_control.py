@@ -8,6 +8,8 @@ A button that was down in any frame since the last block moves the camera for th
 tap is lost; mouse travel adds up and is spread over the block's latent frames.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,8 +21,11 @@ from worldmodel.worlds.wan.world_file import CameraConfig
 class Drive:
     """The camera of one session and what has been done since the last block."""
 
-    def __init__(self, config: CameraConfig, block_frames: int) -> None:
+    def __init__(
+        self, config: CameraConfig, block_frames: int, most_degrees: float = math.inf
+    ) -> None:
         self.config, self.block_frames = config, block_frames
+        self.most_degrees = most_degrees  # of mouse travel that count in a block
         self.path = CameraPath(config.focal)
         self.held: set[str] = set()
         self.mouse = (0.0, 0.0)
@@ -46,7 +51,8 @@ class Drive:
 
     def _motion(self) -> CameraMotion:
         """Of each latent frame in the block."""
-        right, down = self.mouse
+        most = self.most_degrees
+        right, down = (min(max(degrees, -most), most) for degrees in self.mouse)
         motion = CameraMotion(yaw=right / self.block_frames, pitch=-down / self.block_frames)
         for button in sorted(self.held.intersection(self.config.motions)):
             motion += CameraMotion(*self.config.motions[button])

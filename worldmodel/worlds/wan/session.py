@@ -54,7 +54,9 @@ class WanSession:
         window = parts.file.window
         self.rollout = WanRollout(parts.transformer, window, *samplers, noise, cache=cache)
         self.stream = parts.decoder.stream()
-        self.drive = Drive(parts.file.camera or NO_CAMERA, window.block_frames)
+        actions = parts.file.actions
+        most = actions.max_mouse_degrees * actions.frames
+        self.drive = Drive(parts.file.camera or NO_CAMERA, window.block_frames, most)
         self.control = RowControl(parts.file) if parts.file.controls else None
         self.picture = start.picture
         self.latents: deque[Tensor] = deque()  # drawn, not decoded: 1 1 c h w each
