@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,15 +17,18 @@ from tests.worlds.wan.wan_tiny import lively, save_taehv
 from worldmodel.action import IDLE, Action
 from worldmodel.config import ConfigError, UserError, to_toml
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.storage.episodes import load_episode
+from worldmodel.storage.episode import Episode
+from worldmodel.storage.episodes import load_episode, save_episode
 from worldmodel.training.run_stage import make_stage
 from worldmodel.training.self_play import Exit
 from worldmodel.training.wan.clips import LatentClips
 from worldmodel.training.wan.dmd import WanDmdStage
 from worldmodel.training.wan.estimate import describe
 from worldmodel.training.wan.export import WanExport
+from worldmodel.training.wan.latents import write_latents
 from worldmodel.training.wan.load_weights import load_network
 from worldmodel.training.wan.self_play import self_play
+from worldmodel.training.wan.sources import PixelClip
 from worldmodel.training.wan.stage_config import WanClips, WanModel
 from worldmodel.wan.lora import LoraConfig
 from worldmodel.wan.training_context import GrowingCache
@@ -229,6 +233,30 @@ def test_latents_need_a_world_that_says_what_keys_mean(root: MatrixRoot, tmp_pat
     import_files(files, tmp_path / "base", matrix_tiny.plan())
     with pytest.raises(UserError, match="with its image encoder"):
         root.run(root.latents(controls_of=tmp_path / "base"), "none")
+
+
+def test_what_no_row_tells_of_is_said(
+    root: MatrixRoot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keys that the model has not, and turns that are cut: it would learn that they do nothing."""
+    frames = np.zeros((22, 32, 48, 3), np.uint8)
+    actions = [Action(frozenset({"ArrowLeft"}), (9.0 if t % 2 else 1.0, 3.0)) for t in range(22)]
+    episode = Episode(
+        frames=frames, actions=actions, frames_per_second=16.0, buttons=("ArrowLeft",)
+    )
+    (tmp_path / "data").mkdir()
+    save_episode(tmp_path / "data" / "a.safetensors", episode)
+    latents = root.latents(data=tmp_path / "data")
+    write_latents(latents, tmp_path / "latents")
+    told = capsys.readouterr().err
+    assert "ArrowLeft (20), turns of more than 5 degrees (10); [controls]" in told
+    write_latents(latents, tmp_path / "latents")  # nothing of it is new
+    assert "no row tells" not in capsys.readouterr().err
+    clip = PixelClip(frames[:2], ((IDLE,), (actions[0],)))
+    world = read_wan_world(root.folder / "base")
+    assert clip.rows(world)[1][0].tolist() == pytest.approx([-0.06, 0.02])
+    level = replace(world, actions=replace(world.actions, look_up_down=False))
+    assert clip.rows(level)[1][0].tolist() == pytest.approx([0.0, 0.02])  # as in play
 
 
 def test_what_a_stage_costs_is_said(root: MatrixRoot) -> None:

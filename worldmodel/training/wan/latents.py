@@ -10,8 +10,8 @@ The index is written last: without it, no stage reads the folder.
 import hashlib
 import json
 import time
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,7 @@ from worldmodel.worlds.wan.world_file import (
     read_wan_world,
 )
 
+MOST_NAMED = 5  # of the things done that no row tells
 RECENT = 64  # embeddings that are kept: many sources share their words
 
 
@@ -113,6 +114,8 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
                 header = _encode(config, vae, words, driven, source, path, stamped, caption)
             if header["clips"]:
                 files[path.name] = int(header["clips"])
+    if driven and driven.warning:
+        note(driven.warning)
     if not files:
         raise UserError(
             f"{config.data}: none of the {len(sources)} sources is as long as a clip of "
@@ -128,6 +131,7 @@ class Driven:
 
     world: WanWorldFile
     encoder: ImageEncoder
+    untold: Counter[str] = field(default_factory=Counter)  # by what rows cannot say, frames
 
     @classmethod
     def load(cls, config: WanLatents, device: Device) -> "Driven":
@@ -147,12 +151,24 @@ class Driven:
         scale = vae.config.pixels_per_latent
         picture = fit(clip.frames[0], scale * config.rows, scale * config.columns)
         keys, mouse = clip.rows(self.world)
+        self.untold.update(clip.untold(self.world.actions))
         return {
             "keys": keys,
             "mouse": mouse,
             "features": self.encoder.encode(picture).half(),
             "picture": encode_picture(vae, picture, config.frames).half(),
         }
+
+    @property
+    def warning(self) -> str:
+        """A sentence about what was done and is told by no row; nothing where all is."""
+        if not self.untold:
+            return ""
+        most = (f"{what} ({frames})" for what, frames in self.untold.most_common(MOST_NAMED))
+        return (
+            f"no row tells of what was done in so many frames of the new clips: {', '.join(most)}; "
+            f"[controls] and [actions] in world.toml of {self.world.name} say what rows tell of"
+        )
 
     @property
     def facts(self) -> str:

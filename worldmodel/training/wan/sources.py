@@ -4,6 +4,7 @@ Whatever the rate of a source, clips come at one rate (`footage`). The words of 
 .jsonl, .safetensors, …) are in NAME.txt beside it.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.action import Action
+from worldmodel.action import Action, ActionSpec
 from worldmodel.config import UserError
 from worldmodel.storage.episode import EpisodeError
 from worldmodel.storage.files import FileReadError, read_text
@@ -48,11 +49,22 @@ class PixelClip:
         assert controls is not None
         keys, mouse = [], []
         for done in (*self.actions[1:], ()):
-            held = _held(done)
-            travel = sum(a.mouse[0] for a in done), sum(a.mouse[1] for a in done)
+            held, travel = _held(done), _travel(done)
             keys.append(key_row(controls, held))
             mouse.append(mouse_row(controls, world.actions, held, travel))
         return torch.tensor(keys), torch.tensor(mouse)
+
+    def untold(self, spec: ActionSpec) -> Counter[str]:
+        """What rows cannot say: a world's unknown buttons and too fast turns, in frames of each."""
+        found: Counter[str] = Counter()
+        most = spec.max_mouse_degrees
+        for done in self.actions[1:]:
+            found.update(_held(done).difference(spec.buttons))
+            right, down = _travel(done)
+            turn = max(abs(right) * spec.look_left_right, abs(down) * spec.look_up_down)
+            if spec.uses_mouse and turn > most:
+                found[f"turns of more than {most:g} degrees"] += 1
+        return found
 
     def cameras(self, camera: CameraConfig, frames_per_latent: int) -> Tensor:
         """Projections f 4 4: at first it stands; then each latent frame moves it as in play."""
@@ -69,6 +81,11 @@ class PixelClip:
 def _held(done: tuple[Action, ...]) -> frozenset[str]:
     """Buttons that were down at all."""
     return frozenset[str]().union(*(action.buttons for action in done))
+
+
+def _travel(done: tuple[Action, ...]) -> tuple[float, float]:
+    """Degrees of the mouse, right and down."""
+    return sum(action.mouse[0] for action in done), sum(action.mouse[1] for action in done)
 
 
 def find_sources(folder: Path) -> list[Path]:

@@ -70,8 +70,8 @@ def mouse_row(
     config: ControlsConfig, spec: ActionSpec, held: Set[str], travel: tuple[float, float]
 ) -> list[float]:
     """One row of the mouse, up and right, from degrees of travel, right and down."""
-    right, down = (degrees / spec.mouse_degrees for degrees in travel)
-    up = -down
+    right = travel[0] / spec.mouse_degrees if spec.look_left_right else 0.0
+    up = -travel[1] / spec.mouse_degrees if spec.look_up_down else 0.0
     for button in sorted(held & config.steering.keys()):
         up, right = up + config.steering[button][0], right + config.steering[button][1]
     most = spec.max_mouse_degrees / spec.mouse_degrees
