@@ -64,6 +64,13 @@ def test_neighbouring_states_share_what_did_not_change(world: WanWorld) -> None:
     slots = [name for name in before if name.startswith("cache.slot")]
     assert all(np.shares_memory(before[name], after[name]) for name in slots)
     assert len(after) > len(before)
+    step(world, IDLE)  # a frame of a latent that is decoded already: the decoder is where it was
+    later = world.save_state().arrays
+    step(world, IDLE)
+    latest = world.save_state().arrays
+    decoder = [name for name in later if name.startswith("decoder.")]
+    assert len(decoder) == len(world.session.stream.state()) > 0
+    assert all(np.shares_memory(later[name], latest[name]) for name in decoder)
 
 
 def test_going_back_is_exact_before_and_after_the_window_is_full(world: WanWorld) -> None:

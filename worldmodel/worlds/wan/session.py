@@ -33,6 +33,8 @@ from worldmodel.worlds.wan.row_control import RowControl
 from worldmodel.worlds.wan.start import WanStart
 from worldmodel.worlds.wan.world_file import CameraConfig
 
+Memory = tuple[int, torch.dtype, tuple[int, ...], tuple[int, ...]]
+
 # A world without cameras has one that nothing moves.
 NO_CAMERA = CameraConfig(focal=(1.0, 1.0), motions={})
 
@@ -67,7 +69,8 @@ class WanSession:
         self.split = Split()
         self.notice = ""
         self._is_remembered = True
-        self._arrays: dict[int, tuple[Tensor, NDArray[Any]]] = {}  # by the tensor's id
+        # By memory, which stays taken while its tensor is here.
+        self._arrays: dict[Memory, tuple[Tensor, NDArray[Any]]] = {}
 
     def begin(self) -> Frame:
         """Draw the first block; where there is a picture or a clip, its last frame is seen."""
@@ -113,14 +116,14 @@ class WanSession:
         self.split = replace(self.split, clean=1000 * (time.perf_counter() - began))
 
     def arrays_of(self, tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-        """Tensors on the host for a saved state; those that the last call met are the same arrays
-        again.
+        """Tensors on the host for a saved state; those that the last call met, or other views of
+        the same memory, are the same arrays again.
         """
         known, self._arrays = self._arrays, {}
         for tensor in tensors.values():
-            found = known.get(id(tensor))
-            self._arrays[id(tensor)] = found or (tensor, _on_host(tensor))
-        return {name: self._arrays[id(tensor)][1] for name, tensor in tensors.items()}
+            found = known.get(_memory(tensor))
+            self._arrays[_memory(tensor)] = found or (tensor, _on_host(tensor))
+        return {name: self._arrays[_memory(tensor)][1] for name, tensor in tensors.items()}
 
     def read(self, text: str) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of a text, for every layer."""
@@ -190,6 +193,11 @@ class WanSession:
             decode = 1000 * (time.perf_counter() - began)
             self.split = replace(self.split, decode=self.split.decode + decode)
         return self.frames.popleft()
+
+
+def _memory(tensor: Tensor) -> Memory:
+    """Where a tensor's numbers lie, and how."""
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
 def _on_host(tensor: Tensor) -> NDArray[Any]:
