@@ -159,8 +159,11 @@ def test_the_released_size_says_what_it_takes(capsys: pytest.CaptureFixture[str]
     """Expected figures and memory where nothing can be measured."""
     command = ["bench", "--world", "matrix-game2", "--random-weights", "--decoder", "taehv"]
     assert main([*command, "--device", "cpu"]) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("a block is shown for 1000 ms; a key waits until it ends" in line for line in lines)
+    result = json.loads(lines[-1])
     (row,) = result["rows"]
+    assert result["block_ms"] == 1000.0  # twelve frames, at twelve a second
     assert result["size"] == "640 x 352"
     assert row["memory"]["weights"] == 2 * 1_619_242_304
     frames = (

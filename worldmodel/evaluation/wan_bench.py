@@ -69,6 +69,7 @@ def wan_bench(name: str, plan: WanPlan) -> dict[str, Any]:
         "dtype": plan.dtype,
         "size": f"{8 * plan.columns} x {8 * plan.rows}",
         "matrix_tflops": round(rate / 1e12, 2),
+        "block_ms": round(1000 * FRAMES * plan.block_frames / plan.frames_per_second, 1),
         "not_measured": refusal,
         "expected_on": f"{H200.name}, {H200.share:.0%} of its data sheet's operations",
         "rows": rows,
@@ -232,6 +233,10 @@ def print_wan_bench(result: dict[str, Any]) -> None:
     if result["not_measured"]:
         tell(f"not measured: {result['not_measured']}")
     tell(f"expected: on {result['expected_on']}")
+    tell(
+        f"a block is shown for {result['block_ms']:g} ms; a key waits until it ends, and then for "
+        "the time from action to frame"
+    )
     tell(
         "window steps decoder  TFLOP/block  GB read  keeps GB | expected fps, action to frame | "
         "measured fps, action to frame, denoise + decode + clean, efficiency"

@@ -39,6 +39,7 @@ class WanPlan:
     block_frames: int = 1
     rows: int = ROWS
     columns: int = COLUMNS
+    frames_per_second: float = 16.0  # at which it is played: how often a player is heard
     dtype: str = "bfloat16"
     decoders: tuple[str, ...] = ("taehv", "vae")
     sink_frames: int = 0
@@ -106,6 +107,7 @@ def played_as_released(name: str, plan: WanPlan) -> WanPlan:
         block_frames=recipe.block_frames,
         rows=recipe.rows,
         columns=recipe.columns,
+        frames_per_second=recipe.frames_per_second,
         steps=(len(recipe.steps),),
         levels={len(recipe.steps): recipe.sampler.sigmas},
     )
@@ -128,6 +130,7 @@ def plan_of(folder: Path, plan: WanPlan) -> WanPlan:
         block_frames=world.window.block_frames,
         rows=world.window.rows,
         columns=world.window.columns,
+        frames_per_second=world.frames_per_second,
         float8=holds_float8(read_tensors(folder / TRANSFORMER)),
         taehv=world.taehv,
         vae=world.vae,
