@@ -71,7 +71,7 @@ class MatrixCase:
 THREE, FOUR = (1000, 666, 333), (1000, 750, 500, 250)
 ROLLOUTS = {
     "universal": MatrixCase(4, 2, (0, 1), THREE, 6, 15),
-    "universal.still": MatrixCase(4, 2, (0, 1), THREE, 6, 6, moves=False),
+    "universal.still": MatrixCase(4, 2, (0, 1), THREE, 6, 15, moves=False),
     "gta": MatrixCase(2, 2, (0, 1), THREE, 4, 12),
     "templerun": MatrixCase(7, 0, (0, 1), FOUR, 6, 12),
     "forgewm.9": MatrixCase(6, 2, (0, 1), FOUR, 9, 12),
