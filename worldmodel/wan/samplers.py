@@ -38,6 +38,7 @@ class ReleasedSampler:
     mouse: int = 0
     action_layers: int = 0
     action_frames: int = 0  # the window of attention to keys and mouse
+    networks: tuple[str, ...] = ()  # that its file holds, where tensors alone do not tell it
     is_other: bool = False  # whether another recipe is taken for these tensors if none is named
     rows: int = 60  # latents of 480 x 832 pixels, what Wan's text-to-video students know
     columns: int = 104
@@ -144,7 +145,7 @@ RECIPES = {
         steps=FOUR, window_frames=21, action_frames=15, keys=6, is_other=True,
     ),
     "forgewm-consistency": _matrix_game(
-        about="ForgeWM stage2/model.pt",
+        about="ForgeWM stage2/model.pt", networks=("generator_ema",),
         steps=FOUR, window_frames=21, keys=6, action_layers=30,
     ),
     "forgewm-teacher": _matrix_game(

@@ -86,6 +86,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(str(error)) from error
 
 
+def networks_in(path: Path) -> tuple[str, ...]:
+    """The networks in a training checkpoint that `read_tensors` reads; of plain tensors none."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return ()
+    content = _read_pickle(path, mapped=True)
+    is_wrapped = isinstance(content, Mapping) and not _holds_tensors(content)
+    return tuple(name for name in NETWORKS if is_wrapped and name in content)
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with open_tensors(path, LARGEST_WEIGHTS, "pt") as file:

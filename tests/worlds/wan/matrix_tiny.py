@@ -48,13 +48,15 @@ def student_tensors(keys: int = 4, layers: int = 15) -> dict[str, Tensor]:
     return lively(WanTransformer(size(keys, layers)), 1.5)
 
 
-def save_student(path: Path, keys: int = 4, layers: int = 15) -> Path:
+def save_student(
+    path: Path, keys: int = 4, layers: int = 15, network: str = "generator_ema"
+) -> Path:
     """A file as it is released: Matrix-Game 2's safetensors, ForgeWM's pickle with wrappers."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = student_tensors(keys, layers)
     if keys == 6:
         wrapped = {f"model._fsdp_wrapped_module.{name}": t for name, t in tensors.items()}
-        torch.save({"generator_ema": wrapped}, path)
+        torch.save({network: wrapped}, path)
     else:
         save_file({f"model.{name}": t.contiguous() for name, t in tensors.items()}, path)
     return path

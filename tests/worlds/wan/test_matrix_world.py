@@ -114,13 +114,26 @@ def test_the_sizes_of_real_latents_are_the_recipe_s(tmp_path: Path) -> None:
 def test_stages_with_an_action_module_in_every_layer_are_named(
     tmp_path: Path, recipe: str, steps: int, block: int
 ) -> None:
-    path = save_student(tmp_path / "model.pt", keys=6, layers=30)
+    path = save_student(tmp_path / "model.pt", keys=6, layers=30, network="generator")
     with pytest.raises(UserError, match=r"name one as --recipe: forgewm-consistency .*stage0"):
         import_files([path], tmp_path / "world", plan())
     import_files([path], tmp_path / "world", plan(recipe))
     world = read_wan_world(tmp_path / "world")
     assert (world.sampler.steps, world.window.block_frames) == (steps, block)
     assert world.sampler.renoise == (recipe == "forgewm-consistency")
+
+
+def test_a_file_that_holds_the_averaged_network_alone_is_a_student(tmp_path: Path) -> None:
+    """ForgeWM's stage 2: its stages 0 and 1 hold the trained one, or both."""
+    path = save_student(tmp_path / "model.pt", keys=6, layers=30)
+    import_files([path], tmp_path / "world", plan())
+    assert read_wan_world(tmp_path / "world").recipe == "forgewm-consistency"
+    import_files([path], tmp_path / "other", plan("forgewm-teacher"))
+    assert read_wan_world(tmp_path / "other").recipe == "forgewm-teacher"
+    tensors = torch.load(path, weights_only=True)["generator_ema"]
+    torch.save({"generator": tensors, "generator_ema": tensors}, path)
+    with pytest.raises(UserError, match="several kinds of model"):
+        import_files([path], tmp_path / "third", plan())
 
 
 def test_a_missing_tensor_of_an_action_module_is_told(tmp_path: Path) -> None:

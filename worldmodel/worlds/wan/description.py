@@ -1,6 +1,6 @@
 """What an imported world is described as: its file, and the card for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,8 +40,12 @@ MINWM_NAMES = (
 )  # fmt: skip
 
 
-def choose_recipe(config: WanConfig, wanted: str | None) -> tuple[str, ReleasedSampler]:
-    """The recipe that was named; else the only one that fits the tensors."""
+def choose_recipe(
+    config: WanConfig, wanted: str | None, networks: Sequence[str] = ()
+) -> tuple[str, ReleasedSampler]:
+    """The recipe that was named; else the only one that fits the tensors, or of several the only
+    one whose files hold just these `networks`.
+    """
     fitting = {name: r for name, r in RECIPES.items() if r.fits(config)}
     if not fitting and config.actions is not None:  # keys of a model's own
         fitting = {name: r for name, r in RECIPES.items() if r.keys}
@@ -51,6 +55,9 @@ def choose_recipe(config: WanConfig, wanted: str | None) -> tuple[str, ReleasedS
             "only Matrix-Game 2 and its students are played"
         )
     likely = [(name, recipe) for name, recipe in fitting.items() if not recipe.is_other]
+    if len(likely) > 1:
+        told = [(name, recipe) for name, recipe in likely if recipe.networks]
+        likely = [one for one in told if one[1].networks == tuple(networks)]
     if wanted is None and len(likely) == 1:
         return likely[0]
     choices = "; ".join(f"{name} ({recipe.about})" for name, recipe in fitting.items())
@@ -64,9 +71,11 @@ def choose_recipe(config: WanConfig, wanted: str | None) -> tuple[str, ReleasedS
     return wanted, fitting[wanted]
 
 
-def new_world(config: WanConfig, name: str, plan: ImportPlan) -> WanWorldFile:
-    """A world's description for a transformer of these sizes."""
-    recipe_name, recipe = choose_recipe(config, plan.recipe)
+def new_world(
+    config: WanConfig, name: str, plan: ImportPlan, networks: Sequence[str] = ()
+) -> WanWorldFile:
+    """A world's description for a transformer of these sizes, out of a file of these networks."""
+    recipe_name, recipe = choose_recipe(config, plan.recipe, networks)
     scale = plan.vae.frames_per_latent
     frames = recipe.block_frames * scale
     controls: ControlsConfig | None = None
@@ -130,7 +139,7 @@ def describe_world(
 ) -> WanWorldFile:
     """The world that these parts make, or that they are added to."""
     if parts.config is not None:
-        world = new_world(parts.config, name, plan)
+        world = new_world(parts.config, name, plan, parts.networks)
         if there is None:
             return replace(world, source=parts.source)
         return replace(

@@ -28,7 +28,7 @@ from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_keys import config_of, released_names
 from worldmodel.wan.vae import WanVAE, load_vae
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
-from worldmodel.wan.weight_files import load_strict, read_tensors
+from worldmodel.wan.weight_files import load_strict, networks_in, read_tensors
 from worldmodel.worlds.wan.prompt_encoder import encode
 from worldmodel.worlds.wan.start import encode_picture_start
 from worldmodel.worlds.wan.world_file import (
@@ -63,6 +63,7 @@ class FoundParts:
 
     transformer: dict[str, Tensor] | None = None
     config: WanConfig | None = None
+    networks: tuple[str, ...] = ()  # in the transformer's file
     taehv: dict[str, Tensor] | None = None
     vae: dict[str, Tensor] | None = None
     prompts: dict[str, Tensor] = field(default_factory=dict)
@@ -101,6 +102,8 @@ def read_parts(files: Sequence[Path], plan: ImportPlan) -> FoundParts:
         small = ", its matrices as float8" if count and plan.dtype is FLOAT8 else ""
         number = f"{count or len(tensors)} tensors{small}"
         parts.source[kind] = {"file": path.name, "tensors": number}
+        if kind == "transformer":
+            parts.networks = networks_in(path)
     return parts
 
 

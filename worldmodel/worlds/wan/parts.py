@@ -24,7 +24,7 @@ from worldmodel.wan.pictures import PictureCondition, load_pictures
 from worldmodel.wan.taehv import Taehv, load_taehv
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.vae import WanVAE, load_vae
-from worldmodel.wan.weight_files import load_strict, read_tensors
+from worldmodel.wan.weight_files import load_strict, networks_in, read_tensors
 from worldmodel.worlds.wan.description import new_world
 from worldmodel.worlds.wan.found_parts import ImportPlan, released_transformer
 from worldmodel.worlds.wan.prompt_encoder import PromptEmbeddings
@@ -100,7 +100,7 @@ def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanPa
     tensors, config = released_transformer(found, str(path))
     recipe = None if config.cameras or config.actions else ASSUMED
     name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in path.stem).lstrip(".-") or "wan"
-    file = new_world(config, name, ImportPlan(recipe=recipe))
+    file = new_world(config, name, ImportPlan(recipe=recipe), networks_in(path))
     largest = LARGEST_IMAGE_ENCODER if config.picture else LARGEST_DECODER
     beside = find_beside(path, largest)
     tiny = load_taehv(beside["taehv"], file.taehv) if "taehv" in beside else None
