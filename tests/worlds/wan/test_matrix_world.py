@@ -97,6 +97,7 @@ def test_a_released_file_is_recognised_by_its_contents(
     card = (tmp_path / "world" / "CARD.md").read_text()
     assert f"{len(expected)} tensors" in card
     assert "KeyW" in card
+    assert ("window 9, 6 of keys and mouse" in card) == (recipe == "forgewm")
     assert "Apache-2.0" in (tmp_path / "world" / "NOTICE").read_text()
     assert (tmp_path / "world" / WORLD_FILE).read_text(encoding="utf-8") == to_toml(world)
 

@@ -212,13 +212,15 @@ def card(world: WanWorldFile) -> str:
     """What the world is, for people."""
     window, config = world.window, world.transformer
     rows, columns = world.frame_size
+    actions = window.action_frames
+    apart = f", {actions} of keys and mouse" if actions not in (0, window.window_frames) else ""
     lines = [
         f"# {world.title}",
         "",
         f"{columns} x {rows} at {world.frames_per_second:g} frames/s; width {config.width}, "
         f"{config.layers} layers, {config.heads} heads; {world.actions.frames} frames are drawn "
-        f"together from one action; window {window.window_frames} and {window.sink_frames} sinks, "
-        "in latent frames.",
+        f"together from one action; window {window.window_frames}{apart} and "
+        f"{window.sink_frames} sinks, in latent frames.",
         "",
         *_card_controls(world),
         f"Noise levels: {', '.join(f'{s:.4g}' for s in world.sampler.sigmas)}; of the first block: "
