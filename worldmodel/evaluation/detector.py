@@ -79,8 +79,7 @@ def measure_detected(subjects: Subjects, game: Doom, seed: int, walks: int, step
 
 def paired_clips(subjects: Subjects, game: Doom, seed: int, walks: int) -> tuple[Tensor, Tensor]:
     """Clips of the game and of the world for the same beginnings and keys: uint8 b f h w 3 each."""
-    shape = subjects.file.transformer
-    known = shape.context_frames + shape.sink_frames
+    known = subjects.past
     frames = round(SECONDS * subjects.file.frames_per_second)
     real, made = [], []
     for first in through(range(0, walks, TOGETHER), desc="walks, in game and world"):

@@ -12,14 +12,12 @@ from torch import Tensor
 
 from worldmodel.action import IDLE, ActionSpec
 from worldmodel.data_sources.doom import Doom
-from worldmodel.evaluation.conditions import guide
-from worldmodel.evaluation.evaluation_streams import noise_seeds
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of
 from worldmodel.evaluation.played import play_out
 from worldmodel.evaluation.reference_clips import Clips, play_on, random_actions
 from worldmodel.evaluation.subject import Subject, Subjects
 from worldmodel.metrics import Gaussian, brightness, frechet_distance, psnr, sharpness
-from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.model.autoencoder import decode_latents
 from worldmodel.system.progress import through
 
 WINDOW = 200  # frames
@@ -81,15 +79,10 @@ def measure_drift(
     reference: Gaussian,
 ) -> Drift:
     """Do in the world what was done in the game; `reference`: of features of real play."""
-    past, autoencoder = long_play.past, measured.autoencoder
-    known = past.frames.shape[1]
-    whole = past.joined(long_play.real)
-    given = guide(measured, whole, known)
-    primed = encode_frames(autoencoder, past.frames), given.conditions[:, :known]
-    ahead, label = given.after(known), f"{long_play.play} play"
-    seeds = noise_seeds(len(past.frames), label)
-    played = play_out(measured, subject, whole, primed, ahead, label, seeds)
-    made = decode_latents(autoencoder, played.latents, ahead.views)
+    past, label = long_play.past, f"{long_play.play} play"
+    whole, known = past.joined(long_play.real), past.frames.shape[1]
+    played = play_out(measured, subject, whole, known, label, label)
+    made = decode_latents(measured.autoencoder, played.latents, played.ahead.views)
     return judge_drift(made, long_play.real.frames, judge, reference)
 
 

@@ -26,8 +26,7 @@ from worldmodel.action import IDLE, Action
 from worldmodel.data_sources.doom import Doom
 from worldmodel.data_sources.doom_state import SPEC
 from worldmodel.data_sources.record import record_episode
-from worldmodel.evaluation.conditions import Guide, guide
-from worldmodel.evaluation.evaluation_streams import noise_seeds, player_of
+from worldmodel.evaluation.evaluation_streams import player_of
 from worldmodel.evaluation.played import play_out
 from worldmodel.evaluation.reference_clips import Clips, check_state
 from worldmodel.evaluation.subject import Subjects
@@ -83,14 +82,8 @@ class Dream:
 
     def __init__(self, subjects: Subjects, clips: Clips, known: int, label: str) -> None:
         self.subjects, self.known = subjects, known
-        latents = encode_frames(subjects.autoencoder, clips.frames[:, :known])
-        given = guide(subjects, clips, known)
-        self.guide: Guide = given.after(known)
-        past = latents, given.conditions[:, :known]
-        student = subjects.student
-        seeds = noise_seeds(len(latents), "places", label)
-        played = play_out(subjects, student, clips, past, self.guide, label, seeds)
-        self.latents = played.latents
+        played = play_out(subjects, subjects.student, clips, known, label, "places", label)
+        self.latents, self.guide = played.latents, played.ahead
         self._frames: dict[tuple[int, int], Tensor] = {}
 
     def frame(self, walk: int, index: int) -> Tensor:
@@ -107,8 +100,7 @@ class Dream:
 def measure_places(subjects: Subjects, game: Doom, seed: int, walks: int, frames: int) -> Places:
     """Walks of `frames` frames on seeds from `seed` on; `frames` holds the longest horizon."""
     check_state(subjects.file, game)
-    shape = subjects.file.transformer
-    known = shape.context_frames + shape.sink_frames
+    known = subjects.past
     clips, seed = record_walks(game, subjects, seed, walks, known + frames)
     dream = Dream(subjects, clips, known, "lockstep")
     real = clips.cut(known, known + frames)
@@ -231,8 +223,7 @@ def _alike(
 
     And the next seed.
     """
-    shape = subjects.file.transformer
-    known = shape.context_frames + shape.sink_frames
+    known = subjects.past
     kept: list[Clips] = []
     while len(kept) < walks:
         player = player_of(game, seed)

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.evaluation.conditions import Guide, condition, recent_of
+from worldmodel.evaluation.conditions import Guide, condition, guide, recent_of
+from worldmodel.evaluation.evaluation_streams import noise_seeds
 from worldmodel.evaluation.reference_clips import Clips
 from worldmodel.evaluation.subject import Subject, Subjects
+from worldmodel.model.autoencoder import encode_frames
 from worldmodel.model.state_configs import kind_of
+from worldmodel.random_streams import Key
 from worldmodel.rollout import Rollout, roll_out
 from worldmodel.state_spec import StateSpec
 from worldmodel.system.progress import through
@@ -26,8 +29,15 @@ Off = dict[int, dict[str, float]]  # by frame and number
 class Played:
     """Free play after known frames."""
 
+    past: Tensor  # b f c h w, latents of the known frames
     latents: Tensor  # b g c h w
     states: Tensor | None  # b g v, where numbers are predicted
+    given: Guide  # of all frames
+
+    @property
+    def ahead(self) -> Guide:
+        """Of the frames that were played."""
+        return self.given.after(self.past.shape[1])
 
 
 @torch.inference_mode()
@@ -35,21 +45,23 @@ def play_out(
     subjects: Subjects,
     subject: Subject,
     clips: Clips,
-    past: tuple[Tensor, Tensor],
-    ahead: Guide,
+    known: int,
     label: str,
-    seeds: Sequence[int],
+    *key: Key,
 ) -> Played:
-    """Play on from a past (latents b f c h w, conditions b f z) with the clips' own actions."""
-    events = subjects.events
+    """Play on from the first `known` frames with the clips' own actions; `key` is of the noise."""
+    events, given = subjects.events, guide(subjects, clips, known)
+    seeds = noise_seeds(len(clips.frames), *key)
+    past = encode_frames(subjects.autoencoder, clips.frames[:, :known])
+    primed = past, given.conditions[:, :known]
     if events is None:
-        model, sampler = subject.model, subject.sampler
-        return Played(roll_out(model, sampler, past, ahead.conditions, label, seeds), None)
-    known = past[0].shape[1]
+        ahead = given.conditions[:, known:]
+        latents = roll_out(subject.model, subject.sampler, primed, ahead, label, seeds)
+        return Played(past, latents, None, given)
     rollout, happenings = Rollout(subject.model, subject.sampler, seeds), Happenings(events)
-    rollout.prime(*past)
+    rollout.prime(*primed)
     before = clips.cut(0, known)
-    happenings.begin(recent_of(events, before, past[0]), seeds)
+    happenings.begin(recent_of(events, before, past), seeds)
     assert before.states is not None
     states, sampled, numbers = before.states[:, -1], [], []
     for f in through(range(known, clips.frames.shape[1]), desc=label, unit="frame"):
@@ -59,7 +71,7 @@ def play_out(
         sampled.append(rollout.step(condition(subjects, actions[:, None], states[:, None])))
         happenings.saw(sampled[-1][:, -1])
         numbers.append(states)
-    return Played(torch.cat(sampled, dim=1), torch.stack(numbers, dim=1))
+    return Played(past, torch.cat(sampled, dim=1), torch.stack(numbers, dim=1), given)
 
 
 def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from worldmodel.config import UserError
 from worldmodel.evaluation.conditions import guide
-from worldmodel.evaluation.evaluation_streams import noise_seeds
 from worldmodel.evaluation.inverse_dynamics import InverseDynamics, features_of, read_actions
 from worldmodel.evaluation.played import Off, Played, numbers_off, play_out
 from worldmodel.evaluation.reference_clips import Clips
@@ -102,13 +101,8 @@ def measure_rollout(
     reference: Gaussian,
 ) -> FreeRollout:
     """Prime with `past` frames, play on with the clip's actions; `reference`: of real features."""
-    autoencoder, given = measured.autoencoder, guide(measured, clips, past)
-    latents = encode_frames(autoencoder, clips.frames[:, :past])
-    ahead = given.after(past)
-    primed, label = (latents, given.conditions[:, :past]), f"rollout, {subject.name}"
-    seeds = noise_seeds(len(latents), "rollout")
-    played = play_out(measured, subject, clips, primed, ahead, label, seeds)
-    frames = decode_latents(autoencoder, played.latents, ahead.views)
+    played = play_out(measured, subject, clips, past, f"rollout, {subject.name}", "rollout")
+    frames = decode_latents(measured.autoencoder, played.latents, played.ahead.views)
     real = clips.frames[:, past:]
     reading = read_actions(judge, list(zip(frames, clips.actions[:, past:], strict=True)))
     last = max(h for h in HORIZONS if h <= frames.shape[1])

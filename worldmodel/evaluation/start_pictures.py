@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom
-from worldmodel.evaluation.conditions import guide
-from worldmodel.evaluation.evaluation_streams import noise_seeds, player_of
+from worldmodel.evaluation.evaluation_streams import player_of
 from worldmodel.evaluation.played import play_out
 from worldmodel.evaluation.reference_clips import Clips
 from worldmodel.evaluation.subject import Subjects
-from worldmodel.model.autoencoder import decode_latents, encode_frames
+from worldmodel.model.autoencoder import decode_latents
 from worldmodel.reference.game import bring, is_same_place, psnr
 from worldmodel.reference.side_by_side import save_side_by_side, views_of
 from worldmodel.worlds.starts import Start, load_starts
@@ -70,11 +69,9 @@ def _play(
         real.append(picture)
         actions.append(action)
         states.append(game.state)
-    spec, shape = subjects.file.actions, subjects.file.transformer
-    visible = shape.context_frames + shape.sink_frames
+    spec, visible = subjects.file.actions, subjects.past
     clip = torch.from_numpy(np.ascontiguousarray(start.clip.frames[-visible:]))
-    latents = encode_frames(subjects.autoencoder, clip[None])
-    known = clip.shape[0]
+    known = len(clip)
     done = [*start.clip.actions[-visible:], *actions]
     held = start.clip.state
     whole = Clips(
@@ -84,14 +81,9 @@ def _play(
         if held is None
         else torch.from_numpy(np.concatenate((held.values[-visible:], states)))[None],
     )
-    given, student = guide(subjects, whole, known), subjects.student
-    past = given.conditions[:, :known]
-    ahead = given.after(known)
-    seeds = noise_seeds(1, "start", number)
-    primed = latents, past
-    made = play_out(subjects, student, whole, primed, ahead, start.caption, seeds).latents
-    shown = torch.cat([latents[:, -1:].to(made.dtype), made], dim=1)
-    seen = given.after(known - 1).views
+    made = play_out(subjects, subjects.student, whole, known, start.caption, "start", number)
+    shown = torch.cat([made.past[:, -1:].to(made.latents.dtype), made.latents], dim=1)
+    seen = made.given.after(known - 1).views
     return FromStart(
         caption=start.caption,
         dream=decode_latents(subjects.autoencoder, shown, seen)[0].cpu().numpy(),

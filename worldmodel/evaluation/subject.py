@@ -52,6 +52,11 @@ class Subjects:
     motion: Motion | None = None  # of a world that knows its place
     events: Events | None = None  # of a world whose numbers are predicted
 
+    @property
+    def past(self) -> int:
+        """How many frames before play are seen."""
+        return self.file.transformer.context_frames + self.file.transformer.sink_frames
+
 
 def load_subjects(folder: Path, settings: RunSettings, teacher_steps: int) -> Subjects:
     """Read a world; its teacher is measured too where the folder holds one."""

@@ -200,17 +200,11 @@ class _Measuring:
         out: Path | None,
         say: Callable[[str], None],
     ) -> None:
-        self.subjects, self.plan, self.source, self.folder, self.out = (
-            subjects,
-            plan,
-            source,
-            folder,
-            out,
-        )
+        self.subjects, self.plan, self.source = subjects, plan, source
+        self.folder, self.out = folder, out
         self.everyone = [subjects.student, *(() if plan.only_student else subjects.others)]
         self.spec = subjects.file.actions
-        shape = subjects.file.transformer
-        self.past = shape.context_frames + shape.sink_frames
+        self.past = subjects.past
         self.frames = plan.drift_frames // WINDOW * WINDOW  # whole windows
         is_playable = source.game is not None
         self.plays: tuple[Play, ...] = ("idle", "random") if self.frames and is_playable else ()
