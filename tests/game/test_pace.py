@@ -1,5 +1,7 @@
 """Whether the machine keeps up."""
 
+import os
+
 from worldmodel.game.pace import Pace, what_would_help
 
 
@@ -48,3 +50,14 @@ def test_only_what_is_not_done_already_is_advised() -> None:
     )
     assert what_would_help({"sampler": one, "device": "cpu"}) == "a smaller world or a GPU"
     assert what_would_help({"sampler": one, "device": "cuda"}) == "a smaller world or a faster GPU"
+
+
+def test_what_helps_is_to_end_other_programs_where_they_are_the_reason() -> None:
+    taken = [0.0]
+    pace = Pace(17.5, "a smaller world", lambda: taken[0])
+    now = run(pace, 12, 8.0)
+    assert pace.slow == "12.0 of 17.5 fps: a smaller world"
+    taken[0] = 1.6
+    run(pace, 12, 4.0, now)
+    cores = os.cpu_count()
+    assert pace.slow == f"12.0 of 17.5 fps: other programs take 1.6 of {cores} cores; end them"

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from worldmodel.system import other_programs
 from worldmodel.system.other_programs import STAT, Others, busy_in, busy_seconds, disturbance
 
 BURN = "import time\nwhile time.process_time() < 0.4: pass"
@@ -20,6 +21,30 @@ def test_the_work_of_another_program_is_seen() -> None:
     assert after - before > 0.3
     assert cores is not None
     assert cores > 0
+
+
+def test_what_others_took_lately_is_what_everyone_took_less_what_this_process_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(other_programs.time, "perf_counter", lambda: now[0])
+    used = dict.fromkeys(("own", "everyone"), 0.0)
+    monkeypatch.setattr(other_programs.time, "process_time", lambda: used["own"])
+    monkeypatch.setattr(other_programs, "busy_seconds", lambda: used["everyone"])
+    others = Others()
+    now[0], used["own"], used["everyone"] = 1.0, 1.0, 2.0
+    assert others.recent() == 0, "too soon to say"
+    now[0], used["own"], used["everyone"] = 4.0, 4.0, 10.0
+    assert others.recent() == 1.5
+    now[0], used["own"], used["everyone"] = 8.0, 8.0, 14.0
+    assert others.recent() == 0, "all that was used was its own"
+
+
+def test_a_system_that_does_not_say_is_not_accused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(other_programs, "STAT", STAT.with_name("missing"))
+    monkeypatch.setattr(other_programs, "EVERY", 0.0)
+    assert busy_seconds() is None
+    assert Others().recent() == 0
 
 
 def test_waiting_is_no_work() -> None:

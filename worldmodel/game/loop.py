@@ -8,7 +8,6 @@ import pygame
 from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
 from worldmodel.game.controls import Command, describe, describe_pad, describe_pause, hint
-from worldmodel.game.cpu_load import Load
 from worldmodel.game.fps_meter import Meter
 from worldmodel.game.generator import FrameSource
 from worldmodel.game.input import Input
@@ -27,6 +26,7 @@ from worldmodel.game.replay import Replay
 from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
 from worldmodel.game.window import Window
+from worldmodel.system.other_programs import Others
 from worldmodel.world import Knows, Walkable
 
 NUMBERS_SECONDS = 0.25  # how often the numbers on the screen change
@@ -331,7 +331,7 @@ class Game:
             self.menu.is_loading = False
         self._show_controls()
         overlay.graph.period_ms = 1000 / session.rate if session.rate else 0.0
-        self._pace = Pace(session.rate, what_would_help(session.identity), Load().others)
+        self._pace = Pace(session.rate, what_would_help(session.identity), Others().recent)
         if self.menu:
             self.menu.spec = world.actions
 

@@ -14,12 +14,17 @@ from pathlib import Path
 STAT = Path("/proc/stat")
 SHARE = 0.1  # of all cores: from there on figures are not this machine's any more
 LEAST = 0.2  # cores, below which it is the system itself
+EVERY = 2.0  # seconds that `recent` looks back on, at least
 
 
 class Others:
     """Watches from the moment it is made."""
 
     def __init__(self) -> None:
+        self._recent = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
         self._busy, self._began = busy_seconds(), time.perf_counter()
         self._own = time.process_time()
 
@@ -30,6 +35,13 @@ class Others:
             return None
         own = time.process_time() - self._own
         return round(max(0.0, (busy - self._busy - own) / seconds), 2)
+
+    def recent(self) -> float:
+        """The same of the last seconds, for who asks now and then; zero where nobody knows."""
+        if time.perf_counter() - self._began >= EVERY:
+            self._recent = self.cores() or 0.0
+            self._begin()
+        return self._recent
 
 
 def busy_seconds() -> float | None:
