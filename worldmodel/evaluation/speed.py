@@ -37,8 +37,8 @@ from worldmodel.system.printable import counted
 from worldmodel.system.progress import Progress, through
 from worldmodel.world import Frame
 from worldmodel.worlds.find import find_world
-from worldmodel.worlds.happenings import join_recent
 from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.native_batch import NativeBatch
 from worldmodel.worlds.run_settings import RunSettings, available_cores
 
 WARM_UP = 40  # frames, past the point where the cache wraps
@@ -212,23 +212,13 @@ def throughput(
     world = open_to_measure(name, settings)
     rows, others = [], Others()
     for count in through(sessions, desc="sessions"):
-        playing = world.engine.begin(range(count))
-        latents, conditions = world.first_past
-        playing.prime(latents.repeat(count, 1, 1, 1, 1), conditions.repeat(count, 1, 1))
-        where, past = world.whereabouts(), world.past(0)
-        states = None if past.state is None else past.state.repeat(count, 1)
-        where.begin(states, join_recent([past.recent] * count if past.recent else []), range(count))
+        batch = NativeBatch(world)
+        batch.begin([0] * count, range(count))
         players = [RandomPlayer(world.actions, seed) for seed in range(count)]
         times = []
         for index in range(1, 1 + WARM_UP + frames):
             began = time.perf_counter()
-            encoded = [world.actions.encode([player.act(index)]) for player in players]
-            vectors = torch.from_numpy(np.stack(encoded)).to(world.device)
-            conditions, sight = where.step(vectors)
-            drawn = playing.denoise(conditions)
-            where.saw(drawn)
-            world.engine.decode(drawn, sight)
-            playing.remember()
+            batch.step([player.act(index) for player in players])
             times.append(1000 * (time.perf_counter() - began))
         median = statistics.median(times[WARM_UP:])
         rows.append(
