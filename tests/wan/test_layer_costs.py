@@ -7,7 +7,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel.model.counting import count
-from worldmodel.wan import taehv_cost, vae_cost
 from worldmodel.wan.layer_costs import Layer, flops, remembered_bytes, working_bytes
 from worldmodel.wan.streaming_decoder import Stepwise, StreamingDecoder
 from worldmodel.wan.taehv import Taehv
@@ -18,8 +17,8 @@ from worldmodel.wan.vae_layers import channels_last
 
 NARROW = replace(WAN21_VAE, width=16)
 CASES: dict[str, tuple[Callable[[], Stepwise], list[Layer]]] = {
-    "vae": (lambda: WanVAE(NARROW), vae_cost.decoder_layers(NARROW)),
-    "taehv": (lambda: Taehv(TAEW2_1), taehv_cost.decoder_layers(TAEW2_1)),
+    "vae": (lambda: WanVAE(NARROW), NARROW.decoder_layers),
+    "taehv": (lambda: Taehv(TAEW2_1), TAEW2_1.decoder_layers),
 }
 SIZE = (6, 10)  # rows, columns of a latent
 

@@ -15,19 +15,18 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.evaluation.machine_peak import product_rate
-from worldmodel.evaluation.wan_bench_plan import COLUMNS, ROWS, WanPlan
-from worldmodel.evaluation.wan_memory import kind_of, layers_of
+from worldmodel.evaluation.wan_bench_plan import COLUMNS, ROWS, WanPlan, kind_of
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.system.printable import tell, tell_json
 from worldmodel.wan.device_memory import free_bytes
 from worldmodel.wan.float8 import FLOAT8, use_float8
 from worldmodel.wan.kv_cache import no_conditions
 from worldmodel.wan.layer_costs import flops as decoder_flops
-from worldmodel.wan.streaming_decoder import Stepwise
+from worldmodel.wan.streaming_decoder import Stepwise, as_bytes
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_cost import block_flops, pass_bytes
 from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
@@ -85,7 +84,7 @@ def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
     for steps in plan.steps:
         passes = block_flops(plan.config, window, window.slots, steps)
         for decoder in plan.decoders:
-            layers, kept = layers_of(plan.autoencoder(decoder)), plan.memory(frames, decoder)
+            layers, kept = plan.autoencoder(decoder).decoder_layers, plan.memory(frames, decoder)
             decoding = decoder_flops(layers, plan.rows, plan.columns) * plan.block_frames
             moved = (steps + 1) * reading
             seconds = max((passes + decoding) / (H200.share * H200.flops), moved / H200.bytes)
@@ -161,10 +160,10 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
         _wait_for(plan.device)
         denoised = time.perf_counter()
         parts = rearrange(latents, "b f c h w -> b c f h w").split(1, dim=2)
-        shown = _pixels(stream.decode(parts[0]))
+        shown = as_bytes(stream.decode(parts[0])).cpu()
         first = time.perf_counter()
         for part in parts[1:]:
-            shown = _pixels(stream.decode(part))
+            shown = as_bytes(stream.decode(part)).cpu()
         assert shown.numel()
         decoded = time.perf_counter()
         rollout.remember()
@@ -184,11 +183,6 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
     if plan.device.type == "cuda":
         measured["peak_gb"] = round(torch.cuda.max_memory_allocated(plan.device) / 1e9, 2)
     return measured
-
-
-def _pixels(frames: Tensor) -> Tensor:
-    """Frames as bytes on the host: what a window is given."""
-    return frames.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
 def random_model(kind: Any, config: Any, plan: WanPlan) -> Any:

@@ -6,21 +6,73 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from worldmodel.config import UserError, load_config
 from worldmodel.engine.torch_engine import DTYPES
-from worldmodel.evaluation.wan_memory import PlayMemory, play_memory
 from worldmodel.system.paths import list_files
 from worldmodel.wan.float8 import holds_float8
+from worldmodel.wan.layer_costs import remembered_bytes, working_bytes
 from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.samplers import RECIPES, STEPS, warped_sigmas
+from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
+from worldmodel.wan.transformer_cost import memory
+from worldmodel.wan.vae import WanVAE
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
 from worldmodel.wan.weight_files import read_tensors
 from worldmodel.worlds.wan.world_file import TRANSFORMER, read_wan_world
 
 ROWS, COLUMNS = 60, 104  # latents of 480 x 832 pixels
 WINDOWS = (6, 9, 21)
+
+
+Autoencoder = TaehvConfig | VaeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class PlayMemory:
+    """Bytes of one session and what it is played with."""
+
+    weights: int  # of the transformer
+    cache: int  # its sinks' copies included
+    text: int
+    decoder: int  # weights, the encoder's that come with them included
+    remembered: int  # by the decoder, from one latent frame to the next
+    decoding: int  # for a moment, beside all else
+
+    @property
+    def kept(self) -> int:
+        """All that stays between two frames."""
+        return self.weights + self.cache + self.text + self.decoder + self.remembered
+
+
+def play_memory(
+    config: WanConfig,
+    window: WindowConfig,
+    autoencoder: Autoencoder,
+    number_bytes: int,
+    *,
+    float8: bool,
+) -> PlayMemory:
+    """With numbers of `number_bytes` each; `float8`: the transformer's matrices of one."""
+    transformer = memory(config, window, number_bytes, float8=float8)
+    layers, size = autoencoder.decoder_layers, (window.rows, window.columns)
+    with torch.device("meta"):
+        decoder: nn.Module = kind_of(autoencoder)(autoencoder)
+    return PlayMemory(
+        weights=transformer.weights,
+        cache=transformer.cache,
+        text=transformer.text,
+        decoder=number_bytes * sum(weight.numel() for weight in decoder.parameters()),
+        remembered=remembered_bytes(layers, *size, number_bytes),
+        decoding=working_bytes(layers, *size, number_bytes),
+    )
+
+
+def kind_of(autoencoder: Autoencoder) -> Any:
+    """The class that is made from such a config."""
+    return Taehv if isinstance(autoencoder, TaehvConfig) else WanVAE
 
 
 def few_steps() -> dict[int, tuple[float, ...]]:

@@ -9,8 +9,8 @@ the anchor's frame.
 Letters of its own: a banks, s slots, r rows of actions.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -38,25 +38,24 @@ class FrameConditions:
 
     def repeat(self, times: int) -> "FrameConditions":
         """The same frames several times, one after the other."""
-        picture, keys = self.picture.repeat(1, times, 1, 1, 1), self.keys.repeat(1, times, 1, 1)
-        mouse = None if self.mouse is None else self.mouse.repeat(1, times, 1, 1)
-        return FrameConditions(picture, keys, mouse)
+        return self._each(lambda x: torch.cat([x] * times, dim=1))
 
     @property
     def still(self) -> "FrameConditions":
         """The same picture with keys and mouse that do nothing: zeros, as training has them."""
-        mouse = None if self.mouse is None else torch.zeros_like(self.mouse)
-        return FrameConditions(self.picture, torch.zeros_like(self.keys), mouse)
+        return replace(self._each(torch.zeros_like), picture=self.picture)
 
     def at(self, frames: slice) -> "FrameConditions":
         """Of some of the frames."""
-        mouse = None if self.mouse is None else self.mouse[:, frames]
-        return FrameConditions(self.picture[:, frames], self.keys[:, frames], mouse)
+        return self._each(lambda x: x[:, frames])
 
     def to(self, device: Device) -> "FrameConditions":
         """The same on a device."""
-        mouse = None if self.mouse is None else self.mouse.to(device)
-        return FrameConditions(self.picture.to(device), self.keys.to(device), mouse)
+        return self._each(lambda x: x.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "FrameConditions":
+        mouse = None if self.mouse is None else change(self.mouse)
+        return FrameConditions(change(self.picture), change(self.keys), mouse)
 
 
 def no_conditions(config: WanConfig, window: WindowConfig, frames: int) -> FrameConditions | None:

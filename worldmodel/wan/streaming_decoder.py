@@ -18,9 +18,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
+from worldmodel.wan.layer_costs import Shape, remembered
+from worldmodel.wan.taehv_config import TaehvConfig
+from worldmodel.wan.vae_config import VaeConfig
 
-Shape = tuple[int, ...]
 LAST = torch.channels_last_3d
+
+
+def as_bytes(frames: Tensor) -> Tensor:
+    """Frames in [-1, 1] of any shape, as they are shown: uint8."""
+    return frames.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 class LayerCaches:
@@ -50,18 +57,20 @@ class LayerCaches:
 class Stepwise(nn.Module):
     """A decoder that goes latent frame by latent frame; what it remembers is in `LayerCaches`."""
 
+    config: TaehvConfig | VaeConfig
+
     def step(self, latent: Tensor, past: LayerCaches) -> Tensor:
         """Latent b c 1 h w -> frames b 3 g h w in [-1, 1]."""
         raise NotImplementedError
 
     def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
         """What a step leaves in `LayerCaches` for latents of rows x columns: b g h w c of each."""
-        raise NotImplementedError
+        return remembered(self.config.decoder_layers, batch, rows, columns)
 
     @property
     def latent_channels(self) -> int:
         """Channels of a latent."""
-        raise NotImplementedError
+        return self.config.latent_channels
 
     def stream(self) -> "StreamingDecoder":
         """A new video, decoded as its latent frames come."""

@@ -19,13 +19,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
-from worldmodel.storage.checkpoint import refuse_broken
-from worldmodel.wan.layer_costs import Shape, remembered
 from worldmodel.wan.streaming_decoder import LAST, LayerCaches, Stepwise
 from worldmodel.wan.taehv_config import TaehvConfig
-from worldmodel.wan.taehv_cost import decoder_layers
-from worldmodel.wan.vae_layers import channels_last
-from worldmodel.wan.weight_files import load_strict, read_tensors
+from worldmodel.wan.vae_layers import load_frozen
+from worldmodel.wan.weight_files import read_tensors
 
 
 def _conv(inputs: int, outputs: int, *, bias: bool = True, stride: int = 1) -> nn.Conv2d:
@@ -123,15 +120,12 @@ def _run(layers: nn.ModuleList, frames: Tensor, past: LayerCaches) -> Tensor:
 class Taehv(Stepwise):
     """Encoder and decoder between frames and normalised latents."""
 
+    config: TaehvConfig
+
     def __init__(self, config: TaehvConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder, self.decoder = _encoder(config), _decoder(config)
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of a latent."""
-        return self.config.latent_channels
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
@@ -158,10 +152,6 @@ class Taehv(Stepwise):
             frames = frames[:, :, -1:]
         return frames.clamp(0, 1).mul_(2).sub_(1)
 
-    def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in `LayerCaches` for latents of rows x columns: b g h w c of each."""
-        return remembered(decoder_layers(self.config), batch, rows, columns)
-
     def _check(self, video: Tensor) -> None:
         block = self.config.pixels_per_latent
         shape = tuple(video.shape)
@@ -176,10 +166,7 @@ def load_taehv(path: Path, config: TaehvConfig) -> Taehv:
     """The tiny autoencoder in a `.pth` or safetensors file, on the CPU."""
     with torch.device("meta"):
         tiny = Taehv(config)
-    load_strict(tiny, _fitted(tiny, read_tensors(path)), str(path))
-    refuse_broken(tiny.state_dict(), str(path))
-    channels_last(tiny)
-    return tiny.requires_grad_(requires_grad=False).eval()
+    return load_frozen(tiny, _fitted(tiny, read_tensors(path)), str(path))
 
 
 def _fitted(tiny: Taehv, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

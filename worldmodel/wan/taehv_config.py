@@ -1,9 +1,11 @@
-"""The shape of a tiny autoencoder, and the one for Wan2.1."""
+"""The shape of a tiny autoencoder, its decoder's layers, and the one for Wan2.1."""
 
+import math
 from dataclasses import dataclass
 
 from worldmodel.config import ConfigError, require_at_most, require_positive
 from worldmodel.system.printable import shown
+from worldmodel.wan.layer_costs import Layer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,17 +45,33 @@ class TaehvConfig:
     @property
     def frames_per_latent(self) -> int:
         """Pixel frames of a latent frame after the first."""
-        return _product(self.time_doublings)
+        return math.prod(self.time_doublings)
 
     @property
     def frames_encoded(self) -> int:
         """Pixel frames that become one latent frame."""
-        return _product(self.time_halvings)
+        return math.prod(self.time_halvings)
 
     @property
     def pixels_per_latent(self) -> int:
         """Pixels that a latent position covers, along rows and along columns."""
         return int(2 ** len(self.time_doublings))
+
+    @property
+    def decoder_layers(self) -> list[Layer]:
+        """What a later step of the decoder (not the first) computes, in order."""
+        widths, scale, frames = self.decoder_widths, 1, 1
+        layers = [Layer(self.latent_channels, widths[0], (1, 3, 3), scale, frames)]
+        for width, after, growth in zip(widths[:-1], widths[1:], self.time_doublings, strict=True):
+            for _ in range(self.blocks):
+                # The previous frame enters as further channels: a kernel over two frames.
+                layers.append(Layer(width, width, (2, 3, 3), scale, frames, remembers=1))
+                layers += [Layer(width, width, (1, 3, 3), scale, frames)] * 2
+            layers.append(Layer(width, width * growth, (1, 1, 1), scale, frames))
+            scale, frames = 2 * scale, growth * frames
+            layers.append(Layer(width, after, (1, 3, 3), scale, frames))
+        layers.append(Layer(widths[-1], 3, (1, 3, 3), scale, frames))
+        return layers
 
 
 TAEW2_1 = TaehvConfig(
@@ -64,10 +82,3 @@ TAEW2_1 = TaehvConfig(
     time_doublings=(1, 2, 2),
     latent_channels=16,
 )
-
-
-def _product(numbers: tuple[int, ...]) -> int:
-    result = 1
-    for number in numbers:
-        result *= number
-    return result

@@ -21,32 +21,7 @@ from worldmodel.wan.kv_cache import (
 )
 from worldmodel.wan.model_config import Kind, Stream, WanConfig, WindowConfig
 from worldmodel.wan.rope import apply_rope
-from worldmodel.wan.stream_cache import Device, TimeTurns
-
-
-def seen_past(
-    stream: Stream,
-    window: WindowConfig,
-    turns: TimeTurns | None,
-    kept: tuple[Tensor, Tensor],
-    now: int,
-) -> tuple[Tensor, Tensor]:
-    """Of the keys and values b n (f p) e of all earlier frames, what the block at `now` sees.
-
-    Sinks that the window has left behind are seen as if they stood directly before it; their keys
-    are turned there unless they carry no time (a camera's, without `turns`).
-    """
-    k, v = kept
-    p, sinks = stream.tokens, window.sink_frames
-    late = now + window.block_frames - sinks - stream.window
-    if late <= 0:
-        return k[:, :, : now * p], v[:, :, : now * p]
-    first, ring = k[:, :, : sinks * p], slice((sinks + late) * p, now * p)
-    if turns is not None and sinks:
-        cos, sin = turns(torch.tensor([late]))
-        first = apply_rope(first, cos.to(k.device), sin.to(k.device))
-    values = torch.cat((v[:, :, : sinks * p], v[:, :, ring]), dim=2)
-    return torch.cat((first, k[:, :, ring]), dim=2), values
+from worldmodel.wan.stream_cache import Device
 
 
 class _Streams:
@@ -59,10 +34,21 @@ class _Streams:
     def past(
         self, kind: Kind, bank: int, kept: tuple[Tensor, Tensor], now: int
     ) -> tuple[Tensor, Tensor]:
-        """Of all earlier keys and values of a bank, what the block at `now` sees."""
-        stream = self.streams[kind]
-        turns = self._turns[kind] if bank < stream.timed else None
-        return seen_past(stream, self.window, turns, kept, now)
+        """Of the keys and values b n (f p) e of all earlier frames, what the block at `now` sees.
+
+        Sinks that the window has left behind are seen as if they stood directly before it; their
+        keys are turned there unless they carry no time (a camera's).
+        """
+        (k, v), stream, sinks = kept, self.streams[kind], self.window.sink_frames
+        p, late = stream.tokens, now + self.window.block_frames - sinks - stream.window
+        if late <= 0:
+            return k[:, :, : now * p], v[:, :, : now * p]
+        first, ring = k[:, :, : sinks * p], slice((sinks + late) * p, now * p)
+        if bank < stream.timed and sinks:
+            cos, sin = self._turns[kind](torch.tensor([late]))
+            first = apply_rope(first, cos.to(k.device), sin.to(k.device))
+        values = torch.cat((v[:, :, : sinks * p], v[:, :, ring]), dim=2)
+        return torch.cat((first, k[:, :, ring]), dim=2), values
 
 
 class WanTeacherForcing:

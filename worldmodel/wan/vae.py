@@ -18,12 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.config import UserError
-from worldmodel.storage.checkpoint import refuse_broken
 from worldmodel.system.progress import through
-from worldmodel.wan.layer_costs import remembered
-from worldmodel.wan.streaming_decoder import LAST, LayerCaches, Shape, Stepwise
+from worldmodel.wan.streaming_decoder import LAST, LayerCaches, Stepwise
 from worldmodel.wan.vae_config import VaeConfig
-from worldmodel.wan.vae_cost import decoder_layers
 from worldmodel.wan.vae_keys import released_names
 from worldmodel.wan.vae_layers import (
     Downsample,
@@ -33,10 +30,10 @@ from worldmodel.wan.vae_layers import (
     WanResidualBlock,
     activate_and_convolve,
     causal,
-    channels_last,
     convolve,
+    load_frozen,
 )
-from worldmodel.wan.weight_files import load_strict, read_tensors
+from worldmodel.wan.weight_files import read_tensors
 
 
 class Trunk(nn.Module):
@@ -109,6 +106,8 @@ class WanDecoder(Trunk):
 class WanVAE(Stepwise):
     """Encoder and decoder with normalised latents between them."""
 
+    config: VaeConfig
+
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
         self.config = config
@@ -117,11 +116,6 @@ class WanVAE(Stepwise):
         self.conv1 = nn.Conv3d(2 * channels, 2 * channels, 1)
         self.conv2 = nn.Conv3d(channels, channels, 1)
         self.decoder = WanDecoder(config)
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of a latent."""
-        return self.config.latent_channels
 
     @torch.no_grad()
     def encode(self, video: Tensor, desc: str | None = None) -> Tensor:
@@ -147,10 +141,6 @@ class WanVAE(Stepwise):
         mean, std = self._statistics(latent.device)
         raw = (latent.float() * std + mean).to(self.conv2.weight.dtype)
         return self.decoder(self.conv2(raw), past).clamp_(-1, 1)
-
-    def past_shapes(self, batch: int, rows: int, columns: int) -> list[Shape]:
-        """What a step leaves in `LayerCaches` for latents of rows x columns: b g h w c of each."""
-        return remembered(decoder_layers(self.config), batch, rows, columns)
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, c 1 1 1, in fp32 whatever the weights are."""
@@ -186,7 +176,5 @@ def load_vae(path: Path, config: VaeConfig) -> WanVAE:
     """The autoencoder in a file of either layout, original or diffusers, on the CPU."""
     with torch.device("meta"):
         vae = WanVAE(config)
-    load_strict(vae, released_names(config, list(vae.state_dict()), read_tensors(path)), str(path))
-    refuse_broken(vae.state_dict(), str(path))
-    channels_last(vae)
-    return vae.requires_grad_(requires_grad=False).eval()
+    tensors = released_names(config, list(vae.state_dict()), read_tensors(path))
+    return load_frozen(vae, tensors, str(path))

@@ -1,9 +1,10 @@
-"""The shape of a Wan video autoencoder, and the released one."""
+"""The shape of a Wan video autoencoder, its decoder's layers, and the released one."""
 
 from dataclasses import dataclass
 
 from worldmodel.config import ConfigError, require_at_most, require_positive
 from worldmodel.system.printable import shown
+from worldmodel.wan.layer_costs import Layer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,44 @@ class VaeConfig:
     def frames_per_latent(self) -> int:
         """Pixel frames of a latent frame after the first."""
         return int(2 ** sum(self.time_halvings))
+
+    @property
+    def decoder_layers(self) -> list[Layer]:
+        """What a later step of the decoder (not the first) computes, in order."""
+        widths, channels = self.level_widths[::-1], self.latent_channels
+        coarsest, scale, frames = widths[0], 1, 1
+        layers = [
+            Layer(channels, channels, (1, 1, 1), scale, frames),
+            Layer(channels, coarsest, (3, 3, 3), scale, frames, remembers=2),
+            *_block(coarsest, coarsest, scale, frames),
+            Layer(coarsest, 3 * coarsest, (1, 1, 1), scale, frames),
+            Layer(coarsest, coarsest, (1, 1, 1), scale, frames, attends=True),
+            *_block(coarsest, coarsest, scale, frames),
+        ]
+        incoming = coarsest
+        for level, width in enumerate(widths):
+            for _ in range(self.blocks + 1):
+                layers += _block(incoming, width, scale, frames)
+                incoming = width
+            if level < len(self.time_halvings):
+                if self.time_halvings[-1 - level]:
+                    layers.append(Layer(width, 2 * width, (3, 1, 1), scale, frames, remembers=2))
+                    frames *= 2
+                scale *= 2
+                layers.append(Layer(width, width // 2, (1, 3, 3), scale, frames, beside=width / 4))
+                incoming = width // 2
+        layers.append(Layer(incoming, 3, (3, 3, 3), scale, frames, remembers=2))
+        return layers
+
+
+def _block(inputs: int, outputs: int, scale: int, frames: int) -> list[Layer]:
+    both = [
+        Layer(inputs, outputs, (3, 3, 3), scale, frames, remembers=2, beside=inputs),
+        Layer(outputs, outputs, (3, 3, 3), scale, frames, remembers=2, beside=inputs),
+    ]
+    if inputs != outputs:
+        both.append(Layer(inputs, outputs, (1, 1, 1), scale, frames))
+    return both
 
 
 # What diffusers' and Wan's own code give for Wan2.1 (all sizes of the transformer share it).

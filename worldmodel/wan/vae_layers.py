@@ -6,12 +6,19 @@ difference. Everything is fastest with channels last in memory (`channels_last`)
 same in any layout.
 """
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldmodel.storage.checkpoint import refuse_broken
 from worldmodel.wan.streaming_decoder import LayerCaches
+from worldmodel.wan.weight_files import load_strict
+
+M = TypeVar("M", bound=nn.Module)
 
 TINY = 1e-24  # the square of the norm below which a vector counts as zero
 
@@ -145,6 +152,14 @@ class Upsample(nn.Module):
         b = x.shape[0]
         y = self.resample(rearrange(x, "b c g h w -> (b g) c h w"))
         return rearrange(y, "(b g) c h w -> b c g h w", b=b)
+
+
+def load_frozen(module: M, tensors: Mapping[str, Tensor], where: str) -> M:
+    """A module on the `meta` device with exactly these weights, laid out as they are fastest."""
+    load_strict(module, tensors, where)
+    refuse_broken(module.state_dict(), where)
+    channels_last(module)
+    return module.requires_grad_(requires_grad=False).eval()
 
 
 def channels_last(module: nn.Module) -> None:

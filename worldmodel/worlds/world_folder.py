@@ -105,17 +105,9 @@ class WorldFile:
         if not self.starts:
             raise ConfigError("starts is empty: a world needs at least one first clip")
         require_played(self.frames_per_second, self.sampler)
-        for text in (self.title, self.licence, *self.starts.values(), *self.actions.names):
-            if len(text) > LONGEST_TITLE or not text.isprintable():  # it goes to a terminal
-                raise ConfigError(
-                    f"the text {text[:80]!r} may hold {LONGEST_TITLE} printable characters"
-                )
+        check_texts(self.title, self.licence, *self.starts.values(), *self.actions.names)
         inner = [part for path in self.sha256 for part in path.split("/")]
-        for name in (self.name, *self.starts, *inner):
-            if not re.fullmatch(r"\w[\w.-]{0,199}", name):
-                raise ConfigError(
-                    f"the name {name[:80]!r} may hold letters, digits, '_', '-', '.' only"
-                )
+        check_names(self.name, *self.starts, *inner)
         if self.autoencoder.latent_shape != self.transformer.latent_shape:
             raise ConfigError(
                 f"the autoencoder makes latents {self.autoencoder.latent_shape}, "
@@ -181,6 +173,24 @@ class WorldFile:
             raise ConfigError(
                 f"events reads latents {events.latent_shape}, the transformer makes "
                 f"{self.transformer.latent_shape}"
+            )
+
+
+def check_texts(*texts: str) -> None:
+    """Refuse what does not belong on a line of a terminal."""
+    for text in texts:
+        if len(text) > LONGEST_TITLE or not text.isprintable():
+            raise ConfigError(
+                f"the text {shown(text)} may hold {LONGEST_TITLE} printable characters"
+            )
+
+
+def check_names(*names: str) -> None:
+    """Refuse what is no file's own name on every system."""
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]{0,199}", name):
+            raise ConfigError(
+                f"the name {shown(name)} may hold letters, digits, '_', '-', '.' only"
             )
 
 

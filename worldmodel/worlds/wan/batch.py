@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.wan.kv_cache import FrameConditions, RollingCache
+from worldmodel.wan.streaming_decoder import as_bytes
 from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
 from worldmodel.world import Frame, WorldFaultError
 from worldmodel.worlds.wan.row_control import RowControl
@@ -73,8 +74,8 @@ class WanBatch:
         if not self.frames:
             latents = self.rollout.denoise(conditions=self._conditions())
             for latent in rearrange(latents, "b f c h w -> b c f h w").split(1, dim=2):
-                shown = self.stream.decode(latent).float().add(1).mul(127.5).round().clamp(0, 255)
-                shown = rearrange(shown.to(torch.uint8), "b c t h w -> t b h w c").contiguous()
+                shown = as_bytes(self.stream.decode(latent))
+                shown = rearrange(shown, "b c t h w -> t b h w c").contiguous()
                 self.frames.extend(np.asarray(shown.cpu().numpy(), np.uint8))
             if not bool(torch.isfinite(latents).all()):
                 raise WorldFaultError("its latents hold values that are not numbers")

@@ -25,6 +25,7 @@ from worldmodel.config import UserError
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.storage.tensor_bits import as_array
 from worldmodel.wan.kv_cache import FrameConditions, RollingCache
+from worldmodel.wan.streaming_decoder import as_bytes
 from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
 from worldmodel.world import Frame, Split, WorldFaultError
 from worldmodel.worlds.wan.camera_control import Drive
@@ -184,9 +185,8 @@ class WanSession:
         if not self.frames:
             began = time.perf_counter()
             latent = rearrange(self.latents.popleft(), "b f c h w -> b c f h w")
-            frames = self.stream.decode(latent)
-            small = frames.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-            shown = rearrange(small, "1 c t h w -> t h w c").contiguous().cpu().numpy()
+            frames = as_bytes(self.stream.decode(latent))
+            shown = rearrange(frames, "1 c t h w -> t h w c").contiguous().cpu().numpy()
             if not bool(torch.isfinite(latent).all()):  # a GPU has just been waited for
                 raise WorldFaultError("its latents hold values that are not numbers")
             self.frames.extend(np.asarray(shown, np.uint8))

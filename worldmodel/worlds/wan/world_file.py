@@ -10,7 +10,6 @@ Beside `world.toml`, which is a `WanWorldFile`:
     CARD.md  NOTICE                       what it is and where it came from; licences
 """
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,20 @@ from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, build_config, read_toml
 from worldmodel.model.configs import SamplerConfig, require_played
 from worldmodel.storage.files import check_inside, is_file
-from worldmodel.system.limits import LARGEST_WAN_STEP, LONGEST_PROMPT, LONGEST_TITLE, MOST_SAID
+from worldmodel.system.limits import LARGEST_WAN_STEP, LONGEST_PROMPT, MOST_SAID
 from worldmodel.system.printable import printable, shown
-from worldmodel.wan import taehv_cost, vae_cost
 from worldmodel.wan.layer_costs import working_bytes
 from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.taehv_config import TAEW2_1, TaehvConfig
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
-from worldmodel.worlds.world_folder import WORLD_FILE, WorldError, check_part, stamp_of
+from worldmodel.worlds.world_folder import (
+    WORLD_FILE,
+    WorldError,
+    check_names,
+    check_part,
+    check_texts,
+    stamp_of,
+)
 
 FORMAT = 1
 BACKEND = "wan"
@@ -135,19 +140,12 @@ class WanWorldFile:
 
     def __post_init__(self) -> None:
         require_played(self.frames_per_second, self.sampler, self.first_sampler)
-        for text in (self.title, self.licence, self.recipe):
-            if len(text) > LONGEST_TITLE or not text.isprintable():  # it goes to a terminal
-                raise ConfigError(
-                    f"the text {shown(text)} may hold {LONGEST_TITLE} printable characters"
-                )
+        check_texts(self.title, self.licence, self.recipe, *self.start_pictures)
         if self.format != FORMAT:
             raise ConfigError(
                 f"format = {self.format}: this version reads format {FORMAT} of Wan worlds"
             )
-        if not re.fullmatch(r"\w[\w.-]{0,199}", self.name):
-            raise ConfigError(
-                f"the name {shown(self.name)} may hold letters, digits, '_', '-', '.' only"
-            )
+        check_names(self.name)
         self.window.tokens(self.transformer)
         self._check_decoders()
         if self.transformer.cameras and self.camera is None:
@@ -164,12 +162,8 @@ class WanWorldFile:
 
     def _check_controls(self) -> None:
         """Refuse an image-to-video world whose devices do not fit its model."""
-        if len(self.start_pictures) > MOST_SAID or any(
-            len(name) > LONGEST_TITLE or not name.isprintable() for name in self.start_pictures
-        ):
-            raise ConfigError(
-                f"start_pictures: at most {MOST_SAID} names of {LONGEST_TITLE} printable characters"
-            )
+        if len(self.start_pictures) > MOST_SAID:
+            raise ConfigError(f"{len(self.start_pictures)} start_pictures, at most {MOST_SAID}")
         model, controls = self.transformer.actions, self.controls
         if (model is None) != (controls is None) or (model is None) != (not self._has_picture):
             raise ConfigError(
@@ -210,8 +204,8 @@ class WanWorldFile:
                 f"{self.taehv.pixels_per_latent} pixels"
             )
         rows, columns = self.window.rows, self.window.columns
-        layers = (*vae_cost.decoder_layers(self.vae),), (*taehv_cost.decoder_layers(self.taehv),)
-        needed = max(working_bytes(each, rows, columns, 4) for each in layers)
+        decoders = self.vae, self.taehv
+        needed = max(working_bytes(each.decoder_layers, rows, columns, 4) for each in decoders)
         if needed > LARGEST_WAN_STEP:
             raise ConfigError(
                 f"latents of {rows} x {columns}: decoding takes {needed >> 30} GB, at most "
