@@ -38,6 +38,7 @@ from worldmodel.training.stage import (
     CriticisedStage,
     LoopConfig,
     Stage,
+    by_name,
     check_counts,
 )
 from worldmodel.training.teacher_forcing import TeacherStage, TeacherTraining
@@ -52,10 +53,10 @@ from worldmodel.training.verdict import (
     where_to_look,
 )
 from worldmodel.training.wan.run_stage import (
+    WAN_JOBS,
     WanJob,
     make_wan_stage,
     read_wan_stage,
-    run_wan_job,
     write_lora,
 )
 from worldmodel.training.wan.stage import WanStage
@@ -90,22 +91,14 @@ MAKERS: dict[type[Training], Callable[[Any, Path, Device], Stage]] = {
     DmdTraining: DmdStage,
 }
 SUMMARY = "summary.json"  # what a finished run took, and what it is worth
-Config = Training | OdeTrajectories | WeightInterpolation | WorldExport | WanJob
-STAGES: dict[str, type[Config]] = {
-    "motion": MotionTraining,
-    "events": EventsTraining,
-    "plan": PlanTraining,
-    "autoencoder": AutoencoderTraining,
-    "decoder": DecoderTraining,
-    "bidirectional": BidirectionalTraining,
-    "teacher": TeacherTraining,
-    "student": StudentTraining,
-    "ode_trajectories": OdeTrajectories,
-    "ode": OdeTraining,
-    "dmd": DmdTraining,
-    "interpolation": WeightInterpolation,
-    "world": WorldExport,
+Job = OdeTrajectories | WeightInterpolation | WorldExport  # stages that train nothing
+Config = Training | Job | WanJob
+JOBS: dict[type[Job], Callable[[Any, Path, Device], dict[str, Any]]] = {
+    OdeTrajectories: write_trajectories,
+    WeightInterpolation: lambda config, folder, _: interpolate(config, folder),
+    WorldExport: lambda config, folder, _: export_world(config, folder),
 }
+STAGES: dict[str, type[Config]] = by_name((*MAKERS, *JOBS))
 
 
 def read_stage(path: Path) -> Config:
@@ -143,16 +136,10 @@ def run_stage(
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
     config = with_dtype(config, processes.device)
-    if isinstance(config, WorldExport | OdeTrajectories | WeightInterpolation | WanJob):
+    if isinstance(config, Job | WanJob):
         if processes.count > 1:
             raise ConfigError(f"{path}: the stage {config.stage!r} is for one process")
-        if isinstance(config, WanJob):
-            return run_wan_job(config, folder, device)
-        if isinstance(config, WorldExport):
-            return export_world(config, folder)
-        if isinstance(config, WeightInterpolation):
-            return interpolate(config, folder)
-        return write_trajectories(config, folder, device)
+        return (JOBS | WAN_JOBS)[type(config)](config, folder, device)
     try:
         summary, verdict = _train_compiled(config, path, folder, processes, began, rehearses)
     finally:
@@ -282,5 +269,5 @@ def has_compiler() -> bool:
 def make_stage(config: Training, folder: Path, device: Device = "cpu") -> Stage:
     """Read the data and build the models of a stage on a device."""
     if isinstance(config, WanTraining):
-        return make_wan_stage(config, folder, device)
+        return make_wan_stage(config, device)
     return MAKERS[type(config)](config, folder, device)

@@ -1,11 +1,13 @@
 """Files that a stage writes one after the other: what is finished stays when it is killed."""
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from worldmodel.config import ConfigError, to_toml
@@ -117,10 +119,14 @@ def load_header(path: Path) -> dict[str, Any]:
     return {key: parse_header(value) for key, value in found.items()}
 
 
-def broken_clip(path: Path, clip: int, error: Exception, stage: str) -> CheckpointError:
-    """What is wrong with a file of clips that a stage has written, and what to do."""
-    reason = printable(str(error).removeprefix(f"{path}: "), LONGEST_SHOWN)
-    return CheckpointError(
-        f"{path}: clip {clip} cannot be read ({reason}); remove the file and run the stage "
-        f"`{stage}` again"
-    )
+@contextlib.contextmanager
+def reading_clip(path: Path, clip: int, stage: str) -> Iterator[None]:
+    """A `CheckpointError` says what is wrong with a file that a stage has written; what to do."""
+    try:
+        yield
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        reason = printable(str(error).removeprefix(f"{path}: "), LONGEST_SHOWN)
+        raise CheckpointError(
+            f"{path}: clip {clip} cannot be read ({reason}); remove the file and run the stage "
+            f"`{stage}` again"
+        ) from error

@@ -1,8 +1,9 @@
 """What a stage brings to the training loop, and how long and how fast the loop trains it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from worldmodel.system.limits import MOST_BATCH, MOST_COUNTED
 from worldmodel.training.row_files import ReadSpeed
 
 NEVER = 2**62  # a step that no run comes to
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +90,11 @@ COUNTS = {
     "start_frames": MOST_COUNTED,
     "unroll": MOST_COUNTED,
 }
+
+
+def by_name(kinds: Iterable[type[K]]) -> dict[str, type[K]]:
+    """Configs by the stage that each says it is of."""
+    return {get_args(get_type_hints(kind)["stage"])[0]: kind for kind in kinds}
 
 
 def check_counts(config: Any, where: str) -> None:

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,8 +39,8 @@ from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import load_autoencoder, load_transformer
 from worldmodel.training.shards import (
     add_to_summary,
-    broken_clip,
     find_shards,
+    reading_clip,
     shard_path,
     stamp_of,
     write_shards,
@@ -54,34 +53,26 @@ OPEN = 64  # shards that are kept open
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OdeTrajectories:
-    """Everything that the stage `ode_trajectories` reads from its TOML file."""
+class Trajectories:
+    """What is said of trajectories of any teacher: how many, through which levels, in which files.
+
+    In `frames` of a clip sinks are included.
+    """
 
     stage: Literal["ode_trajectories"]
     data: Path
-    autoencoder: Path  # the run of the stage `autoencoder`
     teacher: Path  # the run of the stage `teacher`
-    actions: ActionSpec
-    model: ModelConfig
     clips: int  # how many trajectories
-    frames: int  # of a clip, sinks included
+    frames: int
     sigmas: tuple[float, ...]  # the levels that the student starts its steps from, 1.0 first
     steps: int = 48  # of the teacher, besides those levels
     level_shift: float = 5.0
-    guidance: float = 1.0  # of the teacher on the action
-    shard: int = 256  # clips in a file
-    batch: int = 32
+    shard: int  # clips in a file
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "clips", "steps", "shard", "batch")
+        require_positive(self, "clips", "frames", "steps", "shard")
         check_levels(self.sigmas)
-        chunk = self.model.chunk_frames
-        if self.frames % chunk or self.frames < self.model.sink_frames + 2 * chunk:
-            raise ConfigError(
-                f"frames ({self.frames}) must be a multiple of chunk_frames ({chunk}) and hold the "
-                "sinks and two chunks more"
-            )
 
     @property
     def grid(self) -> list[float]:
@@ -92,6 +83,28 @@ class OdeTrajectories:
     def shards(self) -> int:
         """How many files the trajectories are kept in."""
         return -(-self.clips // self.shard)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OdeTrajectories(Trajectories):
+    """Everything that the stage `ode_trajectories` reads from its TOML file."""
+
+    autoencoder: Path  # the run of the stage `autoencoder`
+    actions: ActionSpec
+    model: ModelConfig
+    guidance: float = 1.0  # of the teacher on the action
+    shard: int = 256
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        super(OdeTrajectories, self).__post_init__()  # slots make a new class
+        require_positive(self, "batch")
+        chunk = self.model.chunk_frames
+        if self.frames % chunk or self.frames < self.model.sink_frames + 2 * chunk:
+            raise ConfigError(
+                f"frames ({self.frames}) must be a multiple of chunk_frames ({chunk}) and hold the "
+                "sinks and two chunks more"
+            )
 
 
 def check_levels(sigmas: Sequence[float]) -> None:
@@ -228,11 +241,9 @@ class TrajectoryShards:
         config = self.config
         number, row = divmod(clip, config.shard)
         path, shape = self.paths[number], (config.frames, *config.model.latent_shape)
-        try:
+        with reading_clip(path, clip, "ode_trajectories"):
             file = self._files.get(path)
             states = rows_of(file, "states", (len(config.sigmas) + 1, *shape))
             clean = rows_of(file, "clean", shape)[row]
             actions = rows_of(file, "actions", (config.frames, config.model.condition_width))[row]
             return states[row, level], states[row, len(config.sigmas)], clean, actions
-        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
-            raise broken_clip(path, clip, error, "ode_trajectories") from error

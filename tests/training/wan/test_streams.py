@@ -99,7 +99,7 @@ def eyes(watch: Watch, shown: list[WanClip], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(dmd, "self_play", self_play)
 
 
-def make(root: Root, name: str) -> WanStage:
+def make(root: Root, name: str) -> WanStage[Any]:
     start, levels = root.folder / "start.safetensors", (1.0, 0.9, 0.8, 0.5, 0.0)
     clips = WanClips(batch=4, frames=FRAMES, prompt_dropout=0.3)
     sampler = SamplerConfig(sigmas=levels, first_sigmas=levels, renoise=True)

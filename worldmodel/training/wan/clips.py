@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from worldmodel.config import ConfigError
@@ -28,7 +27,7 @@ from worldmodel.system.limits import (
 )
 from worldmodel.system.printable import shown
 from worldmodel.training.row_files import ReadSpeed
-from worldmodel.training.shards import broken_clip
+from worldmodel.training.shards import reading_clip
 from worldmodel.training.torch_streams import host_stream
 from worldmodel.training.train_loop import UnfinishedError
 from worldmodel.training.wan.forward import Conditions, WanClip
@@ -180,13 +179,11 @@ class LatentClips:
         pictures, windows = [], []
         for number in numbers:
             name, row = self.places[number]
-            try:
+            with reading_clip(self.folder / name, row, "latents"):
                 file = self._files.get(self.folder / name)
                 latents = rows_of(file, "picture", shape)[row, :frames].float()
                 parts = [rows_of(file, "keys", (count, actions.keys))[row]]
                 parts.append(rows_of(file, "mouse", (count, 2))[row])
-            except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
-                raise broken_clip(self.folder / name, row, error, "latents") from error
             found = PictureCondition(latents.new_zeros(1, 1), latents)
             pictures.append(found.channels(0, frames, sizes.mask_channels)[0])
             steps = actions.rows, actions.rows_per_latent
@@ -195,7 +192,7 @@ class LatentClips:
         return FrameConditions(torch.stack(pictures), keys, mouse if actions.mouse else None)
 
     def _row(self, name: str, row: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        try:
+        with reading_clip(self.folder / name, row, "latents"):
             file = self._files.get(self.folder / name)
             latents = rows_of(file, "latents", self.index.shape)[row, :frames]
             cameras = rows_of(file, "cameras", (self.index.shape[0], 4, 4))[row, :frames]
@@ -204,8 +201,6 @@ class LatentClips:
                 return latents.float(), cameras, text.float()
             prompt = int(rows_of(file, "prompts", ())[row])
             text = self.nothing if prompt < 0 else self._prompt(file, f"prompt.{prompt:05}")
-        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
-            raise broken_clip(self.folder / name, row, error, "latents") from error
         return latents.float(), cameras, padded(text.float(), self.size.text_tokens)
 
     def _prompt(self, file: Any, name: str) -> Tensor:

@@ -4,8 +4,6 @@ The student plays whole clips from the words and cameras of true ones, which it 
 bidirectional judge and the critic say what those clips should have been.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -24,13 +22,12 @@ from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.transformer import WanTransformer
 
 
-class WanDmdStage(DistributionMatching[WanTransformer, Conditions], WanStage):
+class WanDmdStage(DistributionMatching[WanTransformer, Conditions], WanStage[WanDmdTraining]):
     """The student and its average, the frozen teacher, the critic."""
 
-    def __init__(self, config: WanDmdTraining, folder: Path, device: Device = "cpu") -> None:
-        del folder
-        WanStage.__init__(self, config, config.student, device)
-        self.config = self.levels = config
+    def __init__(self, config: WanDmdTraining, device: Device = "cpu") -> None:
+        super().__init__(config, device)
+        self.levels = config
         size = load_config(WanConfig, config.real_size) if config.real_size else self.size
         real = load_network(config.real, size, device)
         self.real = real.to(frozen_dtype(config)).eval()

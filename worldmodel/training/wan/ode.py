@@ -14,71 +14,49 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from worldmodel.config import ConfigError, load_config, require_positive
+from worldmodel.config import ConfigError, load_config
 from worldmodel.model.context import Device
 from worldmodel.schedule import guided, to_clean
 from worldmodel.storage.tensor_files import open_tensors, rows_of
 from worldmodel.system.limits import LARGEST_WEIGHTS
 from worldmodel.training.shards import (
     add_to_summary,
-    broken_clip,
     check_alike,
     find_shards,
     load_header,
+    reading_clip,
     stamp_of,
     write_shards,
 )
 from worldmodel.training.torch_streams import host_choices, torch_stream
 from worldmodel.training.train_loop import CONFIG
-from worldmodel.training.trajectories import check_levels, follow_path, levels_through
+from worldmodel.training.trajectories import Trajectories, follow_path
 from worldmodel.training.wan.clips import LatentClips, check_clips
 from worldmodel.training.wan.forward import WanClip, packed_velocity
 from worldmodel.training.wan.load_weights import load_network
 from worldmodel.training.wan.stage import WanStage
 from worldmodel.training.wan.stage_config import WanModel, WanOdeTraining
-from worldmodel.wan.samplers import SHIFT
 from worldmodel.wan.transformer import WanTransformer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WanOdeTrajectories:
-    """Everything that the stage `ode_trajectories` reads from its TOML file."""
+class WanOdeTrajectories(Trajectories):
+    """Everything that the stage `ode_trajectories` reads; `data` is the run of `latents`."""
 
-    stage: Literal["ode_trajectories"]
-    data: Path  # the run of the stage `latents`
-    teacher: Path
     model: WanModel
-    clips: int  # how many trajectories, of the first clips
-    frames: int  # latent frames of each
-    sigmas: tuple[float, ...]  # the levels that the student starts its steps from, 1.0 first
-    steps: int = 48  # of the teacher, besides those levels
-    level_shift: float = SHIFT
     guidance: float = 6.0  # of the teacher on the prompt
-    shard: int = 16  # clips in a file
+    shard: int = 16
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "clips", "frames", "steps", "shard")
-        check_levels(self.sigmas)
+        super(WanOdeTrajectories, self).__post_init__()  # slots make a new class
         if self.frames % self.model.block_frames:
             raise ConfigError(
                 f"frames ({self.frames}) must be a multiple of block_frames "
                 f"({self.model.block_frames})"
             )
-
-    @property
-    def grid(self) -> list[float]:
-        """All levels of the teacher's steps, 1 to 0, the kept ones among them exactly."""
-        return levels_through(self.sigmas, self.steps, self.level_shift)
-
-    @property
-    def shards(self) -> int:
-        """How many files the trajectories are kept in."""
-        return -(-self.clips // self.shard)
 
 
 def write_wan_trajectories(
@@ -127,13 +105,11 @@ def _trajectory(
         return follow_path(velocity_at, noise, config.grid, config.sigmas)[0].half().cpu()
 
 
-class WanOdeStage(WanStage):
+class WanOdeStage(WanStage[WanOdeTraining]):
     """The student and its average, and the trajectories on disk."""
 
-    def __init__(self, config: WanOdeTraining, folder: Path, device: Device = "cpu") -> None:
-        del folder
-        super().__init__(config, config.teacher, device)
-        self.config = config
+    def __init__(self, config: WanOdeTraining, device: Device = "cpu") -> None:
+        super().__init__(config, device)
         self.made = load_config(WanOdeTrajectories, config.trajectories / CONFIG)
         check_alike(config.trajectories, self.made, config, "model", "teacher", "data")
         if config.clips.frames != self.made.frames:
@@ -161,9 +137,9 @@ class WanOdeStage(WanStage):
         """The state at a kept level, and the end: f c h w each."""
         number, row = divmod(clip, self.made.shard)
         path, shape = self.paths[number], (self.made.frames, *self.data.index.shape[1:])
-        try:
-            with open_tensors(path, LARGEST_WEIGHTS, "pt") as file:
-                states = rows_of(file, "states", (len(self.made.sigmas) + 1, *shape))
-                return states[row, level].float(), states[row, len(self.made.sigmas)].float()
-        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
-            raise broken_clip(path, clip, error, self.made.stage) from error
+        with (
+            reading_clip(path, clip, self.made.stage),
+            open_tensors(path, LARGEST_WEIGHTS, "pt") as file,
+        ):
+            states = rows_of(file, "states", (len(self.made.sigmas) + 1, *shape))
+            return states[row, level].float(), states[row, len(self.made.sigmas)].float()

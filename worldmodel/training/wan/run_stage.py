@@ -7,6 +7,7 @@ from typing import Any
 from worldmodel.config import ConfigError, build_config
 from worldmodel.model.context import Device
 from worldmodel.training.processes import Processes, whole
+from worldmodel.training.stage import by_name
 from worldmodel.training.train_state import trained_weights
 from worldmodel.training.wan.dmd import WanDmdStage
 from worldmodel.training.wan.export import WanExport, export_wan_world
@@ -28,56 +29,40 @@ from worldmodel.wan.lora import LoraTransformer, save_lora
 LORA = "lora.safetensors"
 WanJob = WanLatents | WanOdeTrajectories | WanExport  # stages that train nothing
 WanConfigs = WanTraining | WanJob
-# Stages that only Wan has; of the others, `[model] kind = "wan"` says it.
-OWN: dict[str, type[WanConfigs]] = {"latents": WanLatents, "wan_world": WanExport}
-STAGES: dict[str, type[WanConfigs]] = {
-    "teacher": WanTeacherTraining,
-    "bidirectional": WanBidirectionalTraining,
-    "student": WanStudentTraining,
-    "ode_trajectories": WanOdeTrajectories,
-    "ode": WanOdeTraining,
-    "dmd": WanDmdTraining,
-}
-
-MAKERS: dict[type[WanTraining], Callable[[Any, Path, Device], WanStage]] = {
+MAKERS: dict[type[WanTraining], Callable[[Any, Device], WanStage[Any]]] = {
     WanTeacherTraining: WanTeacherStage,
     WanBidirectionalTraining: WanBidirectionalStage,
     WanStudentTraining: WanStudentStage,
     WanOdeTraining: WanOdeStage,
     WanDmdTraining: WanDmdStage,
 }
+WAN_JOBS: dict[type[WanJob], Callable[[Any, Path, Device], dict[str, Any]]] = {
+    WanLatents: write_latents,
+    WanOdeTrajectories: write_wan_trajectories,
+    WanExport: lambda config, folder, _: export_wan_world(config, folder),
+}
+OWN = ("latents", "wan_world")  # only Wan has them; of the others, `[model] kind = "wan"` says it
+STAGES: dict[str, type[WanConfigs]] = by_name((*MAKERS, *WAN_JOBS))
 
 
 def read_wan_stage(table: dict[str, Any], where: str) -> WanConfigs | None:
     """The config in a table, if it is one of Wan's."""
     stage, model = str(table.get("stage")), table.get("model")
-    if stage in OWN:
-        return build_config(OWN[stage], table, where)
-    if not isinstance(model, dict) or model.get("kind") != "wan":
+    if stage not in OWN and (not isinstance(model, dict) or model.get("kind") != "wan"):
         return None
     if stage not in STAGES:
         raise ConfigError(
-            f'{where}: stage = {stage!r} with kind = "wan"; choose from {", ".join(STAGES)}, '
-            f"{', '.join(OWN)}"
+            f'{where}: stage = {stage!r} with kind = "wan"; choose from {", ".join(STAGES)}'
         )
     return build_config(STAGES[stage], table, where)
 
 
-def run_wan_job(config: WanJob, folder: Path, device: Device) -> dict[str, Any]:
-    """A stage that trains nothing; what it took."""
-    if isinstance(config, WanLatents):
-        return write_latents(config, folder, device)
-    if isinstance(config, WanOdeTrajectories):
-        return write_wan_trajectories(config, folder, device)
-    return export_wan_world(config, folder)
-
-
-def make_wan_stage(config: WanTraining, folder: Path, device: Device) -> WanStage:
+def make_wan_stage(config: WanTraining, device: Device) -> WanStage[Any]:
     """Open the latents and build the networks of a stage."""
-    return MAKERS[type(config)](config, folder, device)
+    return MAKERS[type(config)](config, device)
 
 
-def write_lora(stage: WanStage, folder: Path, processes: Processes) -> None:
+def write_lora(stage: WanStage[Any], folder: Path, processes: Processes) -> None:
     """The averaged small matrices alone, where nothing else was trained; every process must ask."""
     if isinstance(stage.ema, LoraTransformer):
         tensors = {name: whole(tensor) for name, tensor in trained_weights(stage.ema).items()}

@@ -3,6 +3,7 @@
 import copy
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from einops import rearrange
@@ -18,16 +19,23 @@ from worldmodel.training.torch_streams import torch_stream
 from worldmodel.training.wan.clips import LatentClips, check_clips
 from worldmodel.training.wan.costs import batch_cost
 from worldmodel.training.wan.forward import Conditions, whole_velocity
-from worldmodel.training.wan.load_weights import load_autoencoder, load_network, make_student
+from worldmodel.training.wan.load_weights import (
+    BEGINNINGS,
+    load_autoencoder,
+    load_network,
+    make_student,
+)
 from worldmodel.training.wan.self_play import full_play
 from worldmodel.training.wan.stage_config import Preview, WanTraining
 from worldmodel.wan.kv_cache import WholeClipContext
+from worldmodel.wan.streaming_decoder import as_bytes
 from worldmodel.wan.transformer import WanTransformer
 
 FRAMES_PER_SECOND = 16.0
+C = TypeVar("C", bound=WanTraining)
 
 
-class WanStage:
+class WanStage(Generic[C]):
     """Reads latents, holds the student and its average, draws previews."""
 
     whole = False  # whether clips are sampled whole, later frames seen too
@@ -36,13 +44,13 @@ class WanStage:
         """The loss of one batch of a step, and figures worth logging."""
         raise NotImplementedError
 
-    def __init__(self, config: WanTraining, start: Path, device: Device = "cpu") -> None:
-        self.settings, self.device = config, torch.device(device)
+    def __init__(self, config: C, device: Device = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
         self.size, self.window = config.model.load_size(), config.model.window
         self.data = self._open(config.data)
         self.unseen = self._open(config.heldout) if config.heldout else self.data
         self.reading = self.data.reading
-        base = load_network(start, self.size, device)
+        base = load_network(getattr(config, BEGINNINGS[config.stage]), self.size, device)
         self.student = make_student(
             base, config.lora, seed_of(config.loop.seed, config.stage, "student")
         )
@@ -51,7 +59,7 @@ class WanStage:
     @cached_property
     def flops(self) -> int:
         """Of a batch, counted without its numbers: the true one would take a step's memory."""
-        return batch_cost(self.settings).flops
+        return batch_cost(self.config).flops
 
     def compile(self) -> None:
         """Not offered yet; the config says so before any work is done."""
@@ -60,17 +68,17 @@ class WanStage:
     def frozen(self, start: Path) -> WanTransformer:
         """A network of the student's size that is not trained, in what passes compute in."""
         model = load_network(start, self.size, self.device)
-        return model.to(frozen_dtype(self.settings)).eval()
+        return model.to(frozen_dtype(self.config)).eval()
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Play from the words of unseen clips, with the averaged weights."""
-        preview = self.settings.preview
+        preview = self.config.preview
         if preview is None:
             return {}
-        frames = preview.frames or self.settings.clips.frames
+        frames = preview.frames or self.config.clips.frames
         true = self.unseen.read(range(min(preview.clips, len(self.unseen))), frames)
         generator = torch_stream(self.device, "preview")
-        kind, compute = self.device.type, self.settings.loop.dtype != "float32"
+        kind, compute = self.device.type, self.config.loop.dtype != "float32"
         with torch.autocast(kind, torch.bfloat16, enabled=compute):
             sampled = self._draw(preview.sampler, true.conditions, generator)
         if preview.vae is not None:
@@ -106,7 +114,7 @@ class WanStage:
 
     def _open(self, folder: Path) -> LatentClips:
         data = LatentClips(folder, self.size, self.device)
-        check_clips(data, self.window.rows, self.window.columns, self.settings.clips.frames)
+        check_clips(data, self.window.rows, self.window.columns, self.config.clips.frames)
         return data
 
 
@@ -130,8 +138,7 @@ def save_preview(folder: Path, step: int, preview: Preview, sampled: Tensor, tru
     rows = []
     for latents in (true, sampled):
         frames = vae.decode(rearrange(latents, "b f c h w -> b c f h w").to(vae.conv2.weight.dtype))
-        shown = frames.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-        rows.append(rearrange(shown, "b c t h w -> b t h w c").cpu())
+        rows.append(rearrange(as_bytes(frames), "b c t h w -> b t h w c").cpu())
     grid = [clip[::4].numpy() for pair in zip(*rows, strict=True) for clip in pair]
     save_grid(folder / f"{step:06d}.png", grid, scale=1)
     beside = torch.cat([torch.cat(tuple(row), dim=2) for row in rows], dim=1)  # t h w 3

@@ -1,7 +1,5 @@
 """Causal consistency distillation of a Wan teacher (`training.consistency` has the loss)."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -14,13 +12,11 @@ from worldmodel.training.wan.stage import WanStage
 from worldmodel.training.wan.stage_config import WanStudentTraining
 
 
-class WanStudentStage(WanStage):
+class WanStudentStage(WanStage[WanStudentTraining]):
     """The student, its average, the frozen teacher; all begin as the teacher."""
 
-    def __init__(self, config: WanStudentTraining, folder: Path, device: Device = "cpu") -> None:
-        del folder
-        super().__init__(config, config.teacher, device)
-        self.config = config
+    def __init__(self, config: WanStudentTraining, device: Device = "cpu") -> None:
+        super().__init__(config, device)
         self.teacher = self.frozen(config.teacher)
         self.grid = sigma_grid(config.levels, config.level_shift).to(self.device)
 

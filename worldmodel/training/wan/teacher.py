@@ -8,12 +8,9 @@ block (Causal Forcing, arXiv 2602.02214, §3); to the judge a clip has one level
 sees all.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from worldmodel.model.context import Device
 from worldmodel.schedule import add_noise, velocity_target
 from worldmodel.training.teacher_forcing import HIGH, mean_where
 from worldmodel.training.wan.forward import packed_velocity, whole_velocity
@@ -22,13 +19,8 @@ from worldmodel.training.wan.stage_config import WanBidirectionalTraining, WanTe
 from worldmodel.wan.noise_levels import draw_levels
 
 
-class WanTeacherStage(WanStage):
+class WanTeacherStage(WanStage[WanTeacherTraining]):
     """The causal teacher of a Wan world, trained by teacher forcing."""
-
-    def __init__(self, config: WanTeacherTraining, folder: Path, device: Device = "cpu") -> None:
-        del folder
-        super().__init__(config, config.start, device)
-        self.config = config
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted error of every frame's velocity, given the clean frames before its block."""
@@ -45,17 +37,10 @@ class WanTeacherStage(WanStage):
         return (weights * error).mean(), {"high_noise": mean_where(error.detach(), sigmas > HIGH)}
 
 
-class WanBidirectionalStage(WanStage):
+class WanBidirectionalStage(WanStage[WanBidirectionalTraining]):
     """Diffusion over whole clips."""
 
     whole = True
-
-    def __init__(
-        self, config: WanBidirectionalTraining, folder: Path, device: Device = "cpu"
-    ) -> None:
-        del folder
-        super().__init__(config, config.start, device)
-        self.config = config
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted error of a clip's velocity at one level for all of it."""
