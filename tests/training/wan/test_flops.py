@@ -28,9 +28,9 @@ from worldmodel.training.wan.costs import (
     rollout,
     whole_clip,
 )
+from worldmodel.training.wan.estimate import memory, trained_parameters
 from worldmodel.training.wan.forward import Conditions
 from worldmodel.training.wan.load_weights import make_student
-from worldmodel.training.wan.memory import memory, trained_parameters
 from worldmodel.training.wan.stage_config import (
     WanBidirectionalTraining,
     WanClips,
