@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import time
@@ -135,6 +136,14 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) 
     finally:  # whatever has happened, Ctrl-C in the middle of gigabytes too
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def link_or_copy(path: Path, to: Path) -> None:
+    """A file in another place, without copying it where the disk allows that."""
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copy2(path, to)
 
 
 def with_a_name(path: Path) -> Path:

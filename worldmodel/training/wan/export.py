@@ -4,8 +4,6 @@ Everything but the transformer comes from a world that `worldmodel import` has m
 actions, camera, words and their embeddings.
 """
 
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +14,7 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, UserError, build_config, load_config, read_toml, to_toml
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.storage.files import read_text
+from worldmodel.storage.files import link_or_copy, read_text
 from worldmodel.storage.save_tensors import as_dtype, save_tensors
 from worldmodel.training.train_loop import CONFIG
 from worldmodel.training.wan.latents import WanLatents
@@ -85,7 +83,7 @@ def export_wan_world(config: WanExport, folder: Path) -> dict[str, Any]:
     def write(fresh: Path) -> None:
         for name in COPIED:
             if (config.base / name).is_file():
-                _link(config.base / name, fresh / name)
+                link_or_copy(config.base / name, fresh / name)
         pack = as_dtype(getattr(torch, config.dtype))
         hashes = {**kept, TRANSFORMER: save_tensors(fresh / TRANSFORMER, weights, {}, pack=pack)}
         if config.prompts is not None:
@@ -175,11 +173,3 @@ def _actions(base: WanWorldFile, camera: CameraConfig | None, frames: int) -> Ac
 
 def _modules(tensors: dict[str, Tensor]) -> set[str]:
     return {name.rpartition(".")[0] for name in tensors}
-
-
-def _link(path: Path, to: Path) -> None:
-    """A file in another place, without copying it where the disk allows that."""
-    try:
-        os.link(path, to)
-    except OSError:
-        shutil.copy2(path, to)

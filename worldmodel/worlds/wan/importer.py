@@ -4,8 +4,6 @@ What each file is comes from its tensors. What the tensors cannot say, how a stu
 a recipe, which the user names. A second import into the same folder adds or replaces parts.
 """
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import torch
 
 from worldmodel.config import UserError, to_toml
+from worldmodel.storage.files import link_or_copy
 from worldmodel.storage.save_tensors import as_dtype, as_it_is, save_tensors
 from worldmodel.system.paths import list_files, to_path
 from worldmodel.wan.float8 import FLOAT8, packed
@@ -83,8 +82,8 @@ def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWo
         world = replace(world, start_pictures=tuple(known))
 
     def write(fresh: Path) -> None:
-        if there is not None:
-            _link_all(folder, fresh)
+        for path in list_files(folder, "*") if there is not None else ():
+            link_or_copy(path, fresh / path.name)
         written = _write_parts(fresh, parts, plan)
         stamps = {name: stamp_of(fresh / name) for name in written}
         done = replace(world, sha256={**world.sha256, **written}, stamps={**world.stamps, **stamps})
@@ -125,16 +124,3 @@ def _write_parts(fresh: Path, parts: FoundParts, plan: ImportPlan) -> dict[str, 
         path.unlink(missing_ok=True)
         written[PICTURES] = save_pictures(path, {**before, **parts.pictures})
     return written
-
-
-def _link_all(folder: Path, fresh: Path) -> None:
-    """The old files in the new folder, without copying where the disk allows it."""
-    for path in list_files(folder, "*"):
-        _link(path, fresh / path.name)
-
-
-def _link(path: Path, fresh: Path) -> None:
-    try:
-        os.link(path, fresh)
-    except OSError:
-        shutil.copy2(path, fresh)
