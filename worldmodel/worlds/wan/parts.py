@@ -7,7 +7,7 @@ again only where a file was touched since: several gigabytes would keep a player
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -43,6 +43,7 @@ from worldmodel.worlds.world_folder import WorldError, check_cache
 
 WEIGHTS = (".pt", ".pth", ".safetensors")
 ASSUMED = "framewise-4step"
+NAMES = {"taehv": TAEHV, "vae": VAE, "pictures": PICTURES, "image encoder": IMAGE_ENCODER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,10 @@ def parts_of(
     tensors = read_tensors(weights)
     check_cache(file.window.cache_bytes(file.transformer), weights)
     transformer = load_transformer(tensors, file, str(weights), device, dtype)
-    tiny = load_taehv(path / TAEHV, file.taehv) if (path / TAEHV).is_file() else None
-    vae = load_vae(path / VAE, file.vae) if (path / VAE).is_file() else None
     is_small = any(isinstance(module, Float8Linear) for module in transformer.modules())
     notes = ("weights in float8",) if is_small else ()
-    parts = _together(file, transformer, (tiny, vae), words, str(path))
-    pictures = load_pictures(path / PICTURES) if (path / PICTURES).is_file() else {}
-    encoder = path / IMAGE_ENCODER if (path / IMAGE_ENCODER).is_file() else None
-    return replace(parts, notes=notes, pictures=pictures, image_encoder=encoder)
+    found = {kind: path / name for kind, name in NAMES.items() if (path / name).is_file()}
+    return _together(file, transformer, words, found, str(path), notes)
 
 
 def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanParts:
@@ -103,15 +100,10 @@ def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanPa
     file = new_world(config, name, ImportPlan(recipe=recipe), networks_in(path))
     largest = LARGEST_IMAGE_ENCODER if config.picture else LARGEST_DECODER
     beside = find_beside(path, largest)
-    tiny = load_taehv(beside["taehv"], file.taehv) if "taehv" in beside else None
-    vae = load_vae(beside["vae"], file.vae) if "vae" in beside else None
     transformer = load_transformer(tensors, file, str(path), device, dtype)
     notes = (f"taken for {ASSUMED} (import it with --recipe to say otherwise)",) if recipe else ()
     words = PromptEmbeddings(file, beside.get("prompts"), device)
-    parts = _together(file, transformer, (tiny, vae), words, str(path))
-    pictures = load_pictures(beside["pictures"]) if "pictures" in beside else {}
-    encoder = beside.get("image encoder")
-    return replace(parts, notes=notes, pictures=pictures, image_encoder=encoder)
+    return _together(file, transformer, words, beside, str(path), notes)
 
 
 def find_beside(path: Path, largest: int = LARGEST_DECODER) -> dict[str, Path]:
@@ -155,11 +147,14 @@ def load_transformer(
 def _together(
     file: WanWorldFile,
     transformer: WanTransformer,
-    autoencoders: tuple[Taehv | None, WanVAE | None],
     words: PromptEmbeddings,
+    found: Mapping[str, Path],
     where: str,
+    notes: tuple[str, ...],
 ) -> WanParts:
-    tiny, vae = autoencoders
+    """A transformer with what else was `found`, by kind."""
+    tiny = load_taehv(found["taehv"], file.taehv) if "taehv" in found else None
+    vae = load_vae(found["vae"], file.vae) if "vae" in found else None
     decoder = tiny or vae
     if decoder is None:
         raise _no_decoder(where)
@@ -167,7 +162,9 @@ def _together(
     encoder = vae or tiny
     if encoder is not None and encoder is not decoder:
         encoder.to(transformer.device)
-    return WanParts(file, transformer, decoder, encoder, words)
+    pictures = load_pictures(found["pictures"]) if "pictures" in found else {}
+    image_encoder = found.get("image encoder")
+    return WanParts(file, transformer, decoder, encoder, words, pictures, image_encoder, notes)
 
 
 def _no_decoder(where: str) -> WorldError:
