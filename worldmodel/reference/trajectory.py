@@ -7,17 +7,15 @@ the seed and the buttons. It takes a few KB, and it is never training data.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from worldmodel.config import UserError
 from worldmodel.reference.game import Way
 from worldmodel.storage.episode import Episode
-from worldmodel.storage.episodes import to_actions
+from worldmodel.storage.episodes import actions_as_arrays, to_actions
 from worldmodel.storage.files import is_file, read_file, write_atomically
 from worldmodel.system.limits import LARGEST_WAY, LONGEST_SHOWN, MOST_BUTTONS
 from worldmodel.system.printable import shown
@@ -34,13 +32,8 @@ class WayError(UserError):
 
 def way_bytes(way: Way, buttons: tuple[str, ...]) -> bytes:
     """The content of a way's file."""
-    held = [[button in action.buttons for button in buttons] for action in way.actions]
-    arrays: dict[str, NDArray[Any]] = {
-        "buttons": np.asarray(held, np.uint8).reshape(-1, len(buttons)),
-        "mouse": np.asarray([a.mouse for a in way.actions], np.float32).reshape(-1, 2),
-    }
     header = {"format": FORMAT, "seed": str(way.seed), "buttons": json.dumps(buttons)}
-    return bytes(save(arrays, metadata=header))
+    return bytes(save(actions_as_arrays(way.actions, buttons), metadata=header))
 
 
 def save_way(clip: Path, way: Way, buttons: tuple[str, ...]) -> None:

@@ -56,7 +56,6 @@ def episode_bytes(episode: Episode) -> bytes:
             f"an episode's frames are {frames.dtype} {frames.shape}; expected uint8 f h w 3, or "
             "nobody could read the file"
         )
-    held = [[button in action.buttons for button in episode.buttons] for action in episode.actions]
     header = {
         "format": FORMAT,
         "frames_per_second": repr(episode.frames_per_second),
@@ -64,8 +63,7 @@ def episode_bytes(episode: Episode) -> bytes:
     }
     arrays: dict[str, NDArray[Any]] = {
         "frames": np.ascontiguousarray(episode.frames),
-        "buttons": np.asarray(held, np.uint8),
-        "mouse": np.asarray([action.mouse for action in episode.actions], np.float32),
+        **actions_as_arrays(episode.actions, episode.buttons),
     }
     if episode.state is not None:
         header["state"] = episode.state.spec.to_json()
@@ -249,6 +247,15 @@ def _check_shapes(path: Path, file: Any, names: tuple[str, ...]) -> tuple[int, .
             f"found {shapes[0]} and {shapes[1]}"
         )
     return shape
+
+
+def actions_as_arrays(actions: Sequence[Action], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """What `to_actions` reads: `buttons` uint8 f k and `mouse` float32 f 2."""
+    held = [[name in action.buttons for name in names] for action in actions]
+    return {
+        "buttons": np.asarray(held, np.uint8).reshape(len(actions), len(names)),
+        "mouse": np.asarray([a.mouse for a in actions], np.float32).reshape(len(actions), 2),
+    }
 
 
 def to_actions(
