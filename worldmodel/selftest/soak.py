@@ -1,15 +1,12 @@
 """Play for a while at full speed: does a frame cost in the end what it cost at the beginning?"""
 
-import contextlib
-import os
 import statistics
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from worldmodel.game.play_session import Session
 from worldmodel.selftest.trials import SelftestError, session_of
+from worldmodel.system.memory import resident_mb
 from worldmodel.world import World
 
 LOOK_AT = 300  # frames at each end
@@ -40,13 +37,13 @@ def soak(world: World, seconds: float) -> Soaked:
     session = session_of(world, seed=11, megabytes=64)
     session.begin()
     _play(session, WARM_UP)
-    first, first_mb = _play(session, LOOK_AT), _megabytes() - session.timeline.megabytes
+    first, first_mb = _play(session, LOOK_AT), resident_mb() - session.timeline.megabytes
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         _play(session, 50)
     last = _play(session, LOOK_AT)
     ring = session.timeline.megabytes
-    done = Soaked(session.index, first, last, first_mb, _megabytes() - ring, ring)
+    done = Soaked(session.index, first, last, first_mb, resident_mb() - ring, ring)
     if done.last_mb > done.first_mb + MOST_GROWTH:
         raise SelftestError(f"memory grew: {done}")
     return done
@@ -61,12 +58,3 @@ def _play(session: Session, frames: int) -> float:
         session.remember()
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times)
-
-
-def _megabytes() -> float:
-    """Memory of this process, where the system tells."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, ValueError):
-            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-            return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return 0.0

@@ -95,7 +95,7 @@ def targets(folder: Path) -> list[Target]:
         Target("weights", "w.safetensors", load_tensors, (_weights(),)),
         Target("moment", "m.safetensors", _load_moment, (_moment(),)),
         Target("picture", "start.png", read_picture, _pictures()),
-        Target("settings", SETTINGS_FILE, _load_settings, (SETTINGS,)),
+        Target("settings", SETTINGS_FILE, lambda p: Preferences.read(folder=p.parent), (SETTINGS,)),
         Target("timeline", "said.txt", load_timeline, (TIMELINE,)),
         Target("way", "clip.way", lambda path: load_way(path, clip), (_way(clip),)),
         Target("import", "model.pt", read_tensors, _checkpoints()),
@@ -180,10 +180,6 @@ def _episodes(clip: Episode) -> tuple[bytes, ...]:
     """Without a state and with one."""
     track = track_of(STATE, [(0.5, 0.0)] * len(clip))
     return episode_bytes(clip), episode_bytes(replace(clip, state=track))
-
-
-def _load_settings(path: Path) -> object:
-    return Preferences.read(folder=path.parent)
 
 
 def _way(clip: Episode) -> bytes:
