@@ -26,7 +26,7 @@ from worldmodel.storage.recording import (
     load_recording,
     read_recording,
 )
-from worldmodel.storage.video import read_times, shown_size
+from worldmodel.storage.video import shown_size, watch
 
 HEADER = Header(
     settings={"world": None},
@@ -153,7 +153,7 @@ def test_the_video_plays_everywhere_and_shows_frames_at_their_real_times(tmp_pat
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
         assert (stream.width, stream.height) == (640, 480)
-    assert read_times(path) == pytest.approx(times(30), abs=1e-4)
+    assert [seconds for seconds, _ in watch(path)] == pytest.approx(times(30), abs=1e-4)
 
 
 def test_a_finished_video_is_a_plain_mp4_with_its_index_first(tmp_path: Path) -> None:

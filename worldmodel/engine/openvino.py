@@ -32,9 +32,10 @@ from worldmodel.engine.graphs import (
     example_inputs,
     example_views,
 )
-from worldmodel.engine.rows import RowGraph, RowPool, alone, empty_rows
+from worldmodel.engine.rows import RowGraph, RowPool, alone, empty_outputs, empty_rows
 from worldmodel.engine.signal_stack import kept_signal_stack
-from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
+from worldmodel.engine.static_rollout import BoundProgram, ProgramPool, StaticRollout
+from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.plan import Sight
@@ -49,7 +50,6 @@ GRAPHS = 3  # counts up with every change of `graphs.py` that changes what a gra
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.06}  # RMS error of a graph, over the RMS of its answer
 PRECISION = {"float32": "f32", "bfloat16": "bf16"}
 KEPT_BYTES = 1_000_000_000  # of graphs; those that were not used for the longest time go first
-CACHED = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Graphs = dict[str, tuple[nn.Module, Sequence[Tensor]]]  # by name: a module and examples for it
 
@@ -73,19 +73,6 @@ class BoundGraph:
     def run(self) -> None:
         """Compute the outputs from the inputs."""
         self.request.infer()
-
-
-@dataclass(frozen=True, slots=True)
-class FrameProgram:
-    """A `Program` of OpenVINO's."""
-
-    graph: BoundGraph
-    inputs: FrameInputs
-    outputs: FrameOutputs
-
-    def run(self) -> None:
-        """Compute the outputs from the inputs."""
-        self.graph.run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +138,7 @@ class OpenVinoEngine:
 
     def rows(self, count: int) -> RowPool:
         """Room for sessions as rows of one batch; compiles for 1, 2, 4 … of them."""
-        return RowPool(self, self.config, self.sampler, CACHED[self.dtype], "cpu", count)
+        return RowPool(self, self.config, self.sampler, DTYPES[self.dtype], "cpu", count)
 
     def row_run(self, inputs: FrameInputs, outputs: FrameOutputs) -> Callable[[], None]:
         """A run over all rows of tensors that have the batch first; one row as if alone."""
@@ -160,7 +147,7 @@ class OpenVinoEngine:
             self._compile_for(1)
             return BoundGraph(self._compiled["frame", 1], *alone(inputs, outputs)).run
         if ("rows", batch) not in self._compiled:
-            empty = empty_rows(self.config, sampler, batch, CACHED[self.dtype])
+            empty = empty_rows(self.config, sampler, batch, DTYPES[self.dtype])
             graph = RowGraph(FrameGraph(self._models[0], sampler)).eval()
             self._compile({"rows": (graph, example_inputs(empty))}, batch)
         return BoundGraph(self._compiled["rows", batch], inputs, outputs).run
@@ -174,16 +161,12 @@ class OpenVinoEngine:
         """None: nobody can look into compiled graphs."""
         return None
 
-    def _frame_program(self, batch: int) -> FrameProgram:
+    def _frame_program(self, batch: int) -> BoundProgram:
         self._compile_for(batch)
-        inputs = empty_inputs(self.config, self.sampler, batch, CACHED[self.dtype])
-        one = inputs.k[..., : self.config.tokens_per_frame, :]
-        outputs = FrameOutputs(
-            inputs.before.clone(),
-            *(torch.zeros_like(one, memory_format=torch.contiguous_format) for _ in "kv"),
-        )
+        inputs = empty_inputs(self.config, self.sampler, batch, DTYPES[self.dtype])
+        outputs = empty_outputs(inputs, self.config)
         graph = BoundGraph(self._compiled["frame", batch], inputs, outputs)
-        return FrameProgram(graph, inputs, outputs)
+        return BoundProgram(inputs, outputs, graph.run)
 
     def _decode_program(self, batch: int) -> DecodeProgram:
         self._compile_for(batch)
@@ -212,7 +195,7 @@ class OpenVinoEngine:
             return
         model, autoencoder = self._models
         sampler = self._unrounded
-        inputs = example_inputs(empty_inputs(self.config, sampler, batch, CACHED[self.dtype]))
+        inputs = example_inputs(empty_inputs(self.config, sampler, batch, DTYPES[self.dtype]))
         graphs: Graphs = {"frame": (FrameGraph(model, sampler).eval(), inputs)}
         read = [inputs.before]
         if plan := autoencoder.config.plan:

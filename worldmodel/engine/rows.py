@@ -92,7 +92,7 @@ class RowPool:
         """Programs of every size are made here, which takes a while."""
         self.engine, self.config, self.sampler = engine, config, sampler
         self.inputs = empty_rows(config, sampler, rows, cached, device)
-        self.outputs = _outputs_of(self.inputs, config)
+        self.outputs = empty_outputs(self.inputs, config)
         self._runs: dict[tuple[int, int], Callable[[], None]] = {}  # by first row and size
         self.sizes = [size for size in sizes_of(rows) if self._is_exact(size)]
         self._rows = [Row(self, place) for place in range(rows)]  # by place
@@ -205,7 +205,8 @@ def empty_rows(
     return FrameInputs(*(x.contiguous() for x in _turn_inputs(flat._replace(**each))))
 
 
-def _outputs_of(inputs: FrameInputs, config: ModelConfig) -> FrameOutputs:
+def empty_outputs(inputs: FrameInputs, config: ModelConfig) -> FrameOutputs:
+    """Zeros in the shapes of what a run with these inputs computes."""
     one = inputs.k[..., : config.tokens_per_frame, :]
     kept = (torch.zeros_like(one, memory_format=torch.contiguous_format) for _ in "kv")
     return FrameOutputs(inputs.before.clone(), *kept)

@@ -7,6 +7,7 @@ clean pass is part of the next frame's run (`graphs`), so `remember` only sets i
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -32,6 +33,15 @@ class Program(Protocol):
 
     def run(self) -> None:
         """Compute the outputs from the inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundProgram:
+    """A `Program` of tensors and of what runs on them: a graph's replay, or a plain call."""
+
+    inputs: FrameInputs
+    outputs: FrameOutputs
+    run: Callable[[], None]
 
 
 class StaticRollout:

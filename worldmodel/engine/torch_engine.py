@@ -7,7 +7,6 @@ with `fuse` through `torch.compile` on any device.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from worldmodel.engine.graphs import (
     empty_inputs,
 )
 from worldmodel.engine.rows import RowGraph, RowPool
-from worldmodel.engine.static_rollout import ProgramPool, StaticRollout
+from worldmodel.engine.static_rollout import BoundProgram, ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.plan import Sight
@@ -84,15 +83,6 @@ class TorchEngine(TorchModels):
         return to_frames(decoded).contiguous().cpu().numpy()
 
 
-@dataclass(frozen=True, slots=True)
-class TorchProgram:
-    """A `Program` of torch's; `run` is a captured graph's replay, or a plain call."""
-
-    inputs: FrameInputs
-    outputs: FrameOutputs
-    run: Callable[[], None]
-
-
 class CompiledEngine(TorchModels):
     """The same weights on fixed shapes: CUDA graphs where there are any, fused if asked."""
 
@@ -150,7 +140,7 @@ class CompiledEngine(TorchModels):
             torch.cuda.current_stream(self.device).synchronize()  # the one wait of a frame
         return frames.cpu().numpy().copy()
 
-    def _program(self, batch: int) -> TorchProgram:
+    def _program(self, batch: int) -> BoundProgram:
         inputs = empty_inputs(
             self.model.config, self.sampler, batch, DTYPES[self.dtype], self.device
         )
@@ -161,7 +151,7 @@ class CompiledEngine(TorchModels):
             for kept, made in zip(outputs, self._frame(*inputs), strict=True):
                 kept.copy_(made)
 
-        return TorchProgram(inputs, outputs, _captured(once, self.device))
+        return BoundProgram(inputs, outputs, _captured(once, self.device))
 
     def _decoder(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Tensor, Callable[[], None]]:
         given = [torch.empty_like(x, device=self.device) for x in inputs]

@@ -334,13 +334,6 @@ def read_rate(path: Path) -> float:
     return float(rate)
 
 
-def read_times(path: Path) -> list[float]:
-    """When each frame of a video is shown, in seconds."""
-    av = _import_av()
-    with av.open(str(path)) as container:
-        return [float(picture.time or 0.0) for picture in container.decode(video=0)]
-
-
 def _defragment(path: Path) -> None:
     import av
 
