@@ -17,7 +17,7 @@ from worldmodel.system.printable import tell_json
 from worldmodel.worlds.run_settings import RunSettings
 
 MODULES = {module.name for module in pkgutil.iter_modules(commands.__path__)}
-PARTS = {"argument_types", "studies", "bench_wan", "bench_serve", "flags_of_modes"}
+PARTS = {"argument_types", "studies", "flags_of_modes"}
 JOBS = sorted(name.removesuffix("_") for name in MODULES - PARTS)
 
 

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.config import UserError
-from worldmodel.evaluation.detector import HELD_OUT, Detector, detect
-from worldmodel.evaluation.detector_report import evaluate_detected
+from worldmodel.evaluation.detector import HELD_OUT, Detector, detect, evaluate_detected
 
 
 def soft_clips(count: int, seed: int) -> Tensor:

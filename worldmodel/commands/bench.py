@@ -5,9 +5,8 @@ import os
 from typing import TYPE_CHECKING
 
 from worldmodel.commands.argument_types import JSON_HELP, count, positive, workers
-from worldmodel.commands.bench_serve import bench_serve
-from worldmodel.commands.bench_wan import bench_wan, is_wan
 from worldmodel.commands.flags_of_modes import check_flags
+from worldmodel.config import UserError, read_toml
 from worldmodel.game.flags import ENGINES
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell, tell_json
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from worldmodel.worlds.run_settings import RunSettings
 
 
+PLAYERS, SECONDS = 8, 10  # of --serve
+WINDOWS = (6, 9, 21)  # of a Wan model
 PLAIN, WAN, IMPORTED = "a bench of one world", "a bench of a Wan model", "a bench of a Wan world"
 _RUNS = {"steps", "dtype", "device", "engine", "compile", "threads"}
 _ONE = {"world", "frames", "json", *_RUNS}
@@ -85,8 +86,8 @@ def run(options: argparse.Namespace) -> None:
     from worldmodel.evaluation.speed import bench, compare, throughput
     from worldmodel.worlds.run_settings import RunSettings
 
-    if options.serve is None and (options.random_weights or is_wan(options.world)):
-        bench_wan(options)
+    if options.serve is None and (options.random_weights or _is_wan(options.world)):
+        _bench_wan(options)
         return
     settings = RunSettings(
         steps=options.steps,
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
         threads=options.threads,
     )
     if options.serve is not None:
-        bench_serve(options, settings)
+        _bench_serve(options, settings)
         return
     if options.sessions:
         print_throughput(throughput(options.world, settings, options.sessions, options.frames))
@@ -130,8 +131,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _doing(options: argparse.Namespace) -> str:
     """The first of what is asked for; the flags of another are then refused."""
-    if options.serve is None and (options.random_weights or is_wan(options.world)):
-        return IMPORTED if is_wan(options.world) else WAN
+    if options.serve is None and (options.random_weights or _is_wan(options.world)):
+        return IMPORTED if _is_wan(options.world) else WAN
     asked = {"--serve": options.serve is not None, "--sessions": options.sessions}
     asked |= {f"--{name}": getattr(options, name) for name in ("sizes", "live", "growth")}
     asked["--compare"] = options.compare
@@ -162,3 +163,56 @@ def _bench_live(options: argparse.Namespace, settings: "RunSettings", window: "W
     if notice := disturbance(others.cores()):
         tell(notice)
     tell_json(rows)
+
+
+def _bench_serve(options: argparse.Namespace, settings: "RunSettings") -> None:
+    """How many people this machine serves."""
+    try:
+        from worldmodel.serve.bench import bench_served, print_served
+    except ImportError as error:
+        raise UserError(f"{error}: pip install 'worldmodel[serve]'") from error
+    from worldmodel.worlds.find import open_world
+
+    if options.serve and options.world:
+        raise UserError("--serve WORLD and --world: each names the world; give one")
+    world = open_world(options.serve or options.world, settings)
+    print_served(bench_served(world, options.players or PLAYERS, float(options.seconds or SECONDS)))
+
+
+def _bench_wan(options: argparse.Namespace) -> None:
+    """The speed of a released model or an imported world of one, which no weights decide."""
+    from worldmodel.evaluation.wan_bench import print_wan_bench, wan_bench
+    from worldmodel.evaluation.wan_bench_plan import (
+        WanPlan,
+        check_windows,
+        choose_steps,
+        load_size,
+        plan_of,
+        played_as_released,
+    )
+    from worldmodel.worlds.devices import choose_device
+
+    name = options.world or "wan-1.3b"
+    is_world = _is_wan(options.world)
+    block, sinks, decoder = options.block or 1, options.sinks or 0, options.decoder or "both"
+    plan = WanPlan(
+        config=load_size("wan-1.3b" if is_world else name, options.layers or 0),
+        windows=check_windows(options.windows or WINDOWS, block, sinks),
+        sink_frames=sinks,
+        float8=options.float8,
+        steps=choose_steps(options.steps),
+        block_frames=block,
+        device=choose_device(options.device),
+        dtype="bfloat16" if options.dtype == "auto" else options.dtype,
+        decoders=("taehv", "vae") if decoder == "both" else (decoder,),
+    )
+    plan = plan_of(to_path(name), plan) if is_world else played_as_released(name, plan)
+    print_wan_bench(wan_bench(name, plan))
+
+
+def _is_wan(world: str | None) -> bool:
+    """Whether this is the folder of an imported Wan world, whose speed no weights decide."""
+    from worldmodel.worlds.world_folder import WORLD_FILE
+
+    path = to_path(world or "") / WORLD_FILE
+    return bool(world) and path.is_file() and read_toml(path).get("backend") == "wan"

@@ -173,7 +173,7 @@ def _places(options: argparse.Namespace) -> None:
 
 
 def _detector(options: argparse.Namespace) -> None:
-    from worldmodel.evaluation.detector_report import evaluate_detected, print_detected
+    from worldmodel.evaluation.detector import evaluate_detected, print_detected
     from worldmodel.worlds.find import find_world
 
     walks, steps = options.detector_walks or 160, options.detector_steps or 400

@@ -70,7 +70,7 @@ def _add_gym(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; the answer is the exit code, none for 0."""
-    from worldmodel.data_sources.frame_size import read_size
+    from worldmodel.data_sources.record import read_size
 
     size = read_size(options.size)
     if options.env:

@@ -20,7 +20,7 @@ from worldmodel.config import UserError, require_positive, to_toml
 from worldmodel.reference.game import RealGame
 from worldmodel.state_spec import StateSpec, track_of
 from worldmodel.storage.episode import Episode
-from worldmodel.storage.episodes import save_episode
+from worldmodel.storage.episodes import HALVED, save_episode, told_sizes
 from worldmodel.system.paths import list_files
 from worldmodel.system.progress import Progress
 
@@ -118,6 +118,17 @@ def record_episodes(game: Game, make_player: MakePlayer[Game], plan: RecordPlan)
             seed += 1
             progress.update(len(episode))
     return done
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Rows and columns of "64x48", width first; what nothing can be trained on is refused."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UserError(f"--size {text!r}: expected width x height, for instance 64x48")
+    size = int(height), int(width)
+    if any(side % HALVED for side in size):
+        raise UserError(f"--size {text}: nothing could be trained on it; {told_sizes(size)}")
+    return size
 
 
 def episode_path(folder: Path, game: str, seed: int) -> Path:

@@ -9,17 +9,19 @@ before, so that a picture that is too soft tells, and one that moves wrongly too
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom
 from worldmodel.evaluation.places import Dream, record_walks
 from worldmodel.evaluation.reference_clips import Clips, check_state
-from worldmodel.evaluation.subject import Subjects
+from worldmodel.evaluation.subject import Subjects, opened
 from worldmodel.model.autoencoder import decode_latents, to_tensor
+from worldmodel.system.printable import tell, tell_json
 from worldmodel.system.progress import through
 from worldmodel.training.torch_streams import seed_default, torch_stream
 
@@ -68,6 +70,17 @@ class Detector(nn.Module):
         found = torch.cat((seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))), dim=1)
         found = found.unflatten(0, (batch, -1)).mT
         return self.answer(F.relu(self.along(found)).mean(dim=2))[:, 0]
+
+
+def evaluate_detected(name: str | None, seed: int, walks: int, steps: int) -> Detected:
+    """Measure a world; a `UserError` if it names no real game, or no walk would be unseen."""
+    if walks < HELD_OUT:
+        raise UserError(
+            f"--detector-walks {walks}: every {HELD_OUT}th walk is kept from training; "
+            f"expected at least {HELD_OUT}"
+        )
+    with opened(name) as (subjects, game):
+        return measure_detected(subjects, game, seed, walks, steps)
 
 
 def measure_detected(subjects: Subjects, game: Doom, seed: int, walks: int, steps: int) -> Detected:
@@ -141,3 +154,14 @@ def train_detector(real: Tensor, made: Tensor, steps: int) -> Detector:
 def answers(model: Detector, clips: Tensor) -> Tensor:
     """Logits b of clips uint8 b f h w 3."""
     return torch.cat([model(part) for part in clips.split(PAIRS)])
+
+
+def print_detected(found: Detected, name: str) -> None:
+    """For a person, then one line of JSON."""
+    tell(
+        f"world {name}: of {found.clips} unseen clips of {SECONDS:g} s, half of them the game's, "
+        f"the detector names {100 * found.accuracy:.0f} % rightly (50 %: a coin)",
+        f"  the game's {100 * found.game:.0f} %, the world's {100 * found.world:.0f} %; it trained "
+        f"on {found.trained_on} others, {found.steps} steps in {found.minutes:.1f} minutes",
+    )
+    tell_json({"world": name, "detector": asdict(found)})
