@@ -1,6 +1,10 @@
-"""What the command line asks for, checked before anything slow begins."""
+"""What the command line asks for, checked before anything slow begins.
+
+That is also which saved moment play begins with, and what is offered after a broken session.
+"""
 
 import argparse
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -9,7 +13,6 @@ from typing import Any
 from worldmodel.action import Action
 from worldmodel.config import UserError, build_config
 from worldmodel.game.choice import Choice
-from worldmodel.game.choose_moment import choose_moment, offer_broken_sessions
 from worldmodel.game.controls import load_controls
 from worldmodel.game.input import Taken
 from worldmodel.game.jumps import Elsewhere
@@ -28,7 +31,7 @@ from worldmodel.players import (
 )
 from worldmodel.reference.game import OpenReal
 from worldmodel.storage.files import is_file
-from worldmodel.storage.moments import Moment
+from worldmodel.storage.moments import Moment, MomentEntry, ago, list_moments, load_moment, new_name
 from worldmodel.system.limits import MOST_FOREIGN_STEPS
 from worldmodel.system.paths import to_path
 from worldmodel.world import Spot, World
@@ -164,11 +167,11 @@ class Request:
             if self.replay:
                 return self.replay.moment
             if self.is_human:
-                offer_broken_sessions(say)
+                offer_broken_sessions()
             return None
         if options.replay:
             raise UserError("--load and --replay: one of them; a replay begins at its own start")
-        return choose_moment(options.load, options.world, say)
+        return choose_moment(options.load, options.world)
 
     def _choose(self) -> Choice:
         """The world to open: of the command line, of the recording where that says nothing."""
@@ -230,3 +233,42 @@ def _whole(world: str | None) -> str | None:
 
 def _is_file(text: str) -> bool:
     return is_file(to_path(text))
+
+
+def offer_broken_sessions() -> None:
+    """One line about the newest session that ended without saying so, if there is one."""
+    broken: list[MomentEntry] = []
+    with contextlib.suppress(UserError):  # no folder is known here: nothing was kept either
+        broken = [kept for kept in list_moments() if kept.is_autosave]
+    if broken:
+        header = broken[0].header
+        say(
+            f"a session in {header.world} broke off {ago(header.saved_at)}, at frame "
+            f"{header.index}: --load {broken[0].path} goes on from there"
+        )
+
+
+def choose_moment(wanted: str, world: str | None) -> Moment:
+    """The moment in a file, or the newest one there is (of a world, if one is named)."""
+    if wanted:
+        return load_moment(to_path(wanted))
+    name = Path(world).name if world else None
+    kept = list_moments(name)
+    if not kept:
+        raise UserError(f"--load: nothing is saved{f' of {name}' if name else ''} yet, F5 saves")
+    moment = load_moment(kept[0].path)
+    path = _adopt(kept[0])
+    say(f"going on from frame {moment.header.index} in {moment.header.world}: {path}")
+    return moment
+
+
+def _adopt(kept: MomentEntry) -> Path:
+    """A broken session's last moment becomes a saved one: it is offered once and stays."""
+    if not kept.is_autosave:
+        return kept.path
+    path = new_name(kept.path.parent)
+    with contextlib.suppress(OSError):
+        kept.path.replace(path)
+        kept.path.with_suffix(".lock").unlink(missing_ok=True)
+        return path
+    return kept.path

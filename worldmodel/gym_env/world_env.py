@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
@@ -13,6 +14,9 @@ from worldmodel.config import ConfigError, UserError
 from worldmodel.gym_env.action_space import Kind, WorldControls
 from worldmodel.system.paths import Pathlike
 from worldmodel.world import Frame, Knows, World, step
+from worldmodel.worlds.find import find_world, open_world, read_any_world
+from worldmodel.worlds.fork_guard import ForkedError
+from worldmodel.worlds.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
@@ -121,21 +125,36 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         self._window.show(self._frame)
 
 
+class ForkedWorld:
+    """A world in a process that must not compute: its spaces, and why it does not begin.
+
+    Gymnasium's workers pass on what `reset` raises; what their constructors raise ends in an
+    EOFError.
+    """
+
+    def __init__(self, folder: Path, error: ForkedError) -> None:
+        file = read_any_world(folder)
+        self.name, self.actions = file.name, file.actions
+        self.frames_per_second = file.frames_per_second
+        self._error = error
+        self.frame_size, self.starts = file.frame_size, file.captions
+
+    def reset(self, start: int, seed: int) -> Frame:
+        """Always a `ForkedError`, which says why the world cannot be loaded here."""
+        del start, seed
+        raise self._error
+
+
 def load_world(world: "Pathlike | World | None", settings: dict[str, Any]) -> World:
     """The world that a constructor was given, loaded."""
     if world is not None and not isinstance(world, str | os.PathLike):
         if settings:
             raise ConfigError(f"{', '.join(settings)}: the world is loaded already")
         return world
-    from worldmodel.gym_env.forked import forked_world
-    from worldmodel.worlds.find import open_world
-    from worldmodel.worlds.fork_guard import ForkedError
-    from worldmodel.worlds.run_settings import RunSettings
-
     try:
         return open_world(world, RunSettings(**settings))
     except ForkedError as error:
-        return forked_world(world, error)
+        return cast(World, ForkedWorld(find_world(world), error))  # nothing but `reset` is called
 
 
 def state_info(world: World) -> dict[str, Any]:
