@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from studies.distillation.figures import Estimate, mean_of
@@ -106,9 +105,7 @@ def measure_unseen(
     seed = plan.seed + 5 * APART
     count = plan.unseen_clips
     sets = {"stretches of the training data": _seen_clips(data, yardstick, count)}
-    sets["unseen seeds"] = Clips(
-        yardstick.clips.frames[:, : PAST + AFTER], yardstick.clips.actions[:, : PAST + AFTER]
-    )
+    sets["unseen seeds"] = yardstick.clips.cut(0, PAST + AFTER)
     with Doom(game_of(yardstick.world)) as game:
         sets["unseen seeds, common actions held"] = _held(game, spec, seed, common, count)
         sets["unseen seeds, never-seen actions held"] = _held(game, spec, seed, never, count)
@@ -132,30 +129,25 @@ def _held(
         keys, turn = choices[number * len(choices) // count]
         action = Action(keys, (TURNS[turn], 0.0))
         past, after = play_on(game, spec, seed + number, PAST + 40, [action] * AFTER)
-        clips.append(
-            Clips(
-                torch.cat((past.frames[:, -PAST:], after.frames), dim=1),
-                torch.cat((past.actions[:, -PAST:], after.actions), dim=1),
-            )
-        )
-    return Clips(torch.cat([c.frames for c in clips]), torch.cat([c.actions for c in clips]))
+        clips.append(past.cut(40, PAST + 40).joined(after))
+    return Clips.together(clips)
 
 
 def _seen_clips(data: Path, yardstick: Yardstick, count: int) -> Clips:
     """Stretches from the middle of episodes spread over the training data."""
     paths = find_episodes(data)
-    frames, actions = list[Tensor](), list[Tensor]()
+    clips: list[Clips] = []
     for path in paths[:: max(1, len(paths) // (2 * count))]:
         episode = load_episode(path)
         first = (len(episode) - PAST - AFTER) // 2
-        if first < 0 or len(frames) == count:
+        if first < 0 or len(clips) == count:
             continue
         part = slice(first, first + PAST + AFTER)
-        frames.append(torch.from_numpy(episode.frames[part].copy()))
-        actions.append(torch.from_numpy(yardstick.world.actions.encode(episode.actions[part])))
-    if len(frames) < 2:
+        spec = yardstick.world.actions
+        clips.append(Clips.of(spec, episode.frames[part], episode.actions[part]))
+    if len(clips) < 2:
         raise UserError(f"{data}: holds no two episodes of {PAST + AFTER} frames or more")
-    return Clips(torch.stack(frames), torch.stack(actions))
+    return Clips.together(clips)
 
 
 def _answers(
