@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,18 +92,7 @@ def test_impossible_shapes_are_refused_with_the_reason() -> None:
 
 
 def load_bad_model(width: int) -> ModelConfig:
-    return ModelConfig(
-        width=width,
-        heads=2,
-        layers=1,
-        latent_channels=3,
-        latent_height=2,
-        latent_width=2,
-        buttons=4,
-        context_frames=3,
-        sink_frames=1,
-        frame_change=0.5,
-    )
+    return replace(TINY, width=width)
 
 
 CONFIGS = sorted(

@@ -1,24 +1,15 @@
 """What a cache of fixed tensors takes from tables, and how it sees that numbers are none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from tests.conftest import TINY
 from worldmodel.engine.static_cache import BLOCK, _turns, is_finite
-from worldmodel.model.configs import ModelConfig
 from worldmodel.model.rotary import space_angles, time_angles
 
-MODEL = ModelConfig(
-    width=32,
-    heads=2,
-    layers=1,
-    latent_channels=4,
-    latent_height=2,
-    latent_width=3,
-    buttons=2,
-    context_frames=4,
-    sink_frames=1,
-    frame_change=0.5,
-)
+MODEL = replace(TINY, layers=1, latent_channels=4, latent_width=3, buttons=2, context_frames=4)
 
 
 @pytest.mark.parametrize("time", [0, 1, BLOCK - 1, BLOCK, 5 * BLOCK + 7])

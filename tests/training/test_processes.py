@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,47 +70,38 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Nothing moves in it, so nobody can tell that an autoencoder of random weights shows nothing.
     save_episode(root / "still" / "000.safetensors", still)
     runs = root / "runs"
+    latent: dict[str, Any] = {
+        "data": data,
+        "heldout": root / "still",
+        "autoencoder": runs / "autoencoder",
+        "actions": SPEC,
+        "model": MODEL,
+    }
     teacher = TeacherTraining(
         stage="teacher",
-        data=data,
-        heldout=root / "still",
-        autoencoder=runs / "autoencoder",
-        actions=SPEC,
-        model=MODEL,
+        **latent,
         clips=ClipTraining(batch=4, frames=6, own_history=0.5),
         loop=LOOP,
     )
     judge = BidirectionalTraining(
         stage="bidirectional",
-        data=data,
-        heldout=root / "still",
-        autoencoder=runs / "autoencoder",
-        actions=SPEC,
-        model=MODEL,
+        **latent,
         clips=WholeClips(batch=4, frames=6, known=2),
         loop=replace(LOOP, steps=1),
     )
     student = StudentTraining(  # whose average answers in every step
         stage="student",
-        data=data,
-        heldout=root / "still",
-        autoencoder=runs / "autoencoder",
+        **latent,
         teacher=runs / "judge",
-        actions=SPEC,
-        model=MODEL,
         clips=ClipTraining(batch=4, frames=6),
         loop=LOOP,
         levels=4,
     )
     dmd = DmdTraining(
         stage="dmd",
-        data=data,
-        heldout=root / "still",
-        autoencoder=runs / "autoencoder",
+        **latent,
         student=runs / "judge",
         real=runs / "judge",
-        actions=SPEC,
-        model=MODEL,
         rollouts=OwnRollouts(
             batch=2, frames=6, sampler=SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
         ),

@@ -1,11 +1,13 @@
 """Eight tiny episodes of a drawn game: a bright bar that moves as the keys say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tests.conftest import TINY
 from worldmodel.action import IDLE, Action, ActionSpec
-from worldmodel.model.configs import AutoencoderConfig, ModelConfig
+from worldmodel.model.configs import AutoencoderConfig
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import save_episode
 
@@ -18,18 +20,7 @@ SPEC = ActionSpec(
 AUTOENCODER = AutoencoderConfig(
     widths=(8, 16), blocks=1, latent_channels=4, frame_height=8, frame_width=16
 )
-MODEL = ModelConfig(
-    width=32,
-    heads=2,
-    layers=2,
-    latent_channels=4,
-    latent_height=2,
-    latent_width=4,
-    buttons=2,
-    context_frames=5,
-    sink_frames=1,
-    frame_change=0.5,
-)
+MODEL = replace(TINY, latent_channels=4, latent_width=4, buttons=2, context_frames=5)
 
 
 def draw(position: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,6 +45,12 @@ def run_recipe(root: Path) -> Path:
     """Run all stages once; the tests look at what they left."""
     data = write_episodes(root / "data")
     unseen = write_episodes(root / "unseen", count=4, first=100)
+    latent: dict[str, Any] = {
+        "heldout": unseen,
+        "autoencoder": root / "runs" / "autoencoder",
+        "actions": SPEC,
+        "model": MODEL,
+    }
     configs = {
         "autoencoder": AutoencoderTraining(
             stage="autoencoder",
@@ -56,33 +63,24 @@ def run_recipe(root: Path) -> Path:
         ),
         "teacher": TeacherTraining(
             stage="teacher",
+            **latent,
             data=data,
-            heldout=unseen,
-            autoencoder=root / "runs" / "autoencoder",
-            actions=SPEC,
-            model=MODEL,
             clips=CLIPS,
             loop=replace(LOOP, steps=120, muon_learning_rate=0.02),
         ),
         "student": StudentTraining(
             stage="student",
+            **latent,
             data=data,
-            heldout=unseen,
-            autoencoder=root / "runs" / "autoencoder",
             teacher=root / "runs" / "teacher",
-            actions=SPEC,
-            model=MODEL,
             clips=CLIPS,
             loop=replace(LOOP, steps=20),
             levels=4,
         ),
         "bidirectional": BidirectionalTraining(
             stage="bidirectional",
+            **latent,
             data=data,
-            heldout=unseen,
-            autoencoder=root / "runs" / "autoencoder",
-            actions=SPEC,
-            model=MODEL,
             clips=WholeClips(batch=8, frames=6, known=2),
             loop=replace(LOOP, steps=120, muon_learning_rate=0.02),
             start=root / "runs" / "teacher",
@@ -103,24 +101,18 @@ def run_recipe(root: Path) -> Path:
         ),
         "ode": OdeTraining(
             stage="ode",
-            heldout=unseen,
-            autoencoder=root / "runs" / "autoencoder",
+            **latent,
             teacher=root / "runs" / "teacher",
             trajectories=root / "runs" / "ode_trajectories",
-            actions=SPEC,
-            model=MODEL,
             batch=8,
             loop=replace(LOOP, steps=60),
         ),
         "dmd": DmdTraining(
             stage="dmd",
+            **latent,
             data=data,
-            heldout=unseen,
-            autoencoder=root / "runs" / "autoencoder",
             student=root / "runs" / "student",
             real=root / "runs" / "bidirectional",
-            actions=SPEC,
-            model=MODEL,
             rollouts=OwnRollouts(batch=4, frames=8, sampler=SAMPLER, idle=0.25, nearness=2.0),
             truth=0.5,
             loop=replace(LOOP, steps=24, learning_rate=1e-3, betas=(0.0, 0.999)),
