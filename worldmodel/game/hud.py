@@ -80,10 +80,11 @@ class Hud:
         spec = overlay.spec if overlay.shows_numbers and not overlay.caption else None
         if spec:
             _draw_numbers(surface, room, spec, overlay.speed, unit)
+        wide = surface.get_width() - 3 * unit
         if spec and overlay.known:
-            _draw_known(surface, room, overlay.known, unit)
+            _draw_below(surface, room, [shortened(overlay.known, wide, unit)], WHITE, unit)
         if overlay.slow:
-            _draw_slow(surface, room, overlay.slow, unit)
+            _draw_below(surface, room, wrapped(overlay.slow, wide, unit), ACCENT, unit)
         for text in (overlay.waiting, overlay.note, overlay.hint):
             if text:
                 _draw_note(surface, room, text, unit)
@@ -146,19 +147,11 @@ def _latency(
     return (f"{p50:.0f} ms", unit, WHITE), (rest, small, GREY)
 
 
-def _draw_known(surface: pygame.Surface, room: FreeSpace, known: str, unit: int) -> None:
-    """What the world knows of the player, under the numbers."""
-    text = words(shortened(known, surface.get_width() - 2 * unit, unit), unit, WHITE)
-    box = pygame.Rect(unit // 2, unit // 2, text.get_width() + unit, round(unit * 1.8))
-    if room.drop(box, unit // 3):
-        draw_panel(surface, box, unit)
-        surface.blit(text, text.get_rect(center=box.center))
-
-
-def _draw_slow(surface: pygame.Surface, room: FreeSpace, slow: str, unit: int) -> None:
-    """How slow it is and what would help, under the numbers."""
-    lines = wrapped(slow, surface.get_width() - 3 * unit, unit)
-    pictures = [words(line, unit, ACCENT) for line in lines]
+def _draw_below(
+    surface: pygame.Surface, room: FreeSpace, lines: Sequence[str], colour: Colour, unit: int
+) -> None:
+    """Lines under the numbers."""
+    pictures = [words(line, unit, colour) for line in lines]
     wide = max(picture.get_width() for picture in pictures) + unit
     box = pygame.Rect(unit // 2, unit // 2, wide, len(lines) * round(unit * 1.3) + unit // 2)
     if not room.drop(box, unit // 3):
