@@ -19,7 +19,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -132,12 +132,8 @@ def load_script(path: Path) -> list[Action]:
     if path.suffix.lower() == ".jsonl":
         rows = read_recording(path)[1]
         return [rows[i].action for i in last_path(rows)[1:]]
-    try:
-        lines = read_text(path, LARGEST_SCRIPT).splitlines()
-    except FileReadError as error:
-        raise ScriptError(f"{path}: not a player: {error}") from error
     actions: list[Action] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in _lines(path, "player"):
         if words := line.partition("#")[0].split():
             try:
                 actions += [_parse_action(words[1:])] * _parse_count(words[0])
@@ -177,12 +173,8 @@ def find_here() -> None:
 
 def load_timeline(path: Path) -> tuple[tuple[float, Prompt], ...]:
     """Seconds and prompts of a timeline, in order."""
-    try:
-        lines = read_text(path, LARGEST_SCRIPT).splitlines()
-    except FileReadError as error:
-        raise ScriptError(f"{path}: not a timeline: {error}") from error
     said: list[tuple[float, Prompt]] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in _lines(path, "timeline"):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         time, _, words = line.strip().partition(" ")
@@ -206,6 +198,14 @@ def said_during(
         if math.floor(time * frames_per_second) + 1 == index:
             last = prompt
     return last
+
+
+def _lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text, counted from 1."""
+    try:
+        yield from enumerate(read_text(path, LARGEST_SCRIPT).splitlines(), start=1)
+    except FileReadError as error:
+        raise ScriptError(f"{path}: not a {what}: {error}") from error
 
 
 def _is_time(text: str) -> bool:
