@@ -7,7 +7,6 @@ tensors. The library's own writer holds all of a file in memory; this holds its 
 import hashlib
 import itertools
 import json
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from worldmodel.config import UserError
 from worldmodel.storage.files import write_atomically
-from worldmodel.storage.tensor_files import DTYPES
+from worldmodel.storage.tensor_files import DTYPES, beginning
 
 NAMES = {getattr(torch, name): kind for kind, name in DTYPES.items()} | {
     torch.bfloat16: "BF16",
@@ -59,14 +58,12 @@ def save_tensors(
     digest = hashlib.sha256()
 
     def parts() -> Iterator[bytes | memoryview]:
-        text = json.dumps(table).encode()
-        text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
         content: Iterator[bytes | memoryview] = (
             as_bytes(tensor)
             for source, whole in tensors.items()
             for tensor in pack(source, whole).values()
         )
-        for part in itertools.chain((struct.pack("<Q", len(text)), text), content):
+        for part in itertools.chain((beginning(table),), content):
             digest.update(part)
             yield part
 

@@ -41,11 +41,16 @@ def array_file(
         kind = KINDS[array.dtype.name]
         ends = [offset, offset := offset + array.nbytes]
         table[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": ends}
-    text = json.dumps(table).encode()
-    text += b" " * (-len(text) % 8)  # arrays begin at a multiple of 8
-    yield struct.pack("<Q", len(text)) + text
+    yield beginning(table)
     for array in arrays.values():
         yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def beginning(table: Mapping[str, Any]) -> bytes:
+    """What a safetensors file has before its arrays, which begin at a multiple of 8."""
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
 
 
 @contextlib.contextmanager
@@ -119,8 +124,8 @@ def mapped(path: Path, name: str) -> NDArray[Any]:
 
 def _opened(path: Path, largest: int, framework: Literal["np", "pt"]) -> Any:
     check_file(path, largest)
-    with path.open("rb") as beginning:
-        length = _header_length(beginning.read(8))
+    with path.open("rb") as start:
+        length = _header_length(start.read(8))
     if LARGEST_HEADER < length < path.stat().st_size:  # else it is broken, which is seen next
         raise FileReadError(
             f"{path}: a header of {length >> 20} MB, at most {LARGEST_HEADER >> 20} MB are read"
@@ -132,5 +137,5 @@ def _opened(path: Path, largest: int, framework: Literal["np", "pt"]) -> Any:
     return file
 
 
-def _header_length(beginning: bytes) -> int:
-    return int(struct.unpack("<Q", beginning)[0]) if len(beginning) == 8 else 0
+def _header_length(start: bytes) -> int:
+    return int(struct.unpack("<Q", start)[0]) if len(start) == 8 else 0
