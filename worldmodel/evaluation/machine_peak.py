@@ -12,6 +12,7 @@ import torch
 
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.configs import ModelConfig
+from worldmodel.training.budget import clock
 
 SQUARE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # rows and columns of the machine's best product
 REPEATS = 8
@@ -76,7 +77,5 @@ def _best_seconds(run: Callable[[], object], device: torch.device) -> float:
     for _ in range(REPEATS):
         began = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - began)
+        best = min(best, clock(device) - began)
     return best

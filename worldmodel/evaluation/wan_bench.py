@@ -22,6 +22,7 @@ from worldmodel.evaluation.machine_peak import product_rate
 from worldmodel.evaluation.wan_bench_plan import COLUMNS, ROWS, WanPlan, kind_of
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.system.printable import tell, tell_json
+from worldmodel.training.budget import clock
 from worldmodel.wan.device_memory import free_bytes
 from worldmodel.wan.float8 import FLOAT8, use_float8
 from worldmodel.wan.kv_cache import no_conditions
@@ -157,8 +158,7 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
     for _ in range(2 + BLOCKS):
         began = time.perf_counter()
         latents = rollout.denoise(conditions=conditions)
-        _wait_for(plan.device)
-        denoised = time.perf_counter()
+        denoised = clock(plan.device)
         parts = rearrange(latents, "b f c h w -> b c f h w").split(1, dim=2)
         shown = as_bytes(stream.decode(parts[0])).cpu()
         first = time.perf_counter()
@@ -167,8 +167,7 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
         assert shown.numel()
         decoded = time.perf_counter()
         rollout.remember()
-        _wait_for(plan.device)
-        ended = time.perf_counter()
+        ended = clock(plan.device)
         times.append((denoised - began, decoded - denoised, ended - decoded, first - began))
     columns = list(zip(*times[2:], strict=True))
     whole = statistics.mean(sum(row[:3]) for row in times[2:])
@@ -204,11 +203,6 @@ def random_model(kind: Any, config: Any, plan: WanPlan) -> Any:
         else:
             parameter.normal_(0.0, SPREAD)
     return model.eval()
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _device_name(device: torch.device) -> str:

@@ -131,7 +131,7 @@ class ImageEncoder(nn.Module):
         shown = rearrange(torch.from_numpy(picture), "h w c -> 1 c h w").float() / 127.5 - 1
         side = (self.config.side, self.config.side)
         shown = F.interpolate(shown, size=side, mode="bicubic", align_corners=False)
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
         weight = self.pre_norm.weight
         square = ((shown / 2 + 0.5 - mean) / std).to(weight.device, weight.dtype)
         found: Tensor = self(square)[0].float().cpu()

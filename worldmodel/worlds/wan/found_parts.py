@@ -78,26 +78,27 @@ def read_parts(files: Sequence[Path], plan: ImportPlan) -> FoundParts:
     for path in files:
         tensors = read_tensors(path)
         kind = recognise(tensors, str(path))
-        if kind == "text encoder":
-            raise UserError(
-                f"{path}: a text encoder; it stays where it is, name it as --text-encoder"
-            )
-        if kind == "transformer":
-            if parts.transformer is not None:
-                raise UserError(f"{path}: a second transformer; a world has one")
-            parts.transformer, parts.config = released_transformer(tensors, str(path))
-            refuse_broken(parts.transformer, str(path))
-        elif kind == "taehv":
-            parts.taehv = load_taehv(path, plan.taehv).state_dict()
-        elif kind == "vae":
-            parts.vae = load_vae(path, plan.vae).state_dict()
-        elif kind == "image encoder":
-            check_image_encoder(tensors, str(path))
-            parts.image_encoder = used_part(tensors, str(path))
-        elif kind == "pictures":
-            parts.pictures |= load_pictures(path)
-        else:
-            parts.prompts |= load_prompts(path)
+        match kind:
+            case "text encoder":
+                raise UserError(
+                    f"{path}: a text encoder; it stays where it is, name it as --text-encoder"
+                )
+            case "transformer":
+                if parts.transformer is not None:
+                    raise UserError(f"{path}: a second transformer; a world has one")
+                parts.transformer, parts.config = released_transformer(tensors, str(path))
+                refuse_broken(parts.transformer, str(path))
+            case "taehv":
+                parts.taehv = load_taehv(path, plan.taehv).state_dict()
+            case "vae":
+                parts.vae = load_vae(path, plan.vae).state_dict()
+            case "image encoder":
+                check_image_encoder(tensors, str(path))
+                parts.image_encoder = used_part(tensors, str(path))
+            case "pictures":
+                parts.pictures |= load_pictures(path)
+            case "prompts":
+                parts.prompts |= load_prompts(path)
         count = len(parts.transformer) if kind == "transformer" and parts.transformer else 0
         small = ", its matrices as float8" if count and plan.dtype is FLOAT8 else ""
         number = f"{count or len(tensors)} tensors{small}"
