@@ -85,11 +85,10 @@ def _find_warnings(data: DataSet) -> None:
         if scan.frames != scan.rows:
             what = "the video was cut off" if scan.frames < scan.rows else "rows are missing"
             add(f"{scan.path.name}: {scan.frames} frames, {scan.rows} rows of actions ({what})")
-    if data.timing.lag:
-        side = "after" if data.timing.lag > 0 else "before"
+    if lag := data.timing.lag:
         add(
-            f"the picture answers {counted(abs(data.timing.lag), 'frame')} {side} the row of "
-            "the action that caused it; row i should hold what led to frame i"
+            f"the picture answers {_late(lag, 'frame')} the row of the action that caused it; row "
+            "i should hold what led to frame i"
         )
     size = scans[0].size
     if not any(side % 2 for side in size) and any(side % HALVED for side in size):
@@ -150,12 +149,10 @@ def _find_state(state: StateFacts, data: DataSet) -> None:
         )
     for turning in state.turnings:
         _find_turning(turning, data)
-    if state.timing.lag:
-        lag = state.timing.lag
-        side = "after" if lag > 0 else "before"
+    if lag := state.timing.lag:
         add(
-            f"the picture moves {counted(abs(lag), 'frame')} {side} the row of the state "
-            "that changes with it; row i should hold what frame i shows"
+            f"the picture moves {_late(lag, 'frame')} the row of the state that changes with it; "
+            "row i should hold what frame i shows"
         )
 
 
@@ -169,13 +166,16 @@ def _find_turning(turning: Turning, data: DataSet) -> None:
             "turning; if the mouse turns the player, one of the two is wrong"
         )
     elif lag:
-        side = "after" if lag > 0 else "before"
-        add(f"{turning.name} follows the mouse {counted(abs(lag), 'row')} {side} its own")
+        add(f"{turning.name} follows the mouse {_late(lag, 'row')} its own")
     elif abs(turning.degrees + 1) > AS_FAR:
         add(
             f"{turning.name} goes {turning.degrees:+.2f} for each degree of the mouse to the "
             "right; expected -1.00: degrees that grow to the left"
         )
+
+
+def _late(lag: int, of: str) -> str:
+    return f"{counted(abs(lag), of)} {'after' if lag > 0 else 'before'}"
 
 
 def _names(scans: Sequence[Scan]) -> str:

@@ -7,7 +7,7 @@ change of place and heading beside the motion of the picture (do they stand in t
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -81,20 +81,12 @@ class StateFacts:
         return {
             "files": self.files,
             "numbers": {
-                name: {
-                    "kind": number.kind,
-                    "unit": number.unit,
-                    "low": round(number.low, 4),
-                    "high": round(number.high, 4),
-                    "step": round(number.step, 4),
-                    "unknown": round(number.unknown, 4),
-                }
-                for name, number in self.numbers.items()
+                name: {k: v if isinstance(v, str) else round(v, 4) for k, v in asdict(one).items()}
+                for name, one in self.numbers.items()
             },
             "jumps": {", ".join(j.names): j.count for j in self.jumps},
             "degrees_per_mouse": {t.name: round(t.degrees, 3) for t in self.turnings},
-            "lag": self.timing.lag,
-            "lag_explained": {str(k): round(v, 4) for k, v in self.timing.explained.items()},
+            **self.timing.facts(),
         }
 
 

@@ -9,6 +9,7 @@ system identification whitens its signals before it correlates them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,11 @@ class Timing:
     lag: int | None  # frames that the picture comes after its action's row; 0 is right
     explained: dict[int, float]  # lag -> share of the variance, 0 to 1
     why: str = ""  # in words, when it cannot be told
+
+    def facts(self) -> dict[str, Any]:
+        """Lag and shares as JSON has them."""
+        explained = {str(lag): round(share, 4) for lag, share in self.explained.items()}
+        return {"lag": self.lag, "lag_explained": explained}
 
 
 def estimate_timing(
