@@ -11,7 +11,7 @@ import pygame
 from tests.game.drawn_world import SPEC
 from tests.game.virtual_pad import VirtualPad
 from worldmodel.action import ActionSpec
-from worldmodel.game.controls import Command, Controls, GamepadControls, describe_pad
+from worldmodel.game.controls import Command, Controls, GamepadControls, describe
 from worldmodel.game.gamepad import Gamepads, start_gamepads, stop_gamepads
 from worldmodel.game.input import Input
 
@@ -100,7 +100,7 @@ def test_buttons_do_what_the_world_names_first_and_commands_with_what_is_left() 
     assert devices.take().action.buttons == {"Mouse0", "Space", "ArrowUp"}
     assert feed(devices, button(6)) == [Command.MENU]
     assert feed(devices, button(9), button(9, down=False)) == [Command.REWIND, Command.GO_ON]
-    assert ("RT", "fire") in describe_pad(spec, Controls())
+    assert ("RT", "fire") in describe(spec, Controls(), pad=True)
 
 
 def test_a_gamepad_that_is_pulled_out_holds_nothing(devices: Input) -> None:

@@ -60,7 +60,7 @@ def rest(game: Game) -> None:
     game.frames = None
     pygame.event.post(pygame.event.Event(pygame.QUIT))
     game.play()
-    game.devices.quit, game.frames = False, game._shown - 1
+    game.devices.quit, game.frames = False, game.shown - 1
 
 
 def test_a_key_press_is_in_the_next_frame_and_its_latency_ends_when_that_is_shown(

@@ -178,11 +178,13 @@ class KeyMap:
             commands={key: what for key, what in commands.items() if key not in buttons},
         )
 
-    def keys_of(self, wanted: "str | Command") -> tuple[str, ...]:
-        """The physical keys of a world's button, or of a command."""
+    def keys_of(self, wanted: "str | Command", *, pad: bool) -> list[str]:
+        """What presses a world's button or asks for a command: on a gamepad, or on the rest."""
         if isinstance(wanted, Command):
-            return tuple(key for key, command in self.commands.items() if command is wanted)
-        return tuple(key for key, buttons in self.buttons.items() if wanted in buttons)
+            found = [key for key, command in self.commands.items() if command is wanted]
+        else:
+            found = [key for key, buttons in self.buttons.items() if wanted in buttons]
+        return [key for key in found if is_pad(key) == pad]
 
 
 def button_keys(spec: ActionSpec, controls: Controls) -> dict[str, tuple[str, ...]]:
@@ -215,35 +217,26 @@ def command_keys(controls: Controls) -> dict[str, Command]:
     )
 
 
-def describe(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
-    """Key and meaning, line by line, as the terminal and the F1 overlay show them."""
+def describe(spec: ActionSpec, controls: Controls, *, pad: bool = False) -> list[tuple[str, str]]:
+    """Key or part of a gamepad, and meaning, as the terminal and the F1 overlay show them."""
     keys = KeyMap.of(spec, controls)
-    lines = _describe_buttons(spec, keys, pad=False)
+    names = zip(spec.buttons, spec.names, strict=True)
+    lines = [(labels(keys.keys_of(button, pad=pad)), name) for button, name in names]
+    look = ("mouse", "look (click the picture to begin, Esc to end)")
     if spec.uses_mouse:
-        lines.append(("mouse", "look (click the picture to begin, Esc to end)"))
-    if keys.turns:
+        lines.append(("right stick", "look") if pad else look)
+    if keys.turns and not pad:
         lines.append((labels(tuple(keys.turns)), "turn"))
     rest = keys.commands.items()
-    return lines + [(label(key), command.value) for key, command in rest if not is_pad(key)]
-
-
-def describe_pad(spec: ActionSpec, controls: Controls) -> list[tuple[str, str]]:
-    """What each part of a gamepad does, and its meaning in this world."""
-    keys = KeyMap.of(spec, controls)
-    lines = _describe_buttons(spec, keys, pad=True)
-    if spec.uses_mouse:
-        lines.append(("right stick", "look"))
-    rest = keys.commands.items()
-    return lines + [(label(key), command.value) for key, command in rest if is_pad(key)]
+    return lines + [(label(key), command.value) for key, command in rest if is_pad(key) == pad]
 
 
 def hint(spec: ActionSpec, keys: KeyMap, *, has_pad: bool) -> str:
     """What a newcomer must know, in one line."""
     hints = ["click to look"] if spec.uses_mouse else []
     for command, what in ((Command.CONTROLS, "keys"), (Command.MENU, "menu")):
-        codes = [code for code in keys.keys_of(command) if not is_pad(code)]
-        pads = [code for code in keys.keys_of(command) if is_pad(code) and has_pad]
-        first = ["Escape"] if command is Command.MENU else codes[:1]
+        pads = keys.keys_of(command, pad=True) if has_pad else []
+        first = ["Escape"] if command is Command.MENU else keys.keys_of(command, pad=False)[:1]
         if shown := [*first, *pads[:1]]:
             hints.append(f"{labels(shown)}: {what}")
     return ", ".join(hints)
@@ -252,18 +245,8 @@ def hint(spec: ActionSpec, keys: KeyMap, *, has_pad: bool) -> str:
 def describe_pause(spec: ActionSpec, controls: Controls) -> str:
     """What leads on while the world rests."""
     keys = KeyMap.of(spec, controls)
-    on, step = (
-        labels([key for key in keys.keys_of(command) if not is_pad(key)])
-        for command in (Command.PAUSE, Command.STEP)
-    )
+    on, step = (labels(keys.keys_of(one, pad=False)) for one in (Command.PAUSE, Command.STEP))
     return f"{on} to go on      {step}  one frame"
-
-
-def _describe_buttons(spec: ActionSpec, keys: KeyMap, *, pad: bool) -> list[tuple[str, str]]:
-    return [
-        (labels([key for key in keys.keys_of(button) if is_pad(key) == pad]), name)
-        for button, name in zip(spec.buttons, spec.names, strict=True)
-    ]
 
 
 def _usual_pads(spec: ActionSpec) -> dict[str, tuple[str, ...]]:

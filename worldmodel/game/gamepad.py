@@ -14,7 +14,7 @@ from typing import Any
 
 import pygame
 
-from worldmodel.game.key_names import PAD_BUTTONS, PAD_TRIGGERS
+from worldmodel.game.key_names import PAD_BUTTONS, PAD_STICK, PAD_TRIGGERS
 
 PAD_DOWN, PAD_UP = pygame.event.custom_type(), pygame.event.custom_type()
 PAD_LOOK = pygame.event.custom_type()
@@ -94,7 +94,7 @@ class Gamepads:
         elif axis in (pygame.CONTROLLER_AXIS_LEFTX, pygame.CONTROLLER_AXIS_LEFTY):
             x, y = pad.axes.get(0, 0.0), pad.axes.get(1, 0.0)
             way = _directions(x, y, max(self.dead_zone, SMALLEST_ZONE))
-            yield from self._press(pad, set(_STICK), way)
+            yield from self._press(pad, set(PAD_STICK), way)
         elif axis in (pygame.CONTROLLER_AXIS_RIGHTX, pygame.CONTROLLER_AXIS_RIGHTY):
             look = _out_of_dead_zone(pad.axes.get(2, 0.0), pad.axes.get(3, 0.0), self.dead_zone)
             if look != pad.look:
@@ -112,9 +112,6 @@ class Gamepads:
         for code in sorted(now - pad.down):
             pad.down.add(code)
             yield pygame.event.Event(PAD_DOWN, code=code)
-
-
-_STICK = {"PadStickUp", "PadStickDown", "PadStickLeft", "PadStickRight"}
 
 
 def start_gamepads() -> None:

@@ -88,7 +88,7 @@ class Launch:
             if self._problem or self.has_start_screen(preferences):
                 game.open_menu(is_start=True)
                 menu.say(self._problem)
-            window.show_loading()
+            window.draw()
             yield game
         except BaseException:
             self._end(game, game.source.session)

@@ -7,7 +7,7 @@ import pygame
 
 from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
-from worldmodel.game.controls import Command, describe, describe_pad, describe_pause, hint
+from worldmodel.game.controls import Command, describe, describe_pause, hint
 from worldmodel.game.fps_meter import Meter
 from worldmodel.game.generator import FrameSource
 from worldmodel.game.input import Input
@@ -68,12 +68,12 @@ class Game:
     scale: int | None = None
     menu: Menu | None = None
     elsewhere: Elsewhere | None = None  # what is played after this
+    shown: int = 0  # frames so far, start frames included
     meter: Meter = field(default_factory=Meter)
     whole: Meter = field(default_factory=lambda: Meter(recent=100_000))
     _pace: Pace = field(default_factory=lambda: Pace(0.0, ""))
     _rests_for_menu: bool = False
     _is_new: bool = True  # nothing of the world has been seen without the menu in front
-    _shown: int = 0
     _numbers_changed: float = 0.0
 
     def play(self) -> None:
@@ -98,7 +98,7 @@ class Game:
     def show(self, step: Step) -> None:
         """One frame: to the eye first, then to everything that wants to know about it."""
         session = self._session()
-        if self._shown == 0:
+        if self.shown == 0:
             self._introduce(session)
         if self.beside:
             self.beside.show(session, step)
@@ -121,17 +121,12 @@ class Game:
         self.recording_control.show(session, step, latency_ms)
         if self.replay:
             self.replay.check(step)
-        self._shown += 1
+        self.shown += 1
         self._measure(now, latency_ms)
-
-    @property
-    def shown(self) -> int:
-        """Frames shown so far, start frames included."""
-        return self._shown
 
     def is_over(self) -> bool:
         """Whether the frames that were asked for have been shown; start frames do not count."""
-        return self.frames is not None and self._shown > self.frames
+        return self.frames is not None and self.shown > self.frames
 
     def is_paused(self) -> bool:
         """Whether the world waits for a command."""
@@ -286,7 +281,7 @@ class Game:
         if self.beside is None:
             self.window.note("no real game can be started here")
             return
-        if not self._shown:  # it begins with the first frame
+        if not self.shown:  # it begins with the first frame
             begins = self.beside.toggle_beginning()
             self.window.note(f"{'with' if begins else 'without'} the real game beside it")
             return
@@ -295,7 +290,7 @@ class Game:
 
     def _welcome(self) -> None:
         """In the first seconds: what to press. Not to who watches."""
-        is_seen = self._shown and not (self.menu and self.menu.is_open)
+        is_seen = self.shown and not (self.menu and self.menu.is_open)
         if not self._is_new or not is_seen:
             return
         self._is_new = False
@@ -328,12 +323,10 @@ class Game:
         pygame.display.set_caption(world.name)
         overlay.caption, overlay.spec = "", world.actions
         if self.menu:
-            self.menu.is_loading = False
+            self.menu.is_loading, self.menu.spec = False, world.actions
         self._show_controls()
         overlay.graph.period_ms = 1000 / session.rate if session.rate else 0.0
         self._pace = Pace(session.rate, what_would_help(session.identity), Others().recent)
-        if self.menu:
-            self.menu.spec = world.actions
 
     def _show_controls(self) -> None:
         overlay, controls = self.window.overlay, self.devices.controls
@@ -341,7 +334,7 @@ class Game:
             has_pad = bool(self.devices.pads.names)
             overlay.controls = describe(overlay.spec, controls)
             overlay.paused = describe_pause(overlay.spec, controls)
-            overlay.pad_controls = describe_pad(overlay.spec, controls) if has_pad else ()
+            overlay.pad_controls = describe(overlay.spec, controls, pad=True) if has_pad else ()
 
     def _measure(self, now: float, latency_ms: float | None) -> None:
         self.meter.add(now, latency_ms)
@@ -356,7 +349,7 @@ class Game:
     def _save_picture(self) -> None:
         name = self.recording_control.name(self._session())
         try:
-            path = self.window.save_picture(name.with_name(f"{name.name}_frame{self._shown}"))
+            path = self.window.save_picture(name.with_name(f"{name.name}_frame{self.shown}"))
             self.window.note(f"saved the picture {path}")
         except UserError as error:
             self.window.note(str(error))

@@ -82,6 +82,8 @@ class DisplayLostError(UserError):
 class Window:
     """A pygame window. Everything here happens in the thread that made it."""
 
+    screen: pygame.Surface  # another one after a resize
+
     def __init__(self, title: str, *, is_fullscreen: bool = False) -> None:
         start_display()
         try:
@@ -136,24 +138,38 @@ class Window:
             events = ([first] if first else []) + pygame.event.get()
         return [event for event in events if event.type not in (pygame.NOEVENT, STEP_READY)]
 
-    def show_loading(self) -> None:
-        """Something to see before the first frame."""
-        self._draw()
+    def draw(self) -> float:
+        """Draw what is there, a frame or not; returns when it was on the display."""
+        began = time.perf_counter()
+        self.overlay.note = self.overlay.note if began < self._note_ends else ""
+        self.overlay.hint = self.overlay.hint if began < self._hint_ends else ""
+        self.screen = pygame.display.get_surface() or self.screen
+        with _naming_a_lost_display():
+            self.overlay.taken = self._draw_frame(self.screen)
+            if self.menu and self.menu.is_open:
+                self.menu.draw(self.screen)
+            else:
+                self.hud.draw(self.screen, self.overlay)
+            drawn = time.perf_counter()
+            pygame.display.flip()
+        self._drawn = time.perf_counter()
+        self.convert_ms, self.present_ms = 1000 * (drawn - began), 1000 * (self._drawn - drawn)
+        return self._drawn
 
     def show(self, frame: Frame) -> float:
         """Put a frame on the display; returns when it was there (`time.perf_counter`)."""
         self._frame = frame
-        return self._draw()
+        return self.draw()
 
     def show_view(self, view: View | None) -> None:
         """Draw the same frame again, with other news of the real game beside it."""
         self.view = view
-        self._draw()
+        self.draw()
 
     def refresh(self) -> None:
         """Draw again if the last time is a while ago."""
         if time.perf_counter() - self._drawn > REFRESH_SECONDS:
-            self._draw()
+            self.draw()
 
     def note(self, text: str, seconds: float = 4.0) -> None:
         """Say something on the screen for a while; of a file, its name is enough there."""
@@ -177,7 +193,7 @@ class Window:
             self.note(f"no fullscreen here: {error}")
             with _naming_a_lost_display():
                 self._open(is_fullscreen=was)
-        self._draw()
+        self.draw()
 
     def adopt(self, settings: DisplaySettings) -> None:
         """Look as a person wants it; what a key switched meanwhile stays as it is."""
@@ -187,10 +203,6 @@ class Window:
         if settings.numbers != before.numbers:
             self.overlay.shows_numbers = settings.numbers
         self.overlay.font = settings.font
-
-    def draw(self) -> None:
-        """Draw again what is there."""
-        self._draw()
 
     def save_picture(self, name: Path) -> Path:
         """Write what is seen, without the heads-up display, as NAME.png or NAME_002.png."""
@@ -209,24 +221,6 @@ class Window:
         self._is_fullscreen = is_fullscreen
         flags = pygame.FULLSCREEN if is_fullscreen else pygame.RESIZABLE
         self.screen = pygame.display.set_mode((0, 0) if is_fullscreen else self._size, flags)
-
-    def _draw(self) -> float:
-        now = time.perf_counter()
-        self.overlay.note = self.overlay.note if now < self._note_ends else ""
-        self.overlay.hint = self.overlay.hint if now < self._hint_ends else ""
-        self.screen = pygame.display.get_surface() or self.screen  # another one after a resize
-        began = time.perf_counter()
-        with _naming_a_lost_display():
-            self.overlay.taken = self._draw_frame(self.screen)
-            if self.menu and self.menu.is_open:
-                self.menu.draw(self.screen)
-            else:
-                self.hud.draw(self.screen, self.overlay)
-            drawn = time.perf_counter()
-            pygame.display.flip()
-        self._drawn = time.perf_counter()
-        self.convert_ms, self.present_ms = 1000 * (drawn - began), 1000 * (self._drawn - drawn)
-        return self._drawn
 
     def _draw_frame(self, surface: pygame.Surface) -> list[pygame.Rect]:
         """The frame as large as it fits, or by a whole number, with black around it.

@@ -79,11 +79,11 @@ def _masks(text: str, size: int) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 
 def views_of(
-    dreams: Iterable[Frame], reals: Iterable[Frame], frames_per_second: float, first: int = 0
+    dreams: Iterable[Frame], reals: Iterable[Frame], frames_per_second: float
 ) -> Iterator[tuple[float, View]]:
     """Seconds and view, one after the other, of two rows of frames that are complete."""
     points: list[Point] = []
-    for index, (dream, real) in enumerate(zip(dreams, reals, strict=True), start=first):
+    for index, (dream, real) in enumerate(zip(dreams, reals, strict=True)):
         points.append((index, psnr(dream, real)))
         view = View(
             dream=dream,
@@ -92,7 +92,7 @@ def views_of(
             points=points,
             frames_per_second=frames_per_second,
         )
-        yield (index - first) / frames_per_second, view
+        yield index / frames_per_second, view
 
 
 def save_side_by_side(

@@ -7,7 +7,7 @@ from typing import Any
 from worldmodel.action import ActionSpec
 from worldmodel.game.controls import Command, Controls, KeyMap
 from worldmodel.game.jumps import Elsewhere, Order, ToMoment, ToStart
-from worldmodel.game.key_names import is_pad, labels
+from worldmodel.game.key_names import labels
 from worldmodel.game.menu.layout import Item, Page, Section
 from worldmodel.game.menu.library import Installed, Library
 from worldmodel.game.menu.remap import NOTHING, Target
@@ -21,7 +21,7 @@ from worldmodel.game.preferences import (
 )
 from worldmodel.storage.moments import MomentEntry, ago
 
-HOME, SETTINGS, KEYS = "home", "settings", "keys"
+HOME, SETTINGS, KEYS_PAGE = "home", "settings", "keys"
 SENSITIVITIES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)  # degrees a pixel
 TURNS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 14.0, 20.0)  # degrees a frame
 DEVICES = ("Keyboard, mouse", "Gamepad")
@@ -85,7 +85,7 @@ def home(
 def settings(preferences: Preferences, actions: MenuActions) -> Page:
     """Everything that lasts but the keys."""
     back = Item(key="back", text="Back", press=lambda: actions.open(HOME))
-    keys = Item(key="keys", text="Keys and gamepad", press=lambda: actions.open(KEYS))
+    keys = Item(key="keys", text="Keys and gamepad", press=lambda: actions.open(KEYS_PAGE))
     sections = (
         Section("", "buttons", (back, keys)),
         Section("Picture", "rows", _picture_rows(preferences.settings, actions)),
@@ -162,9 +162,7 @@ def keys(
     held = KeyMap.of(spec, controls)
 
     def row(target: Target, name: str) -> Item:
-        codes = held.keys_of(target)
-        own = labels([code for code in codes if not is_pad(code)])
-        pads = [code for code in codes if is_pad(code)]
+        own, pads = labels(held.keys_of(target, pad=False)), held.keys_of(target, pad=True)
         value, second = own, labels(pads)
         if target == waits:
             value, second = "press a key…", "or a button…"
@@ -197,7 +195,7 @@ def _doors(actions: MenuActions, *, is_start: bool) -> Section:
     doors = [
         Item(key="go on", text="Continue", press=lambda: actions.answer(GoOn())),
         Item(key="settings", text="Settings", press=lambda: actions.open(SETTINGS)),
-        Item(key="keys", text="Keys and gamepad", press=lambda: actions.open(KEYS)),
+        Item(key="keys", text="Keys and gamepad", press=lambda: actions.open(KEYS_PAGE)),
         Item(key="quit", text="Quit", press=lambda: actions.answer(Quit())),
     ]
     return Section("", "buttons", doors[1:] if is_start else doors)

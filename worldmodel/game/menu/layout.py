@@ -127,39 +127,36 @@ def _distance(here: pygame.Rect, there: pygame.Rect, way: Way) -> tuple[float, f
     return along + 1.0 + abs(there.left - here.left) / 1000, aside / 1000
 
 
-def _wide_boxes(count: int, room: tuple[int, int], unit: int, gap: int) -> list[pygame.Rect]:
-    """Tiles with the words at the right of the picture."""
-    inner, high = room[0] - 2 * unit, max(2 * unit, min(5 * unit, room[1]))
-    columns = max(1, (inner + gap) // (18 * unit + gap))
-    wide = (inner - (columns - 1) * gap) // columns
+def _grid(
+    count: int, columns: int, size: tuple[int, int], left: int, gap: int
+) -> list[pygame.Rect]:
+    """Boxes of one size, row by row."""
+    wide, high = size
     return [
-        pygame.Rect(unit + i % columns * (wide + gap), i // columns * (high + gap), wide, high)
+        pygame.Rect(left + i % columns * (wide + gap), i // columns * (high + gap), wide, high)
         for i in range(count)
     ]
 
 
 def _boxes(section: Section, room: tuple[int, int], unit: int, gap: int) -> list[pygame.Rect]:
-    inner, left = room[0] - 2 * unit, unit
+    inner, left, count = room[0] - 2 * unit, unit, len(section.items)
     if section.kind == "rows":
         wide, high = min(inner, 40 * unit), unit * 2
         if section.heads and is_narrow(wide, unit):  # the values get a line of their own
             high *= 2
-        return [
-            pygame.Rect(left, i * (high + gap // 3), wide, high) for i in range(len(section.items))
-        ]
+        return _grid(count, 1, (wide, high), left, gap // 3)
     if section.kind == "tiles":
         lines = max(len(item.details) for item in section.items)
         text_high = round(unit * (1.9 + 1.15 * lines))
         least = min(10 * unit, (room[1] * 4 // 5 - text_high) * 4 // 3)
-        if least < 6 * unit:  # letters this large leave room for a picture beside them only
-            return _wide_boxes(len(section.items), room, unit, gap)
+        is_beside = least < 6 * unit  # letters this large leave room for a picture beside them only
+        least = 18 * unit if is_beside else least
         columns = max(1, (inner + gap) // (least + gap))
-        wide = min((inner - (columns - 1) * gap) // columns, least * 6 // 5)
-        high = wide * 3 // 4 + text_high
-        return [
-            pygame.Rect(left + i % columns * (wide + gap), i // columns * (high + gap), wide, high)
-            for i in range(len(section.items))
-        ]
+        wide = (inner - (columns - 1) * gap) // columns
+        if is_beside:
+            return _grid(count, columns, (wide, max(2 * unit, min(5 * unit, room[1]))), left, gap)
+        wide = min(wide, least * 6 // 5)
+        return _grid(count, columns, (wide, wide * 3 // 4 + text_high), left, gap)
     boxes: list[pygame.Rect] = []
     x = y = 0
     for item in section.items:

@@ -24,6 +24,7 @@ from worldmodel.game.gamepad import PAD_DOWN, PAD_UP
 from worldmodel.game.key_names import KEYS, MOUSE_BUTTONS
 from worldmodel.game.menu.content import (
     HOME,
+    KEYS_PAGE,
     SETTINGS,
     Answer,
     GoOn,
@@ -31,9 +32,6 @@ from worldmodel.game.menu.content import (
     home,
     keys,
     settings,
-)
-from worldmodel.game.menu.content import (
-    KEYS as KEYS_PAGE,
 )
 from worldmodel.game.menu.layout import Layout, Page, Placed, Way, lay_out, next_one
 from worldmodel.game.menu.library import Library

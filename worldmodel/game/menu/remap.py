@@ -24,7 +24,7 @@ def assign(controls: Controls, spec: ActionSpec, target: Target, code: str) -> t
     if isinstance(target, Command) and code.startswith("Mouse"):
         return controls, "the mouse's buttons are for what the world names"
     keys, pad = KeyMap.of(spec, controls), is_pad(code)
-    free = [key for key in keys.keys_of(target) if is_pad(key) == pad]
+    free = keys.keys_of(target, pad=pad)
     if code in free and len(free) == 1:
         return controls, ""
     others: list[Target] = [one for one in keys.buttons.get(code, ()) if one != target]
@@ -32,7 +32,7 @@ def assign(controls: Controls, spec: ActionSpec, target: Target, code: str) -> t
         others.append(command)
     changed, notices = _put(controls, target, [code], pad=pad), []
     for other in others:
-        left = [key for key in keys.keys_of(other) if is_pad(key) == pad and key != code]
+        left = [key for key in keys.keys_of(other, pad=pad) if key != code]
         given = left or [key for key in free if key != code][:1]
         name = _name(spec, other)
         if not given and isinstance(other, str):
