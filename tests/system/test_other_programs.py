@@ -27,9 +27,9 @@ def test_what_others_took_lately_is_what_everyone_took_less_what_this_process_to
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(other_programs.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     used = dict.fromkeys(("own", "everyone"), 0.0)
-    monkeypatch.setattr(other_programs.time, "process_time", lambda: used["own"])
+    monkeypatch.setattr("time.process_time", lambda: used["own"])
     monkeypatch.setattr(other_programs, "busy_seconds", lambda: used["everyone"])
     others = Others()
     now[0], used["own"], used["everyone"] = 1.0, 1.0, 2.0

@@ -4,7 +4,7 @@ Every frame in which an object goes on as before is explained by GO_ON. Of the o
 frequent steps become ways of their own, then the most frequent places at which objects come; what
 is rarer is taught as the nearest of them.
 
-Letters of its own: o objects, q ways, two x and y, n frames.
+Letters of its own: o objects, q ways, two x and y, j moments.
 """
 
 import numpy as np
@@ -47,7 +47,7 @@ def set_ways(objects: Objects, states: Tensor, starts: Tensor) -> None:
 
 
 def _frequent(found: NDArray[np.float32], reach: float, most: int) -> list[tuple[float, float]]:
-    """At most so many of the vectors n 2, the most frequent first, no two within `reach`."""
+    """At most so many of the vectors j 2, the most frequent first, no two within `reach`."""
     chosen: list[tuple[float, float]] = []
     left = found
     while len(left) and len(chosen) < most:
@@ -76,7 +76,7 @@ def ways_of(objects: Objects, states: Tensor, starts: Tensor) -> Tensor:
         past = torch.stack((states[now - 2], states[now - 1]), dim=1)
         off = (objects.candidates(past) - true).norm(dim=-1)
         off = torch.where((sorts == GO_ON) & (off <= 2 * SAME), off / 8, off)
-        gone = ~torch.isfinite(true).all(dim=-1)  # n o 1
+        gone = ~torch.isfinite(true).all(dim=-1)  # j o 1
         off = torch.nan_to_num(off, nan=torch.inf)
         off = torch.where(gone, torch.where(sorts == GONE, 0.0, torch.inf), off)
         way = off.argmin(dim=-1)
