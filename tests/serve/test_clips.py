@@ -11,8 +11,11 @@ import pytest
 
 from tests.serve.client import Client
 from tests.serve.drawn_world import psnr
+from worldmodel.action import Action
+from worldmodel.serve.clips import Clip
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.running import Running, run_server
+from worldmodel.serve.served_session import ServedSession
 from worldmodel.serve.server_limits import Limits
 from worldmodel.serve.session_store import SessionStore
 from worldmodel.storage.recording import load_recording, read_recording
@@ -70,6 +73,24 @@ def test_a_clip_is_a_recording_of_what_was_played(tiny: NativeWorld, tmp_path: P
             compared += 1
             assert psnr(np.asarray(frame), shown[row.index]) > 30
     assert compared > 10
+
+
+def test_a_clip_has_what_the_world_knows_of_each_frame(tiny: NativeWorld, tmp_path: Path) -> None:
+    world, action = tiny.another(), Action(frozenset(tiny.actions.buttons[:1]), (3.0, 0.0))
+    session = ServedSession(world, start=0, seed=5, moments=4)
+    session.begin()
+    clip, known = Clip(tmp_path, session, FAST, Limits()), [world.state]
+    for _ in range(6):
+        session.show(world.generate(action), action, 0.0)
+        known.append(world.state)
+        world.remember()
+    clip.stop("")
+    clip.wait()
+    header, rows = read_recording(tmp_path / f"{clip.key}.jsonl")
+    assert header.state == tiny.state_spec
+    told = np.asarray([row.state for row in rows], np.float32)
+    assert np.array_equal(told, np.asarray(known), equal_nan=True)
+    assert np.ptp(told, axis=0).any(), "numbers that never change prove nothing"
 
 
 def test_going_back_stays_a_recording(tiny: NativeWorld, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.serve.session_store import KeptSession
-from worldmodel.world import Frame, Prepares, State, Tells, World
+from worldmodel.world import Frame, Knows, Prepares, State, Tells, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Picture:
     frame: Frame
     action: Action
     time: float  # the client's, of the newest action in it; 0: none was new
+    state: tuple[float, ...] | None = None  # what the world knows of it, NaN: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,10 @@ class ServedSession:
         if self._kept is not None:
             kept, self._kept = self._kept, None
             self.world.load_state(kept.state)
-            self._publish(Picture(kept.number, kept.frame, IDLE, 0.0))
+            self._publish(kept.number, kept.frame)
             return
         frame = self.world.reset(self.start, self.seed)
-        self._publish(Picture(0, frame, IDLE, 0.0))
+        self._publish(0, frame)
 
     def take(self) -> tuple[Action, float]:
         """Everything that was done since the last call, and the client's time of it."""
@@ -122,7 +123,7 @@ class ServedSession:
     def show(self, frame: Frame, action: Action, time: float) -> None:
         """One frame on; the world remembers it after that."""
         assert self.picture is not None, "begin comes first"
-        self._publish(Picture(self.picture.number + 1, frame, action, time))
+        self._publish(self.picture.number + 1, frame, action, time)
         if isinstance(self.world, Tells) and (notice := self.world.take_notice()):
             self.tell(Note("told", notice))
 
@@ -168,11 +169,14 @@ class ServedSession:
             (m for m in self._past if m.number < moment.number), maxlen=self._past.maxlen
         )
         self.release()
-        self._publish(Picture(moment.number, moment.frame, IDLE, 0.0))
+        self._publish(moment.number, moment.frame)
 
-    def _publish(self, picture: Picture) -> None:
-        self.picture = picture
-        self.tell(picture)
+    def _publish(self, number: int, frame: Frame, action: Action = IDLE, time: float = 0.0) -> None:
+        """Show a frame, which the world has just made or gone back to."""
+        known = self.world.state if isinstance(self.world, Knows) else None
+        state = None if known is None else tuple(known.tolist())
+        self.picture = Picture(number, frame, action, time, state)
+        self.tell(self.picture)
 
     def _followed(self, action: Action) -> Action:
         """What the world can follow now: it may have to get ready for words."""
