@@ -16,7 +16,7 @@ from tests.training.tiny_data import AUTOENCODER
 from worldmodel.engine import Engine, openvino
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs
 from worldmodel.engine.openvino import OpenVinoEngine
-from worldmodel.engine.rows import BatchedEngine, RowEngine, sizes_of
+from worldmodel.engine.rows import BatchedEngine, RowDecoder, RowEngine, most_of, sizes_of
 from worldmodel.engine.saved_state import load_playing, save_playing
 from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.engine.torch_engine import CompiledEngine
@@ -36,7 +36,9 @@ def models() -> tuple[WorldTransformer, Autoencoder]:
     return model, Autoencoder(AUTOENCODER).eval().requires_grad_(False)
 
 
-@pytest.fixture(params=["openvino-float32", "openvino-bfloat16", "torch-compiled-float32"])
+@pytest.fixture(
+    params=["openvino-float32", "openvino-bfloat16", "lanes-bfloat16", "torch-compiled-float32"]
+)
 def engine(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Engine:
@@ -45,7 +47,8 @@ def engine(
     if name == "torch-compiled":
         return CompiledEngine(*models(), SAMPLER, dtype, torch.device("cpu"), fuse=False)
     pytest.importorskip("openvino")
-    return OpenVinoEngine(*models(), SAMPLER, dtype, threads=1, key="tiny")
+    cores = 2 if name == "lanes" else 1
+    return OpenVinoEngine(*models(), SAMPLER, dtype, threads=1, key="tiny", batch_threads=cores)
 
 
 def script(seed: int) -> tuple[Tensor, Tensor]:
@@ -124,6 +127,46 @@ def test_a_row_is_free_again_once_its_session_is_gone(engine: Engine) -> None:
     begin(rows, 1)
     with pytest.raises(ValueError, match="no row of a batch"):
         rows.run([engine.begin([0])])
+
+
+def test_frames_decoded_together_are_those_decoded_one_by_one(engine: Engine) -> None:
+    assert isinstance(engine, RowEngine)
+    rows = BatchedEngine(engine, engine.rows(7))
+    assert 1 in rows.pool.decoded
+    generator = torch.Generator().manual_seed(3)
+    latents = [torch.randn(1, 1, *CONFIG.latent_shape, generator=generator) for _ in range(7)]
+    for count in (7, 5, 1):
+        frames = rows.decode_all(latents[:count], [None] * count)
+        assert len(frames) == count
+        for latent, frame in zip(latents, frames, strict=False):
+            assert np.array_equal(frame, engine.decode(latent)[0])
+
+
+def test_rows_are_shared_among_programs_that_run_side_by_side() -> None:
+    assert [most_of(8, lanes) for lanes in (1, 2, 4)] == [8, 4, 4]
+    assert most_of(16, 2) == 8
+
+
+def test_a_size_whose_frames_differ_is_not_decoded_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = CompiledEngine(*models(), SAMPLER, "float32", torch.device("cpu"), fuse=False)
+    exact = CompiledEngine.row_decoder
+
+    def rounds_otherwise(self: CompiledEngine, count: int) -> RowDecoder | None:
+        decoder = exact(self, count)
+        assert decoder is not None
+
+        def once() -> None:
+            decoder.run()
+            if count > 1:
+                with torch.inference_mode():
+                    decoder.frames[-1, 0, 0, 0] ^= 1
+
+        return replace(decoder, run=once)
+
+    monkeypatch.setattr(CompiledEngine, "row_decoder", rounds_otherwise)
+    assert engine.rows(5).decoded == [1]
 
 
 def test_a_size_that_is_not_exact_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from worldmodel.engine.graphs import (
     example_inputs,
     example_views,
 )
-from worldmodel.engine.rows import RowGraph, RowPool, alone, empty_outputs, empty_rows
+from worldmodel.engine.rows import RowDecoder, RowGraph, RowPool, alone, empty_outputs, empty_rows
 from worldmodel.engine.signal_stack import kept_signal_stack
 from worldmodel.engine.static_rollout import BoundProgram, ProgramPool, StaticRollout
 from worldmodel.engine.torch_engine import DTYPES
@@ -107,6 +107,7 @@ class OpenVinoEngine:
             raise EngineError(f"the openvino engine does not know {reason}; use --engine torch")
         self.config, self.sampler, self.dtype, self.threads = model.config, sampler, dtype, threads
         self._batch_threads = batch_threads or threads
+        self.lanes = self._batch_threads // threads
         self._models = model, autoencoder
         self._key = key
         self._compiled: dict[tuple[str, int], openvino.CompiledModel] = {}
@@ -149,8 +150,23 @@ class OpenVinoEngine:
         if ("rows", batch) not in self._compiled:
             empty = empty_rows(self.config, sampler, batch, DTYPES[self.dtype])
             graph = RowGraph(FrameGraph(self._models[0], sampler)).eval()
-            self._compile({"rows": (graph, example_inputs(empty))}, batch)
+            self._compile({"rows": (graph, example_inputs(empty))}, batch, self.lanes)
         return BoundGraph(self._compiled["rows", batch], inputs, outputs).run
+
+    def row_decoder(self, count: int) -> RowDecoder | None:
+        """Of frames without a plan: those with one take their time for pixels, not for weights."""
+        autoencoder = self._models[1]
+        if autoencoder.config.plan:
+            return None
+        latents = torch.zeros(count, 1, *self.config.latent_shape)
+        if count > 1 and ("frames", count) not in self._compiled:
+            self._compile(
+                {"frames": (DecodeGraph(autoencoder).eval(), [latents])}, count, self.lanes
+            )
+        compiled = self._compiled["frames" if count > 1 else "decode", count]
+        shape = autoencoder.config
+        frames = torch.zeros(count, shape.frame_height, shape.frame_width, 3, dtype=torch.uint8)
+        return RowDecoder(latents, frames, BoundGraph(compiled, [latents], [frames]).run)
 
     def _decoder(self, batch: int) -> DecodeProgram:
         if batch not in self._decoders:
@@ -206,7 +222,8 @@ class OpenVinoEngine:
         graphs["decode"] = (DecodeGraph(autoencoder).eval(), read)
         self._compile(graphs, batch)
 
-    def _compile(self, graphs: Graphs, batch: int) -> None:
+    def _compile(self, graphs: Graphs, batch: int, lanes: int = 1) -> None:
+        """To run on all of a batch's cores, or in lanes on a part of them each."""
         model, autoencoder = self._models
         threads = self.threads if batch == 1 else self._batch_threads
         facts = (
@@ -217,7 +234,7 @@ class OpenVinoEngine:
             for name, (module, example) in graphs.items():
                 dtype = "float32" if name == "look" else self.dtype  # half a unit is a pixel
                 self._compiled[name, batch] = compile_graph(
-                    name, module, example, dtype, threads, facts
+                    name, module, example, dtype, threads, facts, lanes
                 )
         except ImportError as error:
             raise EngineError("OpenVINO is not installed: pip install openvino") from error
@@ -226,7 +243,13 @@ class OpenVinoEngine:
 
 
 def compile_graph(
-    name: str, module: nn.Module, example: Sequence[Tensor], dtype: str, threads: int, facts: str
+    name: str,
+    module: nn.Module,
+    example: Sequence[Tensor],
+    dtype: str,
+    threads: int,
+    facts: str,
+    lanes: int = 1,
 ) -> "openvino.CompiledModel":
     """A compiled model that was checked against torch; `facts` name all that it depends on."""
     import openvino as ov
@@ -237,6 +260,8 @@ def compile_graph(
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
+    if lanes > 1:  # requests of so many threads are computed at once
+        settings |= {"NUM_STREAMS": str(lanes), "ENABLE_CPU_PINNING": False}
     folder = _graphs_folder()
     path = folder / f"{stamp[:32]}.xml" if folder else None
     if folder and path and path.exists():

@@ -8,13 +8,16 @@
 
 All rows lie in one block of memory, the batch first. Those who play are moved to the front (a copy
 of a row, and only when somebody came or went) and computed by programs of 8, 4, 2 and 1 rows, so
-that no row is computed for nobody. What a row computes does not depend on its neighbours: its
-frames are those of the session played alone. On a CPU that holds bit for bit: one row is computed
-by the very program of a session alone, and a size whose rows come out otherwise is left out.
+that no row is computed for nobody. Where a session alone takes fewer cores than there are, programs
+run side by side, each on as many. What a row computes does not depend on its neighbours: its frames
+are those of the session played alone. On a CPU that holds bit for bit: one row is computed by the
+very program of a session alone, and a size whose rows come out otherwise is left out.
 """
 
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -31,6 +34,11 @@ from worldmodel.engine.graphs import (
 )
 from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.model.configs import ModelConfig, SamplerConfig
+from worldmodel.model.plan import Sight
+from worldmodel.world import Frame
+
+FEWEST = 4  # rows that are worth a program of their own: two of 2 cost a third more than one of 4
+DRAWS = 8  # of latents that are decoded in trial: bytes of frames hide some of what differs
 
 
 class RowGraph(nn.Module):
@@ -45,15 +53,31 @@ class RowGraph(nn.Module):
         return _turn_outputs(self.frame(*_turn_inputs(FrameInputs(*rows))))
 
 
+@dataclass(frozen=True, slots=True)
+class RowDecoder:
+    """A decoder of some rows, with tensors that no other one uses."""
+
+    latents: Tensor  # b 1 c h w, which a run reads
+    frames: Tensor  # b h w 3, uint8 on the CPU, which it writes
+    run: Callable[[], None]
+
+
 @runtime_checkable
 class RowEngine(Protocol):
     """An engine that can compute rows."""
+
+    @property
+    def lanes(self) -> int:
+        """Programs that it runs as fast side by side as alone."""
 
     def rows(self, count: int) -> "RowPool":
         """Room for so many sessions, and the programs to play them."""
 
     def row_run(self, inputs: FrameInputs, outputs: FrameOutputs) -> Callable[[], None]:
         """A run over all rows of tensors that have the batch first; one row as if alone."""
+
+    def row_decoder(self, count: int) -> RowDecoder | None:
+        """For the frames of so many rows at once; None where that saves nothing."""
 
 
 class Row:
@@ -93,8 +117,12 @@ class RowPool:
         self.engine, self.config, self.sampler = engine, config, sampler
         self.inputs = empty_rows(config, sampler, rows, cached, device)
         self.outputs = empty_outputs(self.inputs, config)
+        self._lanes = ThreadPoolExecutor(engine.lanes, "lane") if engine.lanes > 1 else None
         self._runs: dict[tuple[int, int], Callable[[], None]] = {}  # by first row and size
-        self.sizes = [size for size in sizes_of(rows) if self._is_exact(size)]
+        self._decoders: dict[tuple[int, int], RowDecoder | None] = {}
+        sizes = [size for size in sizes_of(rows) if size <= most_of(rows, engine.lanes)]
+        self.sizes = [size for size in sizes if self._is_exact(size)]
+        self.decoded = [size for size in sizes if self._decodes_exactly(size)]  # empty: none is
         self._rows = [Row(self, place) for place in range(rows)]  # by place
         self._free = list(self._rows)
 
@@ -112,11 +140,42 @@ class RowPool:
         for place, row in enumerate(sorted(rows, key=lambda row: row.place)):
             if row.place != place:
                 self._swap(row.place, place)
-        done = 0
-        for size in self.sizes:
-            while len(rows) - done >= size:
-                self._run_of(done, size)()
+        self._side_by_side([self._run_of(*part) for part in self._parts(len(rows), self.sizes)])
+
+    def decode(self, latents: Sequence[Tensor]) -> list[Frame]:
+        """The frames h w 3 of sessions' latents 1 1 c h w, if there are `decoded` sizes."""
+        used = []
+        for first, size in self._parts(len(latents), self.decoded):
+            decoder = self._decoder_of(first, size)
+            assert decoder is not None, "a size that is decoded has a decoder"
+            for target, latent in zip(decoder.latents, latents[first:], strict=False):
+                target.copy_(latent[0])
+            used.append(decoder)
+        self._side_by_side([decoder.run for decoder in used])
+        return [frame.numpy().copy() for decoder in used for frame in decoder.frames]
+
+    def _parts(self, count: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+        """First row and size of the programs for so many rows."""
+        most, parts, done = most_of(count, self.engine.lanes), [], 0
+        for size in sizes:
+            while size <= most and count - done >= size:
+                parts.append((done, size))
                 done += size
+        return parts
+
+    def _side_by_side(self, runs: Sequence[Callable[[], None]]) -> None:
+        if self._lanes is None or len(runs) == 1:
+            for run in runs:
+                run()
+        else:
+            for task in [self._lanes.submit(run) for run in runs]:
+                task.result()
+
+    def _decoder_of(self, first: int, size: int) -> RowDecoder | None:
+        """The decoder of so many rows from one on; no two that run side by side share memory."""
+        if (first, size) not in self._decoders:
+            self._decoders[first, size] = self.engine.row_decoder(size)
+        return self._decoders[first, size]
 
     def _run_of(self, first: int, size: int) -> Callable[[], None]:
         """The program of so many rows from one on."""
@@ -148,6 +207,26 @@ class RowPool:
             kept.zero_()
         return is_exact
 
+    @torch.no_grad()
+    def _decodes_exactly(self, size: int) -> bool:
+        """Whether so many frames at once come out as one by one, as `_is_exact` asks of rows."""
+        decoder, one = self._decoder_of(0, size), self._decoder_of(0, 1)
+        if decoder is None or one is None:
+            return False
+        if size == 1 or self.inputs.k.device.type != "cpu":
+            return True
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(DRAWS):
+            drawn = torch.randn(decoder.latents.shape, generator=generator)
+            decoder.latents.copy_(drawn)
+            decoder.run()
+            for latent, frame in zip(drawn, decoder.frames, strict=True):
+                one.latents.copy_(latent[None])
+                one.run()
+                if not torch.equal(one.frames[0], frame):
+                    return False
+        return True
+
     @torch.inference_mode()
     def _swap(self, one: int, other: int) -> None:
         """Two rows change places."""
@@ -166,7 +245,6 @@ class BatchedEngine:
         self.engine, self.pool = engine, pool
         self.name, self.threads = engine.name, engine.threads
         self.dtype, self.version = engine.dtype, engine.version
-        # A CPU takes as long for frames together as for one after the other, and is exact in that.
         self.look, self.decode = engine.look, engine.decode
         self.broken_weight = engine.broken_weight
 
@@ -179,11 +257,22 @@ class BatchedEngine:
         """One run for sessions of this engine that are `ready`."""
         self.pool.run([_row_of(rollout) for rollout in playing])
 
+    def decode_all(self, latents: Sequence[Tensor], sights: Sequence[Sight | None]) -> list[Frame]:
+        """The frame h w 3 of each session's latents 1 1 c h w and of what it sees."""
+        if self.pool.decoded and not any(sights):
+            return self.pool.decode(latents)
+        return [self.decode(x, sight)[0] for x, sight in zip(latents, sights, strict=True)]
+
 
 def _row_of(playing: Playing) -> Row:
     if isinstance(playing, StaticRollout) and isinstance(playing.program, Row):
         return playing.program
     raise ValueError("this session is no row of a batch")
+
+
+def most_of(rows: int, lanes: int) -> int:
+    """How many of some rows one program computes, where several run side by side."""
+    return max(FEWEST, -(-rows // lanes))
 
 
 def sizes_of(rows: int) -> list[int]:

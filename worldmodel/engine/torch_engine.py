@@ -22,7 +22,7 @@ from worldmodel.engine.graphs import (
     beyond_graphs,
     empty_inputs,
 )
-from worldmodel.engine.rows import RowGraph, RowPool
+from worldmodel.engine.rows import RowDecoder, RowGraph, RowPool
 from worldmodel.engine.static_rollout import BoundProgram, ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames
 from worldmodel.model.configs import SamplerConfig
@@ -87,6 +87,7 @@ class CompiledEngine(TorchModels):
     """The same weights on fixed shapes: CUDA graphs where there are any, fused if asked."""
 
     name = "torch-compiled"
+    lanes = 1  # a GPU, or torch's own threads
 
     def __init__(
         self,
@@ -126,6 +127,19 @@ class CompiledEngine(TorchModels):
 
         return _captured(once, self.device)
 
+    def row_decoder(self, count: int) -> RowDecoder | None:
+        """Of frames without a plan: those with one take their time for pixels, not for weights."""
+        if self.autoencoder.config.plan:
+            return None
+        latents = torch.zeros(count, 1, *self.model.config.latent_shape, device=self.device)
+        (kept,), frames, once = self._decoder([latents])
+
+        def run() -> None:
+            once()
+            self._wait()
+
+        return RowDecoder(kept, frames, run)
+
     def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
         """Latents b 1 c h w and what is seen -> frames uint8 b h w 3, through pinned memory."""
         given = [latents] if sight is None else [latents, sight.pixels]
@@ -136,9 +150,13 @@ class CompiledEngine(TorchModels):
             for target, source in zip(kept, given, strict=True):
                 target.copy_(source)
             run()
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()  # the one wait of a frame
+        self._wait()
         return frames.cpu().numpy().copy()
+
+    def _wait(self) -> None:
+        """For what was launched: once a frame."""
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
 
     def _program(self, batch: int) -> BoundProgram:
         inputs = empty_inputs(

@@ -210,21 +210,22 @@ class NativeWorld:
         began = time.perf_counter()
         condition, sight = self.condition(action)
         latent = self.playing.denoise(condition)
-        return self.show(latent, sight, 1000 * (time.perf_counter() - began))
+        drawn = time.perf_counter()
+        frame = self.engine.decode(latent, sight)[0]
+        shown = time.perf_counter()
+        self.saw(latent, Split(1000 * (drawn - began), 1000 * (shown - drawn)))
+        return frame
 
     def condition(self, action: Action) -> tuple[Tensor, Sight | None]:
         """The player moves: condition 1 1 z of the next frame, and what is seen in it."""
         vector = torch.from_numpy(self.actions.encode([action]))[None].to(self.device)
         return self.where.step(vector)
 
-    def show(self, latent: Tensor, sight: Sight | None, milliseconds: float) -> Frame:
-        """The frame of a drawn latent 1 1 c h w, which took so long to draw."""
-        began = time.perf_counter()
+    def saw(self, latent: Tensor, split: Split) -> None:
+        """A frame of latents 1 1 c h w is shown, which took so long to draw and to decode."""
         self.where.saw(latent)
-        frame = self.engine.decode(latent, sight)[0]
         self._check("its latents", is_fine=is_finite(latent))
-        self._split = Split(milliseconds, 1000 * (time.perf_counter() - began))
-        return frame
+        self._split = split
 
     def remember(self) -> None:
         """The frame becomes part of the past; its clean pass is now, or part of the next frame."""

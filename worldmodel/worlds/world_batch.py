@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from torch import Tensor
+
 from worldmodel.action import Action
 from worldmodel.engine import EngineError
 from worldmodel.engine.rows import BatchedEngine, RowEngine
 from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.model.plan import Sight
-from worldmodel.world import Frame, World
+from worldmodel.world import Frame, Split, World
 from worldmodel.worlds.native import NativeWorld
 
 T = TypeVar("T")
@@ -52,18 +54,12 @@ class WorldBatch:
         if self._engine is None or len(worlds) < 2:
             pairs = zip(worlds, actions, strict=True)
             return [_attempt(partial(world.generate, action)) for world, action in pairs]
-        began = time.perf_counter()
-        ready = [
+        answers = [
             _attempt(partial(_make_ready, world, action))
             for world, action in zip(worlds, actions, strict=True)
         ]
-        rows = [_rollout(row.world) for row in ready if isinstance(row, _Ready)]
-        if rows:
-            self._engine.run(rows)
-        each = 1000 * (time.perf_counter() - began) / len(worlds)
-        return [
-            _attempt(partial(row.show, each)) if isinstance(row, _Ready) else row for row in ready
-        ]
+        shown = iter(_draw(self._engine, [row for row in answers if isinstance(row, _Ready)]))
+        return [next(shown) if isinstance(row, _Ready) else row for row in answers]
 
     def release(self, world: World) -> None:
         """Free the row of a player who has left."""
@@ -89,9 +85,10 @@ class _Ready:
     world: NativeWorld
     sight: Sight | None
 
-    def show(self, milliseconds: float) -> Frame:
-        """Decode what the last run has drawn."""
-        return self.world.show(_rollout(self.world).take(), self.sight, milliseconds)
+    def show(self, latent: Tensor, frame: Frame, split: Split) -> Frame:
+        """What the last run has drawn, and its frame, which took so long."""
+        self.world.saw(latent, split)
+        return frame
 
 
 def _make_ready(world: World, action: Action) -> _Ready:
@@ -100,6 +97,24 @@ def _make_ready(world: World, action: Action) -> _Ready:
     condition, sight = world.condition(action)
     _rollout(world).ready(condition)
     return _Ready(world, Sight(sight.rays, sight.pixels.clone()) if sight else None)
+
+
+def _draw(engine: BatchedEngine, ready: Sequence[_Ready]) -> list[Answer]:
+    """The next frames of players whose rows are filled."""
+    if not ready:
+        return []
+    began = time.perf_counter()
+    playing = [_rollout(row.world) for row in ready]
+    engine.run(playing)
+    latents = [rollout.take() for rollout in playing]
+    drawn = time.perf_counter()
+    frames = engine.decode_all(latents, [row.sight for row in ready])
+    decoded = time.perf_counter()
+    split = Split(*(1000 * took / len(ready) for took in (drawn - began, decoded - drawn)))
+    return [
+        _attempt(partial(row.show, latent, frame, split))
+        for row, latent, frame in zip(ready, latents, frames, strict=True)
+    ]
 
 
 def _attempt(do: Callable[[], T]) -> T | Exception:
