@@ -314,6 +314,20 @@ def test_what_happens_is_what_happens_in_torch(lively: Made, page: Any) -> None:
     assert line == native_line(world, expected.states[-1])
 
 
+def test_a_flick_counts_for_all_frames_that_are_drawn_together(tiny: Made, page: Any) -> None:
+    flick = """async (frames) => {
+        const { Input } = await import("./page/input.js");
+        const spec = { buttons: [], max_mouse_degrees: 5, look_left_right: true, frames };
+        const input = new Input(document.body, spec, { degreesPerPixel: 1 });
+        input.travel = [30, 0];
+        return input.take().mouse[0];
+    }"""
+    with serve(tiny.folder, isolated=False) as (address, _):
+        page.goto(address + ONE_CORE)
+        assert page.evaluate(flick, 12) == 30
+        assert page.evaluate(flick, 1) == 5
+
+
 def native_line(world: NativeWorld, state: Any) -> str:
     """What a window of native play says over a frame."""
     session, step = SimpleNamespace(world=world), SimpleNamespace(state=tuple(state.tolist()))

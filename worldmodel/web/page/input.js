@@ -10,7 +10,8 @@
  *     input.close();                          // no listener stays
  *
  * `spec` is what `world.toml` says under [actions]: `buttons` (KeyboardEvent.code, "Mouse0", ...),
- * `names`, `max_mouse_degrees`, `look_left_right`, `look_up_down`. `settings` may overrule SETTINGS.
+ * `names`, `max_mouse_degrees` of each of `frames`, `look_left_right`, `look_up_down`. `settings` may
+ * overrule SETTINGS.
  *
  * What the page may set:
  *
@@ -129,7 +130,7 @@ export class Input {
       mouse[0] += way[0] * turnDegrees;
       mouse[1] += way[1] * turnDegrees;
     }
-    const limit = this.spec.max_mouse_degrees;
+    const limit = this.spec.max_mouse_degrees * (this.spec.frames ?? 1); // of frames drawn together
     const held = mouse.map((degrees) => Math.min(limit, Math.max(-limit, degrees)));
     const taken = {
       buttons,
