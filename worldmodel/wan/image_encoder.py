@@ -3,8 +3,9 @@
     encoder = load_image_encoder(path)
     features = encoder.encode(picture)      # h w 3 bytes -> 257 1280, fp32 on the CPU
 
-Modules are named as in `models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth`, whose other half
-reads text and is not needed; neither are the last layer, the norm after it and the projection.
+The network is `CLIPVisionModel` of transformers. Files have the names of Wan's own,
+`models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth`, whose other half reads text and is not
+needed; neither are the last layer, the norm after it and the projection.
 """
 
 import re
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from worldmodel.config import ConfigError, require_at_most, require_positive
 from worldmodel.storage.checkpoint import CheckpointError, refuse_broken
+from worldmodel.wan.text_encoder import import_extra
 from worldmodel.wan.weight_files import load_strict, read_tensors
 
 PREFIX = "visual."
@@ -33,9 +35,9 @@ PLACES = {
     "vision_model.encoder.layers.": "visual.transformer.",
     "vision_model.embeddings.class_embedding": "visual.cls_embedding",
     "vision_model.embeddings.position_embedding.weight": "visual.pos_embedding",
-    "vision_model.embeddings.": "visual.",
     "vision_model.pre_layrnorm.": "visual.pre_norm.",
     "vision_model.post_layernorm.": "visual.post_norm.",
+    "vision_model.embeddings.": "visual.",  # behind all that begin in the same way
     ".layer_norm": ".norm",
     ".self_attn.out_proj.": ".attn.proj.",
     ".self_attn.": ".attn.",
@@ -68,62 +70,38 @@ class ImageEncoderConfig:
             )
 
 
-class ImageAttention(nn.Module):
-    """Tokens attend to tokens."""
-
-    def __init__(self, config: ImageEncoderConfig) -> None:
-        super().__init__()
-        self.to_qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """b u d -> b u d."""
-        q, k, v = rearrange(self.to_qkv(x), "b u (o n e) -> o b n u e", o=3, e=HEAD_WIDTH)
-        seen = F.scaled_dot_product_attention(q, k, v)
-        found: Tensor = self.proj(rearrange(seen, "b n u e -> b u (n e)"))
-        return found
-
-
-class ImageLayer(nn.Module):
-    """Attention and a feed-forward layer, each behind a norm."""
-
-    def __init__(self, config: ImageEncoderConfig) -> None:
-        super().__init__()
-        d = config.width
-        self.norm1, self.norm2 = nn.LayerNorm(d, EPSILON), nn.LayerNorm(d, EPSILON)
-        self.attn = ImageAttention(config)
-        self.mlp = nn.Sequential(
-            nn.Linear(d, config.feed_forward), nn.GELU(), nn.Linear(config.feed_forward, d)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """b u d -> b u d."""
-        x = x + self.attn(self.norm1(x))
-        found: Tensor = x + self.mlp(self.norm2(x))
-        return found
-
-
 class ImageEncoder(nn.Module):
-    """Describes a picture by features of its patches."""
+    """Describes a picture by features of its patches; begins without weights, on `meta`."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        d, tokens = config.width, 1 + (config.side // config.patch) ** 2
-        self.cls_embedding = nn.Parameter(torch.zeros(1, 1, d))
-        self.pos_embedding = nn.Parameter(torch.zeros(1, tokens, d))
-        self.patch_embedding = nn.Conv2d(3, d, config.patch, stride=config.patch, bias=False)
-        self.pre_norm = nn.LayerNorm(d, EPSILON)
-        self.transformer = nn.ModuleList(ImageLayer(config) for _ in range(config.layers))
+        transformers = import_extra("transformers")
+        sizes = transformers.CLIPVisionConfig(
+            hidden_size=config.width,
+            intermediate_size=config.feed_forward,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.width // HEAD_WIDTH,
+            image_size=config.side,
+            patch_size=config.patch,
+            hidden_act="gelu",
+            layer_norm_eps=EPSILON,
+        )
+        with torch.device("meta"):
+            model = transformers.CLIPVisionModel(sizes)
+        self.network: nn.Module = getattr(model, "vision_model", model)
+        self.network.post_layernorm = nn.Identity()
+        tokens = 1 + (config.side // config.patch) ** 2
+        self.network.embeddings.position_ids = torch.arange(tokens)[None]  # of no file
+
+    def load(self, tensors: Mapping[str, Tensor], where: str) -> None:
+        """Take the weights that `used_part` gives; a `CheckpointError` if they do not fit."""
+        load_strict(self.network, library_layout(tensors), where)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised pictures b 3 h w -> b u d."""
-        patches = rearrange(self.patch_embedding(x), "b d h w -> b (h w) d")
-        first = self.cls_embedding.expand(len(x), -1, -1)
-        x = self.pre_norm(torch.cat((first, patches), dim=1) + self.pos_embedding)
-        for layer in self.transformer:
-            x = layer(x)
-        return x
+        found: Tensor = self.network(pixel_values=x).last_hidden_state
+        return found
 
     @torch.no_grad()
     def encode(self, picture: NDArray[np.uint8]) -> Tensor:
@@ -132,7 +110,7 @@ class ImageEncoder(nn.Module):
         side = (self.config.side, self.config.side)
         shown = F.interpolate(shown, size=side, mode="bicubic", align_corners=False)
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        weight = self.pre_norm.weight
+        weight = next(self.parameters())
         square = ((shown / 2 + 0.5 - mean) / std).to(weight.device, weight.dtype)
         found: Tensor = self(square)[0].float().cpu()
         return found
@@ -177,6 +155,25 @@ def released_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def library_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of Wan's layout as `CLIPVisionModel` calls them, without its prefix."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        theirs = name
+        for library, released in PLACES.items():
+            theirs = theirs.replace(released, library)
+        theirs = theirs.removeprefix(VISION)
+        if ".to_qkv." in name and tensor.ndim:
+            parts = zip("qkv", tensor.chunk(3), strict=False)
+            found |= {theirs.replace("to_qkv.", f"{part}_proj."): x for part, x in parts}
+            continue
+        axes = {"cls_embedding": 1, "pos_embedding": 2}.get(name.rpartition(".")[2])
+        while axes and tensor.ndim > axes and len(tensor) == 1:
+            tensor = tensor[0]
+        found[theirs] = tensor
+    return found
+
+
 def _released_name(name: str) -> str:
     for theirs, ours in PLACES.items():
         name = name.replace(theirs, ours)
@@ -210,11 +207,9 @@ def check_image_encoder(tensors: Mapping[str, Tensor], where: str) -> ImageEncod
         ) from error
     side = patch * isqrt(max(0, tokens - 1))
     sizes = {"width": width, "layers": _layers(used), "feed_forward": feed_forward, "patch": patch}
-    with torch.device("meta"):
-        encoder = ImageEncoder(ImageEncoderConfig(**sizes, side=side))
-    weights = {name.removeprefix(PREFIX): tensor for name, tensor in used.items()}
-    load_strict(encoder, weights, where)
-    refuse_broken(weights, where)
+    encoder = ImageEncoder(ImageEncoderConfig(**sizes, side=side))
+    encoder.load(used, where)
+    refuse_broken(used, where)
     return encoder
 
 

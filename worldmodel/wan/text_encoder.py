@@ -94,7 +94,7 @@ def encode_prompts(
 
 def clean(text: str) -> str:
     """A prompt as the models saw it in training: repaired, without HTML escapes, evenly spaced."""
-    repaired = html.unescape(html.unescape(_import("ftfy").fix_text(text)))
+    repaired = html.unescape(html.unescape(import_extra("ftfy").fix_text(text)))
     return re.sub(r"\s+", " ", repaired).strip()
 
 
@@ -103,7 +103,7 @@ def load_tokenizer(path: Path | None, config: TextConfig) -> "Tokenizer":
 
     Only without a path and with nothing in the cache is it downloaded (17 MB).
     """
-    tokenizers = _import("tokenizers")
+    tokenizers = import_extra("tokenizers")
     file = _find_tokenizer(path)
     check_file(file, LARGEST_TOKENIZER)
     try:
@@ -151,7 +151,7 @@ def _from_hub(*, local_only: bool) -> Path | str:
     """The file, or why there is none."""
     try:
         return Path(
-            _import("huggingface_hub").hf_hub_download(
+            import_extra("huggingface_hub").hf_hub_download(
                 TOKENIZER, "tokenizer.json", local_files_only=local_only
             )
         )
@@ -161,7 +161,7 @@ def _from_hub(*, local_only: bool) -> Path | str:
 
 def text_encoder(config: TextConfig) -> nn.Module:
     """The encoder without weights, on the `meta` device."""
-    transformers = _import("transformers")
+    transformers = import_extra("transformers")
     sizes = transformers.UMT5Config(
         vocab_size=config.vocabulary,
         d_model=config.width,
@@ -274,12 +274,12 @@ class _Visitor:
         self.home.clear()
 
 
-def _import(name: str) -> Any:
+def import_extra(name: str) -> Any:
     """A package of the extra `[wan]`."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            f"encoding a prompt needs {name}; install it with pip install 'worldmodel[wan]', or "
-            "play with prompts that were encoded before"
+            f"encoding a prompt or a picture needs {name}; install it with pip install "
+            "'worldmodel[wan]', or play with those that were encoded before"
         ) from error
