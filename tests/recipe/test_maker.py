@@ -122,7 +122,8 @@ def test_a_recipe_can_play_a_share_of_what_dmd_changed(tmp_path: Path) -> None:
     loop = {**teacher["loop"], "steps": 4}
     whole = {"stage": "bidirectional", "clips": {"batch": 2, "frames": 6, "known": 2}, "loop": loop}
     dmd = {"stage": "dmd", "rollouts": {"batch": 2, "frames": 8}, "critic_learning_rate": 1e-3}
-    kitchen.table["stages"] = [autoencoder, teacher, student, whole, {**dmd, "loop": loop}]
+    longer = {**loop, "steps": 12, "learning_rate": 1e-2}  # until the student has moved
+    kitchen.table["stages"] = [autoencoder, teacher, student, whole, {**dmd, "loop": longer}]
     kitchen.table["play"]["dmd_share"] = 0.5
     kitchen.make()
     drawn, begun = (lineage(kitchen.root / run).model for run in ("interpolation", "student"))
@@ -131,6 +132,7 @@ def test_a_recipe_can_play_a_share_of_what_dmd_changed(tmp_path: Path) -> None:
         load_transformer(kitchen.root / run, drawn).state_dict()
         for run in ("interpolation", "student", "dmd")
     )
+    assert any(not torch.equal(student_s[name], dmd_s[name]) for name in dmd_s)
     for name, weight in halfway.items():
         assert torch.allclose(weight, (student_s[name] + dmd_s[name]) / 2, atol=1e-6), name
     world = read_world_file(tmp_path / "world")
