@@ -48,5 +48,7 @@ def test_a_level_tells_where_its_monsters_are() -> None:
 
 
 def test_too_many_objects_are_refused() -> None:
-    with pytest.raises(ConfigError, match="objects"):
+    with pytest.raises(ConfigError, match="1 to 24 of each"):
         DoomConfig(objects={"Demon": 99})
+    with pytest.raises(ConfigError, match="the same name twice in Demon, demon"):
+        DoomConfig(objects={"Demon": 1, "demon": 1})

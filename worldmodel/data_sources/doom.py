@@ -67,6 +67,8 @@ class DoomConfig:
             raise ConfigError(f"keys: no {unknown[0]!r} here; choose from {', '.join(KEYS)}")
         if not all(1 <= count <= 24 for count in self.objects.values()):
             raise ConfigError(f"objects: expected 1 to 24 of each, found {shown(self.objects)}")
+        if len({name.lower() for name in self.objects}) < len(self.objects):
+            raise ConfigError(f"objects: the same name twice in {', '.join(self.objects)}")
 
     @property
     def actions(self) -> ActionSpec:

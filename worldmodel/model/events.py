@@ -102,8 +102,11 @@ class Events(nn.Module):
         self.register_buffer("low", torch.tensor([n.low for n in numbers.values()]))
         self.register_buffer("high", torch.tensor([n.high for n in numbers.values()]))
 
-    def hidden(self, recent: Recent, actions: Tensor) -> Tensor:
-        """What the network makes of the last frames and the next action b (k+2): b d."""
+    def hidden(self, recent: Recent, actions: Tensor, around: Tensor | None = None) -> Tensor:
+        """What the network makes of the last frames and the next action b (k+2): b d.
+
+        `around`: what it makes of the objects, if there are any.
+        """
         states, names = torch.nan_to_num(recent.states), self.spec.names
         last, span = states[:, -1:], (self.high - self.low).clamp(min=1e-6)[self.own]
         change = self.wrapped(states[:, :-1] - last)[..., self.own]
@@ -117,14 +120,17 @@ class Events(nn.Module):
             self.enter_actions(done),
             self.enter_latents(recent.latents.flatten(1)),
         ]
-        if self.objects is not None:
-            parts.append(self.enter_objects(self._around(recent, actions)).sum(dim=1))
+        if around is not None:
+            parts.append(self.enter_objects(around).sum(dim=1))
         return self.mix(torch.cat(parts, dim=-1))
 
-    def ways(self, recent: Recent, actions: Tensor, hidden: Tensor) -> Tensor:
-        """Logits of the objects' ways, with the next actions b (k+2) and `hidden` b d: b o q."""
-        assert self.objects is not None
-        return self.objects.logits(self._around(recent, actions), hidden, recent.states)
+    def around(self, recent: Recent, actions: Tensor) -> Tensor | None:
+        """What each object does, seen from where the next actions turn the player to: b o d."""
+        if self.objects is None:
+            return None
+        heading = self.spec.index(self.objects.config.viewer[2])
+        turned = self.base(recent.states[:, -1], actions)[:, heading]
+        return self.objects.embed(recent.states, turned)
 
     @property
     def chances(self) -> int:
@@ -162,15 +168,16 @@ class Events(nn.Module):
 
         `moved` b v holds the numbers that motion has moved already, and the others as they were.
         """
-        hidden, drawn = self.hidden(recent, actions), len(self.drawn)
+        around, drawn = self.around(recent, actions), len(self.drawn)
+        hidden = self.hidden(recent, actions, around)
         bins = self.draw(hidden, chance[:, :drawn])
         candidates = self.candidates(recent.states[:, -1], actions)  # b i q
         values = candidates.gather(2, bins[..., None])[..., 0]
         columns = list(moved.unbind(-1))
         for i, column in zip(self.drawn, values.unbind(-1), strict=True):
             columns[i] = column
-        if self.objects is not None:
-            logits = self.ways(recent, actions, hidden)
+        if self.objects is not None and around is not None:
+            logits = self.objects.logits(around, hidden, recent.states)
             places = self.objects.draw(logits, chance[:, drawn:], recent.states).flatten(1)
             for i, column in zip(self.objects.columns, places.unbind(-1), strict=True):
                 columns[i] = column
@@ -207,13 +214,6 @@ class Events(nn.Module):
                 ahead = columns[i] + self.config.phase_step - number.low
                 columns[i] = number.low + _remainder(ahead, period)
         return torch.stack(columns, dim=-1)
-
-    def _around(self, recent: Recent, actions: Tensor) -> Tensor:
-        """What each object does, seen from where the next actions turn the player to: b o d."""
-        assert self.objects is not None
-        heading = self.spec.index(self.objects.config.viewer[2])
-        turned = self.base(recent.states[:, -1], actions)[:, heading]
-        return self.objects.embed(recent.states, turned)
 
     def _turned(self, mouse: Tensor) -> Tensor:
         """How many degrees to the right a frame turns, of the action's number b."""

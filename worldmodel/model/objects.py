@@ -180,9 +180,11 @@ def _seen_from(
     config: ObjectsConfig, names: Sequence[str], states: Tensor, x: Tensor, y: Tensor, turn: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How far ahead of who looks from x, y to `turn` objects are, and to the right: ... o."""
-    across = torch.stack([_column(names, f"{n}.x", states) for n in config.names], dim=-1)
-    along = torch.stack([_column(names, f"{n}.y", states) for n in config.names], dim=-1)
-    across, along = across - x[..., None], along - y[..., None]
+    for name in config.numbers:
+        _check(names, name)
+    columns = [list(names).index(name) for name in config.numbers]
+    places = states[..., columns].float()
+    across, along = places[..., ::2] - x[..., None], places[..., 1::2] - y[..., None]
     angle = RADIANS * torch.nan_to_num(turn)[..., None]
     cos, sin = angle.cos(), angle.sin()
     return across * cos + along * sin, across * sin - along * cos
@@ -190,6 +192,10 @@ def _seen_from(
 
 def _column(names: Sequence[str], name: str, states: Tensor) -> Tensor:
     """The number of a name in states ... v: ...; an error names those that there are."""
+    _check(names, name)
+    return states[..., list(names).index(name)].float()
+
+
+def _check(names: Sequence[str], name: str) -> None:
     if name not in names:
         raise ConfigError(f"the world is told {name!r}, the state has {', '.join(names)}")
-    return states[..., list(names).index(name)].float()

@@ -157,15 +157,17 @@ class EventsStage:
         latents = latents + self.config.latent_noise * torch.randn(latents.shape, generator=host)
         kept = torch.rand(latents.shape, generator=host) >= self.config.latent_dropout
         recent = Recent(recent.states, recent.actions, latents * kept)
-        hidden = self.student.hidden(recent, self.play.states.actions[index + 1])
+        actions = self.play.states.actions[index + 1]
+        around = self.student.around(recent, actions)
+        hidden = self.student.hidden(recent, actions, around)
         losses = self.student.loss(hidden, self.bins[index + 1])
         figures = {"bits": losses.detach().sum() / math.log(2)}
-        if self.ways is None:
+        if self.student.objects is None or self.ways is None or around is None:
             return losses.sum(), figures
-        logits = self.student.ways(recent, self.play.states.actions[index + 1], hidden)
-        objects = F.cross_entropy(
-            logits.flatten(0, 1), self.ways[index + 1].flatten(), ignore_index=-1
-        ) * logits.shape[1]  # fmt: skip
+        logits = self.student.objects.logits(around, hidden, recent.states)
+        ways = self.ways[index + 1]
+        error = F.cross_entropy(logits.flatten(0, 1), ways.flatten(), ignore_index=-1)
+        objects = error * ways.shape[1]
         return losses.sum() + objects, figures | {"way_bits": objects.detach() / math.log(2)}
 
     @torch.no_grad()
@@ -314,7 +316,8 @@ def measure_calibration(
     rates = _rates(taught, model.config.bins)
     for index in spread.split(1024):
         recent = play.recent(index, model.config, ReadSpeed())
-        hidden = model.hidden(recent, play.states.actions[index + 1])
+        actions = play.states.actions[index + 1]
+        hidden = model.hidden(recent, actions, model.around(recent, actions))
         expected += model.probabilities(hidden, bins[index + 1]).sum(dim=0)
         cost += float(model.loss(hidden, bins[index + 1]).sum()) * len(index)
         true = bins[index + 1].clamp(min=0)
