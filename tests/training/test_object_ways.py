@@ -7,7 +7,7 @@ import torch
 from worldmodel.model.objects import COME, GO_ON, GONE, MOVE, Objects
 from worldmodel.model.state_configs import ObjectsConfig
 from worldmodel.state_spec import StateNumber, StateSpec
-from worldmodel.training.object_ways import set_ways, ways_of
+from worldmodel.training.object_ways import nats_by_rates, set_ways, way_rates, ways_of
 
 CONFIG = ObjectsConfig(names=("walker.1", "ball.1"))
 PLACE = StateNumber(kind="object", low=0.0, high=200.0)
@@ -68,3 +68,22 @@ def test_every_frame_is_explained_by_a_way_that_leads_there() -> None:
     sorts = objects.sorts[objects.kinds].gather(1, ways[inside].T).T
     assert (sorts[:, 1] == GONE).any()
     assert (sorts[:, 1] == GO_ON).float().mean() > 0.3, "a ball flies on by itself"
+
+
+def test_rates_cost_what_they_leave_open() -> None:
+    objects, states, starts = learned()
+    ways = ways_of(objects, states, starts)
+    rates = way_rates(objects, states, ways)
+    walker, ball = rates[0, 1], rates[1]
+    assert torch.allclose(rates[0, 1].sum(), torch.ones(()))
+    assert rates[0, 0].sum() == 0, "the walker is always there"
+    assert ball[1, objects.sorts[1] == GONE].sum() < ball[0, objects.sorts[1] == GONE].sum()
+    known = torch.nonzero(ways[:, 0] >= 0)[:, 0]
+    cost = nats_by_rates(objects, rates, states[known - 1], ways[known])
+    expected = -float(walker[walker > 0].mul(walker[walker > 0].log()).sum()) * len(known)
+    for here in (0, 1):
+        rate = ball[here][ball[here] > 0]
+        there = torch.isfinite(objects.places(states[known - 1])[:, 1]).all(dim=-1)
+        count = int((there == bool(here)).sum())
+        expected -= float((rate * rate.log()).sum()) * count
+    assert math.isclose(cost, expected, rel_tol=1e-4)

@@ -91,7 +91,8 @@ def test_a_mixed_history_lies_between_its_own_clip_and_another(
     moved = clip.history[:, MODEL.sink_frames :] - own
     towards = other[:, MODEL.sink_frames :] - own
     shares = [float((m * t).sum() / t.square().sum()) for m, t in zip(moved, towards, strict=True)]
-    assert all(0 < share < 1 for share in shares) and len(set(shares)) == 4
+    assert all(0 < share < 1 for share in shares)
+    assert len(set(shares)) == 4
     for share, error, whole in zip(shares, moved, towards, strict=True):
         assert torch.allclose(error, share * whole, atol=1e-4)
     assert torch.equal(clip.history[:, : MODEL.sink_frames], clip.clean[:, : MODEL.sink_frames])

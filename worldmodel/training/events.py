@@ -36,7 +36,7 @@ from worldmodel.random_streams import arrays
 from worldmodel.state_spec import StateSpec
 from worldmodel.storage.files import write_atomically
 from worldmodel.training.clips import LatentEpisodes
-from worldmodel.training.object_ways import set_ways, ways_of
+from worldmodel.training.object_ways import nats_by_rates, set_ways, way_rates, ways_of
 from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC, load_autoencoder
 from worldmodel.training.stage import LoopConfig
@@ -137,9 +137,11 @@ class EventsStage:
     def judge(self, figures: Mapping[str, float | None]) -> tuple[str, dict[str, float], bool]:
         """Whether it expects what happens as often as it happens, on unseen play."""
         numbers = {k: float(v) for k, v in figures.items() if v is not None}
-        gained = numbers.get("gained", math.nan)
+        gained, ways = numbers.get("gained", math.nan), numbers.get("ways_gained", math.nan)
         sentence = f"says {100 * gained:.0f} % of what rates alone leave open, on unseen frames"
-        if not gained > 0:
+        if self.student.objects is not None:
+            sentence += f", {100 * ways:.0f} % of it where objects go"
+        if not gained > 0 or ways <= 0:
             return f"FAILED: {sentence}: no better than the rates of what happens", numbers, True
         return f"good: {sentence}", numbers, False
 
@@ -175,6 +177,9 @@ class EventsStage:
         """Calibration and errors on unseen play."""
         del folder, step
         figures = measure_calibration(self.ema, self.heldout, self.heldout_bins, self.bins)
+        if self.ema.objects is not None and self.ways is not None:
+            rates = way_rates(self.ema.objects, self.play.states.states, self.ways)
+            figures |= measure_ways(self.ema, self.heldout, rates)
         return figures | measure_numbers(self.ema, self.heldout)
 
 
@@ -309,7 +314,7 @@ def measure_calibration(
 
     `taught`: the bins f i of the training data, whose rates are what a coin would know.
     """
-    spread = play.begins[:: max(1, len(play.begins) // MEASURED)][:MEASURED]
+    spread = _spread(play)
     cost, plain = 0.0, 0.0
     expected = torch.zeros(len(model.drawn), model.config.bins)
     happened = bins[spread + 1]
@@ -328,6 +333,29 @@ def measure_calibration(
         figures[f"{name}_rate"] = float((happened[:, row] > 0).float().mean())
         figures[f"{name}_expected"] = float(1 - expected[row, 0] / len(spread))
     return figures
+
+
+@torch.no_grad()
+def measure_ways(model: Events, play: EventsPlay, rates: Tensor) -> dict[str, float]:
+    """What the network knows of where objects go beyond the `rates` of their ways (kinds 2 q)."""
+    assert model.objects is not None
+    ways = ways_of(model.objects, play.states.states, play.states.starts)
+    cost, plain = 0.0, 0.0
+    for index in _spread(play).split(1024):
+        recent = play.recent(index, model.config, ReadSpeed())
+        actions, true = play.states.actions[index + 1], ways[index + 1]
+        around = model.around(recent, actions)
+        assert around is not None
+        hidden = model.hidden(recent, actions, around)
+        logits = model.objects.logits(around, hidden, recent.states).flatten(0, 1)
+        cost += float(F.cross_entropy(logits, true.flatten(), ignore_index=-1, reduction="sum"))
+        plain += nats_by_rates(model.objects, rates, recent.states[:, -1], true)
+    return {"ways_gained": 1 - cost / plain if plain else math.nan}
+
+
+def _spread(play: EventsPlay) -> Tensor:
+    """Frames of all the play, so many as are measured."""
+    return play.begins[:: max(1, len(play.begins) // MEASURED)][:MEASURED]
 
 
 def _rates(bins: Tensor, count: int) -> Tensor:

@@ -82,3 +82,28 @@ def ways_of(objects: Objects, states: Tensor, starts: Tensor) -> Tensor:
         way = off.argmin(dim=-1)
         found[now] = torch.where(torch.isfinite(off.amin(dim=-1)), way, -1)
     return found
+
+
+@torch.no_grad()
+def way_rates(objects: Objects, states: Tensor, ways: Tensor) -> Tensor:
+    """How often each way happens, by kind and by whether one was there: kinds 2 q."""
+    kinds, count = objects.sorts.shape
+    here, kind = _here(objects, states[:-1]), torch.tensor(objects.kinds).expand_as(ways[1:])
+    known = ways[1:] >= 0
+    cells = (kind * 2 + here)[known] * count + ways[1:][known]
+    rates = torch.bincount(cells, minlength=kinds * 2 * count)
+    rates = rates.view(kinds, 2, count).float()
+    return rates / rates.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def nats_by_rates(objects: Objects, rates: Tensor, before: Tensor, ways: Tensor) -> float:
+    """What ways j o after states j v cost somebody who knows their rates alone, in all."""
+    known = ways >= 0
+    kind = torch.tensor(objects.kinds).expand_as(ways)
+    likely = rates[kind[known], _here(objects, before)[known], ways[known]]
+    return -float(likely.clamp(min=1e-6).log().sum())
+
+
+def _here(objects: Objects, states: Tensor) -> Tensor:
+    """Whether each object is there, 0 or 1: j o."""
+    return torch.isfinite(objects.places(states)).all(dim=-1).long()
