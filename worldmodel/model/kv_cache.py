@@ -83,10 +83,17 @@ class KVCache:
         return F.scaled_dot_product_attention(q, keys, values)
 
     def begin(self, frames: int) -> "Beginning":
-        """The context of one pass over all the `frames` frames before play; they are kept."""
+        """The context of one pass over all the `frames` frames before play; `keep` follows it."""
         assert self.now == 0
         assert frames <= self.ring.slots
         return Beginning(self, frames)
+
+    def keep(self, clip: "Beginning") -> None:
+        """The frames of a pass over `begin`'s context are the past; play begins after them."""
+        self.sink_k.copy_(self.k[..., : self.sink_k.shape[3], :])
+        self._copies.change(range(clip.frames))
+        self.last = clip.latents[:, -1:].detach()
+        self._move_to(clip.frames)
 
     def advance(self, latents: Tensor | None = None) -> None:
         """Keep the current chunk and open the slots of the next one.
@@ -160,23 +167,19 @@ class KVCache:
 class Beginning(ClipContext):
     """A clip that is read at once into an empty cache, instead of chunk by chunk."""
 
+    latents: Tensor  # b f c h w, of the pass
+
     def __init__(self, cache: KVCache, frames: int) -> None:
         super().__init__(cache.config, frames, cache.device)
         self.cache, self.frames = cache, frames
 
     def previous(self, latents: Tensor) -> Tensor:
-        """As in any clip, b f c h w; the cache keeps the last frame."""
-        self.cache._current = latents
+        """As in any clip: b f c h w."""
+        self.latents = latents
         return super().previous(latents)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As in any clip, b n t e; the cache keeps k and v, at the last layer the time too."""
-        cache, config = self.cache, self.config
-        tokens = self.frames * config.tokens_per_frame
-        cache.k[layer, :, :, :tokens], cache.v[layer, :, :, :tokens] = k, v
-        if layer == config.layers - 1:
-            cache.sink_k.copy_(cache.k[..., : cache.sink_k.shape[3], :])
-            cache._copies.change(range(self.frames))
-            cache.now = self.frames - config.chunk_frames
-            cache.advance()
+        """As in any clip, b n t e; the cache gets k and v."""
+        tokens = self.frames * self.cache.ring.tokens
+        self.cache.k[layer, :, :, :tokens], self.cache.v[layer, :, :, :tokens] = k, v
         return super().attend(layer, q, k, v)

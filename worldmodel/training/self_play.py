@@ -54,7 +54,9 @@ class SelfPlay(DifferentiableRollout):
             device = self.generator.device
             noise = torch.randn(latents.shape, generator=self.generator, device=device)
             latents = add_noise(latents, noise, sigmas)
-        self.model(latents, sigmas, actions, self.cache.begin(latents.shape[1]))
+        clip = self.cache.begin(latents.shape[1])
+        self.model(latents, sigmas, actions, clip)
+        self.cache.keep(clip)
 
     @property
     def levels(self) -> SamplerConfig:
