@@ -5,9 +5,9 @@ noise generators. The model it drives holds only weights, so one model serves a 
 evaluation and training at the same time.
 
     rollout = Rollout(model, sampler, seeds=[0])
-    rollout.prime(start_latents, start_actions)   # what the world looks like before play
-    latent = rollout.denoise(action)              # show it ...
-    rollout.remember()                            # ... then make it the past; again and again
+    rollout.prime(start_latents, start_conditions)   # what the world looks like before play
+    latent = rollout.denoise(condition)              # show it ...
+    rollout.remember()                               # ... then make it the past; again and again
 
 A model with `chunk_frames` above 1 draws so many frames at a time: f actions in, f latents out.
 """
@@ -28,7 +28,7 @@ from worldmodel.schedule import add_noise, euler_step, guided, to_clean
 from worldmodel.system.progress import Progress, through
 
 C = TypeVar("C")  # the context that a model takes
-# latents b f c h w, sigmas b f, actions b f (k+2), context -> velocity b f c h w
+# latents b f c h w, sigmas b f, conditions b f z, context -> velocity b f c h w
 Velocity = Callable[[Tensor, Tensor, Tensor, C], Tensor]
 Noise = Callable[[], Tensor]  # fresh standard normal noise, b f c h w
 
@@ -37,7 +37,7 @@ def denoise(
     model: Velocity[C],
     noise: Noise,
     sampler: SamplerConfig,
-    actions: Tensor,
+    conditions: Tensor,
     context: C,
 ) -> Tensor:
     """From pure noise to clean latents b f c h w along the sampler's levels, 1 to 0.
@@ -57,7 +57,7 @@ def denoise(
     for sigma, next_sigma in pairwise(sampler.sigmas):
         now, after = (x.new_full(x.shape[:2], s) for s in (sigma, next_sigma))
         with torch.set_grad_enabled(differentiated and next_sigma == 0):
-            velocity = model(x, now, actions, context)
+            velocity = model(x, now, conditions, context)
             if sampler.renoise:
                 clean = to_clean(x, velocity, now)
                 x = add_noise(clean, noise(), after) if next_sigma > 0 else clean
@@ -71,11 +71,11 @@ def with_guidance(model: Velocity[C], guidance: float) -> Velocity[C]:
     if guidance == 1.0:
         return model
 
-    def velocity(x: Tensor, sigmas: Tensor, actions: Tensor, context: C) -> Tensor:
-        def answer(actions: Tensor) -> Tensor:
-            return model(x, sigmas, actions, context)
+    def velocity(x: Tensor, sigmas: Tensor, conditions: Tensor, context: C) -> Tensor:
+        def answer(conditions: Tensor) -> Tensor:
+            return model(x, sigmas, conditions, context)
 
-        return guided(answer, actions, unconditional(actions), guidance)
+        return guided(answer, conditions, unconditional(conditions), guidance)
 
     return velocity
 
@@ -109,19 +109,19 @@ class DifferentiableRollout:
         """The sampler of the chunk that comes next."""
         return self.sampler if self.drawn else self.sampler.first
 
-    def prime(self, latents: Tensor, actions: Tensor) -> None:
-        """Show the world its past: clean latents b f c h w and the actions b f (k+2) in it.
+    def prime(self, latents: Tensor, conditions: Tensor) -> None:
+        """Show the world its past: clean latents b f c h w and the conditions b f z in it.
 
         Frames at its beginning that fill no chunk are left out.
         """
         chunk = self.model.config.chunk_frames
         for f in range(latents.shape[1] % chunk, latents.shape[1], chunk):
-            self._clean_pass(latents[:, f : f + chunk], actions[:, f : f + chunk])
+            self._clean_pass(latents[:, f : f + chunk], conditions[:, f : f + chunk])
 
-    def denoise(self, actions: Tensor) -> Tensor:
-        """The next frames: actions b f (k+2) -> clean latents b f c h w."""
-        latents = denoise(self.model, self._noise, self.levels, actions, self.cache)
-        self._current = latents.detach(), actions
+    def denoise(self, conditions: Tensor) -> Tensor:
+        """The next frames: conditions b f z -> clean latents b f c h w."""
+        latents = denoise(self.model, self._noise, self.levels, conditions, self.cache)
+        self._current = latents.detach(), conditions
         return latents
 
     def remember(self) -> None:
@@ -132,29 +132,29 @@ class DifferentiableRollout:
         `cache_from_last_step` the keys and values of the last denoising step stay as they are.
         """
         assert self._current is not None
-        latents, actions = self._current
+        latents, conditions = self._current
         if self.sampler.cache_from_last_step:
             self.cache.advance(latents)
         else:
-            self._clean_pass(latents, actions)
+            self._clean_pass(latents, conditions)
         self.drawn += 1
         self._current = None
 
-    def resume(self, latents: Tensor, actions: Tensor) -> None:
+    def resume(self, latents: Tensor, conditions: Tensor) -> None:
         """What was sampled and is not kept yet, of a play that goes on from a saved state."""
-        self._current = latents, actions
+        self._current = latents, conditions
 
-    def step(self, actions: Tensor) -> Tensor:
-        """`denoise` and `remember`: actions b f (k+2) -> clean latents b f c h w."""
-        latents = self.denoise(actions)
+    def step(self, conditions: Tensor) -> Tensor:
+        """`denoise` and `remember`: conditions b f z -> clean latents b f c h w."""
+        latents = self.denoise(conditions)
         self.remember()
         return latents
 
-    def _clean_pass(self, latents: Tensor, actions: Tensor) -> None:
+    def _clean_pass(self, latents: Tensor, conditions: Tensor) -> None:
         sigmas = latents.new_full(latents.shape[:2], self.sampler.context_sigma)
         if self.sampler.context_sigma > 0:
             latents = add_noise(latents, self._noise(), sigmas)
-        self.model(latents, sigmas, actions, self.cache)
+        self.model(latents, sigmas, conditions, self.cache)
         self.cache.advance()
 
     def _noise(self) -> Tensor:
@@ -183,21 +183,21 @@ def roll_out(
     model: WorldTransformer,
     sampler: SamplerConfig,
     past: tuple[Tensor, Tensor],
-    actions: Tensor,
+    conditions: Tensor,
     label: str | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Tensor:
-    """Play on from a past (latents b f c h w, actions b f (k+2)) with b g (k+2): b g c h w.
+    """Play on from a past (latents b f c h w, conditions b f z) with b g z: b g c h w.
 
     With a `label`, a progress bar of that name. `seeds` b of the noise; none: 0, 1, 2 and so on.
     """
-    seeds = range(len(actions)) if seeds is None else seeds
+    seeds = range(len(conditions)) if seeds is None else seeds
     rollout, chunk = Rollout(model, sampler, seeds), model.config.chunk_frames
     rollout.prime(*past)
-    missing = -actions.shape[1] % chunk  # of the last chunk, which is sampled whole all the same
-    whole = torch.cat((actions, actions[:, -1:].expand(-1, missing, -1)), dim=1)
+    missing = -conditions.shape[1] % chunk  # of the last chunk, which is sampled whole all the same
+    whole = torch.cat((conditions, conditions[:, -1:].expand(-1, missing, -1)), dim=1)
     chunks = through(whole.split(chunk, dim=1), desc=label, unit="frame", disable=label is None)
-    return torch.cat([rollout.step(acts) for acts in chunks], dim=1)[:, : actions.shape[1]]
+    return torch.cat([rollout.step(told) for told in chunks], dim=1)[:, : conditions.shape[1]]
 
 
 @torch.inference_mode()
@@ -205,7 +205,7 @@ def next_frames(
     model: WorldTransformer,
     sampler: SamplerConfig,
     latents: Tensor,
-    actions: Tensor,
+    conditions: Tensor,
     label: str | None = None,
 ) -> Tensor:
     """Every frame of clips b f c h w as sampled given the true chunks before it, all at once.
@@ -215,14 +215,14 @@ def next_frames(
     chunk are left out. With a `label`, a progress bar of that name.
     """
     missing = latents.shape[1] % model.config.chunk_frames
-    latents, actions = latents[:, missing:], actions[:, missing:]
+    latents, conditions = latents[:, missing:], conditions[:, missing:]
     frames = latents.shape[1]
     generator = torch.Generator().manual_seed(0)
     clean = latents.new_zeros(latents.shape[:2])
 
     def velocity(x: Tensor, sigmas: Tensor, acts: Tensor, context: Context) -> Tensor:
         packed = torch.cat((latents, x), dim=1), torch.cat((clean, sigmas), dim=1)
-        sampled = model(*packed, torch.cat((actions, acts), dim=1), context)[:, frames:]
+        sampled = model(*packed, torch.cat((conditions, acts), dim=1), context)[:, frames:]
         progress.update()
         return sampled
 
@@ -232,4 +232,4 @@ def next_frames(
     context = TeacherForcing(model.config, frames, device=latents.device)
     quiet, total = label is None, sampler.steps
     with Progress(total=total, desc=label, unit="step", disable=quiet) as progress:
-        return denoise(velocity, noise, sampler, actions, context)
+        return denoise(velocity, noise, sampler, conditions, context)

@@ -39,15 +39,15 @@ class ChunkedPlaying:
     def drawn(self, drawn: int) -> None:
         self.rollout.drawn = drawn
 
-    def prime(self, latents: Tensor, actions: Tensor) -> None:
-        """Show the worlds their past: clean latents b f c h w and the actions b f (k+2) in it."""
-        self.rollout.prime(latents, actions)
+    def prime(self, latents: Tensor, conditions: Tensor) -> None:
+        """Show the worlds their past: clean latents b f c h w and the conditions b f z in it."""
+        self.rollout.prime(latents, conditions)
 
-    def denoise(self, action: Tensor) -> Tensor:
-        """The next frame: action b 1 (k+2) -> clean latent b 1 c h w."""
+    def denoise(self, condition: Tensor) -> Tensor:
+        """The next frame: condition b 1 z -> clean latent b 1 c h w."""
         cache = self.cache
         if cache.shown == 0:
-            cache.actions = action.repeat(1, cache.frames, 1)
+            cache.actions = condition.repeat(1, cache.frames, 1)
             cache.chunk = self.rollout.denoise(cache.actions)
         return cache.chunk[:, cache.shown : cache.shown + 1]
 

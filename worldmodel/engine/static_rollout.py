@@ -57,26 +57,26 @@ class StaticRollout:
         self._current: tuple[Tensor, Tensor] | None = None
 
     @torch.inference_mode()
-    def prime(self, latents: Tensor, actions: Tensor) -> None:
-        """Show the worlds their past: clean latents b f c h w and the actions b f (k+2) in it."""
+    def prime(self, latents: Tensor, conditions: Tensor) -> None:
+        """Show the worlds their past: clean latents b f c h w and the conditions b f z in it."""
         for f in range(latents.shape[1]):
             self._clean_pass()
-            self._current = latents[:, f : f + 1].float(), actions[:, f : f + 1].float()
+            self._current = latents[:, f : f + 1].float(), conditions[:, f : f + 1].float()
             self.remember()
 
     @torch.inference_mode()
-    def denoise(self, action: Tensor) -> Tensor:
-        """The next frame: action b 1 (k+2) -> clean latent b 1 c h w."""
-        self.ready(action)
+    def denoise(self, condition: Tensor) -> Tensor:
+        """The next frame: condition b 1 z -> clean latent b 1 c h w."""
+        self.ready(condition)
         self.program.run()
         return self.take()
 
     @torch.inference_mode()
-    def ready(self, action: Tensor) -> None:
+    def ready(self, condition: Tensor) -> None:
         """Fill what a run needs for the next frame."""
         for draw in self.program.inputs.noise:
             put(self._noise(), draw)
-        put(action, self.program.inputs.actions[:, 1:])
+        put(condition, self.program.inputs.actions[:, 1:])
 
     @torch.inference_mode()
     def take(self) -> Tensor:
@@ -91,14 +91,14 @@ class StaticRollout:
     def remember(self) -> None:
         """Make the frame part of the past; its clean pass comes with the next frame."""
         assert self._current is not None
-        inputs, (latent, action) = self.program.inputs, self._current
+        inputs, (latent, condition) = self.program.inputs, self._current
         inputs.before.copy_(inputs.finished)
         inputs.finished.copy_(latent)
         if sigma := self.sampler.context_sigma:
             level = torch.full(latent.shape[:2], sigma, device=latent.device)
             noise = put(self._noise(), torch.empty_like(latent))
             inputs.finished.copy_(add_noise(latent, noise, level))
-        put(action, inputs.actions[:, :1])
+        put(condition, inputs.actions[:, :1])
         self.cache.advance()
         self.drawn += 1
         self._current = None

@@ -149,7 +149,7 @@ class BidirectionalStage(LatentStage):
 def draw_whole(
     model: WorldTransformer, sampler: SamplerConfig, known: Tensor, actions: Tensor
 ) -> Tensor:
-    """All frames b f c h w that follow the known ones b k c h w under the actions b (k+f) (k+2)."""
+    """All frames b f c h w that follow the known ones b k c h w under conditions b (k+f) z."""
     generator = torch_stream("cpu", "whole clips")
     batch, count = known.shape[:2]
     shape = (batch, actions.shape[1] - count, *known.shape[2:])

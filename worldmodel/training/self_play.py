@@ -96,7 +96,7 @@ def self_play(
     graded: Sequence[int],
     generator: torch.Generator,
 ) -> Tensor:
-    """Frames b g c h w of the student's play after a true past, with b g (k+2).
+    """Frames b g c h w of the student's play after a true past, with b g z.
 
     Only the chunks whose numbers are in `graded` carry a gradient, each through its own last step,
     none through what it remembers.

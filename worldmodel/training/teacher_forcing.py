@@ -139,8 +139,8 @@ class PackedClip:
     clean: Tensor  # b f c h w, what the noisy frames are made of
     history: Tensor  # b f c h w, what the clean half shows
     history_sigmas: Tensor  # b f, and how noisy that is
-    actions: Tensor  # b f (k+2)
-    conditions: Tensor  # b f (k+2), of those what the noisy frames are told
+    actions: Tensor  # b f z, the conditions of its frames
+    conditions: Tensor  # b f z, of those what the noisy frames are told
     drift: Tensor | float = 0.0  # b f c h w, how much of `history` is drift
 
     @property
