@@ -1,4 +1,4 @@
-"""A letter in a shape means one thing in the whole package."""
+"""A letter in a shape means one thing in the whole package; a docstring says what a thing is."""
 
 import ast
 import re
@@ -33,3 +33,12 @@ def test_no_module_gives_a_letter_of_the_legend_another_meaning() -> None:
             own[path.name] = letters(said[0])
             assert not own[path.name] & legend(), path
     assert own["plan.py"] == {"s", "o", "r", "a"}
+
+
+def test_a_docstring_begins_with_what_the_thing_is() -> None:
+    """`The time of the next frame`, not `Of the next frame`: it is read away from the name."""
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.Module)
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            doc = ast.get_docstring(node) if isinstance(node, kinds) else None
+            assert not (doc or "").startswith("Of "), f"{path}: {doc}"

@@ -156,7 +156,7 @@ class Knows(Protocol):
 
     @property
     def state(self) -> NDArray[np.float32] | None:
-        """Of the last frame, NaN: not known; never written to again."""
+        """The numbers of the last frame, NaN: not known; never written to again."""
 
 
 @dataclass(frozen=True, slots=True)

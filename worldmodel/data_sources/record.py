@@ -50,7 +50,7 @@ class RecordableGame(RealGame, Protocol):
 
     @property
     def state(self) -> NDArray[np.float32]:
-        """Of the frame that is shown; never written to again."""
+        """The numbers of the frame that is shown; never written to again."""
 
 
 Game = TypeVar("Game", bound=RecordableGame)

@@ -140,7 +140,7 @@ def _number(tracks: Sequence[StateTrack], name: str, number: StateNumber) -> Num
 
 
 def _jumps(tracked: Sequence[tuple[Scan, StateTrack]]) -> list[Jumps]:
-    """Of each place: the positions of one unit."""
+    """Jumps of each place: the positions of one unit."""
     numbers = tracked[0][1].spec.numbers
     units = {number.unit: None for number in numbers.values() if number.kind == "position"}
     found = []

@@ -35,11 +35,11 @@ class Cache(Protocol):
 
     @property
     def time(self) -> int:
-        """Of the frame that comes next."""
+        """The time of the frame that comes next."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of keys and values; everything else that is saved is fp32."""
+        """The dtype of keys and values; everything else that is saved is fp32."""
 
     def saved_shapes(self, time: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of what `save` gives before the frame `time`."""
@@ -94,7 +94,7 @@ class Engine(Protocol):
 
     @property
     def version(self) -> str:
-        """Of the library that computes."""
+        """The version of the library that computes."""
 
     def begin(self, seeds: Sequence[int]) -> Playing:
         """A rollout of one session for each seed of its noise."""

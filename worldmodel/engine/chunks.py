@@ -74,7 +74,7 @@ class ChunkedCache:
 
     @property
     def time(self) -> int:
-        """Of the frame that comes next."""
+        """The time of the frame that comes next."""
         return self.kept.time + self.shown
 
     @property

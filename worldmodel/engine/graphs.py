@@ -64,11 +64,11 @@ class TwoFrames:
 
     @property
     def rope_cos_sin(self) -> tuple[Tensor, Tensor]:
-        """Of both frames."""
+        """Cosines and sines t e/2 of both frames' tokens."""
         return self.inputs.cos, self.inputs.sin
 
     def previous(self, latents: Tensor) -> Tensor:
-        """Of the finished frame the one before it, of the new one the finished: b 2 c h w."""
+        """The frame before the finished one, and the finished one: b 2 c h w."""
         return torch.cat((self.inputs.before, latents[:, :1]), dim=1)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class NewFrame:
 
     @property
     def rope_cos_sin(self) -> tuple[Tensor, Tensor]:
-        """Of the new frame."""
+        """Cosines and sines t e/2 of the new frame's tokens."""
         p = self.first.own_k[0].shape[2]
         return self.first.inputs.cos[..., p:, :], self.first.inputs.sin[..., p:, :]
 

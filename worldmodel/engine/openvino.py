@@ -154,7 +154,7 @@ class OpenVinoEngine:
         return BoundGraph(self._compiled["rows", batch], inputs, outputs).run
 
     def row_decoder(self, count: int) -> RowDecoder | None:
-        """Of frames without a plan: those with one take their time for pixels, not for weights."""
+        """A decoder of rows, for frames without a plan: pixels, not weights, take the others' time."""
         autoencoder = self._models[1]
         if autoencoder.config.plan:
             return None

@@ -56,7 +56,7 @@ class StaticCache:
 
     @property
     def time(self) -> int:
-        """Of the frame that comes next."""
+        """The time of the frame that comes next."""
         return self.now + 1
 
     @property
@@ -195,7 +195,7 @@ class StaticCache:
 
 @functools.lru_cache(maxsize=64)  # blocks: some for each of many sessions
 def _turns(config: ModelConfig, block: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the frame times of a block: cosines and sines f p e/2 of tokens, complex turns f e/2.
+    """Rotations of a block's frame times: cosines and sines f p e/2 of tokens, complex ones f e/2.
 
     Nobody may write to them. A block costs little more than one of its times.
     """

@@ -104,7 +104,7 @@ class StaticRollout:
         self._current = None
 
     def _clean_pass(self) -> None:
-        """Of a finished frame that no frame will follow by `denoise`."""
+        """The clean pass of a finished frame that no frame will follow by `denoise`."""
         if self.cache.now >= 0:
             actions = self.program.inputs.actions
             actions[:, 1:].copy_(actions[:, :1])

@@ -128,7 +128,7 @@ class CompiledEngine(TorchModels):
         return _captured(once, self.device)
 
     def row_decoder(self, count: int) -> RowDecoder | None:
-        """Of frames without a plan: those with one take their time for pixels, not for weights."""
+        """A decoder of rows, for frames without a plan: pixels, not weights, take the others' time."""
         if self.autoencoder.config.plan:
             return None
         latents = torch.zeros(count, 1, *self.model.config.latent_shape, device=self.device)

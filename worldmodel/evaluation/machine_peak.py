@@ -46,7 +46,7 @@ def products(model: ModelConfig, frames: int = 1) -> list[tuple[int, int, int]]:
 
 
 def product_rate(shapes: list[tuple[int, int, int]], dtype: str, device: torch.device) -> float:
-    """Of all the products in turn, each with operands of its own, so that no cache keeps them."""
+    """Operations per second of all products, each with operands of its own: no cache helps."""
     operands = [
         (
             torch.randn(rows, inner, device=device).to(DTYPES[dtype]),

@@ -36,7 +36,7 @@ class Played:
 
     @property
     def ahead(self) -> Guide:
-        """Of the frames that were played."""
+        """The guide of the frames that were played."""
         return self.given.after(self.past.shape[1])
 
 

@@ -44,7 +44,7 @@ class Gamepads:
 
     @property
     def names(self) -> list[str]:
-        """Of those that are plugged in."""
+        """The names of those that are plugged in."""
         return [pad.device.name for pad in self._pads.values() if pad.device]
 
     def translate(self, events: Iterable[pygame.event.Event]) -> Iterator[pygame.event.Event]:

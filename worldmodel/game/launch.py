@@ -155,7 +155,7 @@ class Launch:
         return is_asked and preferences.settings.start_screen
 
     def _folder(self) -> Path | None:
-        """Of the world that is opened, if it can be found."""
+        """The folder of the world that is opened, if it can be found."""
         with contextlib.suppress(UserError):
             return find_world(self.request.choice.world)
         return None

@@ -109,7 +109,7 @@ class ModelConfig:
 
     @property
     def cache_bytes(self) -> int:
-        """Of keys and values in fp32."""
+        """Bytes of keys and values in fp32."""
         slots = self.context_frames + self.sink_frames
         return 8 * self.layers * slots * self.tokens_per_frame * self.width
 
@@ -136,12 +136,12 @@ class ModelConfig:
 
     @property
     def state_features(self) -> int:
-        """Of a frame's condition, those that stand for numbers of the state."""
+        """How many numbers of a frame's condition stand for the state."""
         return sum(number.features for number in self.state_numbers)
 
     @property
     def seen_features(self) -> int:
-        """Of a frame's condition, all before its action vector."""
+        """How many numbers of a frame's condition come before its action vector."""
         return self.rays * self.ray_features + self.state_features
 
     @property
@@ -158,7 +158,7 @@ class ModelConfig:
 
     @property
     def tokens_per_chunk(self) -> int:
-        """Of the frames that are drawn together."""
+        """Tokens of the frames that are sampled together."""
         return self.chunk_frames * self.tokens_per_frame
 
     @property

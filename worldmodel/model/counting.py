@@ -43,7 +43,7 @@ ON_CPUS = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one run."""
+    """What one run costs."""
 
     flops: int
     peak_bytes: int  # the most that tensors made in it took at once; no backend's scratch memory

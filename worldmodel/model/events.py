@@ -149,7 +149,7 @@ class Events(nn.Module):
         return torch.stack(losses)
 
     def probabilities(self, hidden: Tensor, bins: Tensor) -> Tensor:
-        """Of the bins of each number, given the true bins b i of those before it: b i q."""
+        """How likely each number's bins are, given the true bins b i of those before it: b i q."""
         known = bins.clamp(min=0).unbind(1)
         parts = [self._logits(hidden, known[:n]).softmax(-1) for n in range(len(self.drawn))]
         return torch.stack(parts, dim=1)
@@ -233,7 +233,7 @@ class Events(nn.Module):
         return torch.stack([self.shorter(x, i) for i, x in enumerate(change.unbind(-1))], dim=-1)
 
     def _logits(self, hidden: Tensor, bins: Sequence[Tensor]) -> Tensor:
-        """Of the next number's bins, given those b of each number before it: b q."""
+        """Logits of the next number's bins, given those b of each number before it: b q."""
         number = len(bins)
         x = hidden + self.branch[number](hidden)
         for earlier, happened in enumerate(bins):

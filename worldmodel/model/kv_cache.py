@@ -115,7 +115,7 @@ class KVCache:
 
     @property
     def time(self) -> int:
-        """Of the frame that comes next."""
+        """The time of the frame that comes next."""
         return self.now
 
     @property

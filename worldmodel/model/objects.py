@@ -106,7 +106,7 @@ class Objects(nn.Module):
         return states[..., self.columns].unflatten(-1, (len(self.kinds), 2))
 
     def embed(self, states: Tensor, heading: Tensor) -> Tensor:
-        """Of states b f v (three or more) and the next heading b, what each object does: b o d."""
+        """What each object does, from states b f v (f ≥ 3) and the next heading b: b o d."""
         places = self.places(states[:, -3:])
         there = torch.isfinite(places).all(dim=-1)
         places = torch.where(there[..., None], places, torch.zeros_like(places))
@@ -145,7 +145,7 @@ class Objects(nn.Module):
         return F.silu(self.inner(x))
 
     def logits(self, embedded: Tensor, hidden: Tensor, states: Tensor) -> Tensor:
-        """Of each object's ways, by `embed`, all else that is known b d, states b f v: b o q."""
+        """Logits b o q of each object's ways, by `embed`, all else known b d, states b f v."""
         everything = self.told(torch.cat((hidden, self.pool(embedded).sum(dim=1)), dim=-1))
         x = F.silu(embedded + everything[:, None])
         logits = torch.stack(

@@ -24,7 +24,7 @@ class ConditionNumber:
 
     @property
     def digits(self) -> int:
-        """Of a count, as many as the largest one has, at most 4; of anything else none."""
+        """How many digits a count is told by: those of the largest one, at most 4; else none."""
         return min(4, len(str(int(max(0.0, self.high))))) if self.kind == "count" else 0
 
     @property

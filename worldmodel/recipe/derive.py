@@ -244,7 +244,7 @@ def as_toml(table: Mapping[str, Any], where: str) -> str:
 
 
 def count_parameters(shared: SharedSettings) -> dict[str, int]:
-    """Of autoencoder and transformer."""
+    """Parameters of autoencoder and transformer."""
     from worldmodel.model.autoencoder import Autoencoder
 
     with torch.device("meta"):

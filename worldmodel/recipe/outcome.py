@@ -30,7 +30,7 @@ class RunVerdict:
 
 
 def read_verdict(run: Path) -> RunVerdict:
-    """Of a finished run; one that says nothing is not called bad."""
+    """The verdict of a finished run; one that says nothing is not called bad."""
     try:
         summary = read_record(run / SUMMARY)
         figures = dict(summary.get("figures", {}))

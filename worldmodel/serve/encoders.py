@@ -27,7 +27,7 @@ LIMITED, BT601, BT709, SRGB = 1, 6, 1, 13
 
 
 class Encoder(Protocol):
-    """Of one socket; used by one thread at a time."""
+    """The encoder of one socket; used by one thread at a time."""
 
     def encode(self, frame: Frame, seconds: float, quality: int, *, is_new: bool) -> bytes:
         """Bytes of an RGB frame h w 3 at a time that rises; `is_new`: none before matters."""

@@ -45,7 +45,7 @@ class Others:
 
 
 def busy_seconds() -> float | None:
-    """Of all cores together since the machine started."""
+    """Seconds of all cores together since the machine started."""
     try:
         first = STAT.read_text(encoding="ascii").partition("\n")[0]
         return busy_in(first) / os.sysconf("SC_CLK_TCK")

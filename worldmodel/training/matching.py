@@ -43,7 +43,7 @@ class Levels(Protocol):
 
     @property
     def level_shift(self) -> float:
-        """Of σ; above 1, more of the levels are high."""
+        """The shift of σ; above 1, more of the levels are high."""
 
     @property
     def least_level(self) -> float:

@@ -228,7 +228,7 @@ def _judge_next_frame(marks: Marks, figures: Mapping[str, float | None]) -> Verd
 
 
 def _judge_life(figures: Mapping[str, float | None]) -> Verdict:
-    """Of clips that nothing stands beside: spread and motion as shares of true clips' own."""
+    """Judge clips that nothing stands beside: spread and motion as shares of true clips' own."""
     known = [name for name in ("spread", "motion", "loss") if name in figures]
     numbers = {name: _number(figures, name) for name in known}
     if not all(map(math.isfinite, numbers.values())):

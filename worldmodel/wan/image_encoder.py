@@ -117,7 +117,7 @@ class ImageEncoder(nn.Module):
 
 
 def used_part(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Of a released file, or of what was kept of one, the tensors that are needed.
+    """The tensors that are needed, of a released file or of what was kept of one.
 
     All others are ones that are known not to be: anything else is an error.
     """

@@ -46,7 +46,7 @@ class FrameConditions:
         return replace(self._each(torch.zeros_like), picture=self.picture)
 
     def at(self, frames: slice) -> "FrameConditions":
-        """Of some of the frames."""
+        """The conditions of some of the frames."""
         return self._each(lambda x: x[:, frames])
 
     def to(self, device: Device) -> "FrameConditions":
@@ -59,7 +59,7 @@ class FrameConditions:
 
 
 def no_conditions(config: WanConfig, window: WindowConfig, frames: int) -> FrameConditions | None:
-    """Of one session's frames: an empty picture, keys and mouse that do nothing, where told any."""
+    """One session's frames without any: an empty picture, keys and mouse that do nothing."""
     if config.picture is None:
         return None
     picture = torch.zeros(1, frames, config.condition_channels, window.rows, window.columns)
@@ -78,7 +78,7 @@ class WanContext(Protocol):
 
     @property
     def conditions(self) -> FrameConditions | None:
-        """Of the frames that are passed in, where the model takes any."""
+        """Those of the frames that are passed in, where the model takes any."""
 
     @property
     def rope_cos_sin(self) -> Turns:

@@ -236,7 +236,7 @@ class WindowConfig:
         return tokens
 
     def cache_bytes(self, config: WanConfig) -> int:
-        """Of keys and values in fp32."""
+        """Bytes of keys and values in fp32."""
         return sum(
             4 * stream.numbers * self.kept_frames(stream.window)
             for stream in self.streams(config).values()

@@ -147,7 +147,7 @@ class StreamCache:
         return torch.stack((k[..., here, :], v[..., here, :])).cpu()
 
     def _seen(self, kept: Tensor) -> Tensor:
-        """Of b n (s p) e what the current block sees; a view, unless it lies in pieces."""
+        """What the current block sees of b n (s p) e; a view, unless it lies in pieces."""
         runs = self._seen_runs()
         if len(runs) == 1:
             return kept[:, :, runs[0]]

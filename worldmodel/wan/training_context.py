@@ -34,7 +34,7 @@ class _Streams:
     def past(
         self, kind: Kind, bank: int, kept: tuple[Tensor, Tensor], now: int
     ) -> tuple[Tensor, Tensor]:
-        """Of the keys and values b n (f p) e of all earlier frames, what the block at `now` sees.
+        """What the block at `now` sees of the keys and values b n (f p) e of all earlier frames.
 
         Sinks that the window has left behind are seen as if they stood directly before it; their
         keys are turned there unless they carry no time (a camera's).

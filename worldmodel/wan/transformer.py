@@ -251,7 +251,7 @@ class WanTransformer(nn.Module):
         return [self._embed(words.to(self.dtype))] * self.config.layers
 
     def _embed(self, embeddings: Tensor) -> Tensor:
-        """Of words or of a picture, b u c: as wide as the model, b u d."""
+        """Words or a picture b u c, as wide as the model: b u d."""
         embed = self.text_embedding if self.config.picture is None else self.img_emb
         found: Tensor = embed(embeddings)
         return found

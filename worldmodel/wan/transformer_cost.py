@@ -37,7 +37,7 @@ def large_parameters(config: WanConfig) -> tuple[int, int]:
 
 
 def weight_bytes(config: WanConfig, number_bytes: int, *, float8: bool = False) -> int:
-    """Of weights whose numbers take `number_bytes`, or the matrices one and the scales the rest."""
+    """Bytes of weights: `number_bytes` a number, or one each for matrices and some for scales."""
     whole = parameters(config) * number_bytes
     large, rows = large_parameters(config)
     return whole - large * (number_bytes - 1) + rows * number_bytes if float8 else whole
@@ -76,7 +76,7 @@ def pass_flops(config: WanConfig, window: WindowConfig, seen: int) -> int:
 
 
 def block_flops(config: WanConfig, window: WindowConfig, seen: int, steps: int) -> int:
-    """Of a block in play: every denoising step and the clean pass."""
+    """Operations of a block in play: every denoising step and the clean pass."""
     return (steps + 1) * pass_flops(config, window, seen)
 
 

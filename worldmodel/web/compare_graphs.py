@@ -188,7 +188,7 @@ def play_graphs(
 
 @torch.inference_mode()
 def compare_draws(world: NativeWorld, graphs: Graphs) -> tuple[int, int]:
-    """Of so many draws of what happens, at all starts with all keys: how many, how many equal."""
+    """Draws of what happens, at all starts with all keys: how many, how many equal."""
     assert world.events is not None, "a world whose numbers are drawn"
     rng = arrays("draws of a page")
     draws = equal = 0

@@ -156,7 +156,7 @@ def _check(
 
 
 def _licences(notice: bytes) -> dict[str, bytes]:
-    """Of the world, of this project, of the runtime; with the hash of each."""
+    """Licences of the world, of this project, of the runtime; with the hash of each."""
     texts = {"world-NOTICE.txt": notice, **read_notices()} if notice else read_notices()
     lines = [f"{NAME} is part of this page, under the MIT licence; its files are unchanged.", ""]
     lines += [f"{hashlib.sha256(text).hexdigest()}  {name}" for name, text in texts.items()]

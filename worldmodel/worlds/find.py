@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
@@ -28,15 +29,19 @@ from worldmodel.worlds.world_folder import (
 
 DEFAULT = "doom-places"
 MOST_ABOVE = 3  # folders above a recording whose folders are looked at
-# Backend named in world.toml -> its class. Looked up when needed: a backend's own dependencies
-# hurt nobody else.
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What plays worlds of one kind, by the name that `world.toml` gives it."""
+
+    read: Callable[[Path], WorldFile | WanWorldFile]  # a folder's `world.toml`
+    world: str  # "module:class", imported when needed: its dependencies hurt nobody else
+
+
 BACKENDS = {
-    "native": "worldmodel.worlds.native:NativeWorld",
-    "wan": "worldmodel.worlds.wan.world:WanWorld",
-}
-READERS: dict[Any, Callable[[Path], WorldFile | WanWorldFile]] = {  # and what reads its world.toml
-    "native": read_world_file,
-    WAN: read_wan_world,
+    "native": Backend(read_world_file, "worldmodel.worlds.native:NativeWorld"),
+    WAN: Backend(read_wan_world, "worldmodel.worlds.wan.world:WanWorld"),
 }
 
 
@@ -76,8 +81,7 @@ def is_shipped(folder: Path) -> bool:
 
 def read_any_world(folder: Path) -> WorldFile | WanWorldFile:
     """What `world.toml` says, whichever backend plays it; weights are not looked at."""
-    read = READERS.get(read_toml(folder / WORLD_FILE).get("backend"), read_world_file)
-    return read(folder)
+    return _backend(folder).read(folder)
 
 
 def list_all_worlds() -> list[tuple[Path, WorldFile | WanWorldFile]]:
@@ -205,12 +209,18 @@ def _has_weights(folder: Path, wanted: Mapping[str, str]) -> bool:
 def open_world(name: Pathlike | None = None, settings: RunSettings | None = None) -> World:
     """Load a world, ready to `reset`."""
     folder = find_world(name)
-    chosen = WAN if is_file(folder) else read_toml(folder / WORLD_FILE).get("backend")
-    if not isinstance(chosen, str) or chosen not in BACKENDS:
+    backend = BACKENDS[WAN] if is_file(folder) else _backend(folder)
+    module, _, kind = backend.world.partition(":")
+    made = getattr(importlib.import_module(module), kind)
+    return cast(World, made.load(folder, settings or RunSettings()))
+
+
+def _backend(folder: Path) -> Backend:
+    """That of a world's folder; one that this version does not have is a `WorldError`."""
+    name = read_toml(folder / WORLD_FILE).get("backend", "native")
+    if not isinstance(name, str) or name not in BACKENDS:
         raise WorldError(
-            f"{folder / WORLD_FILE}: unknown backend {shown(chosen)}; "
+            f"{folder / WORLD_FILE}: unknown backend {shown(name)}; "
             f"this version has {', '.join(BACKENDS)}"
         )
-    module, _, kind = BACKENDS[chosen].partition(":")
-    backend = getattr(importlib.import_module(module), kind)
-    return cast(World, backend.load(folder, settings or RunSettings()))
+    return BACKENDS[name]

@@ -29,7 +29,7 @@ NAMES = (STATES, ACTIONS, LATENTS, CHANCE)
 
 
 def join_recent(parts: Sequence[Recent]) -> Recent | None:
-    """Of several players one batch; None of nobody."""
+    """Several players as one batch; None of nobody."""
     if not parts:
         return None
     return Recent(

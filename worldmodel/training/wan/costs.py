@@ -37,7 +37,7 @@ Pass = Callable[[WanTransformer, Conditions], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class BatchCost:
-    """Of a batch on one GPU, forward and backward."""
+    """What a batch costs on one GPU, forward and backward."""
 
     flops: int  # of a rollout's exits and of both players, the mean
     activations: int  # bytes, a rollout's past among them
@@ -45,7 +45,7 @@ class BatchCost:
 
 
 def batch_cost(config: WanTraining) -> BatchCost:
-    """Of a batch of whichever stage."""
+    """What a batch of whichever stage costs."""
     size = config.model.load_size()
     if isinstance(config, WanDmdTraining):
         flops, most = _dmd(config, size)
@@ -77,7 +77,7 @@ def _dmd(config: WanDmdTraining, size: WanConfig) -> tuple[int, Cost]:
 
 
 def pass_cost(config: WanTraining, size: WanConfig, run: Pass, *, trains: bool = False) -> Cost:
-    """Of one clip's pass by a network of a size, and of its gradient where it `trains`."""
+    """What one clip's pass costs by a network of a size, and its gradient where it `trains`."""
     window, frames = config.model.window, config.clips.frames
 
     def at(part: WanConfig) -> Cost:
@@ -105,7 +105,7 @@ def _run(
 
 
 def fake_conditions(size: WanConfig, window: WindowConfig, frames: int) -> Conditions:
-    """Of the right shapes: words or a picture, cameras, keys and mouse."""
+    """Conditions of the right shapes: words or a picture, cameras, keys and mouse."""
     text = torch.zeros(1, size.read_tokens, size.read_width)
     driven = no_conditions(size, window, frames)
     return Conditions(text, text[0], no_cameras(1, frames), driven)

@@ -45,7 +45,7 @@ class StageMemory:
 
 
 def memory(config: WanTraining, batch: BatchCost, gpus: int = 1) -> StageMemory:
-    """Of one of `gpus` GPUs, each of which computes such batches."""
+    """Bytes on one of `gpus` GPUs, each of which computes such batches."""
     size, lora = config.model.load_size(), config.lora
     all_of_it, learned = parameters(size), trained_parameters(size, lora)
     number = 2 if config.loop.dtype != "float32" else WIDE

@@ -337,7 +337,7 @@ def _finish(
 
 
 def _sizes(world: WanWorldFile) -> dict[str, Any]:
-    """Of what clips are told beside their latents."""
+    """Sizes of what clips are told beside their latents."""
     model, picture = world.transformer.actions, world.transformer.picture
     assert model is not None
     assert picture is not None

@@ -58,7 +58,7 @@ class WanStage(Generic[C]):
 
     @cached_property
     def flops(self) -> int:
-        """Of a batch, counted without its numbers: the true one would take a step's memory."""
+        """Operations of a batch, counted without its numbers, which would take a step's memory."""
         return batch_cost(self.config).flops
 
     def compile(self) -> None:
@@ -127,7 +127,7 @@ def average_of(student: WanTransformer) -> WanTransformer:
 
 
 def frozen_dtype(config: WanTraining) -> torch.dtype:
-    """Of networks that only answer: what they compute in, so that they take half the memory."""
+    """What networks that only answer compute in, so that they take half the memory."""
     return torch.bfloat16 if config.loop.dtype != "float32" else torch.float32
 
 

@@ -83,7 +83,7 @@ class WanBatch:
         return self.frames.popleft()
 
     def _conditions(self) -> FrameConditions:
-        """Of the next block, of all sessions."""
+        """The conditions of all sessions' next block."""
         sizes, frames = self.file.transformer.picture, self.file.window.block_frames
         assert sizes is not None
         pictures = [

@@ -50,7 +50,7 @@ class Drive:
         return self.path.projection().expand(1, frames, 4, 4)
 
     def _motion(self) -> CameraMotion:
-        """Of each latent frame in the block."""
+        """The camera's motion in each latent frame of the block."""
         most = self.most_degrees
         right, down = (min(max(degrees, -most), most) for degrees in self.mouse)
         motion = CameraMotion(yaw=right / self.block_frames, pitch=-down / self.block_frames)

@@ -27,7 +27,7 @@ NAMES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Controls:
-    """Of one variant."""
+    """Keys and mouse of one variant."""
 
     keys: tuple[tuple[str, str], ...]  # button and what it does, in the model's order
     idle: int = -1

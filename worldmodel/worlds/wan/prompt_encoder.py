@@ -24,7 +24,7 @@ class PromptEmbeddings:
         self._encoder: PlayEncoder | None = None
 
     def embedding(self, text: str) -> Tensor:
-        """Of a text: 1 tokens c; no text at all is zero."""
+        """The embedding of a text: 1 tokens c; no text at all is zero."""
         config = self.file.transformer
         if not text:
             return torch.zeros(1, config.text_tokens, config.text_width)

@@ -175,7 +175,7 @@ def _fill_history(session: WanSession, table: dict[str, Any], arrays: Arrays) ->
 
 
 def _numbers(sinks: int, recent: int, seen: int) -> list[int]:
-    """Of the blocks whose latents are kept, when so many blocks were seen."""
+    """Numbers of the blocks whose latents are kept, when so many blocks were seen."""
     return [*range(sinks), *range(seen - recent, seen)]
 
 

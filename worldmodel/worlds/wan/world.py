@@ -231,7 +231,7 @@ def own_start(
 
 
 def choose_samplers(file: WanWorldFile, steps: int) -> tuple[SamplerConfig, SamplerConfig]:
-    """Of a block and of the first one: the world's, or with another number of steps."""
+    """Samplers of a block and of the first one: the world's, or with another number of steps."""
     if not steps or steps == file.sampler.steps:
         return file.sampler, file.first_sampler
     if not file.sampler.renoise:

@@ -218,7 +218,7 @@ class WanWorldFile:
 
     @property
     def captions(self) -> list[str]:
-        """Of the places to begin at: what is said first, or the picture's name."""
+        """What is said first at each place to begin at, or the picture's name."""
         if self._has_picture:
             return list(self.start_pictures)
         return [caption(text) for text in self.prompts.opening or ("",)]
