@@ -154,7 +154,7 @@ class OpenVinoEngine:
         return BoundGraph(self._compiled["rows", batch], inputs, outputs).run
 
     def row_decoder(self, count: int) -> RowDecoder | None:
-        """A decoder of rows, for frames without a plan: pixels, not weights, take the others' time."""
+        """For frames without a plan; the time of others goes into pixels, not into weights."""
         autoencoder = self._models[1]
         if autoencoder.config.plan:
             return None

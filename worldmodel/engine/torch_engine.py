@@ -128,7 +128,7 @@ class CompiledEngine(TorchModels):
         return _captured(once, self.device)
 
     def row_decoder(self, count: int) -> RowDecoder | None:
-        """A decoder of rows, for frames without a plan: pixels, not weights, take the others' time."""
+        """For frames without a plan; the time of others goes into pixels, not into weights."""
         if self.autoencoder.config.plan:
             return None
         latents = torch.zeros(count, 1, *self.model.config.latent_shape, device=self.device)

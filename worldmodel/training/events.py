@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,7 +56,6 @@ MEASURED = 8192  # unseen frames that calibration is measured on
 class EventsTraining:
     """Everything that the stage `events` reads from its TOML file."""
 
-    is_exact: ClassVar[bool] = True  # auto means float32
     stage: Literal["events"]
     data: Path
     heldout: Path

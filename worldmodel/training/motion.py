@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,6 @@ WALKS = 200
 class MotionTraining:
     """Everything that the stage `motion` reads from its TOML file."""
 
-    is_exact: ClassVar[bool] = True  # auto means float32
     stage: Literal["motion"]
     data: Path
     heldout: Path

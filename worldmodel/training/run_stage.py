@@ -90,6 +90,7 @@ MAKERS: dict[type[Training], Callable[[Any, Path, Device], Stage]] = {
     OdeTraining: OdeStage,
     DmdTraining: DmdStage,
 }
+EXACT = (MotionTraining, EventsTraining)  # whose numbers need float32: `auto` means that
 SUMMARY = "summary.json"  # what a finished run took, and what it is worth
 Job = OdeTrajectories | WeightInterpolation | WorldExport  # stages that train nothing
 Config = Training | Job | WanJob
@@ -236,7 +237,7 @@ def with_dtype(config: Config, device: torch.device) -> Config:
     """The config with what `auto` means on a device: bfloat16 where it is multiplied natively."""
     if not isinstance(config, Training) or config.loop.dtype != "auto":
         return config
-    chosen = choose_dtype("float32" if hasattr(config, "is_exact") else "auto", device)
+    chosen = choose_dtype("float32" if isinstance(config, EXACT) else "auto", device)
     return replace(config, loop=config.loop.in_dtype(chosen))
 
 
