@@ -17,7 +17,8 @@ from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import save_episode
 from worldmodel.training.clips import LatentEpisodes
-from worldmodel.training.events import EventsTraining, find_bins
+from worldmodel.training.event_bins import find_bins
+from worldmodel.training.events import EventsTraining
 from worldmodel.training.run_stage import run_stage
 from worldmodel.training.runs import load_autoencoder, load_events
 from worldmodel.training.state_episodes import read_states
