@@ -24,7 +24,9 @@ from worldmodel.storage.episodes import load_episode
 from worldmodel.system.progress import through
 from worldmodel.training.runs import load_transformer
 from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.networks import Networks
 from worldmodel.worlds.run_settings import EngineName, RunSettings
+from worldmodel.worlds.starts import Start
 from worldmodel.worlds.world_folder import TRANSFORMER, WorldFile
 
 TURN = 24  # frames that a row plays before the next one's turn; whole chunks
@@ -103,7 +105,7 @@ def _world_of(
     clip = load_episode(folder / "starts" / name)
     decoder = load_decoder(folder, world)
     settings = RunSettings(device="cpu", engine=engine)
-    return NativeWorld.of(file, model, decoder, [clip], [caption], settings)
+    return NativeWorld.of(file, Networks(model, decoder), [Start(caption, clip)], settings)
 
 
 class _Clock:

@@ -20,7 +20,9 @@ from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.storage.episode import Episode
 from worldmodel.worlds.native import NativeWorld
+from worldmodel.worlds.networks import Networks
 from worldmodel.worlds.run_settings import RunSettings
+from worldmodel.worlds.starts import Start
 from worldmodel.worlds.world_folder import AUTOENCODER, FORMAT, TRANSFORMER, WorldFile
 
 PREFIX = "random:"
@@ -132,7 +134,7 @@ def random_world(size: Size, settings: RunSettings, name: str = "random") -> Nat
         frames_per_second=file.frames_per_second,
         buttons=BUTTONS,
     )
-    return NativeWorld.of(file, *models, [clip], ["Noise"], settings)
+    return NativeWorld.of(file, Networks(*models), [Start("Noise", clip)], settings)
 
 
 def _stir(module: nn.Module) -> None:

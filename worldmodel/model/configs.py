@@ -75,7 +75,14 @@ class ModelConfig:
                 f"context_frames ({self.context_frames}) and sink_frames ({self.sink_frames}) must "
                 f"be multiples of chunk_frames ({chunk}), and the window hold more than one chunk"
             )
+        self._check_conditions()
+        if self.cache_bytes > LARGEST_CACHE:
+            raise ConfigError(
+                f"context_frames ({self.context_frames}) of {self.tokens_per_frame} tokens need "
+                f"{self.cache_bytes >> 30} GB of cache, at most {LARGEST_CACHE >> 30} are allowed"
+            )
 
+    def _check_conditions(self) -> None:
         require_at_most(self, 4096, "rays", "ray_features")
         if self.rays < 0 or bool(self.rays) != bool(self.ray_features):
             raise ConfigError(
@@ -100,12 +107,6 @@ class ModelConfig:
             or len(self.state_numbers) > 64
         ):
             raise ConfigError("state_numbers: expected at most 64 numbers of the state, each once")
-
-        if self.cache_bytes > LARGEST_CACHE:
-            raise ConfigError(
-                f"context_frames ({self.context_frames}) of {self.tokens_per_frame} tokens need "
-                f"{self.cache_bytes >> 30} GB of cache, at most {LARGEST_CACHE >> 30} are allowed"
-            )
 
     @property
     def cache_bytes(self) -> int:

@@ -173,22 +173,23 @@ class Connection:
                 message = await asyncio.wait_for(self._receive(), waits)
             except asyncio.TimeoutError as error:
                 raise RefusedError(f"nothing was begun for {waits:.0f} s") from error
-            if isinstance(message, Ack):
-                self.outbox.acknowledge(message.serial)
-            elif isinstance(message, Hello):
-                raise ProtocolError("a hello comes once")
-            elif self._session is not None and not self._plays:
-                raise RefusedError("who watches cannot play")
-            elif isinstance(message, PlayMessage):
-                await self._play(message)
-            elif self._session is None:
-                raise ProtocolError("play comes first")
-            elif isinstance(message, Record):
-                self._record(self._session, message)
-            elif isinstance(message, Say):
-                await self._say(self._session, message)
-            else:
-                self._obey(self._session, message)
+            match message, self._session:
+                case Ack(), _:
+                    self.outbox.acknowledge(message.serial)
+                case Hello(), _:
+                    raise ProtocolError("a hello comes once")
+                case _, session if session is not None and not self._plays:
+                    raise RefusedError("who watches cannot play")
+                case PlayMessage(), _:
+                    await self._play(message)
+                case _, None:
+                    raise ProtocolError("play comes first")
+                case Record(), session:
+                    self._record(session, message)
+                case Say(), session:
+                    await self._say(session, message)
+                case Act() | Order(), session:
+                    self._obey(session, message)
 
     async def _play(self, message: PlayMessage) -> None:
         halls = self.server.halls

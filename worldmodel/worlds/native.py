@@ -27,18 +27,14 @@ from worldmodel.engine import Engine, Playing
 from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.saved_state import load_playing, save_playing
 from worldmodel.engine.static_cache import is_finite
-from worldmodel.model.autoencoder import Autoencoder, channels_last
+from worldmodel.model.autoencoder import channels_last
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.events import Events
-from worldmodel.model.motion import Motion
 from worldmodel.model.plan import Sight
-from worldmodel.model.transformer import WorldTransformer
-from worldmodel.reference.game import Origin, Way
+from worldmodel.reference.game import Origin
 from worldmodel.reference.trajectory import ENDING as WAY_ENDING
 from worldmodel.schedule import sigma_grid
 from worldmodel.state_spec import FULL_TURN, StateSpec
 from worldmodel.storage.checkpoint import broken_weight
-from worldmodel.storage.episode import Episode
 from worldmodel.system.printable import counted
 from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
 from worldmodel.worlds.context_frames import ContextEncoder, ContextFrames
@@ -46,11 +42,11 @@ from worldmodel.worlds.devices import choose_device
 from worldmodel.worlds.engine_candidates import engine_candidates
 from worldmodel.worlds.fork_guard import refuse_fork
 from worldmodel.worlds.identity import check_same_world
-from worldmodel.worlds.networks import check_networks, load_networks
+from worldmodel.worlds.networks import Networks, check_networks, load_networks
 from worldmodel.worlds.place_tracker import STATE as PLACE
 from worldmodel.worlds.place_tracker import PlaceTracker
 from worldmodel.worlds.run_settings import RunSettings, usual_threads
-from worldmodel.worlds.starts import load_starts, origin_of
+from worldmodel.worlds.starts import Start, load_starts, origin_of
 from worldmodel.worlds.world_folder import (
     AUTOENCODER,
     TRANSFORMER,
@@ -69,31 +65,29 @@ class NativeWorld:
     def __init__(
         self,
         file: WorldFile,
-        transformer: WorldTransformer,
-        autoencoder: Autoencoder,
+        networks: Networks,
+        starts: Sequence[Start],
+        sampler: SamplerConfig,
         chosen: Chosen,
         device: torch.device,
-        clips: Sequence[Episode],
-        captions: Sequence[str],
-        sampler: SamplerConfig,
-        ways: Sequence[Way | UserError] = (),
-        motion: Motion | None = None,
-        events: Events | None = None,
     ) -> None:
         self.file, self.device = file, device
-        self.transformer, self.autoencoder = transformer, autoencoder  # in fp32, for reference
+        # In fp32, for reference.
+        self.transformer, self.autoencoder = networks.transformer, networks.autoencoder
         self.engine, self.why = chosen.engine, chosen.why
         self.threads = chosen.engine.threads
         self.name, self.actions = file.name, file.actions
         self.frames_per_second = file.frames_per_second
         self.frame_size = (file.autoencoder.frame_height, file.autoencoder.frame_width)
-        self.starts = list(captions)
-        self._ways = ways or [UserError(f"no way to {caption}") for caption in captions]
+        self.starts = [start.caption for start in starts]
+        self._ways = [start.way for start in starts]
         self.sampler = sampler
+        motion, events = networks.motion, networks.events
         self.motion, self.events = motion, events  # in fp32, on the CPU, whatever engine plays
         self.where = self.whereabouts()
-        self._encoder = ContextEncoder(file, autoencoder, motion, events, self.actions, device)
-        self._pasts = [self._encoder.encode(clip) for clip in clips]
+        models = (self.autoencoder, motion, events)
+        self._encoder = ContextEncoder(file, *models, self.actions, device)
+        self._pasts = [self._encoder.encode(start.clip) for start in starts]
         self._primed: dict[int, dict[str, NDArray[Any]]] = {}  # what a start's past leaves
         self._split = Split()
         self._rollout: Playing | None = None
@@ -109,30 +103,18 @@ class NativeWorld:
         check_cache(file.transformer.cache_bytes, folder / TRANSFORMER, folder / AUTOENCODER)
         networks = load_networks(folder, file)
         starts = load_starts(folder, file, settings.start)
-        clips, captions = [s.clip for s in starts], [s.caption for s in starts]
-        ways = [s.way for s in starts]
-        models = (networks.transformer, networks.autoencoder)
-        parts = (file, *models, clips, captions, settings, ways)
-        return cls.of(*parts, networks.motion, networks.events)
+        return cls.of(file, networks, starts, settings)
 
     @classmethod
     def of(
-        cls,
-        file: WorldFile,
-        transformer: WorldTransformer,
-        autoencoder: Autoencoder,
-        clips: Sequence[Episode],
-        captions: Sequence[str],
-        settings: RunSettings,
-        ways: Sequence[Way | UserError] = (),
-        motion: Motion | None = None,
-        events: Events | None = None,
+        cls, file: WorldFile, networks: Networks, starts: Sequence[Start], settings: RunSettings
     ) -> "NativeWorld":
         """A world from its parts, on the engine that suits this machine."""
         refuse_fork()
         torch.set_num_threads(settings.threads or usual_threads())
         device = choose_device(settings.device)
-        for model in (transformer, autoencoder, motion, events):
+        transformer, autoencoder = networks.transformer, networks.autoencoder
+        for model in (transformer, autoencoder, networks.motion, networks.events):
             if model is not None:
                 model.requires_grad_(requires_grad=False).eval()
         channels_last(autoencoder.to(device))
@@ -144,8 +126,7 @@ class NativeWorld:
         candidates = engine_candidates(transformer, autoencoder, sampler, settings, device, key)
         chosen = choose_engine(candidates, file.transformer, key, file.autoencoder.plan)
         torch.set_num_threads(chosen.engine.threads)
-        models = (transformer, autoencoder)
-        world = cls(file, *models, chosen, device, clips, captions, sampler, ways, motion, events)
+        world = cls(file, networks, starts, sampler, chosen, device)
         world.warm_up()
         return world
 

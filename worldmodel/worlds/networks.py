@@ -21,8 +21,8 @@ class Networks:
 
     transformer: WorldTransformer
     autoencoder: Autoencoder
-    motion: Motion | None  # of a world that knows its place
-    events: Events | None  # of a world whose numbers are predicted
+    motion: Motion | None = None  # of a world that knows its place
+    events: Events | None = None  # of a world whose numbers are predicted
 
     @classmethod
     def of(cls, file: WorldFile) -> "Networks":

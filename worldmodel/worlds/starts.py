@@ -18,6 +18,8 @@ from worldmodel.storage.images import fit, read_picture
 from worldmodel.system.paths import Pathlike, to_path
 from worldmodel.worlds.world_folder import WorldFile, check_part, source_of
 
+NO_WAY = UserError("the real game does not come to it")
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -25,7 +27,7 @@ class Start:
 
     caption: str
     clip: Episode
-    way: Way | UserError  # of the real game; or why there is none
+    way: Way | UserError = NO_WAY  # or why there is none
 
 
 def load_starts(folder: Path, file: WorldFile, own: Pathlike | None) -> list[Start]:
