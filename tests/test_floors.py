@@ -104,6 +104,13 @@ def test_no_circle_joins_files() -> None:
             del imports[name]
 
 
+def test_each_package_says_what_it_may_import_and_where_to_begin() -> None:
+    for path in PACKAGE.glob("*/__init__.py"):
+        said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        assert "import" in said, path
+        assert "Begin " in said or "begin with" in said.lower(), path
+
+
 def test_few_modules_stand_beside_the_packages() -> None:
     modules = [path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
     assert len(modules) <= MOST_MODULES, sorted(modules)

@@ -13,6 +13,8 @@ frames do not depend on who shares its batch.
 
 Every engine draws the same noise for the same seed and computes the same function, to the precision
 of its dtype; bit for bit the frames are only those of the same engine on the same machine.
+
+It may import `model`, `rollout` and `system`. Begin with `torch_engine`, then `choose`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,6 +8,8 @@
 Observations are the world's frames. Reward and `terminated` are what a world with the stage
 `events` has learned; elsewhere every reward is 0 and no episode is terminated. After `max_frames`
 frames an episode is truncated. The same seed and the same actions give the same frames.
+
+It may import `worlds`, and `game` for its window. Begin with `world_env`, then `vector_env`.
 """
 
 from worldmodel.config import UserError

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.config import ConfigError
@@ -129,7 +130,7 @@ class Objects(nn.Module):
         seen = torch.stack((*aimed, ahead / far, FAR / far, far / (4 * FAR)), dim=-1)
         features = torch.cat(
             (
-                there.transpose(1, 2).float(),
+                rearrange(there, "b f o -> b o f").float(),
                 scaled * last[..., None],
                 waves.cos() * last[..., None],
                 waves.sin() * last[..., None],

@@ -9,6 +9,7 @@ Letters of its own: o objects, q ways, two x and y, j moments.
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -92,7 +93,7 @@ def way_rates(objects: Objects, states: Tensor, ways: Tensor) -> Tensor:
     known = ways[1:] >= 0
     cells = (kind * 2 + here)[known] * count + ways[1:][known]
     rates = torch.bincount(cells, minlength=kinds * 2 * count)
-    rates = rates.view(kinds, 2, count).float()
+    rates = rearrange(rates.float(), "(kinds two q) -> kinds two q", kinds=kinds, two=2)
     return rates / rates.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
