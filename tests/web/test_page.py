@@ -98,8 +98,13 @@ def tiny(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"is_placed": True}, {"has_objects": True}],
-    ids=["numbers alone", "and a place", "and objects"],
+    params=[
+        {},
+        {"is_placed": True},
+        {"has_objects": True},
+        {"has_objects": True, "has_scene": True},
+    ],
+    ids=["numbers alone", "and a place", "and objects", "and a scene"],
 )
 def lively(
     request: pytest.FixtureRequest, runtime: dict[str, bytes], tmp_path_factory: Any

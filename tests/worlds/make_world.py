@@ -16,7 +16,13 @@ from worldmodel.model.configs import AutoencoderConfig, SamplerConfig
 from worldmodel.model.events import CHANGE, HOLD, SET, Events
 from worldmodel.model.motion import Motion
 from worldmodel.model.objects import COME, GO_ON, GONE, MOVE
-from worldmodel.model.state_configs import EventsConfig, MotionConfig, ObjectsConfig, PlanConfig
+from worldmodel.model.state_configs import (
+    EventsConfig,
+    MotionConfig,
+    ObjectsConfig,
+    PlanConfig,
+    SceneConfig,
+)
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
@@ -128,6 +134,17 @@ AMONG_OBJECTS = StateSpec(
         **dict.fromkeys(OBJECTS.numbers, StateNumber(kind="object", low=-90.0, high=200.0)),
     }
 )
+SCENE = SceneConfig(
+    objects=OBJECTS,
+    frame_height=8,
+    frame_width=16,
+    panorama=(8, 32),
+    texture=4,
+    levels=2,
+    near=20.0,
+    far=200.0,
+    hidden=4,
+)
 WAYS = [(GONE, 0.0, 0.0), (GO_ON, 0.0, 0.0), (MOVE, 9.0, -3.0), (COME, 120.0, 30.0)]
 
 
@@ -160,13 +177,15 @@ def make_world(
     is_placed: bool = False,
     is_numbered: bool = False,
     has_objects: bool = False,
+    has_scene: bool = False,
 ) -> Path:
     """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's.
 
     One that is placed knows where the player is, has a plan, and moves by chance. In one that is
     numbered things happen by chance, health, reward and death, and its transformer is told of them;
     one that is both has the numbers of its place, of which events draw the health. One that is
-    numbered and has objects has monsters and what they throw.
+    numbered and has objects has monsters and what they throw; with a scene, the picture begins with
+    them.
     """
     torch.manual_seed(0)
     shape, spec, model = AUTOENCODER, SPEC, MODEL
@@ -188,7 +207,12 @@ def make_world(
         shape = replace(AUTOENCODER, widths=(8, 8, 8, 8), frame_height=48, frame_width=64)
         spec = ACTIONS
         model = replace(MODEL, latent_height=3, latent_width=4, buttons=len(spec.buttons))
+    if has_scene:
+        shape = replace(shape, scene=SCENE)
     autoencoder = Autoencoder(shape).eval()
+    if autoencoder.scene is not None:
+        for textures in (autoencoder.scene.panorama, autoencoder.scene.sprites):
+            torch.nn.init.normal_(textures, std=0.05)
     files = {
         TRANSFORMER: save(make_lively(WorldTransformer(model)).state_dict()),
         TEACHER: save(make_lively(WorldTransformer(model)).state_dict()),

@@ -194,10 +194,10 @@ def test_state_features_are_digits_and_directions() -> None:
     assert facts[31:35] == pytest.approx([0, -1, 1, 1], abs=1e-6)  # cosines of 1, 2, 4, 8 turns
 
 
-@pytest.fixture(scope="module")
-def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[False, True], ids=["told", "told and drawn"])
+def crowded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("w") / "crowded"
-    return make_world(folder, is_numbered=True, has_objects=True)
+    return make_world(folder, is_numbered=True, has_objects=True, has_scene=request.param)
 
 
 def test_objects_come_move_and_go_and_play_goes_on_among_them(crowded: Path) -> None:

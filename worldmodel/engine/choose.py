@@ -22,7 +22,7 @@ import torch
 from worldmodel.engine import Engine, EngineError
 from worldmodel.engine.graphs import example_views
 from worldmodel.model.configs import ModelConfig
-from worldmodel.model.state_configs import PlanConfig
+from worldmodel.model.state_configs import PlanConfig, SceneConfig
 from worldmodel.storage.files import FileWriteError, read_text, write_atomically
 from worldmodel.storage.user_dirs import cache_folder
 from worldmodel.system.other_programs import Others, disturbance
@@ -41,7 +41,10 @@ class Chosen:
 
 
 def choose_engine(
-    candidates: Mapping[str, Build], config: ModelConfig, key: str, plan: PlanConfig | None = None
+    candidates: Mapping[str, Build],
+    config: ModelConfig,
+    key: str,
+    view: PlanConfig | SceneConfig | None = None,
 ) -> Chosen:
     """The fastest of several engines, by name, or an earlier one that is nearly as fast.
 
@@ -65,7 +68,7 @@ def choose_engine(
         raise next(one for one in built.values() if isinstance(one, EngineError))
     others = Others()
     milliseconds = {
-        name: frame_milliseconds(engine, config, plan) for name, engine in engines.items()
+        name: frame_milliseconds(engine, config, view) for name, engine in engines.items()
     }
     is_quiet = not disturbance(others.cores())
     good = SAVING * min(milliseconds.values())
@@ -85,7 +88,7 @@ def _build(build: Build) -> Engine | EngineError:
 
 
 def frame_milliseconds(
-    engine: Engine, config: ModelConfig, plan: PlanConfig | None = None
+    engine: Engine, config: ModelConfig, view: PlanConfig | SceneConfig | None = None
 ) -> float:
     """Median time of a frame, from action to remembered, with a full cache."""
     generator = torch.Generator().manual_seed(0)
@@ -94,11 +97,11 @@ def frame_milliseconds(
     latents = torch.randn(1, past, *config.latent_shape, generator=generator)
     playing.prime(latents, torch.zeros(1, past, config.condition_width))
     action = torch.zeros(1, 1, config.condition_width)
-    views = example_views(plan, 1) if plan else torch.empty(0)
+    views = example_views(view, 1) if view else torch.empty(0)
     times = []
     for _ in range(2 * FRAMES):
         began = time.perf_counter()
-        sight = engine.look(views) if plan else None
+        sight = engine.look(views) if view else None
         engine.decode(playing.denoise(action), sight)
         playing.remember()
         times.append(1000 * (time.perf_counter() - began))

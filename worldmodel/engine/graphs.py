@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.context import Context
-from worldmodel.model.plan import Sight
-from worldmodel.model.state_configs import PlanConfig
+from worldmodel.model.state_configs import PlanConfig, SceneConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import denoise
 
@@ -153,19 +152,20 @@ class FrameGraph(nn.Module):
 
 
 class LookGraph(nn.Module):
-    """Views b 4 to what the level's plan shows of them."""
+    """Views b n to what plan or scene show of them."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
-    def forward(self, views: Tensor) -> Sight:
-        """Rays b w r, pixels a b h w."""
-        return self.autoencoder.look(views)
+    def forward(self, views: Tensor) -> tuple[Tensor, ...]:
+        """Rays b w r, which a scene has none of, and pixels a b h w."""
+        sight = self.autoencoder.look(views)
+        return (sight.pixels,) if self.autoencoder.scene is not None else sight
 
 
 class DecodeGraph(nn.Module):
-    """Latents b 1 c h w, and what is seen in a world with a plan, to frames uint8 b h w 3."""
+    """Latents b 1 c h w, and what is seen with a plan or scene, to frames uint8 b h w 3."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -241,10 +241,15 @@ def example_inputs(inputs: FrameInputs) -> FrameInputs:
     return FrameInputs(**{**numbers, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})
 
 
-def example_views(plan: PlanConfig, batch: int) -> Tensor:
-    """Views b 4 from places in the middle of a level: for tracing, and for the check after."""
+def example_views(view: PlanConfig | SceneConfig, batch: int) -> Tensor:
+    """Views b n, from the middle of a level or of a scene: for tracing, and for the check after."""
     part = torch.linspace(0.45, 0.55, batch)
-    (x0, y0), (x1, y1) = plan.low, plan.high
-    eye = torch.full((batch,), plan.floor + 0.3 * (plan.ceiling - plan.floor))
+    if isinstance(view, SceneConfig):
+        steps = torch.arange(len(view.objects.names))
+        places = torch.stack((view.near + 50.0 * steps, 20.0 * steps - 60.0), dim=1).flatten()
+        viewer = torch.stack((part, -part, 30 * (part - 0.5)), dim=1)
+        return torch.cat((viewer, places.expand(batch, -1)), dim=1)
+    (x0, y0), (x1, y1) = view.low, view.high
+    eye = torch.full((batch,), view.floor + 0.3 * (view.ceiling - view.floor))
     place = x0 + part * (x1 - x0), y0 + (1 - part) * (y1 - y0)
     return torch.stack((*place, eye, 17.0 + 300 * part), dim=1)

@@ -82,8 +82,8 @@ class DecodeProgram:
     graph: BoundGraph
     latents: Tensor
     frames: Tensor
-    look: BoundGraph | None  # what is seen, in a world with a plan
-    views: Tensor  # b 4, what `look` reads
+    look: BoundGraph | None  # what is seen, in a world with a plan or a scene
+    views: Tensor  # b n, what `look` reads
     sight: Sight  # what it writes, and the decoder reads
 
 
@@ -121,9 +121,9 @@ class OpenVinoEngine:
         return self._pool.begin(self.config, self.sampler, seeds)
 
     def look(self, views: Tensor) -> Sight:
-        """What the level's plan shows of views b 4; the decoder reads it where it is."""
+        """What plan or scene show of views b n; the decoder reads it where it is."""
         decoder = self._decoder(len(views))
-        assert decoder.look is not None, "this world has no plan to look at"
+        assert decoder.look is not None, "this world has neither plan nor scene to look at"
         decoder.views.copy_(views)
         decoder.look.run()
         return decoder.sight
@@ -156,7 +156,7 @@ class OpenVinoEngine:
     def row_decoder(self, count: int) -> RowDecoder | None:
         """For frames without a plan; the time of others goes into pixels, not into weights."""
         autoencoder = self._models[1]
-        if autoencoder.config.plan:
+        if autoencoder.config.view:
             return None
         latents = torch.zeros(count, 1, *self.config.latent_shape)
         if count > 1 and ("frames", count) not in self._compiled:
@@ -189,13 +189,17 @@ class OpenVinoEngine:
         shape = self._models[1].config
         latents = torch.zeros(batch, 1, *self.config.latent_shape)
         frames = torch.zeros(batch, shape.frame_height, shape.frame_width, 3, dtype=torch.uint8)
-        views, sight, look = torch.zeros(batch, 4), Sight(torch.empty(0), torch.empty(0)), None
+        views, sight, look = torch.empty(0), Sight(torch.empty(0), torch.empty(0)), None
         read = [latents]
-        if plan := shape.plan:
-            rays = torch.zeros(batch, plan.frame_width, plan.ray_features)
-            size = plan.frame_height, plan.frame_width
-            sight = Sight(rays, torch.zeros(plan.pixel_features, batch, *size))
-            look = BoundGraph(self._compiled["look", batch], [views], sight)
+        if view := shape.view:
+            views = example_views(view, batch)
+            rays = torch.zeros(
+                batch, shape.frame_width, shape.plan.ray_features if shape.plan else 0
+            )
+            size = shape.frame_height, shape.frame_width
+            sight = Sight(rays, torch.zeros(view.pixel_features, batch, *size))
+            shown = sight if shape.plan else [sight.pixels]
+            look = BoundGraph(self._compiled["look", batch], [views], shown)
             read.append(sight.pixels)
         graph = BoundGraph(self._compiled["decode", batch], read, [frames])
         return DecodeProgram(graph, latents, frames, look, views, sight)
@@ -214,8 +218,8 @@ class OpenVinoEngine:
         inputs = example_inputs(empty_inputs(self.config, sampler, batch, DTYPES[self.dtype]))
         graphs: Graphs = {"frame": (FrameGraph(model, sampler).eval(), inputs)}
         read = [inputs.before]
-        if plan := autoencoder.config.plan:
-            views = example_views(plan, batch)
+        if view := autoencoder.config.view:
+            views = example_views(view, batch)
             graphs["look"] = (LookGraph(autoencoder).eval(), [views])
             with torch.no_grad():
                 read.append(autoencoder.look(views).pixels.contiguous())

@@ -129,7 +129,7 @@ class CompiledEngine(TorchModels):
 
     def row_decoder(self, count: int) -> RowDecoder | None:
         """For frames without a plan; the time of others goes into pixels, not into weights."""
-        if self.autoencoder.config.plan:
+        if self.autoencoder.config.view:
             return None
         latents = torch.zeros(count, 1, *self.model.config.latent_shape, device=self.device)
         (kept,), frames, once = self._decoder([latents])

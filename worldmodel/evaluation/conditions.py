@@ -29,7 +29,7 @@ class Guide:
     """Conditions and views of every frame of some clips."""
 
     conditions: Tensor  # b f z
-    views: Tensor | None  # b f 4
+    views: Tensor | None  # b f n
     states: Tensor | None  # b f v, as the world has them
 
     def after(self, first: int) -> "Guide":
@@ -56,8 +56,7 @@ def guide(subjects: Subjects, clips: Clips, known: int) -> Guide:
         happenings.begin(recent_of(events, before, latents), range(len(states)))
         sampled = happenings.step(states[:, known - 1], clips.actions[:, known])
         states = torch.cat((states[:, :known], sampled[:, None], states[:, known + 1 :]), dim=1)
-    views = None if motion is None else motion.views(states)
-    return Guide(condition(subjects, clips.actions, states), views, states)
+    return Guide(condition(subjects, clips.actions, states), subjects.views(states), states)
 
 
 def recent_of(events: Events, clips: Clips, latents: Tensor) -> Recent:
@@ -75,11 +74,12 @@ def recent_of(events: Events, clips: Clips, latents: Tensor) -> Recent:
 
 def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
     """What a transformer is told of frames with actions b f (k+2) and states b f v: b f z."""
-    motion, file = subjects.motion, subjects.file
-    views = None if motion is None else motion.views(states)
+    file = subjects.file
     actions = with_told(file.transformer, file.state, states, actions)
-    if views is None:
+    if file.autoencoder.plan is None:
         return subjects.autoencoder.conditions(actions, None)
+    views = subjects.views(states)
+    assert views is not None, "a world with a plan knows its place"
     parts = zip(actions.split(AT_ONCE, dim=1), views.split(AT_ONCE, dim=1), strict=True)
     return torch.cat([subjects.autoencoder.conditions(done, view) for done, view in parts], dim=1)
 

@@ -155,9 +155,8 @@ def _limit(subjects: Subjects, real: Clips, stretch: range) -> Tensor:
     """What the autoencoder shows of the real frames, from where they were really seen."""
     frames = real.frames[:, stretch.start : stretch.stop]
     latents = encode_frames(subjects.autoencoder, frames)
-    views = None
-    if subjects.motion is not None and real.states is not None:
-        views = subjects.motion.views(real.states[:, stretch.start : stretch.stop])
+    seen = None if real.states is None else real.states[:, stretch.start : stretch.stop]
+    views = subjects.views(seen)
     return decode_latents(subjects.autoencoder, latents, views).flatten(0, 1).cpu()
 
 

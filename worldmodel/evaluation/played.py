@@ -5,7 +5,7 @@ every player has numbers of his own. Elsewhere conditions are known beforehand (
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,7 +71,12 @@ def play_out(
         sampled.append(rollout.step(condition(subjects, actions[:, None], states[:, None])))
         happenings.saw(sampled[-1][:, -1])
         numbers.append(states)
-    return Played(past, torch.cat(sampled, dim=1), torch.stack(numbers, dim=1), given)
+    played = torch.stack(numbers, dim=1)
+    if given.views is not None:  # what is drawn is seen from where the world's own numbers say
+        views = subjects.views(played)
+        assert views is not None
+        given = replace(given, views=torch.cat((given.views[:, :known], views), dim=1))
+    return Played(past, torch.cat(sampled, dim=1), played, given)
 
 
 def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:

@@ -65,7 +65,8 @@ def measure_next_frame(measured: Subjects, subjects: list[Subject], clips: Clips
             f"nothing moves at the end of {counted(len(real), 'clip')} of real play, so nobody can "
             "say what the next frame is worth; more clips, or episodes in which more happens"
         )
-    limit = decode_latents(autoencoder, latents[:, -1:], seen)[:, 0]
+    true = measured.views(None if clips.states is None else clips.states[:, -1:])
+    limit = decode_latents(autoencoder, latents[:, -1:], true)[:, 0]
     sampled = {}
     for subject in subjects:
         label = f"next frame, {subject.name}"

@@ -325,8 +325,8 @@ def flop_per_frame(world: NativeWorld) -> int:
     with FlopCounterMode(display=False, custom_mapping=ON_CPUS) as counter:
         frames = playing.step(actions)
         drawn = int(counter.get_total_flops())
-        plan = world.file.autoencoder.plan
-        sight = reference.look(example_views(plan, 1)) if plan else None
+        view = world.file.autoencoder.view
+        sight = reference.look(example_views(view, 1)) if view else None
         reference.decode(frames[:, :1], sight)
     return int(counter.get_total_flops() - drawn + drawn / chunk)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom, config_of
@@ -17,6 +18,7 @@ from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.events import Events
 from worldmodel.model.motion import Motion
+from worldmodel.model.scene import scene_views
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.schedule import sigma_grid
 from worldmodel.storage.checkpoint import load_weights
@@ -56,6 +58,13 @@ class Subjects:
     def past(self) -> int:
         """How many frames before play are seen."""
         return self.file.transformer.context_frames + self.file.transformer.sink_frames
+
+    def views(self, states: Tensor | None) -> Tensor | None:
+        """Where frames with states ... v are seen from, ... n; None where nobody needs to know."""
+        scene = self.file.autoencoder.scene
+        if states is not None and self.file.state is not None and scene is not None:
+            return scene_views(scene, self.file.state.names, states)
+        return None if states is None or self.motion is None else self.motion.views(states)
 
 
 def load_subjects(folder: Path, settings: RunSettings, teacher_steps: int) -> Subjects:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from worldmodel.model.configs import AutoencoderConfig
 from worldmodel.model.plan import Plan, Sight
+from worldmodel.model.scene import Scene
 
 BATCH = 256  # frames encoded or decoded at once
-SEEN_BATCH = 8  # the same with a plan, which takes more memory
-MERGED = 16  # channels of the latents' part where it meets what the plan shows
+SEEN_BATCH = 8  # the same with a plan or a scene, which takes more memory
+MERGED = 16  # channels of the latents' part where it meets what plan or scene show
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -62,14 +63,14 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents b c h w -> frames b 3 h w in about [-1, 1].
 
-    With a plan of the level, what it shows of the view is the picture to begin with: the decoder
-    says, from the latents and from what the plan knows of every pixel, how the frame differs.
+    With a plan of the level or a scene, what it shows of the view is the picture to begin with: the
+    decoder says, from the latents and from what is known of every pixel, how the frame differs.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        widths, plan = config.widths[::-1], config.plan
-        last = MERGED if plan else 3
+        widths, plan, view = config.widths[::-1], config.plan, config.view
+        last = MERGED if view else 3
         layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)]
         for width, outgoing, step in zip(
             widths, (*widths[1:], last), config.steps[::-1], strict=True
@@ -80,15 +81,15 @@ class Decoder(nn.Module):
                 nn.PixelShuffle(step),
             ]
         self.layers = nn.Sequential(*layers)
-        if plan:
-            reach = 1 if plan.depthwise else 3
-            self.merge = nn.Conv2d(last + plan.hidden, plan.hidden, reach, padding=reach // 2)
-            self.change = nn.Conv2d(plan.hidden, 3, 3, padding=1)
+        if view:
+            reach = 1 if plan and plan.depthwise else 3
+            self.merge = nn.Conv2d(last + view.hidden, view.hidden, reach, padding=reach // 2)
+            self.change = nn.Conv2d(view.hidden, 3, 3, padding=1)
             for weight in self.change.parameters():
                 nn.init.zeros_(weight)
 
     def forward(self, latents: Tensor, seen: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Latents b c h w and what a plan's `drawing` gives of the view -> frames b 3 h w."""
+        """Latents b c h w and what a `drawing` gives of the view -> frames b 3 h w."""
         x = self.layers(latents)
         if seen is None:
             return x
@@ -105,7 +106,13 @@ class Autoencoder(nn.Module):
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.plan = Plan(config.plan) if config.plan else None
+        self.scene = Scene(config.scene) if config.scene else None
         self.normalise = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.02)
+
+    @property
+    def view(self) -> Plan | Scene | None:
+        """What shows a picture of what is seen from a place."""
+        return self.plan or self.scene
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,11 +125,11 @@ class Autoencoder(nn.Module):
         return self.config.latent_shape
 
     def cast(self, dtype: torch.dtype) -> "Autoencoder":
-        """The module itself in the dtype of play; what looks at the plan stays in fp32."""
+        """The module itself in the dtype of play; what looks at plan or scene stays in fp32."""
         for part in (self.encoder, self.decoder, self.normalise):
             part.to(dtype=dtype)
-        if self.plan is not None:
-            self.plan.drawing.to(dtype=dtype)
+        if self.view is not None:
+            self.view.drawing.to(dtype=dtype)
         return self
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -132,15 +139,17 @@ class Autoencoder(nn.Module):
     def decode(self, latents: Tensor, pixels: Tensor | None = None) -> Tensor:
         """Latents b c h w -> frames b 3 h w in about [-1, 1].
 
-        With a plan: `pixels` a b h w, what it shows where the frame is seen from (`look`).
+        With a plan or a scene: `pixels` a b h w, what it shows of the frame's view (`look`).
         """
-        if self.plan is None:
+        if self.view is None:
             return self.decoder(latents)
-        assert pixels is not None, "an autoencoder with a plan decodes what is seen from somewhere"
-        return self.decoder(latents, self.plan.drawing(pixels.to(latents.dtype)))
+        assert pixels is not None, "an autoencoder with a view decodes what is seen from somewhere"
+        return self.decoder(latents, self.view.drawing(pixels.to(latents.dtype)))
 
     def look(self, views: Tensor) -> Sight:
-        """What the plan shows of views b 4, in fp32: whole frames."""
+        """What plan or scene show of views b n, in fp32: whole frames."""
+        if self.scene is not None:
+            return self.scene.look(views)
         assert self.plan is not None, "without a plan nobody knows what is seen from where"
         columns = torch.arange(self.plan.config.frame_width, device=views.device)
         return self.plan.look(views, columns.expand(len(views), -1))
@@ -182,16 +191,16 @@ def decode_latents(
 ) -> Tensor:
     """Latents b f c h w -> frames uint8 b f h w 3, in batches of a bounded size.
 
-    With a plan: `views` b f 4, where the frames are seen from.
+    With a plan or a scene: `views` b f n, where the frames are seen from.
     """
     dtype = autoencoder.dtype
-    if autoencoder.plan is None:
+    if autoencoder.view is None:
         parts = [
             to_frames(autoencoder.decode(chunk.to(dtype)))
             for chunk in latents.flatten(0, 1).split(BATCH)
         ]
     else:
-        assert views is not None, "a world with a plan needs to know where frames are seen from"
+        assert views is not None, "nobody said where the frames are seen from"
         pairs = zip(
             latents.flatten(0, 1).split(SEEN_BATCH),
             views.flatten(0, 1).split(SEEN_BATCH),

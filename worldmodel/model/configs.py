@@ -6,7 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from worldmodel.config import ConfigError, require_at_most, require_positive
-from worldmodel.model.state_configs import ConditionNumber, ObjectsConfig, PlanConfig
+from worldmodel.model.state_configs import (
+    ConditionNumber,
+    ObjectsConfig,
+    PlanConfig,
+    SceneConfig,
+)
 from worldmodel.system.limits import (
     FASTEST,
     FINEST_STEP,
@@ -184,6 +189,7 @@ class AutoencoderConfig:
     frame_width: int
     strides: tuple[int, ...] = ()  # how much smaller each step makes it; none: half
     plan: PlanConfig | None = None  # of the level, which the decoder reads (`model.plan`)
+    scene: SceneConfig | None = None  # or what is around a player who stands (`model.scene`)
 
     def __post_init__(self) -> None:
         require_positive(self, "blocks", "latent_channels", "frame_height", "frame_width")
@@ -207,13 +213,14 @@ class AutoencoderConfig:
                 f"frames of {self.frame_height} x {self.frame_width} do not divide by "
                 f"{down}, which steps of {shown(list(self.steps))} need"
             )
-        if self.plan and (self.plan.frame_height, self.plan.frame_width) != (
-            self.frame_height,
-            self.frame_width,
-        ):
+        if self.plan and self.scene:
+            raise ConfigError("the decoder reads a plan or a scene; this autoencoder has both")
+        view = self.view
+        size = (self.frame_height, self.frame_width)
+        if view and (view.frame_height, view.frame_width) != size:
             raise ConfigError(
-                f"plan shows {self.plan.frame_height} x {self.plan.frame_width}, frames are "
-                f"{self.frame_height} x {self.frame_width}"
+                f"{'plan' if self.plan else 'scene'} shows {view.frame_height} x "
+                f"{view.frame_width}, frames are {self.frame_height} x {self.frame_width}"
             )
         if self.largest_activation > LARGEST_ACTIVATION:
             raise ConfigError(
@@ -226,6 +233,11 @@ class AutoencoderConfig:
     def steps(self) -> tuple[int, ...]:
         """How much smaller each entry of `widths` makes the frame."""
         return self.strides or (2,) * len(self.widths)
+
+    @property
+    def view(self) -> PlanConfig | SceneConfig | None:
+        """What shows a picture of what is seen from a place: a plan, a scene or nothing."""
+        return self.plan or self.scene
 
     @property
     def largest_activation(self) -> int:

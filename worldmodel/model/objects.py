@@ -182,21 +182,29 @@ def _seen_from(
 ) -> tuple[Tensor, Tensor]:
     """How far ahead of who looks from x, y to `turn` objects are, and to the right: ... o."""
     for name in config.numbers:
-        _check(names, name)
+        check_known(names, name)
     columns = [list(names).index(name) for name in config.numbers]
-    places = states[..., columns].float()
+    return seen_from(states[..., columns].float(), x, y, torch.nan_to_num(turn))
+
+
+def seen_from(places: Tensor, x: Tensor, y: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """How far ahead objects at places ... (o two) are, and to the right: ... o.
+
+    Of who looks from x, y in the direction `turn`: ... each, degrees that grow to the left.
+    """
     across, along = places[..., ::2] - x[..., None], places[..., 1::2] - y[..., None]
-    angle = RADIANS * torch.nan_to_num(turn)[..., None]
+    angle = RADIANS * turn[..., None]
     cos, sin = angle.cos(), angle.sin()
     return across * cos + along * sin, across * sin - along * cos
 
 
 def _column(names: Sequence[str], name: str, states: Tensor) -> Tensor:
     """The number of a name in states ... v: ...; an error names those that there are."""
-    _check(names, name)
+    check_known(names, name)
     return states[..., list(names).index(name)].float()
 
 
-def _check(names: Sequence[str], name: str) -> None:
+def check_known(names: Sequence[str], name: str) -> None:
+    """Refuse a number that the state does not have; the error names those that there are."""
     if name not in names:
         raise ConfigError(f"the world is told {name!r}, the state has {', '.join(names)}")

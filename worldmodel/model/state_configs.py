@@ -72,6 +72,11 @@ class ObjectsConfig:
         return tuple(dict.fromkeys(kind_of(name) for name in self.names))
 
     @property
+    def owners(self) -> tuple[int, ...]:
+        """The number of each object's kind."""
+        return tuple(self.kinds.index(kind_of(name)) for name in self.names)
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """The numbers of the state that say where they are."""
         return tuple(f"{name}.{axis}" for name in self.names for axis in "xy")
@@ -85,6 +90,50 @@ class ObjectsConfig:
 def kind_of(name: str) -> str:
     """The kind of an object: its name without what follows the last dot."""
     return name.rpartition(".")[0] or name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneConfig:
+    """The shape of the learned scene around a player who stands and turns (`model.scene`)."""
+
+    objects: ObjectsConfig
+    frame_height: int
+    frame_width: int
+    panorama: tuple[int, int] = (128, 1024)  # rows and columns of its texture
+    texture: int = 64  # rows and columns of a sprite's
+    reach: float = 48.0  # map units from the middle of a sprite to its edges
+    levels: int = 4  # textures of a sprite, for as many distances
+    near: float = 24.0  # map units: the distance of the first of them
+    far: float = 400.0  # and of the last
+    farthest: float = 4096.0  # map units: what is farther is not seen
+    hidden: int = 16  # channels that the decoder reads of the picture
+
+    def __post_init__(self) -> None:
+        names = ("frame_height", "frame_width", "texture", "levels", "hidden")
+        require_positive(self, *names)
+        require_at_most(self, 4096, *names)
+        if not 2 <= min(self.panorama) <= max(self.panorama) <= 8192:
+            raise ConfigError(f"panorama {shown(list(self.panorama))} must hold two from 2 to 8192")
+        if self.texture < 2 or self.levels < 2 or self.texture > 512 or self.levels > 16:
+            raise ConfigError(
+                f"texture ({self.texture}) must be from 2 to 512, levels ({self.levels}) from 2 "
+                "to 16"
+            )
+        if not 0.1 <= self.reach <= 1e4 or not 0.1 <= self.near < self.far < self.farthest <= 1e5:
+            raise ConfigError(
+                f"reach ({self.reach}) must be from 0.1 to 10000, near ({self.near}) below far "
+                f"({self.far}) below farthest ({self.farthest}), at most 100000"
+            )
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of the state that a view is made of."""
+        return (*self.objects.viewer, *self.objects.numbers)
+
+    @property
+    def pixel_features(self) -> int:
+        """Numbers of each pixel: three colours, and how much of them objects cover."""
+        return 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -66,7 +66,10 @@ class SharedSettings:
         """The shape of the autoencoder."""
         width, height = self.recipe.record.size
         size = {"frame_height": height, "frame_width": width}
-        return build_config(AutoencoderConfig, {**self.recipe.autoencoder, **size}, "[autoencoder]")
+        table = {**self.recipe.autoencoder, **size}
+        if isinstance(scene := table.get("scene"), Mapping):
+            table["scene"] = {"objects": self.recipe.model.get("objects"), **scene, **size}
+        return build_config(AutoencoderConfig, table, "[autoencoder]")
 
     def model(self, change: float) -> ModelConfig:
         """The shape of the transformer; `change` counts unless the recipe names another."""

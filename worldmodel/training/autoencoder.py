@@ -19,6 +19,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from worldmodel.config import ConfigError
@@ -40,6 +41,7 @@ from worldmodel.training.stage import LoopConfig
 from worldmodel.training.torch_streams import host_stream, seed_default
 
 HELD_OUT_STRIDE = 31
+SCENE_BETA = 0.2  # below it an error of a scene counts as its square
 HELD_OUT, HELD_OUT_SEEN = 256, 48  # frames that are looked at while it trains; those with a plan
 
 
@@ -60,8 +62,15 @@ class AutoencoderTraining:
     status_rows: int = 0  # at the bottom of the picture, with small letters and digits
     status_weight: float = 1.0  # how much their errors count
     plan: Path | None = None  # a run of the stage `plan`
+    scene_weight: float = 1.0  # how much what a scene shows by itself counts, where there is one
+    scene_share: float = 0.25  # of a batch that teaches the scene: it needs fewer frames
 
     def __post_init__(self) -> None:
+        if self.scene_weight < 0 or not 0 <= self.scene_share <= 1:
+            raise ConfigError(
+                f"scene_weight ({self.scene_weight}) must be at least 0, scene_share "
+                f"({self.scene_share}) from 0 to 1"
+            )
         if not 0 <= self.status_rows <= self.model.frame_height or not self.status_weight > 0:
             raise ConfigError(
                 f"status_rows ({self.status_rows}) must be from 0 to the frame's "
@@ -78,7 +87,8 @@ class AutoencoderStage:
         frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
         self.frames = nearby(frames, device)
         heldout = load_frames(config.heldout, HELD_OUT_STRIDE, *size, folder.parent)
-        most = HELD_OUT_SEEN if config.plan else HELD_OUT
+        sees = config.plan or config.model.scene
+        most = HELD_OUT_SEEN if sees else HELD_OUT
         self.heldout = heldout[:: max(1, len(heldout) // most)][:most].to(device)
         self.counts = torch.ones(size[0], 1, device=device)  # of each row's errors
         self.counts[size[0] - config.status_rows :] = config.status_weight
@@ -88,10 +98,11 @@ class AutoencoderStage:
         if config.plan:
             plan = load_plan(config.plan)
             model = replace(model, plan=plan.config)
-            self.frames, self.views = known_frames(
-                self.frames, load_views(config.data, config.frame_stride)
-            )
-            seen = known_frames(heldout, load_views(config.heldout, HELD_OUT_STRIDE))
+        if sees:
+            views = load_views(config.data, config.frame_stride, model.scene)
+            self.frames, self.views = known_frames(self.frames, views)
+            views = load_views(config.heldout, HELD_OUT_STRIDE, model.scene)
+            seen = known_frames(heldout, views)
             spread = slice(None, None, max(1, len(seen[0]) // most))
             self.heldout, self.heldout_views = (x[spread][:most].to(device) for x in seen)
         self.student = channels_last(Autoencoder(model))
@@ -120,10 +131,13 @@ class AutoencoderStage:
         index = draw_index(self.frames, self.config.batch, generator)
         pixels = take_frames(self.frames, index, generator, self.reading)
         latents = disturb(self.student.encode(pixels), self.config.latent_noise, generator)
+        taught = round(self.config.scene_share * len(pixels)) if self.student.scene else 0
         seen = None
         if self.views is not None:
-            with torch.no_grad():
-                seen = self.student.look(self.views[index].to(generator.device)).pixels
+            views = self.views[index].to(generator.device)
+            seen = self._look(views[taught:], learns=False)
+            if taught:
+                seen = torch.cat((self._look(views[:taught], learns=True), seen), dim=1)
         decoded = self.student.decode(latents, seen).float() * self.counts
         pixels = pixels * self.counts
         absolute = F.l1_loss(decoded, pixels)
@@ -131,7 +145,18 @@ class AutoencoderStage:
         whole = absolute + self.config.gradient_weight * edges
         if self.config.square_weight:
             whole = whole + self.config.square_weight * F.mse_loss(decoded, pixels)
-        return whole, {"l1": absolute, "gradient": edges}
+        figures = {"l1": absolute, "gradient": edges}
+        if not taught or seen is None:
+            return whole, figures
+        picture = rearrange(seen[:3, :taught], "three b h w -> b three h w") * self.counts
+        figures["scene"] = F.smooth_l1_loss(picture, pixels[:taught], beta=SCENE_BETA)
+        return whole + self.config.scene_weight * figures["scene"], figures
+
+    def _look(self, views: Tensor, *, learns: bool) -> Tensor:
+        """What plan or scene show of views b n, fp32: a b h w."""
+        grad = torch.set_grad_enabled(learns)
+        with grad, torch.autocast(views.device.type, enabled=False):
+            return self.student.look(views).pixels
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:

@@ -19,6 +19,7 @@ from worldmodel.config import ConfigError, to_toml
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device
+from worldmodel.model.state_configs import SceneConfig
 from worldmodel.model.state_numbers import encode_told
 from worldmodel.state_spec import StateTrack
 from worldmodel.storage.checkpoint import load_tensors
@@ -54,10 +55,13 @@ def load_frames(folder: Path, stride: int, height: int, width: int, cache: Path)
     return map_rows(rows, (height, width, 3), torch.uint8)
 
 
-def load_views(folder: Path, stride: int) -> Tensor:
-    """Where every `stride`-th frame of every episode is seen from: t 4, as `load_frames` counts."""
-    parts = [view_columns(load_state(path), path)[::stride] for path in find_episodes(folder)]
-    return torch.cat(parts)
+def load_views(folder: Path, stride: int, scene: SceneConfig | None = None) -> Tensor:
+    """Where every `stride`-th frame of every episode is seen from, as `load_frames` counts: t 4.
+
+    With a `scene`, what that is seen by: t n.
+    """
+    paths = find_episodes(folder)
+    return torch.cat([view_columns(load_state(path), path, scene)[::stride] for path in paths])
 
 
 def load_facts(folder: Path, model: ModelConfig) -> Tensor:

@@ -60,6 +60,7 @@ from worldmodel.training.row_files import ReadSpeed, nearby
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.sample_grids import save_grid
 from worldmodel.training.stage import LoopConfig
+from worldmodel.training.state_episodes import views_of
 from worldmodel.training.torch_streams import seed_default, torch_stream
 
 PLAY_BATCH = 64  # rollouts side by side
@@ -138,6 +139,7 @@ class PlayedFrames:
     latents: Tensor  # b c h w
     frames: Tensor  # uint8 b h w 3
     weights: Tensor  # b, how much the real frame still says
+    views: Tensor | None  # b n, where the frames were seen from, of a scene
 
     @classmethod
     @torch.no_grad()
@@ -158,6 +160,7 @@ class PlayedFrames:
         if not stretches:
             raise EpisodeError(f"{data}: no episode is as long as {past + config.frames} frames")
         stretches, latents, frames = stretches[: config.clips], [], []
+        views, scene = [], autoencoder.config.scene
         batches = range(0, len(stretches), PLAY_BATCH)
         for first in through(batches, desc="the student's play", unit="batch"):
             part = stretches[first : first + PLAY_BATCH]
@@ -174,10 +177,15 @@ class PlayedFrames:
             played = roll_out(student, config.sampler, primed, acts[:, past:], seeds=seeds)
             latents.append(played.flatten(0, 1))
             frames.append(shown[:, past:].flatten(0, 1))
-        fade = 0.5 ** (torch.arange(config.frames) / HALF_TRUE)
+            if scene is not None:
+                views += [views_of(stretch, data, scene)[past:] for stretch in part]
         sampled = torch.cat(latents).clone()
-        weights = fade.repeat(len(sampled) // config.frames)
-        return cls(sampled, torch.cat(frames).to(device), weights.to(device))
+        weights = torch.ones(len(sampled))
+        if scene is None:  # else what is seen is the game's, to the end
+            fade = 0.5 ** (torch.arange(config.frames) / HALF_TRUE)
+            weights = fade.repeat(len(sampled) // config.frames)
+        seen = torch.cat(views).to(device) if views else None
+        return cls(sampled, torch.cat(frames).to(device), weights.to(device), seen)
 
 
 def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[Episode]:
@@ -211,17 +219,18 @@ class DecoderStage:
         frames = load_frames(config.data, config.frame_stride, *size, folder.parent)
         heldout, most = load_frames(config.heldout, HELD_OUT_STRIDE, *size, folder.parent), HELD_OUT
         self.views = self.heldout_views = None
-        if autoencoder.plan is not None:
-            if config.own_play:
-                raise ConfigError(
-                    f"[own_play]: {config.autoencoder} has a plan, and where a student's frames "
-                    "are seen from is not told here: leave the table out"
-                )
+        if config.own_play and autoencoder.plan is not None:
+            raise ConfigError(
+                f"[own_play]: {config.autoencoder} has a plan, and where a student's frames "
+                "are seen from is not told here: leave the table out"
+            )
+        if autoencoder.view is not None:
             # Where things are stays as it was learned; how they are drawn is learned on.
-            autoencoder.plan.drawing.requires_grad_(requires_grad=True)
-            views = load_views(config.data, config.frame_stride)
+            autoencoder.view.drawing.requires_grad_(requires_grad=True)
+            scene = autoencoder.config.scene
+            views = load_views(config.data, config.frame_stride, scene)
             frames, self.views = known_frames(frames, views)
-            views = load_views(config.heldout, HELD_OUT_STRIDE)
+            views = load_views(config.heldout, HELD_OUT_STRIDE, scene)
             heldout, views = known_frames(heldout, views)
             most, self.heldout_views = HELD_OUT_SEEN, views[:HELD_OUT_SEEN].to(device)
         self.frames = nearby(frames, device)
@@ -280,19 +289,27 @@ class DecoderStage:
         )
         index = draw_index(self.frames, self.config.batch - played, generator)
         pixels = take_frames(self.frames, index, generator, self.reading)
-        seen = None
-        if self.views is not None:
-            seen = self.student.autoencoder.look(self.views[index].to(generator.device)).pixels
+        views = None if self.views is None else self.views[index].to(generator.device)
         latents = self.student.autoencoder.encode(pixels)
         latents = disturb(latents, self.config.latent_noise, generator)
         weights = torch.ones(len(pixels), device=pixels.device)
         if self.played is None:
-            return pixels, latents, weights, seen
+            return pixels, latents, weights, self._look(views)
         count = len(self.played.frames)
         index = torch.randint(count, (played,), generator=generator, device=generator.device)
         pixels = torch.cat((pixels, to_tensor(self.played.frames[index])))
         latents = torch.cat((latents, self.played.latents[index]))
-        return pixels, latents, torch.cat((weights, self.played.weights[index])), seen
+        if views is not None and self.played.views is not None:
+            views = torch.cat((views, self.played.views[index]))
+        weights = torch.cat((weights, self.played.weights[index]))
+        return pixels, latents, weights, self._look(views)
+
+    def _look(self, views: Tensor | None) -> Tensor | None:
+        """What plan or scene show of views b n, fp32: a b h w; None of none."""
+        if views is None:
+            return None
+        with torch.autocast(views.device.type, enabled=False):
+            return self.student.autoencoder.look(views).pixels
 
     @torch.no_grad()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
@@ -311,7 +328,9 @@ class DecoderStage:
             some = torch.randperm(len(self.played.frames), generator=chance)[:256]
             some = some.to(self.played.frames.device)
             real = self.played.frames[some]
-            sampled = to_frames(model.decode(self.played.latents[some]))
+            seen = self.played.views
+            pixels = None if seen is None else model.look(seen[some]).pixels
+            sampled = to_frames(model.decode(self.played.latents[some], pixels))
             figures["played_sharpness"] = float(sharpness(sampled).mean() / sharpness(real).mean())
             save_grid(folder / f"{step:06d}_played.png", [real[:12], sampled[:12]])
         return figures

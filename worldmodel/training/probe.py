@@ -78,8 +78,9 @@ class Probe:
             self.frames_per_second = episode.frames_per_second
             frames.append(torch.from_numpy(episode.frames[first : first + length].copy()))
             actions.append(torch.from_numpy(spec.encode(episode.actions[first : first + length])))
-            if autoencoder.plan is not None:
-                views.append(views_of(episode, path)[first : first + length])
+            if autoencoder.view is not None:
+                seen = views_of(episode, path, autoencoder.config.scene)
+                views.append(seen[first : first + length])
             if config.is_told:
                 facts.append(facts_of(episode.state, config, path)[first : first + length])
         if not frames:

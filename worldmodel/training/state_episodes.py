@@ -11,6 +11,8 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError
 from worldmodel.model.motion import Roles
+from worldmodel.model.scene import scene_views
+from worldmodel.model.state_configs import SceneConfig
 from worldmodel.state_spec import StateSpec, StateTrack, join_specs
 from worldmodel.storage.episode import Episode, EpisodeError
 from worldmodel.storage.episodes import find_episodes, load_actions, load_state
@@ -100,13 +102,13 @@ def read_states(folder: Path) -> StateSpec:
     return join_specs(known)
 
 
-def views_of(episode: Episode, path: Path) -> Tensor:
+def views_of(episode: Episode, path: Path, scene: SceneConfig | None = None) -> Tensor:
     """Where an episode's frames are seen from: f 4 (x, y, the eye's height, heading).
 
-    Every one must be known: clips are cut from anywhere. An `EpisodeError` names the first that is
-    not.
+    With a `scene`, what that is seen by: f n. Every one must be known: clips are cut from anywhere.
+    An `EpisodeError` names the first that is not.
     """
-    views = view_columns(episode.state, path)
+    views = view_columns(episode.state, path, scene)
     unknown = torch.nonzero(~torch.isfinite(views).all(dim=1))
     if len(unknown):
         raise EpisodeError(
@@ -116,8 +118,10 @@ def views_of(episode: Episode, path: Path) -> Tensor:
     return views
 
 
-def view_columns(track: StateTrack | None, path: Path) -> Tensor:
+def view_columns(track: StateTrack | None, path: Path, scene: SceneConfig | None = None) -> Tensor:
     """The numbers of a track that a view is made of: f 4, NaN in frames that do not know them.
+
+    With a `scene`: f n.
 
     An `EpisodeError` if there are none.
     """
@@ -126,6 +130,8 @@ def view_columns(track: StateTrack | None, path: Path) -> Tensor:
             f"{path}: holds no state, so nobody knows where its frames are seen from"
         )
     try:
+        if scene is not None:
+            return scene_views(scene, track.spec.names, torch.from_numpy(track.values.copy()))
         numbers = Roles.of(track.spec).view
     except ConfigError as error:
         raise EpisodeError(f"{path}: {error}") from error

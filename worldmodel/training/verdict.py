@@ -145,7 +145,7 @@ def _broken(stage: Stage) -> str | None:
 
 def _measure_pairs(autoencoder: Autoencoder, folder: Path) -> Marks:
     """Unseen frames that moved, shown by the autoencoder and by the frame before each."""
-    frames, before, views = read_moving_pairs(folder, seen=autoencoder.plan is not None)
+    frames, before, views = read_moving_pairs(folder, autoencoder)
     if not len(frames):
         return Marks(math.nan, math.nan)
     latents = encode_frames(autoencoder, frames[None])
@@ -154,10 +154,12 @@ def _measure_pairs(autoencoder: Autoencoder, folder: Path) -> Marks:
     return Marks(float(psnr(before, frames).mean()), float(psnr(shown, frames).mean()))
 
 
-def read_moving_pairs(folder: Path, *, seen: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+def read_moving_pairs(
+    folder: Path, autoencoder: Autoencoder
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Frames that visibly differ from the ones before them, and those: uint8 b h w 3 twice.
 
-    If asked for, b 4: where the former are seen from.
+    For an autoencoder with a plan or a scene, b n: where the former are seen from.
     """
     found: list[tuple[Tensor, Tensor]] = []
     views: list[Tensor] = []
@@ -169,12 +171,12 @@ def read_moving_pairs(folder: Path, *, seen: bool = False) -> tuple[Tensor, Tens
         moved = [i for i in range(1, len(frames)) if bool(in_motion(frames[i], frames[i - 1]))]
         step = max(1, len(moved) // PAIRS_OF_EPISODE)
         found += [(frames[i].clone(), frames[i - 1].clone()) for i in moved[::step]]
-        if seen:
-            views.append(views_of(episode, path)[moved[::step]])
+        if autoencoder.view is not None:
+            views.append(views_of(episode, path, autoencoder.config.scene)[moved[::step]])
     if not found:
         return torch.empty(0, 1, 1, 3), torch.empty(0, 1, 1, 3), None
     after, before = zip(*found[:PAIRS], strict=True)
-    return torch.stack(after), torch.stack(before), torch.cat(views)[:PAIRS] if seen else None
+    return torch.stack(after), torch.stack(before), torch.cat(views)[:PAIRS] if views else None
 
 
 def _judge_pictures(marks: Marks, figures: Mapping[str, float | None]) -> Verdict:

@@ -27,6 +27,7 @@ from worldmodel.engine.graphs import FrameInputs, FrameOutputs, empty_inputs
 from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.plan import Sight
+from worldmodel.model.scene import scene_views
 from worldmodel.random_streams import arrays
 from worldmodel.web.onnx_graphs import DECODE, DRAW, EVENTS, LOOK, SHOW, STEP
 from worldmodel.web.weights import FILE
@@ -66,6 +67,7 @@ class Graphs:
     inputs: FrameInputs
     outputs: FrameOutputs
     seen: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # view, numbers, depth
+    view: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # of a scene
     facts: Tensor | None = None  # b d, what the step is told of the state's numbers
 
     def look(self, view: Tensor) -> None:
@@ -102,7 +104,7 @@ class Graphs:
 
     def picture(self, latent: Tensor) -> NDArray[np.uint8]:
         """Latent 1 1 c h w -> frame h w 3."""
-        found = self._run(DECODE, {"latent": latent.numpy()})
+        found = self._run(DECODE, {"latent": latent.numpy(), **self.view})
         if self.seen:
             found = self._run(SHOW, {**found, **self._run(DRAW, self.seen)})
         return np.asarray(found["frame"][0, ..., :3])
@@ -171,9 +173,14 @@ def play_graphs(
     world: NativeWorld, graphs: Graphs, start: int, seed: int, actions: Sequence[Action]
 ) -> GraphPlay:
     """On the graphs; the player is moved by the world's own motion, numbers by the graphs."""
+    scene, spec = world.file.autoencoder.scene, world.file.state
 
     def look_from(state: Tensor | None) -> None:
-        if world.motion is not None and state is not None:
+        if state is None or spec is None:
+            return
+        if scene is not None:
+            graphs.view = {"view": scene_views(scene, spec.names, state).numpy()}
+        elif world.motion is not None:
             graphs.look(world.motion.views(state))
 
     def picture(latent: Tensor, _: Sight | None) -> Frame:

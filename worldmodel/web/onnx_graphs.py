@@ -2,7 +2,7 @@
 
     step:    noise, last_condition, action (view, numbers), finished, before, k, v, mask, cos, sin
              -> latent (not yet rounded), own_k, own_v, condition
-    decode:  latent -> frame, RGBA
+    decode:  latent, (view, of a scene) -> frame, RGBA
 
 The step is `engine.graphs.FrameGraph`: the finished frame's clean pass and all denoising steps of
 the new one. A world with a plan has five graphs. Two of them need nothing but the view, so that
@@ -92,14 +92,16 @@ class PictureGraph(nn.Module):
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
-        self.decoder = autoencoder.decoder
+        self.decoder, self.scene = autoencoder.decoder, autoencoder.scene
         self.has_plan = autoencoder.plan is not None
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """The decoder, or its part that knows nothing of the plan."""
+    def forward(self, latent: Tensor, view: Tensor | None = None) -> Tensor:
+        """The decoder, or its part that knows nothing of the plan; a scene's view is 1 n."""
         if self.has_plan:
             return self.decoder.layers(latent[:, 0])
-        return _rgba(self.decoder(latent[:, 0]))
+        if self.scene is None or view is None:
+            return _rgba(self.decoder(latent[:, 0]))
+        return _rgba(self.decoder(latent[:, 0], self.scene.drawing(self.scene.look(view).pixels)))
 
 
 class ShowGraph(nn.Module):
@@ -170,7 +172,9 @@ def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
     latent = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
     graph = PictureGraph(autoencoder)
     if autoencoder.plan is None:
-        return {DECODE: _export(graph, latent, ("frame",))}
+        scene = autoencoder.config.scene
+        seen = {} if scene is None else {"view": example_views(scene, 1)}
+        return {DECODE: _export(graph, latent | seen, ("frame",))}
     look, draw, show = RayGraph(autoencoder.plan), DrawGraph(autoencoder), ShowGraph(autoencoder)
     given = _example_rays(autoencoder.plan)
     with torch.no_grad():

@@ -24,11 +24,12 @@ from worldmodel.model.events import Events
 from worldmodel.model.ground import LEAST, ON_EDGE
 from worldmodel.model.motion import HAIR, SLIDES, Motion
 from worldmodel.model.rotary import TIME_BASE, pair_split, space_angles
+from worldmodel.model.scene import NOWHERE
 from worldmodel.web.compare_graphs import GraphPlay
 from worldmodel.web.onnx_graphs import ExportError
 from worldmodel.worlds.native import NativeWorld
 
-FORMAT = 3
+FORMAT = 4
 DRAW = 16  # torch draws normal numbers by sixteen; fewer come from another formula
 
 
@@ -92,6 +93,7 @@ def describe_world(
         "motion": None if world.motion is None else describe_motion(world.motion, arrays),
         "state": _describe_state(world),
         "events": None if world.events is None else _describe_events(world.events, config),
+        "scene": _describe_scene(world),
         "starts": starts,
         "check": {"latents": arrays.add(expected.latents), "tolerance": tolerance},
     }
@@ -142,6 +144,15 @@ def _describe_events(events: Events, config: ModelConfig) -> dict[str, Any]:
         "moved": len(events.config.moved),
         "facts": config.seen_features if config.objects else config.state_features,
     }
+
+
+def _describe_scene(world: NativeWorld) -> dict[str, Any] | None:
+    """Which numbers of the state a scene is seen by, and where an object is that is not there."""
+    scene, spec = world.file.autoencoder.scene, world.file.state
+    if scene is None or spec is None:
+        return None
+    columns = [spec.index(name) for name in scene.numbers]
+    return {"columns": columns, "viewer": len(scene.objects.viewer), "nowhere": NOWHERE}
 
 
 def _describe_model(config: ModelConfig, arrays: Arrays) -> dict[str, Any]:

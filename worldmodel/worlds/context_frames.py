@@ -88,9 +88,10 @@ class ContextEncoder:
                 f"state {', '.join(self.file.state.names)} (found {found}); a picture does not"
             )
         values = torch.from_numpy(clip.state.values)
-        if self.motion is None:
-            return values
-        if not bool(torch.isfinite(values[:, list(self.motion.roles.view)]).all()):
+        needed = [] if self.motion is None else list(self.motion.roles.view)
+        if scene := self.file.autoencoder.scene:
+            needed += [self.file.state.index(name) for name in scene.objects.viewer]
+        if not bool(torch.isfinite(values[:, needed]).all()):
             raise UserError(
                 f"{self.file.name}: a start's clip does not know its place in every frame"
             )

@@ -124,7 +124,7 @@ class NativeWorld:
             sampler = replace(sampler, sigmas=grid, first_sigmas=())
         key = f"{file.sha256[TRANSFORMER]} {file.sha256[AUTOENCODER]} {sampler}"
         candidates = engine_candidates(transformer, autoencoder, sampler, settings, device, key)
-        chosen = choose_engine(candidates, file.transformer, key, file.autoencoder.plan)
+        chosen = choose_engine(candidates, file.transformer, key, file.autoencoder.view)
         torch.set_num_threads(chosen.engine.threads)
         world = cls(file, networks, starts, sampler, chosen, device)
         world.warm_up()
@@ -238,7 +238,7 @@ class NativeWorld:
         """Where players of this world are; for each batch of sessions one."""
         file = self.file
         return PlaceTracker(
-            self.engine, self.motion, file.autoencoder.plan, self.events, file.transformer
+            self.engine, self.motion, file.autoencoder.view, self.events, file.transformer
         )
 
     @property

@@ -26,7 +26,8 @@ from worldmodel.model.configs import ModelConfig
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
 from worldmodel.model.plan import Sight, seen_rays
-from worldmodel.model.state_configs import PlanConfig
+from worldmodel.model.scene import scene_views
+from worldmodel.model.state_configs import PlanConfig, SceneConfig
 from worldmodel.model.state_numbers import encode_told
 from worldmodel.world import StateError
 from worldmodel.worlds.happenings import NAMES, Happenings
@@ -42,14 +43,16 @@ class PlaceTracker:
         self,
         engine: Engine,
         motion: Motion | None,
-        plan: PlanConfig | None,
+        view: PlanConfig | SceneConfig | None,
         events: Events | None = None,
         model: ModelConfig | None = None,
     ) -> None:
         self.engine, self.motion = engine, motion
+        self.scene = view if isinstance(view, SceneConfig) else None
         self.model = model if model is not None and model.is_told else None  # that is told numbers
         self.happenings = None if events is None else Happenings(events)
-        self._seen = None if plan is None else seen_rays(plan)  # columns whose rays a model is told
+        # Columns whose rays a model is told.
+        self._seen = seen_rays(view) if isinstance(view, PlanConfig) else None
         self.kept = KEPT if events is not None else (STATE,)  # its names in a saved state
         self.state: Tensor | None = None  # b v, fp32, on the CPU
 
@@ -82,7 +85,7 @@ class PlaceTracker:
             facts = encode_told(self.model, self.happenings.events.spec.names, self.state)[:, None]
             conditions = torch.cat((facts.to(actions), conditions), dim=-1)
         sight = self.look()
-        if sight is not None:
+        if sight is not None and self._seen is not None:
             rays = sight.rays[:, self._seen].flatten(1)[:, None]
             conditions = torch.cat((rays.to(actions), conditions), dim=-1)
         return conditions, sight
@@ -93,10 +96,13 @@ class PlaceTracker:
             self.happenings.saw(latents[:, -1])
 
     def look(self) -> Sight | None:
-        """What is seen from where everybody is, in a world with a plan."""
-        if self.motion is None or self.state is None:
+        """What is seen from where everybody is, in a world with a plan or a scene."""
+        if self.state is None:
             return None
-        return self.engine.look(self.motion.views(self.state))
+        if self.scene is not None and self.happenings is not None:
+            names = self.happenings.events.spec.names
+            return self.engine.look(scene_views(self.scene, names, self.state))
+        return None if self.motion is None else self.engine.look(self.motion.views(self.state))
 
     def save(self) -> dict[str, NDArray[Any]]:
         """The states, by name, for a saved state."""
@@ -116,6 +122,9 @@ class PlaceTracker:
             found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
             raise StateError(f"{STATE} is {found}, this world needs float32 {list(expected)}")
         needed = [] if self.motion is None else list(self.motion.roles.view)
+        if self.scene is not None and self.happenings is not None:
+            spec = self.happenings.events.spec
+            needed += [spec.index(name) for name in self.scene.objects.viewer]
         if not np.isfinite(array[:, needed]).all():
             raise StateError(f"{STATE} holds values that are not numbers")
         return torch.from_numpy(np.array(array))

@@ -124,7 +124,9 @@ class WorldFile:
     def _check_place(self) -> None:
         """State, motion, plan and rays come together or not at all."""
         plan, motion = self.autoencoder.plan, self.motion
-        objects = self.transformer.objects
+        objects, scene = self.transformer.objects, self.autoencoder.scene
+        if scene and scene.objects != objects:
+            raise ConfigError("the scene and the transformer must name the same objects")
         if plan and objects:
             raise ConfigError("rays tell a plan or objects, and this world has both")
         view = plan or objects

@@ -161,14 +161,25 @@ export class World {
     this.rays.catch(() => {}); // whoever waits for them is told
   }
 
+  /** The numbers that a scene is seen by; an object that is not there stands nowhere. */
+  sceneView() {
+    const { columns, viewer, nowhere } = this.description.scene;
+    return Float32Array.from(columns, (column, i) => {
+      const value = this.state[column];
+      return i >= viewer && Number.isNaN(value) ? nowhere : value;
+    });
+  }
+
   async decode(latent) {
     const { Tensor, decode, show } = this.graphs;
-    const { model } = this.description;
-    let found = await decode({ latent: new Tensor("float32", latent, [1, 1, ...model.latent_shape]) });
+    const { model, scene } = this.description;
+    const given = { latent: new Tensor("float32", latent, [1, 1, ...model.latent_shape]) };
+    if (scene) given.view = new Tensor("float32", this.sceneView(), [1, scene.columns.length]);
+    let found = await decode(given);
     if (this.looker) {
       const drawn = Object.entries(await this.looker.draw());
-      const given = drawn.map(([name, { data, dims }]) => [name, new Tensor("float32", data, dims)]);
-      found = await show({ coarse: found.coarse, ...Object.fromEntries(given) });
+      const tensors = drawn.map(([name, { data, dims }]) => [name, new Tensor("float32", data, dims)]);
+      found = await show({ coarse: found.coarse, ...Object.fromEntries(tensors) });
     }
     return Uint8Array.from(found.frame.data);
   }
