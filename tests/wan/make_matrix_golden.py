@@ -139,6 +139,8 @@ def generator_of(reference: Any, model: Any) -> Any:
 def roll_out(reference: Any, case: MatrixCase) -> Tensor:
     """What their pipeline draws."""
     model = model_of(reference, case, causal=True)
+    for layer in case.layers if case.actions else ():  # else their only window is for both
+        model.blocks[layer].action_model.local_attn_size = case.actions
     args = types.SimpleNamespace(
         denoising_step_list=list(case.steps),
         warp_denoising_step=True,

@@ -31,11 +31,12 @@ class MatrixCase:
     window: int  # latent frames; -1: all
     frames: int
     moves: bool = True  # whether keys and mouse do anything
+    actions: int = 0  # latent frames that attention to keys and mouse sees, where it is told apart
 
     @property
     def action_window(self) -> int:
-        """What the reference's action attention sees where nothing limits its window."""
-        return 15 if self.window < 0 else self.window
+        """Where nothing limits the window, the reference's action attention sees 15 frames."""
+        return self.actions or (15 if self.window < 0 else self.window)
 
     def noise(self) -> Tensor:
         """Of the whole clip: 1 f c h w."""
@@ -74,6 +75,8 @@ ROLLOUTS = {
     "universal.still": MatrixCase(4, 2, (0, 1), THREE, 6, 15, moves=False),
     "gta": MatrixCase(2, 2, (0, 1), THREE, 4, 12),
     "templerun": MatrixCase(7, 0, (0, 1), FOUR, 6, 12),
+    "forgewm": MatrixCase(6, 2, (0, 1), FOUR, 9, 15, actions=6),  # the recipe's windows
+    "forgewm.still": MatrixCase(6, 2, (0, 1), FOUR, 9, 15, moves=False, actions=6),
     "forgewm.9": MatrixCase(6, 2, (0, 1), FOUR, 9, 12),
     "forgewm.all": MatrixCase(6, 2, (0, 1), FOUR, -1, 21),
 }

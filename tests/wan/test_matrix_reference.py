@@ -137,11 +137,17 @@ def test_the_golden_rollouts_depend_on_everything_that_is_told(change: str) -> N
     assert error > 0.02
 
 
-def test_keys_and_mouse_that_do_nothing_are_told_too() -> None:
-    case = cases.ROLLOUTS["universal.still"]
-    moving = cases.ROLLOUTS["universal"]
-    assert (golden("universal.still") - golden("universal")[:, : case.frames]).abs().max() > 0.1
-    assert float(conditions(moving).keys.std()) > 0.4
+@pytest.mark.parametrize("name", ["universal", "forgewm"])
+def test_keys_and_mouse_that_do_nothing_are_told_too(name: str) -> None:
+    assert (golden(f"{name}.still") - golden(name)).abs().max() > 0.1
+    assert float(conditions(cases.ROLLOUTS[name]).keys.std()) > 0.4
+
+
+def test_a_window_of_the_actions_own_shows_in_the_golden_rollouts() -> None:
+    """From the frame on at which the shorter of the two has left something out."""
+    both, apart = golden("forgewm.9"), golden("forgewm")[:, :12]
+    assert torch.equal(apart[:, :6], both[:, :6])
+    assert (apart[:, 6:9] - both[:, 6:9]).abs().max() > 0.02
 
 
 def passed(case: MatrixCase, *, causal: bool, levels: Tensor) -> Tensor:
