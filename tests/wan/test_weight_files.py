@@ -200,11 +200,14 @@ def test_loading_lists_all_that_is_missing_unexpected_and_misshapen() -> None:
     assert str(raised.value) == (
         "x.pt: these are not the 2 tensors of the model: 1 missing (a.bias); "
         "1 unexpected (b.bias); "
-        "1 misshapen (a.weight is 4 x 3 float32, expected 3 x 4 float32)"
+        "1 misshapen (a.weight is 4 x 3 float32, expected 3 x 4 float32); "
+        "name another file, or get it again"
     )
     assert torch.equal(module.a.weight, before)
     numbers = {**WEIGHTS, "a.bias": torch.zeros(3, dtype=torch.int8)}
     assert difference(module, numbers).misshapen
+    with pytest.raises(CheckpointError, match=r"missing \(a.bias\); the file is not whole, downl"):
+        load_strict(module, {"a.weight": WEIGHTS["a.weight"]}, "x.pt")
     load_strict(module, WEIGHTS, "x.pt")
     assert torch.equal(module.a.weight, WEIGHTS["a.weight"])
 

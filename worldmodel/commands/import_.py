@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
     import torch
 
-    from worldmodel.worlds.wan.description import sources_of
+    from worldmodel.worlds.wan.description import alike, sources_of
     from worldmodel.worlds.wan.found_parts import ImportPlan
     from worldmodel.worlds.wan.importer import import_files
     from worldmodel.worlds.wan.prompt_encoder import unsaid
@@ -67,6 +67,8 @@ def run(options: argparse.Namespace) -> None:
     tell(f"{options.to}: {world.title}")
     for line in sources_of(world):
         tell(f"  {line}")
+    if also := alike(world):
+        tell(f"  {also}")
     if world.controls and not world.start_pictures:
         tell("  it has no picture to begin with yet: name --picture, or play it with --start")
     for text in [] if world.controls else unsaid(options.to, world):

@@ -69,6 +69,11 @@ class ImageEncoderConfig:
                 f"side: expected multiples of {HEAD_WIDTH} and of patch ({self.patch})"
             )
 
+    @property
+    def tokens(self) -> int:
+        """Features of a picture: its class, and one for each patch."""
+        return 1 + (self.side // self.patch) ** 2
+
 
 class ImageEncoder(nn.Module):
     """Describes a picture by features of its patches; begins without weights, on `meta`."""
@@ -91,8 +96,7 @@ class ImageEncoder(nn.Module):
             model = transformers.CLIPVisionModel(sizes)
         self.network: nn.Module = getattr(model, "vision_model", model)
         self.network.post_layernorm = nn.Identity()
-        tokens = 1 + (config.side // config.patch) ** 2
-        self.network.embeddings.position_ids = torch.arange(tokens)[None]  # of no file
+        self.network.embeddings.position_ids = torch.arange(config.tokens)[None]  # of no file
 
     def load(self, tensors: Mapping[str, Tensor], where: str) -> None:
         """Take the weights that `used_part` gives; a `CheckpointError` if they do not fit."""

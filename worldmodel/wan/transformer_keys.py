@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from worldmodel.config import ConfigError
 from worldmodel.storage.checkpoint import CheckpointError
 from worldmodel.wan.model_config import ActionModuleConfig, PictureConfig, WanConfig
 from worldmodel.wan.weight_files import size
@@ -63,7 +64,11 @@ RELEASED |= {
     **{f"norm_{part}": f"self_attn.norm_{part}" for part in "qk"},
 }
 BLOCK = re.compile(r"(blocks\.\d+\.)(.+)")
-MODULE = re.compile(r"blocks\.(\d{1,4})\.action_model\.keyboard_embed\.0\.weight")
+# Any of what every action module has: where one is missing, it is that one which is told of.
+MODULE = re.compile(
+    r"blocks\.(\d{1,4})\.action_model\."
+    r"(keyboard_embed\.[02]|keyboard_attn_kv|mouse_attn_q|proj_keyboard)\.weight"
+)
 PICTURE = "img_emb.proj.0.weight"  # of what reads a picture
 ROWS_PER_LATENT = 4  # of actions: the time that Wan's autoencoder puts into a latent frame
 TABLES = {"head.modulation": "scale_shift_table", "modulation": "scale_shift_table"}
@@ -100,7 +105,17 @@ def released_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def config_of(tensors: Mapping[str, Tensor], where: str) -> WanConfig:
-    """The sizes of the transformer whose released tensors these are."""
+    """The sizes of the transformer whose released tensors these are; else a `CheckpointError`."""
+    try:
+        return _config_of(tensors, where)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{where}: the shapes of its tensors make sizes that no transformer has: {error}; "
+            "name a released file, or download it again"
+        ) from error
+
+
+def _config_of(tensors: Mapping[str, Tensor], where: str) -> WanConfig:
     patch = _shape(tensors, "patch_embedding.weight", 5, where)
     width, inputs, side = patch[0], patch[1], patch[3]
     if width % HEAD_WIDTH:
@@ -146,7 +161,7 @@ def _picture_of(
 
 def _actions_of(tensors: Mapping[str, Tensor], width: int, where: str) -> ActionModuleConfig | None:
     """The sizes of the action modules, and which layers have one."""
-    layers = sorted(int(match[1]) for name in tensors if (match := MODULE.fullmatch(name)))
+    layers = sorted({int(match[1]) for name in tensors if (match := MODULE.fullmatch(name))})
     if not layers:
         return None
     module = f"blocks.{layers[0]}.action_model."
@@ -156,7 +171,13 @@ def _actions_of(tensors: Mapping[str, Tensor], width: int, where: str) -> Action
     rows = _shape(tensors, f"{module}keyboard_attn_kv.weight", 2, where)[1] // key_width
     mouse = 0
     if (name := f"{module}mouse_mlp.0.weight") in tensors:
-        mouse = (_shape(tensors, name, 2, where)[1] - width) // rows
+        inputs = _shape(tensors, name, 2, where)[1]
+        mouse = (inputs - width) // rows if rows else 0
+        if mouse < 1 or inputs != width + mouse * rows:
+            raise CheckpointError(
+                f"{where}: {name} takes {inputs} numbers, expected {width} of a frame and a "
+                f"multiple of {rows}, the rows of the mouse; the file is of another model"
+            )
     return ActionModuleConfig(
         layers=tuple(layers),
         keys=keys,
@@ -170,8 +191,13 @@ def _actions_of(tensors: Mapping[str, Tensor], width: int, where: str) -> Action
 
 def _shape(tensors: Mapping[str, Tensor], name: str, axes: int, where: str) -> tuple[int, ...]:
     if name not in tensors:
-        raise CheckpointError(f"{where}: {name} is missing; the file is not a whole transformer")
+        raise CheckpointError(
+            f"{where}: {name} is missing; the file is not a whole transformer, download it again"
+        )
     tensor = tensors[name]
-    if tensor.ndim != axes:
-        raise CheckpointError(f"{where}: {name} is {size(tensor)}, expected {axes} axes")
+    if tensor.ndim != axes or not tensor.numel():
+        raise CheckpointError(
+            f"{where}: {name} is {size(tensor)}, expected {axes} axes, none of them empty; "
+            "download the file again"
+        )
     return tuple(tensor.shape)

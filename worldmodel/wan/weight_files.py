@@ -333,17 +333,17 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
     any other copies them into its own.
     """
     if found := difference(module, tensors):
+        kinds = (
+            ("missing", found.missing),
+            ("unexpected", found.unexpected),
+            ("misshapen", found.misshapen),
+        )
+        told = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names)
+        is_cut = not (found.unexpected or found.misshapen)
+        remedy = "the file is not whole, download it" if is_cut else "name another file, or get it"
         raise CheckpointError(
-            f"{where}: these are not the {len(module.state_dict())} tensors of the model: "
-            + "; ".join(
-                f"{len(names)} {kind} ({_some(names)})"
-                for kind, names in (
-                    ("missing", found.missing),
-                    ("unexpected", found.unexpected),
-                    ("misshapen", found.misshapen),
-                )
-                if names
-            )
+            f"{where}: these are not the {len(module.state_dict())} tensors of the model: {told}; "
+            f"{remedy} again"
         )
     on_meta = any(tensor.is_meta for tensor in module.state_dict().values())
     module.load_state_dict(dict(tensors), assign=on_meta)

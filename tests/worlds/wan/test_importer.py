@@ -77,7 +77,7 @@ def test_a_camera_branch_needs_no_recipe(tmp_path: Path) -> None:
 
 def test_what_the_tensors_cannot_say_must_be_named(tmp_path: Path) -> None:
     path = save_student(tmp_path / "framewise-2step.pt")
-    with pytest.raises(UserError, match=r"--recipe: framewise-4step \(.*chunkwise-4step"):
+    with pytest.raises(UserError, match=r"--recipe NAME.*names: framewise-4step \(.*chunkwi"):
         import_files([path], tmp_path / "world", plan(None))
     with pytest.raises(UserError, match="--recipe action2v: for these tensors there are"):
         import_files([path], tmp_path / "world", plan("action2v"))

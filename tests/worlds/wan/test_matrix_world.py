@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.worlds.wan import wan_tiny
 from tests.worlds.wan.matrix_tiny import (
@@ -27,6 +27,7 @@ from worldmodel.config import UserError, to_toml
 from worldmodel.game.controls import Controls, describe
 from worldmodel.gym_env import WorldEnv
 from worldmodel.gym_env.vector_env import WorldVectorEnv
+from worldmodel.wan.model_config import PictureConfig
 from worldmodel.wan.pictures import CHANGING, PictureCondition, load_pictures
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.world import Frame, step
@@ -116,10 +117,17 @@ def test_stages_with_an_action_module_in_every_layer_are_named(
     tmp_path: Path, recipe: str, steps: int, block: int
 ) -> None:
     path = save_student(tmp_path / "model.pt", keys=6, layers=30, network="generator")
-    with pytest.raises(UserError, match=r"name one as --recipe: forgewm-consistency .*stage0"):
+    told = r"model\.pt … --to WORLD --recipe NAME, .*: forgewm-consistency .*stage0"
+    with pytest.raises(UserError, match=told):
         import_files([path], tmp_path / "world", plan())
+    with pytest.raises(UserError, match=told):
+        open_world(str(path), SETTINGS)
     import_files([path], tmp_path / "world", plan(recipe))
     world = read_wan_world(tmp_path / "world")
+    card = (tmp_path / "world" / "CARD.md").read_text()
+    assert f"that it is {recipe} was named" in card  # a wrong answer is not silent
+    assert all(f"ForgeWM stage{number}" in card for number in (0, 1, 2))
+    assert "tensors of generator" in card
     assert (world.sampler.steps, world.window.block_frames) == (steps, block)
     assert world.sampler.renoise == (recipe == "forgewm-consistency")
 
@@ -133,17 +141,77 @@ def test_a_file_that_holds_the_averaged_network_alone_is_a_student(tmp_path: Pat
     assert read_wan_world(tmp_path / "other").recipe == "forgewm-teacher"
     tensors = torch.load(path, weights_only=True)["generator_ema"]
     torch.save({"generator": tensors, "generator_ema": tensors}, path)
-    with pytest.raises(UserError, match="several kinds of model"):
+    with pytest.raises(UserError, match="do not say which kind"):
         import_files([path], tmp_path / "third", plan())
 
 
-def test_a_missing_tensor_of_an_action_module_is_told(tmp_path: Path) -> None:
+KEYS_OF_THREE, KEYS_OF_FIRST = (f"blocks.{n}.action_model.keyboard_embed.0.weight" for n in (3, 0))
+MOUSE = "blocks.0.action_model.mouse_mlp.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({KEYS_OF_THREE: None}, rf"1 missing \({KEYS_OF_THREE}\); the file is not whole, download"),
+        ({KEYS_OF_FIRST: None}, rf"{KEYS_OF_FIRST} is missing; .*download"),
+        ({"blocks.2.action_model.extra": (1,)}, r"1 unexpected \(blocks\.2\.act.*name another"),
+        ({"blocks.20.action_model.extra": (1,)}, r"1 unexpected \(blocks\.20\.act.*name another"),
+        ({MOUSE: (16, 128 + 25)}, r"takes 153 numbers, expected 128 .* multiple of 12"),
+        ({MOUSE: (16, 128)}, r"takes 128 numbers, expected 128 .* multiple of 12"),
+        ({KEYS_OF_FIRST: (8, 5)}, r"misshapen \(blocks\.1\.act.*8 x 4 float32, expected 8 x 5"),
+        ({KEYS_OF_FIRST: (0, 4)}, r"is 0 x 4 float32, expected 2 axes, none of them empty"),
+        ({"patch_embedding.weight": (128, 36, 1, 0, 0)}, "none of them empty"),
+        (
+            {"blocks.0.action_model.key_attn_q_norm.weight": (999,)},
+            r"sizes that no transformer has",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_and_what_to_do(
+    tmp_path: Path, change: dict[str, tuple[int, ...] | None], told: str
+) -> None:
     tensors = student_tensors()
-    del tensors["blocks.3.action_model.img_attn_q_norm.weight"]
-    tensors["blocks.2.action_model.extra"] = torch.zeros(1)
+    for name, shape in change.items():
+        tensors.pop(name, None)
+        tensors |= {} if shape is None else {name: torch.zeros(shape)}
     torch.save(tensors, tmp_path / "m.pt")
-    with pytest.raises(UserError, match=r"1 missing \(blocks\.3\.action_model.*1 unexpected"):
+    with pytest.raises(UserError, match=r"m\.pt: .*" + told):
         import_files([tmp_path / "m.pt"], tmp_path / "world", plan())
+    assert not (tmp_path / "world").exists()
+
+
+def test_files_that_are_cut_of_whole_numbers_or_of_another_variant_are_told(tmp_path: Path) -> None:
+    tensors, world = student_tensors(), tmp_path / "world"
+    for path in (save_student(tmp_path / "m.safetensors"), save_student(tmp_path / "m.pt", 6)):
+        path.write_bytes(path.read_bytes()[:-1000])
+        with pytest.raises(UserError, match=rf"{path.name}: not a whole .*"):
+            import_files([path], world, plan())
+    torch.save({name: tensor.to(torch.int8) for name, tensor in tensors.items()}, path)
+    with pytest.raises(UserError, match=r"misshapen .* int8, expected .* float32.*; name another"):
+        import_files([path], world, plan())
+    with pytest.raises(UserError, match=r"gta: for these tensors \(4 keys, 2 .* 15 layers.*game2 "):
+        import_files([save_student(path)], world, plan("matrix-game2-gta"))
+    with pytest.raises(UserError, match="5 keys and 2 numbers of the mouse; expected 2, 4, 6, 7 k"):
+        import_files([save_student(path, keys=5)], world, plan("forgewm"))
+    save_student(path, layers=2)
+    for recipe in (None, "matrix-game2-gta"):  # what only a person knows: another's is no choice
+        with pytest.raises(UserError, match=r": matrix-game2 \([^;]*\)$"):
+            import_files([path], world, plan(recipe))
+    import_files([path], world, plan("matrix-game2"))
+
+
+def test_parts_that_were_made_for_another_model_are_refused_at_import(tmp_path: Path) -> None:
+    """Not when it is played, nor after minutes in which a picture was encoded."""
+    wide = save_student(tmp_path / "wide.safetensors")
+    torch.manual_seed(0)
+    model = WanTransformer(replace(size(), picture=PictureConfig(width=160, tokens=257)))
+    save_file({name: x.contiguous() for name, x in model.state_dict().items()}, wide)
+    files = [wide, *save_encoders(tmp_path)]
+    with pytest.raises(UserError, match=r"encoder gives 257 x 80 features .* reads 257 x 160"):
+        import_files(files, tmp_path / "world", plan())
+    with pytest.raises(UserError, match=r"b\.pth: a second vae"):
+        import_files([*files, wan_tiny.save_vae(tmp_path / "b.pth")], tmp_path / "world", plan())
+    assert not (tmp_path / "world").exists()
 
 
 def test_words_are_refused_where_a_picture_is_read(tmp_path: Path, folder: Path) -> None:
@@ -374,7 +442,10 @@ def test_a_picture_without_encoders_says_what_is_missing(tmp_path: Path) -> None
 def test_a_picture_that_was_encoded_for_another_size_is_told(tmp_path: Path) -> None:
     files = [save_student(tmp_path / "m.bin"), wan_tiny.save_taehv(tmp_path / "t.pth")]
     files.append(save_encoded(tmp_path / "p.safetensors"))
-    import_files(files, tmp_path / "world", replace(plan(), columns=8))
+    with pytest.raises(UserError, match=r"hall: encoded as .*another size"):
+        import_files(files, tmp_path / "world", replace(plan(), columns=8))
+    import_files(files[:2], tmp_path / "world", replace(plan(), columns=8))
+    files[2].rename(tmp_path / "world" / PICTURES)
     with pytest.raises(UserError, match=r"hall: encoded as .*another size"):
         WanWorld.load(tmp_path / "world", SETTINGS)
     long = PictureCondition(torch.zeros(257, 80), torch.zeros(CHANGING + 1, 16, 4, 8))

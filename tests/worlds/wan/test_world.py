@@ -208,6 +208,10 @@ def test_a_released_file_plays_with_what_lies_beside_it(tmp_path: Path) -> None:
     path = save_student(tmp_path / "anything.bin")
     with pytest.raises(UserError, match="no decoder"):
         open_world(str(path), SETTINGS)
+    whole = save_taehv(tmp_path / "cut.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"cut\.pth: not a whole file .*: no decoder"):
+        open_world(str(path), SETTINGS)
 
 
 def test_a_world_without_a_decoder_says_what_to_import(tmp_path: Path) -> None:
@@ -259,7 +263,9 @@ def test_every_kind_beside_a_file_is_found_by_its_contents(tmp_path: Path) -> No
     save_vae(tmp_path / "taew2_1.pth")
     save_words(tmp_path / "a.safetensors")
     (tmp_path / "junk.pt").write_bytes(b"nothing")
-    found = {kind: other.name for kind, other in find_beside(path).items()}
+    beside, (broken,) = find_beside(path)
+    found = {kind: other.name for kind, other in beside.items()}
+    assert "junk.pt: holds something other than weights" in broken
     assert found == {
         "taehv": "Wan2.1_VAE.pth", "vae": "taew2_1.pth", "prompts": "a.safetensors"
     }  # fmt: skip

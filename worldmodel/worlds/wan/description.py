@@ -10,7 +10,7 @@ from worldmodel.system.printable import shown
 from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.wan.samplers import RECIPES, ReleasedSampler
 from worldmodel.worlds.wan.found_parts import FoundParts, ImportPlan
-from worldmodel.worlds.wan.matrix_game import controls_of
+from worldmodel.worlds.wan.matrix_game import controls_of, known_controls
 from worldmodel.worlds.wan.world_file import (
     BACKEND,
     FORMAT,
@@ -41,20 +41,21 @@ MINWM_NAMES = (
 
 
 def choose_recipe(
-    config: WanConfig, wanted: str | None, networks: Sequence[str] = ()
+    config: WanConfig, wanted: str | None, networks: Sequence[str] = (), where: str = "FILE"
 ) -> tuple[str, ReleasedSampler]:
-    """The recipe that was named; else the only one that fits the tensors, or of several the only
-    one whose files hold just these `networks`.
+    """The recipe that was named; else the only one that fits the tensors of the file `where`, or of
+    several the only one whose files hold just these `networks`.
     """
     fitting = {name: r for name, r in RECIPES.items() if r.fits(config)}
-    if not fitting and config.actions is not None:  # keys of a model's own
-        fitting = {name: r for name, r in RECIPES.items() if r.keys}
+    likely = [(name, recipe) for name, recipe in fitting.items() if not recipe.is_other]
+    if not fitting and config.actions is not None:  # in layers of its own: only a person knows
+        keys = config.actions.keys
+        fitting = {name: r for name, r in RECIPES.items() if r.keys == keys}
     if not fitting:
         raise UserError(
-            "the tensors are those of an image-to-video model without keys or mouse; of those "
-            "only Matrix-Game 2 and its students are played"
+            f"{where}: its tensors are those of an image-to-video model without keys or mouse; of "
+            "those only Matrix-Game 2 and its students are played"
         )
-    likely = [(name, recipe) for name, recipe in fitting.items() if not recipe.is_other]
     if len(likely) > 1:
         told = [(name, recipe) for name, recipe in likely if recipe.networks]
         likely = [one for one in told if one[1].networks == tuple(networks)]
@@ -63,19 +64,49 @@ def choose_recipe(
     choices = "; ".join(f"{name} ({recipe.about})" for name, recipe in fitting.items())
     if wanted is None:
         raise UserError(
-            "the tensors are those of several kinds of model and do not say which; "
-            f"name one as --recipe: {choices}"
+            f"{where}: its tensors do not say which kind of model it is; say it: worldmodel import "
+            f"{where} … --to WORLD --recipe NAME, with one of these names: {choices}"
         )
     if wanted not in fitting:
-        raise UserError(f"--recipe {wanted}: for these tensors there are: {choices}")
+        raise UserError(
+            f"{where}: --recipe {wanted}: for these tensors{_told(config)} there are: {choices}"
+        )
     return wanted, fitting[wanted]
 
 
+def _told(config: WanConfig) -> str:
+    """By what variants of Matrix-Game 2 are told apart."""
+    if config.actions is None:
+        return ""
+    keys, mouse, layers = config.actions.keys, config.actions.mouse, config.actions.layers
+    return f" ({keys} keys, {mouse} numbers of the mouse, {len(layers)} layers that read them)"
+
+
+def alike(world: WanWorldFile) -> str:
+    """What else a world's tensors could be, or "": so that a wrong --recipe is not silent."""
+    kinds = {name: r for name, r in RECIPES.items() if not r.is_other and r.fits(world.transformer)}
+    others = [f"{name} ({r.about})" for name, r in kinds.items() if name != world.recipe]
+    if world.recipe not in kinds or not others:
+        return ""
+    return (
+        f"Its tensors could also be those of {', '.join(others)}: that it is {world.recipe} was "
+        "named, or told by what else its file held. If that is wrong, import the file again."
+    )
+
+
 def new_world(
-    config: WanConfig, name: str, plan: ImportPlan, networks: Sequence[str] = ()
+    config: WanConfig,
+    name: str,
+    plan: ImportPlan,
+    networks: Sequence[str] = (),
+    where: str = "FILE",
 ) -> WanWorldFile:
-    """A world's description for a transformer of these sizes, out of a file of these networks."""
-    recipe_name, recipe = choose_recipe(config, plan.recipe, networks)
+    """A world's description for a transformer of these sizes, out of the file `where`, which holds
+    these networks.
+    """
+    if config.actions is not None:
+        known_controls(config.actions, where)
+    recipe_name, recipe = choose_recipe(config, plan.recipe, networks, where)
     scale = plan.vae.frames_per_latent
     frames = recipe.block_frames * scale
     controls: ControlsConfig | None = None
@@ -84,7 +115,7 @@ def new_world(
             raise UserError(
                 f"{name}: its model reads a picture and no words: no --prompt, no --key"
             )
-        controls, actions = controls_of(config.actions, frames)
+        controls, actions = controls_of(config.actions, frames, where)
     else:
         actions = _spoken(config, plan, frames)
     return WanWorldFile(
@@ -139,7 +170,7 @@ def describe_world(
 ) -> WanWorldFile:
     """The world that these parts make, or that they are added to."""
     if parts.config is not None:
-        world = new_world(parts.config, name, plan, parts.networks)
+        world = new_world(parts.config, name, plan, parts.networks, parts.where)
         if there is None:
             return replace(world, source=parts.source)
         return replace(
@@ -223,6 +254,7 @@ def card(world: WanWorldFile) -> str:
         f"{window.sink_frames} sinks, in latent frames.",
         "",
         *_card_controls(world),
+        *((alike(world), "") if alike(world) else ()),
         f"Noise levels: {', '.join(f'{s:.4g}' for s in world.sampler.sigmas)}; of the first block: "
         f"{', '.join(f'{s:.4g}' for s in world.first_sampler.sigmas)}.",
         "",

@@ -30,13 +30,15 @@ from worldmodel.wan.vae import WanVAE, load_vae
 from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
 from worldmodel.wan.weight_files import load_strict, networks_in, read_tensors
 from worldmodel.worlds.wan.prompt_encoder import encode
-from worldmodel.worlds.wan.start import encode_picture_start
+from worldmodel.worlds.wan.start import check_features, check_picture, encode_picture_start
 from worldmodel.worlds.wan.world_file import (
     IMAGE_ENCODER,
     PROMPTS,
     VAE,
     WanWorldFile,
 )
+
+MANY = ("prompts", "pictures")  # kinds of which a world takes several files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +64,7 @@ class FoundParts:
     """What was found in the files."""
 
     transformer: dict[str, Tensor] | None = None
+    where: str = ""  # the transformer's file
     config: WanConfig | None = None
     networks: tuple[str, ...] = ()  # in the transformer's file
     taehv: dict[str, Tensor] | None = None
@@ -78,15 +81,16 @@ def read_parts(files: Sequence[Path], plan: ImportPlan) -> FoundParts:
     for path in files:
         tensors = read_tensors(path)
         kind = recognise(tensors, str(path))
+        if kind in parts.source and kind not in MANY:
+            raise UserError(f"{path}: a second {kind}; a world has one, so name one of the files")
         match kind:
             case "text encoder":
                 raise UserError(
                     f"{path}: a text encoder; it stays where it is, name it as --text-encoder"
                 )
             case "transformer":
-                if parts.transformer is not None:
-                    raise UserError(f"{path}: a second transformer; a world has one")
                 parts.transformer, parts.config = released_transformer(tensors, str(path))
+                parts.where = str(path)
                 refuse_broken(parts.transformer, str(path))
             case "taehv":
                 parts.taehv = load_taehv(path, plan.taehv).state_dict()
@@ -101,10 +105,11 @@ def read_parts(files: Sequence[Path], plan: ImportPlan) -> FoundParts:
                 parts.prompts |= load_prompts(path)
         count = len(parts.transformer) if kind == "transformer" and parts.transformer else 0
         small = ", its matrices as float8" if count and plan.dtype is FLOAT8 else ""
-        number = f"{count or len(tensors)} tensors{small}"
-        parts.source[kind] = {"file": path.name, "tensors": number}
         if kind == "transformer":
             parts.networks = networks_in(path)
+        network = f" of {parts.networks[0]}" if count and parts.networks else ""
+        number = f"{count or len(tensors)} tensors{network}{small}"
+        parts.source[kind] = {"file": path.name, "tensors": number}
     return parts
 
 
@@ -130,6 +135,15 @@ def encode_prompts(parts: FoundParts, world: WanWorldFile, folder: Path) -> None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         embeddings = encode(texts, to_path(weights), device)
         parts.prompts |= dict(zip(texts, embeddings, strict=True))
+
+
+def check_pictures(parts: FoundParts, world: WanWorldFile) -> None:
+    """Refuse encoded pictures, or an encoder of pictures, that were made for another model."""
+    for name, picture in parts.pictures.items():
+        check_picture(world, picture, name)
+    if parts.image_encoder is not None:
+        encoder = check_image_encoder(parts.image_encoder, "the image encoder")
+        check_features(world, encoder.config.tokens, encoder.config.width, "the image encoder")
 
 
 def encode_pictures(parts: FoundParts, world: WanWorldFile, folder: Path, plan: ImportPlan) -> None:

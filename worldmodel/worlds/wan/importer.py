@@ -22,6 +22,7 @@ from worldmodel.worlds.wan.description import card, describe_world
 from worldmodel.worlds.wan.found_parts import (
     FoundParts,
     ImportPlan,
+    check_pictures,
     encode_pictures,
     encode_prompts,
     read_parts,
@@ -77,6 +78,7 @@ def import_files(files: Sequence[Path], folder: Path, plan: ImportPlan) -> WanWo
             )
         encode_prompts(parts, world, folder)
     else:
+        check_pictures(parts, world)
         encode_pictures(parts, world, folder, plan)
         known = dict.fromkeys((*world.start_pictures, *parts.pictures))
         world = replace(world, start_pictures=tuple(known))

@@ -73,15 +73,23 @@ weights were downloaded is the one that counts: keep it with this folder.
 """
 
 
-def controls_of(actions: ActionModuleConfig, frames: int) -> tuple[ControlsConfig, ActionSpec]:
-    """How devices drive a model with these keys; `frames` are drawn together."""
+def known_controls(actions: ActionModuleConfig, where: str) -> Controls:
+    """What keys and mouse of a model with these sizes do; a `UserError` where nobody knows."""
     known = BY_KEYS.get(actions.keys)
-    if known is None or (actions.mouse == 0) != (not known.steering):
+    if known is None or actions.mouse != (2 if known.steering else 0):
         raise UserError(
-            f"a model with {actions.keys} keys and {actions.mouse} numbers of the mouse: known are "
-            f"{', '.join(map(str, sorted(BY_KEYS)))} keys, the 7 without a mouse; what its keys do "
-            "is not in its tensors"
+            f"{where}: a model with {actions.keys} keys and {actions.mouse} numbers of the mouse; "
+            f"expected {', '.join(map(str, sorted(BY_KEYS)))} keys and 2, with 7 keys none. What "
+            "others do is not in their tensors; name a released file"
         )
+    return known
+
+
+def controls_of(
+    actions: ActionModuleConfig, frames: int, where: str
+) -> tuple[ControlsConfig, ActionSpec]:
+    """How devices drive a model with these keys; `frames` are drawn together."""
+    known = known_controls(actions, where)
     pressed = {button: name for button, name in known.keys if button} | known.names
     config = ControlsConfig(
         keys=tuple(button for button, _ in known.keys), idle=known.idle, steering=known.steering

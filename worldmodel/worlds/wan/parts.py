@@ -5,7 +5,6 @@ memory than the weights themselves. Their sha256 was taken when they were import
 again only where a file was touched since: several gigabytes would keep a player waiting.
 """
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,24 +96,31 @@ def _parts_beside(path: Path, device: torch.device, dtype: torch.dtype) -> WanPa
     tensors, config = released_transformer(found, str(path))
     recipe = None if config.cameras or config.actions else ASSUMED
     name = "".join(c if c.isalnum() or c in "_.-" else "_" for c in path.stem).lstrip(".-") or "wan"
-    file = new_world(config, name, ImportPlan(recipe=recipe), networks_in(path))
+    file = new_world(config, name, ImportPlan(recipe=recipe), networks_in(path), str(path))
     largest = LARGEST_IMAGE_ENCODER if config.picture else LARGEST_DECODER
-    beside = find_beside(path, largest)
+    beside, broken = find_beside(path, largest)
     transformer = load_transformer(tensors, file, str(path), device, dtype)
     notes = (f"taken for {ASSUMED} (import it with --recipe to say otherwise)",) if recipe else ()
     words = PromptEmbeddings(file, beside.get("prompts"), device)
+    if broken and not {"taehv", "vae"} & beside.keys():
+        raise _no_decoder(f"{path}, and beside it {broken[0]}")
     return _together(file, transformer, words, beside, str(path), notes)
 
 
-def find_beside(path: Path, largest: int = LARGEST_DECODER) -> dict[str, Path]:
-    """Decoders, prompts and pictures in the folder of a released file, recognised by contents."""
+def find_beside(path: Path, largest: int = LARGEST_DECODER) -> tuple[dict[str, Path], list[str]]:
+    """Decoders, prompts and pictures in the folder of a released file, recognised by contents; and
+    what is wrong with files that are none.
+    """
     found: dict[str, Path] = {}
+    broken: list[str] = []
     for other in list_files(path.parent, "*"):
         is_small = other.stat().st_size <= largest
         if other != path and is_small and other.suffix.lower() in WEIGHTS:
-            with contextlib.suppress(UserError):
+            try:
                 found.setdefault(recognise(read_tensors(other), str(other)), other)
-    return found
+            except UserError as error:
+                broken.append(str(error))
+    return found, broken
 
 
 def load_transformer(

@@ -52,11 +52,24 @@ def encode_picture_start(
     file: WanWorldFile, path: Path, vae: WanVAE, encoder: ImageEncoder
 ) -> PictureCondition:
     """A picture, or the last frame of a clip, as what an image-to-video world begins with."""
+    check_features(file, encoder.config.tokens, encoder.config.width, "the image encoder")
     picture = read_frames(path, 1, file.frame_size, file.frames_per_second)[-1]
     features = encoder.encode(picture)
     found = PictureCondition(features, encode_picture(vae, picture))
     check_picture(file, found, str(path))
     return found
+
+
+def check_features(file: WanWorldFile, tokens: int, width: int, where: str) -> None:
+    """Refuse what gives other features than the model reads, before minutes go into a picture."""
+    sizes = file.transformer.picture
+    assert sizes is not None
+    if (tokens, width) != (sizes.tokens, sizes.width):
+        raise UserError(
+            f"{where} gives {tokens} x {width} features of a picture, {file.name} reads "
+            f"{sizes.tokens} x {sizes.width}; name models_clip_open-clip-xlm-roberta-large-vit-"
+            "huge-14.pth of Wan2.1"
+        )
 
 
 def check_picture(file: WanWorldFile, picture: PictureCondition, where: str) -> None:
