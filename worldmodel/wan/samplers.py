@@ -52,6 +52,11 @@ class ReleasedSampler:
         return is_video and found == (self.action_layers, self.keys, self.mouse)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether whole clips are drawn at once, their later frames being seen too."""
+        return self.block_frames == self.window_frames
+
+    @property
     def sampler(self) -> SamplerConfig:
         """The noise levels at which a block is denoised."""
         return SamplerConfig(sigmas=warped_sigmas(self.steps), renoise=self.renoise)

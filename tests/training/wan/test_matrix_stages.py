@@ -21,6 +21,7 @@ from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import load_episode, save_episode
 from worldmodel.training.run_stage import make_stage
 from worldmodel.training.self_play import Exit
+from worldmodel.training.train_loop import CONFIG
 from worldmodel.training.wan.clips import LatentClips
 from worldmodel.training.wan.dmd import WanDmdStage
 from worldmodel.training.wan.estimate import describe
@@ -226,6 +227,29 @@ def test_later_blocks_of_a_rollout_see_clean_ones(
     other = self_play(stage.student, stage.window, THREE, conditions, Exit(0, 0), generator)
     assert torch.equal(other[:, :3], drawn[:, :3])
     assert (other[:, 3:] - drawn[:, 3:]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("recipe", ["forgewm-teacher", "forgewm-bidirectional"])
+def test_a_judge_that_sees_no_later_frames_and_a_teacher_that_does_are_refused(
+    recipe: str, root: MatrixRoot, tmp_path: Path
+) -> None:
+    """ForgeWM's stages 0 and 1 have the same tensors: what was said at import is held to."""
+    run, world = tmp_path / "run", tmp_path / "world"
+    file = matrix_tiny.save_student(tmp_path / "m.pt", 6, 30, "generator")
+    import_files([file], world, matrix_tiny.plan(recipe))
+    run.mkdir()
+    is_whole = recipe == "forgewm-bidirectional"
+    made = root.bidirectional() if is_whole else root.teacher()
+    (run / CONFIG).write_text(to_toml(made), encoding="utf-8")
+    for path in (run, world):
+        wrong = root.student(teacher=path) if is_whole else root.dmd(real=path)
+        told = r"teacher = .* sees whole .*`teacher`" if is_whole else r"real = .* no later .*whole"
+        with pytest.raises(ConfigError, match=told):
+            make_stage(wrong, tmp_path / "none")
+        right = root.dmd(real=path) if is_whole else root.student(teacher=path)
+        with pytest.raises(UserError) as raised:  # no weights, or of another size
+            make_stage(right, tmp_path / "none")
+        assert "name a run or a released" not in str(raised.value)
 
 
 def test_latents_need_a_world_that_says_what_keys_mean(root: MatrixRoot, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from worldmodel.training.matching import DistributionMatching, Judged
 from worldmodel.training.self_play import Exit
 from worldmodel.training.stage import Critic
 from worldmodel.training.wan.forward import Conditions, whole_velocity
-from worldmodel.training.wan.load_weights import load_network, make_student
+from worldmodel.training.wan.load_weights import check_sight, load_network, make_student
 from worldmodel.training.wan.self_play import self_play
 from worldmodel.training.wan.stage import WanStage, frozen_dtype
 from worldmodel.training.wan.stage_config import WanDmdTraining
@@ -26,6 +26,7 @@ class WanDmdStage(DistributionMatching[WanTransformer, Conditions], WanStage[Wan
     """The student and its average, the frozen teacher, the critic."""
 
     def __init__(self, config: WanDmdTraining, device: Device = "cpu") -> None:
+        check_sight(config.real, "real", whole=True)
         super().__init__(config, device)
         self.levels = config
         size = load_config(WanConfig, config.real_size) if config.real_size else self.size

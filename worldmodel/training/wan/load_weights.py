@@ -23,6 +23,7 @@ from worldmodel.training.wan.stage_config import WanModel
 from worldmodel.wan.float8 import refuse_float8
 from worldmodel.wan.lora import LoraConfig, adapted, merged
 from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.samplers import RECIPES
 from worldmodel.wan.transformer import WanTransformer
 from worldmodel.wan.transformer_keys import released_names
 from worldmodel.wan.vae import WanVAE, load_vae
@@ -90,6 +91,31 @@ def weights_at(path: Path) -> dict[str, Tensor]:
             f"{path}: neither a world nor a finished run; name one, or a file of weights"
         )
     return released_names(read_tensors(path))
+
+
+def check_sight(path: Path, key: str, *, whole: bool) -> None:
+    """Refuse weights that are known to see clips otherwise than the config's `key` needs: whole
+    ones, or blocks and their past.
+
+    Tensors do not tell the two apart; a run's stage and an imported world's recipe do. Of a file
+    of weights nothing is known.
+    """
+    if (path / CONFIG).is_file():
+        kind = str(read_toml(path / CONFIG).get("stage"))
+        is_whole = kind == "bidirectional"
+    elif (path / WORLD_FILE).is_file() and (kind := read_wan_world(path).recipe) in RECIPES:
+        is_whole = RECIPES[kind].is_whole
+    else:
+        return
+    if is_whole != whole:
+        sees = "sees whole clips" if is_whole else "sees no later frames"
+        wanted = (
+            "sees whole clips (`bidirectional`)" if whole else "goes block by block (`teacher`)"
+        )
+        raise ConfigError(
+            f"{key} = {path}: it is of the kind {shown(kind)}, which {sees}; name a run or a "
+            f"released model that {wanted}"
+        )
 
 
 def run_weights(run: Path) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from worldmodel.schedule import sigma_grid
 from worldmodel.training.consistency import consistency_loss
 from worldmodel.training.teacher_forcing import mean_where
 from worldmodel.training.wan.forward import packed_velocity
+from worldmodel.training.wan.load_weights import check_sight
 from worldmodel.training.wan.stage import WanStage
 from worldmodel.training.wan.stage_config import WanStudentTraining
 
@@ -16,6 +17,7 @@ class WanStudentStage(WanStage[WanStudentTraining]):
     """The student, its average, the frozen teacher; all begin as the teacher."""
 
     def __init__(self, config: WanStudentTraining, device: Device = "cpu") -> None:
+        check_sight(config.teacher, "teacher", whole=False)
         super().__init__(config, device)
         self.teacher = self.frozen(config.teacher)
         self.grid = sigma_grid(config.levels, config.level_shift).to(self.device)
