@@ -1,4 +1,5 @@
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,38 @@ def test_encoder_and_decoder_give_what_the_reference_gives(vae: WanVAE) -> None:
     )
     frames = vae.decode(2 * uniform(cases.LATENTS, 0))
     torch.testing.assert_close(frames, golden["frames"], rtol=0, atol=1e-5)
+
+
+def test_what_does_not_move_is_encoded_once_and_gives_the_same_latents(vae: WanVAE) -> None:
+    """Grey after a picture, as an image-to-video model is told; then frames that move again."""
+    frames = 4 * 34 + 1
+    video = torch.zeros(1, 3, frames, 24, 32)
+    video[:, :, 0] = uniform((1, 3, 24, 32), 1)
+    video[:, :, -6:] = uniform((1, 3, 6, 24, 32), 2)
+    steps = Counter[str]()
+    layers = {"finest": vae.encoder.conv1, "coarsest": vae.encoder.head["2"]}
+    hooks = [
+        layer.register_forward_hook(lambda *_, name=name: steps.update([name]))
+        for name, layer in layers.items()
+    ]
+    found = vae.encode(video)
+    for hook in hooks:
+        hook.remove()
+    assert steps["finest"] <= 11 < 28 <= steps["coarsest"] <= 34  # of 35
+    parts, past = [], LayerCaches()
+    with torch.no_grad():
+        for chunk in (video[:, :, :1], *video[:, :, 1:].split(4, dim=2)):
+            x = chunk.contiguous(memory_format=torch.channels_last_3d)
+            for layer in (layer for level in vae.encoder.levels() for layer in level):
+                x = layer(x, past)
+            parts.append(x)
+            past = LayerCaches(past.after)
+        means = vae.conv1(torch.cat(parts, dim=2)).chunk(2, dim=1)[0]
+    mean, std = (
+        torch.tensor(x)[:, None, None, None] for x in (WAN21_VAE.latent_mean, WAN21_VAE.latent_std)
+    )
+    torch.testing.assert_close(found, (means - mean) / std, rtol=0, atol=1e-6)
+    assert not torch.equal(found[:, :, -1], found[:, :, -3])
 
 
 def test_a_stream_gives_the_frames_of_the_whole_clip_bit_for_bit(vae: WanVAE) -> None:

@@ -11,7 +11,7 @@ wants them.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +35,8 @@ from worldmodel.wan.vae_layers import (
 )
 from worldmodel.wan.weight_files import read_tensors
 
+Layer = Callable[[Tensor, LayerCaches], Tensor]
+
 
 class Trunk(nn.Module):
     """What encoder and decoder have in common: layers that take x and `LayerCaches`, and a head."""
@@ -52,16 +54,20 @@ class Trunk(nn.Module):
         )
         self.head = nn.ModuleDict({"0": RmsNorm(last, spatial=3), "2": causal(last, outputs)})
 
-    def run(self, x: Tensor, layers: Iterable[nn.Module], past: LayerCaches) -> Tensor:
-        """b c g h w through the first convolution, `layers` and the head."""
-        x = convolve(self.conv1, x, past)
-        for layer in layers:
-            x = layer(x, past)
+    def begin(self, x: Tensor, past: LayerCaches) -> Tensor:
+        """The first convolution: b c g h w -> b d g h w."""
+        return convolve(self.conv1, x, past)
+
+    def end(self, x: Tensor, past: LayerCaches) -> Tensor:
+        """The head: b d g h w -> b c g h w."""
         return activate_and_convolve(self.head["0"], self.head["2"], x, past)
 
 
 class WanEncoder(Trunk):
-    """Frames b 3 g h w -> means and log variances b 2c f h/8 w/8, neither normalised."""
+    """Frames b 3 g h w -> means and log variances b 2c f h/8 w/8, neither normalised.
+
+    One frame in the first step, four (-> 1) in the others.
+    """
 
     def __init__(self, config: VaeConfig) -> None:
         widths = config.level_widths
@@ -76,9 +82,14 @@ class WanEncoder(Trunk):
                 layers.append(Downsample(width, time=config.time_halvings[level]))
         self.downsamples = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
-        """b 3 g h w -> b 2c g' h/8 w/8: one frame in the first step, four (-> 1) in the others."""
-        return self.run(x, (*self.downsamples, *self.middle), past)
+    def levels(self) -> list[list[Layer]]:
+        """All layers in order, in groups that each end where frames become smaller."""
+        found: list[list[Layer]] = [[self.begin]]
+        for layer in (*self.downsamples, *self.middle, self.end):
+            found[-1].append(layer)
+            if isinstance(layer, Downsample):
+                found.append([])
+        return found
 
 
 class WanDecoder(Trunk):
@@ -100,7 +111,33 @@ class WanDecoder(Trunk):
 
     def forward(self, x: Tensor, past: LayerCaches) -> Tensor:
         """b c 1 h w -> b 3 g 8h 8w: g = 1 in the first step, 4 in the others."""
-        return self.run(x, (*self.middle, *self.upsamples), past)
+        for layer in (self.begin, *self.middle, *self.upsamples, self.end):
+            x = layer(x, past)
+        return x
+
+
+class Level:
+    """Some layers on a video that comes step by step; what does not move is computed once.
+
+    Where neither the frames that come in nor what is remembered have changed in any bit since the
+    step before, the result is that step's. So the grey after a picture costs little.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = layers
+        self._past: list[Tensor] = []
+        self._last: tuple[Tensor, Tensor] | None = None  # into and out of a step that kept the past
+
+    def run(self, x: Tensor) -> Tensor:
+        """The next frames b c g h w through all layers."""
+        if self._last is not None and torch.equal(x, self._last[0]):
+            return self._last[1]
+        past, y = LayerCaches(self._past), x
+        for layer in self.layers:
+            y = layer(y, past)
+        is_still = not past.first and all(map(torch.equal, self._past, past.after))
+        self._past, self._last = past.after, (x, y) if is_still else None
+        return y
 
 
 class WanVAE(Stepwise):
@@ -127,11 +164,12 @@ class WanVAE(Stepwise):
         weight = self.conv1.weight
         video = video.to(weight.device, weight.dtype).contiguous(memory_format=LAST)
         later = video[:, :, 1:].split(self.config.frames_per_latent, dim=2)
-        parts, past = [], LayerCaches()
+        parts, levels = [], [Level(layers) for layers in self.encoder.levels()]
         chunks = (video[:, :, :1], *(part for part in later if part.shape[2]))
         for frames in through(chunks, desc=desc, unit="latent frame", disable=desc is None):
-            parts.append(self.encoder(frames, past))
-            past = LayerCaches(past.after)
+            for level in levels:
+                frames = level.run(frames)
+            parts.append(frames)
         means = self.conv1(torch.cat(parts, dim=2)).chunk(2, dim=1)[0]
         mean, std = self._statistics(weight.device)
         return ((means.float() - mean) / std).contiguous()
