@@ -73,7 +73,7 @@ class DrawnWorld:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"world": "drawn", "sha256": {"squares": "0"}, "dtype": "uint8", "device": "cpu"}
+        return {"world": "drawn", "sha256": {"squares": "0"}, "dtype": "float32", "device": "cpu"}
 
     def _draw(self) -> Frame:
         rows, columns = self.frame_size

@@ -127,12 +127,25 @@ def test_a_replay_says_which_settings_differ(
     play("--headless", "--frames", 5, "--record", "walk")
     path = Path("walk.jsonl")
     path.write_text(
-        path.read_text(encoding="utf-8").replace('"dtype": "uint8"', '"dtype": "float9"'),
+        path.read_text(encoding="utf-8").replace('"dtype": "float32"', '"dtype": "bfloat16"'),
         encoding="utf-8",
     )
     assert play("--replay", path, "--headless") == 0
     out = capsys.readouterr().out
-    assert "frames may differ, because settings do: dtype (float9 then, uint8 now)" in out
+    assert "frames may differ, because settings do: dtype (bfloat16 then, float32 now)" in out
+
+
+def test_what_a_recording_asks_for_and_nobody_knows_here_can_be_overruled(
+    play: Play, chosen: list[Choice], capsys: pytest.CaptureFixture[str]
+) -> None:
+    play("--headless", "--frames", 5, "--record", "walk")
+    path = Path("walk.jsonl")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"engine": "auto"', '"engine": "abacus"'), encoding="utf-8")
+    assert play("--replay", path, "--headless") == 2
+    assert "walk.jsonl: settings: engine = 'abacus': choose from" in capsys.readouterr().err
+    assert play("--replay", path, "--headless", "--engine", "torch") == 0
+    assert chosen[-1].engine == "torch"
 
 
 def test_a_recording_can_be_played_on_as_a_player(play: Play) -> None:

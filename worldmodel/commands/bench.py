@@ -2,18 +2,17 @@
 
 import argparse
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from worldmodel.commands.argument_types import JSON_HELP, count, positive, workers
 from worldmodel.commands.flags_of_modes import check_flags
 from worldmodel.config import UserError, read_toml
-from worldmodel.game.flags import ENGINES
 from worldmodel.system.paths import to_path
 from worldmodel.system.printable import tell, tell_json
+from worldmodel.worlds.run_settings import Device, DType, EngineName, RunSettings
 
 if TYPE_CHECKING:
     from worldmodel.game.window import Window
-    from worldmodel.worlds.run_settings import RunSettings
 
 
 PLAYERS, SECONDS = 8, 10  # of --serve
@@ -47,9 +46,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--growth", type=to_path, metavar="PNG", help="plot time against size")
     parser.add_argument("--frames", type=positive, default=600, help="frames to time")
     parser.add_argument("--steps", type=count, default=0, help="denoising steps; 0: the world's")
-    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    parser.add_argument("--engine", default="auto", choices=ENGINES)
+    parser.add_argument("--dtype", default="auto", choices=get_args(DType))
+    parser.add_argument("--device", default="auto", choices=get_args(Device))
+    parser.add_argument("--engine", default="auto", choices=get_args(EngineName))
     parser.add_argument("--compile", action="store_true", help="torch, fused by its compiler")
     parser.add_argument("--threads", type=workers, default=0, help="0: the fastest number")
     parser.add_argument(
@@ -84,19 +83,11 @@ def run(options: argparse.Namespace) -> None:
     check_flags(options, add, _doing(options), READS)
     from worldmodel.evaluation.bench_report import print_bench, print_comparison, print_throughput
     from worldmodel.evaluation.speed import bench, compare, throughput
-    from worldmodel.worlds.run_settings import RunSettings
 
     if options.serve is None and (options.random_weights or _is_wan(options.world)):
         _bench_wan(options)
         return
-    settings = RunSettings(
-        steps=options.steps,
-        device=options.device,
-        dtype=options.dtype,
-        engine=options.engine,
-        compile=options.compile,
-        threads=options.threads,
-    )
+    settings = RunSettings(**{name: getattr(options, name) for name in _RUNS})
     if options.serve is not None:
         _bench_serve(options, settings)
         return
@@ -139,7 +130,7 @@ def _doing(options: argparse.Namespace) -> str:
     return next((flag for flag, is_on in asked.items() if is_on), PLAIN)
 
 
-def _bench_live(options: argparse.Namespace, settings: "RunSettings", window: "Window") -> None:
+def _bench_live(options: argparse.Namespace, settings: RunSettings, window: "Window") -> None:
     """Five sessions of the real game loop."""
     from worldmodel.evaluation.speed import open_to_measure
     from worldmodel.game.input_benchmark import print_rehearsals, rehearse
@@ -165,7 +156,7 @@ def _bench_live(options: argparse.Namespace, settings: "RunSettings", window: "W
     tell_json(rows)
 
 
-def _bench_serve(options: argparse.Namespace, settings: "RunSettings") -> None:
+def _bench_serve(options: argparse.Namespace, settings: RunSettings) -> None:
     """How many people this machine serves."""
     try:
         from worldmodel.serve.bench import bench_served, print_served

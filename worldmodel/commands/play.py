@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from worldmodel.game.choice import Choice
@@ -29,10 +28,8 @@ def run(options: argparse.Namespace) -> int:
 def open_world(choice: Choice) -> World:
     """Load the chosen world; torch is imported here and no earlier."""
     from worldmodel.worlds.find import open_world
-    from worldmodel.worlds.run_settings import RunSettings
 
-    settings = asdict(choice)
-    return open_world(settings.pop("world"), RunSettings(**settings))
+    return open_world(choice.world, choice)
 
 
 def open_real(source: Mapping[str, Any]) -> RealGame:

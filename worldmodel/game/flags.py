@@ -3,12 +3,13 @@
 import argparse
 import math
 from collections.abc import Callable
+from typing import get_args
 
 from worldmodel.system.limits import FASTEST, MOST_STEPS, MOST_THREADS, SLOWEST
 from worldmodel.system.paths import to_path
 from worldmodel.world import Spot
+from worldmodel.worlds.run_settings import Device, DType, EngineName
 
-ENGINES = ["auto", "torch", "torch-compiled", "openvino"]
 DESCRIPTION = "Play a learned world. In the window, F1 shows the keys."
 MOST_FRAMES = 1_000_000_000
 LARGEST_SEED = 2**63 - 1  # what torch and a file take
@@ -46,9 +47,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--prompts", metavar="FILE", type=to_path, help="what it is told when: '12.5 It rains.'")
     add("--seed", metavar="N", type=seed, default=0, help="seed of the noise and player (0)")
     add("--steps", metavar="N", type=steps, default=0, help="denoising steps (0: the world's)")
-    add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="(auto)")
-    add("--dtype", default="auto", choices=["auto", "float32", "bfloat16"], help="(auto)")
-    add("--engine", default="auto", choices=ENGINES, help="(the fastest)")
+    add("--device", default="auto", choices=get_args(Device), help="(auto)")
+    add("--dtype", default="auto", choices=get_args(DType), help="(auto)")
+    add("--engine", default="auto", choices=get_args(EngineName), help="(the fastest)")
     add("--compile", action="store_true", help="torch, fused by its compiler; minutes to begin")
     threads, frames = count(0, MOST_THREADS), count(0, MOST_FRAMES)
     add("--threads", metavar="N", type=threads, default=0, help="threads (0: the fastest)")

@@ -33,7 +33,7 @@ from worldmodel.reference.game import OpenReal
 from worldmodel.storage.files import is_file
 from worldmodel.storage.moments import Moment, MomentEntry, ago, list_moments, load_moment, new_name
 from worldmodel.system.limits import MOST_FOREIGN_STEPS
-from worldmodel.system.paths import to_path
+from worldmodel.system.paths import Pathlike, to_path
 from worldmodel.world import Spot, World
 from worldmodel.worlds.find import Recorded, find_start_of, find_world_of, is_world
 
@@ -198,7 +198,7 @@ class Request:
         if asked.world is None:
             chosen = replace(chosen, world=find_world_of(header, near))
         if asked.start is None and chosen.start:
-            chosen = replace(chosen, start=find_start_of(chosen.start, near))
+            chosen = replace(chosen, start=find_start_of(str(chosen.start), near))
         return chosen
 
     def _begin_real_episode(self) -> Path:
@@ -215,15 +215,15 @@ class Request:
 
 def _fill(asked: Choice, settings: Mapping[str, Any], where: str) -> Choice:
     """What was not asked for is as it was then."""
-    default, known = asdict(Choice()), asdict(asked)
-    table = {key: value for key, value in settings.items() if key in known}
-    recorded = asdict(build_config(Choice, table, where))
-    if not asked.steps and recorded["steps"] > MOST_FOREIGN_STEPS:
+    unasked = {k for k, v in asdict(Choice()).items() if v == getattr(asked, k)}
+    recorded = {key: value for key, value in settings.items() if key in unasked}
+    steps = build_config(Choice, recorded, where).steps
+    if steps > MOST_FOREIGN_STEPS:
         raise UserError(
-            f"{where} ask for {recorded['steps']} denoising steps a frame, above "
-            f"{MOST_FOREIGN_STEPS}; if that is meant, say --steps {recorded['steps']}"
+            f"{where} ask for {steps} denoising steps a frame, above {MOST_FOREIGN_STEPS}; "
+            f"if that is meant, say --steps {steps}"
         )
-    return replace(asked, **{k: v for k, v in recorded.items() if known[k] == default[k]})
+    return replace(asked, **recorded)
 
 
 def _whole(world: str | None) -> str | None:
@@ -231,7 +231,7 @@ def _whole(world: str | None) -> str | None:
     return world if world is None or not is_world(to_path(world)) else str(to_path(world).resolve())
 
 
-def _is_file(text: str) -> bool:
+def _is_file(text: Pathlike) -> bool:
     return is_file(to_path(text))
 
 

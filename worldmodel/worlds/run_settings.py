@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from worldmodel.config import ConfigError
-from worldmodel.system.limits import MOST_THREADS
+from worldmodel.system.limits import MOST_STEPS, MOST_THREADS
 from worldmodel.system.paths import Pathlike
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -36,10 +36,10 @@ class RunSettings:
             if value not in get_args(kind):
                 choices = ", ".join(get_args(kind))
                 raise ConfigError(f"{name} = {value!r}: choose from {choices}")
-        if self.steps < 0 or not 0 <= self.threads <= MOST_THREADS:
+        if not 0 <= self.steps <= MOST_STEPS or not 0 <= self.threads <= MOST_THREADS:
             raise ConfigError(
-                f"steps ({self.steps}) cannot be negative, threads ({self.threads}) are from 0 to "
-                f"{MOST_THREADS}"
+                f"steps ({self.steps}) must be from 0 to {MOST_STEPS}, "
+                f"threads ({self.threads}) from 0 to {MOST_THREADS}"
             )
 
 
