@@ -76,13 +76,10 @@ class BoundGraph:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeProgram:
-    """The decoder, its latents b 1 c h w and its frames b h w 3."""
+class DecodeProgram(RowDecoder):
+    """A decoder with what is seen, in a world with a plan or a scene."""
 
-    graph: BoundGraph
-    latents: Tensor
-    frames: Tensor
-    look: BoundGraph | None  # what is seen, in a world with a plan or a scene
+    look: BoundGraph | None
     views: Tensor  # b n, what `look` reads
     sight: Sight  # what it writes, and the decoder reads
 
@@ -134,7 +131,7 @@ class OpenVinoEngine:
         if sight is not None and sight.pixels is not decoder.sight.pixels:
             decoder.sight.pixels.copy_(sight.pixels)
         decoder.latents.copy_(latents)
-        decoder.graph.run()
+        decoder.run()
         return decoder.frames.numpy().copy()
 
     def rows(self, count: int) -> RowPool:
@@ -158,19 +155,16 @@ class OpenVinoEngine:
         autoencoder = self._models[1]
         if autoencoder.config.view:
             return None
-        latents = torch.zeros(count, 1, *self.config.latent_shape)
-        if count > 1 and ("frames", count) not in self._compiled:
-            self._compile(
-                {"frames": (DecodeGraph(autoencoder).eval(), [latents])}, count, self.lanes
-            )
-        compiled = self._compiled["frames" if count > 1 else "decode", count]
-        shape = autoencoder.config
-        frames = torch.zeros(count, shape.frame_height, shape.frame_width, 3, dtype=torch.uint8)
-        return RowDecoder(latents, frames, BoundGraph(compiled, [latents], [frames]).run)
+        name = "frames" if count > 1 else "decode"
+        if (name, count) not in self._compiled:
+            latents = torch.zeros(count, 1, *self.config.latent_shape)
+            self._compile({name: (DecodeGraph(autoencoder).eval(), [latents])}, count, self.lanes)
+        return self._decode_program(name, count)
 
     def _decoder(self, batch: int) -> DecodeProgram:
         if batch not in self._decoders:
-            self._decoders[batch] = self._decode_program(batch)
+            self._compile_for(batch)
+            self._decoders[batch] = self._decode_program("decode", batch)
         return self._decoders[batch]
 
     def broken_weight(self) -> str | None:
@@ -184,8 +178,7 @@ class OpenVinoEngine:
         graph = BoundGraph(self._compiled["frame", batch], inputs, outputs)
         return BoundProgram(inputs, outputs, graph.run)
 
-    def _decode_program(self, batch: int) -> DecodeProgram:
-        self._compile_for(batch)
+    def _decode_program(self, name: str, batch: int) -> DecodeProgram:
         shape = self._models[1].config
         latents = torch.zeros(batch, 1, *self.config.latent_shape)
         frames = torch.zeros(batch, shape.frame_height, shape.frame_width, 3, dtype=torch.uint8)
@@ -201,8 +194,8 @@ class OpenVinoEngine:
             shown = sight if shape.plan else [sight.pixels]
             look = BoundGraph(self._compiled["look", batch], [views], shown)
             read.append(sight.pixels)
-        graph = BoundGraph(self._compiled["decode", batch], read, [frames])
-        return DecodeProgram(graph, latents, frames, look, views, sight)
+        graph = BoundGraph(self._compiled[name, batch], read, [frames])
+        return DecodeProgram(latents, frames, graph.run, look, views, sight)
 
     @property
     def _unrounded(self) -> SamplerConfig:

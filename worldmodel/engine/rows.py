@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -118,8 +119,9 @@ class RowPool:
         self.inputs = empty_rows(config, sampler, rows, cached, device)
         self.outputs = empty_outputs(self.inputs, config)
         self._lanes = ThreadPoolExecutor(engine.lanes, "lane") if engine.lanes > 1 else None
-        self._runs: dict[tuple[int, int], Callable[[], None]] = {}  # by first row and size
-        self._decoders: dict[tuple[int, int], RowDecoder | None] = {}
+        # By first row and size; no two that run side by side share memory.
+        self._run_of = cache(self._new_run)
+        self._decoder_of = cache(lambda _, size: engine.row_decoder(size))
         sizes = [size for size in sizes_of(rows) if size <= most_of(rows, engine.lanes)]
         self.sizes = [size for size in sizes if self._is_exact(size)]
         self.decoded = [size for size in sizes if self._decodes_exactly(size)]  # empty: none is
@@ -171,21 +173,13 @@ class RowPool:
             for task in [self._lanes.submit(run) for run in runs]:
                 task.result()
 
-    def _decoder_of(self, first: int, size: int) -> RowDecoder | None:
-        """The decoder of so many rows from one on; no two that run side by side share memory."""
-        if (first, size) not in self._decoders:
-            self._decoders[first, size] = self.engine.row_decoder(size)
-        return self._decoders[first, size]
-
-    def _run_of(self, first: int, size: int) -> Callable[[], None]:
+    def _new_run(self, first: int, size: int) -> Callable[[], None]:
         """The program of so many rows from one on."""
-        if (first, size) not in self._runs:
-            here = slice(first, first + size)
-            self._runs[first, size] = self.engine.row_run(
-                FrameInputs(*(x[here] for x in self.inputs)),
-                FrameOutputs(*(x[here] for x in self.outputs)),
-            )
-        return self._runs[first, size]
+        here = slice(first, first + size)
+        return self.engine.row_run(
+            FrameInputs(*(x[here] for x in self.inputs)),
+            FrameOutputs(*(x[here] for x in self.outputs)),
+        )
 
     @torch.inference_mode()
     def _is_exact(self, size: int) -> bool:

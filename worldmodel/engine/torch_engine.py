@@ -132,12 +132,7 @@ class CompiledEngine(TorchModels):
         if self.autoencoder.config.view:
             return None
         latents = torch.zeros(count, 1, *self.model.config.latent_shape, device=self.device)
-        (kept,), frames, once = self._decoder([latents])
-
-        def run() -> None:
-            once()
-            self._wait()
-
+        (kept,), frames, run = self._decoder([latents])
         return RowDecoder(kept, frames, run)
 
     def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
@@ -150,13 +145,7 @@ class CompiledEngine(TorchModels):
             for target, source in zip(kept, given, strict=True):
                 target.copy_(source)
             run()
-        self._wait()
         return frames.cpu().numpy().copy()
-
-    def _wait(self) -> None:
-        """For what was launched: once a frame."""
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
 
     def _program(self, batch: int) -> BoundProgram:
         inputs = empty_inputs(
@@ -172,6 +161,7 @@ class CompiledEngine(TorchModels):
         return BoundProgram(inputs, outputs, _captured(once, self.device))
 
     def _decoder(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Tensor, Callable[[], None]]:
+        """Its own inputs and frames, and a run that returns when the frames are there."""
         given = [torch.empty_like(x, device=self.device) for x in inputs]
         with torch.inference_mode():
             frames = torch.empty_like(self._decode(*given), device="cpu")
@@ -181,7 +171,14 @@ class CompiledEngine(TorchModels):
         def once() -> None:
             frames.copy_(self._decode(*given), non_blocking=True)
 
-        return given, frames, _captured(once, self.device)
+        decode = _captured(once, self.device)
+
+        def run() -> None:
+            decode()
+            if self.device.type == "cuda":
+                torch.cuda.current_stream(self.device).synchronize()
+
+        return given, frames, run
 
 
 def _fused(graph: nn.Module) -> Any:
