@@ -57,10 +57,14 @@ def test_after_a_kill_the_clip_plays_to_its_last_second_and_every_frame_has_its_
     wait_for_rows(tmp_path / "walk.jsonl", 75)
     process.kill()
     process.wait()
+    with (tmp_path / "walk.jsonl").open("ab") as file:
+        file.write(b'{"index": 9')  # the line that was being written
     rows = read_recording(tmp_path / "walk.jsonl")[1]
     shown = sum(1 for _ in read_video(tmp_path / "walk.mp4"))
     assert shown >= len(rows) - RATE - 2
-    assert len(load_recording(tmp_path / "walk.jsonl")) == shown
+    episode = load_recording(tmp_path / "walk.jsonl")
+    assert len(episode) == shown
+    np.testing.assert_allclose(episode.frames[5].astype(int), frames(40)[5], atol=60)
 
 
 def test_slow_play_loses_a_second_too_and_not_a_second_of_the_worlds_rate(tmp_path: Path) -> None:

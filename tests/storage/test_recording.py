@@ -178,37 +178,6 @@ def test_small_frames_are_scaled_up_by_a_whole_number_to_even_sizes(
     assert shown_size(size) == shown
 
 
-WRITE_FOREVER = """
-import itertools, sys, time
-from pathlib import Path
-from tests.storage.test_recording import HEADER, frames
-from worldmodel.storage.recording import Recorder, FrameRow
-recorder = Recorder(Path(sys.argv[1]), HEADER)
-clip = frames(40)
-for i in itertools.count():
-    recorder.write(clip[i % 40], FrameRow(index=i, time=i / 20))
-    time.sleep(0.002)
-"""
-
-
-def test_a_killed_process_leaves_a_playable_recording(tmp_path: Path) -> None:
-    path = tmp_path / "walk.jsonl"
-    process = subprocess.Popen([sys.executable, "-c", WRITE_FOREVER, str(tmp_path / "walk")])
-    ends = time.monotonic() + 20
-    while not path.exists() or path.read_bytes().count(b"\n") < 90:
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    path.write_bytes(path.read_bytes() + b'{"index": 9')  # the line that was being written
-
-    rows = read_recording(path)[1]
-    episode = load_recording(path)
-    assert len(rows) >= 89
-    assert len(rows) - len(episode) <= 41, "at most two seconds of video are lost"
-    np.testing.assert_allclose(episode.frames[5].astype(int), frames(40)[5], atol=60)
-
-
 def test_whoever_finds_a_row_finds_a_frame(tmp_path: Path) -> None:
     """At any moment of the first frames, as if the process had been killed then."""
     recorder = Recorder(tmp_path / "walk", HEADER)

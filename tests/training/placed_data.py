@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.training.tiny_data import SPEC
+from tests.training.tiny_data import save
 from worldmodel.action import Action
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
-from worldmodel.storage.episode import Episode
-from worldmodel.storage.episodes import save_episode
 
 STATE = StateSpec(
     {
@@ -67,12 +65,5 @@ def write_placed(folder: Path, count: int, length: int = 80, first: int = 0) -> 
             actions.append(Action(held if f else frozenset(), (turn if f else 0.0, 0.0)))
             states.append([*place, 8.0, heading, *velocity])
         values = np.asarray(states, np.float32)
-        episode = Episode(
-            frames=np.stack(frames),
-            actions=actions,
-            frames_per_second=10.0,
-            buttons=SPEC.buttons,
-            state=StateTrack(STATE.seen(values), values),
-        )
-        save_episode(folder / f"{number:03d}.safetensors", episode)
+        save(folder, number, frames, actions, StateTrack(STATE.seen(values), values))
     return folder

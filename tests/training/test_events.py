@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, draw
+from tests.training.tiny_data import AUTOENCODER, MODEL, SPEC, draw, save
 from worldmodel.action import IDLE, Action
 from worldmodel.config import ConfigError, build_config, to_table, to_toml
 from worldmodel.model.events import CHANGE, SET, Recent
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
-from worldmodel.storage.episode import Episode
-from worldmodel.storage.episodes import save_episode
 from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.event_bins import find_bins
 from worldmodel.training.events import EventsTraining
@@ -52,14 +50,7 @@ def write_lives(folder: Path, count: int, first: int = 0, length: int = 80) -> P
             actions.append(Action(frozenset({key})) if key else IDLE)
             rows.append([health, ammo, reward, health == 0])
         values = np.asarray(rows, np.float32)
-        episode = Episode(
-            frames=np.stack(frames),
-            actions=actions,
-            frames_per_second=10.0,
-            buttons=SPEC.buttons,
-            state=StateTrack(STATE.seen(values), values),
-        )
-        save_episode(folder / f"{number:03d}.safetensors", episode)
+        save(folder, number, frames, actions, StateTrack(STATE.seen(values), values))
     return folder
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny_data import AUTOENCODER, write_episodes
-from tests.training.tiny_recipe import LOOP
+from tests.training.tiny_data import AUTOENCODER
+from tests.training.tiny_recipe import autoencoder_training
 from worldmodel.config import ConfigError
 from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.save_tensors import save_tensors
@@ -27,15 +27,7 @@ Tensors = dict[str, Tensor]
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[AutoencoderTraining, bytes, bytes]:
     """A config, and the states of steps 6 and 3 that its run left."""
     root = tmp_path_factory.mktemp("keeping")
-    data = write_episodes(root / "data", count=2)
-    config = AutoencoderTraining(
-        stage="autoencoder",
-        data=data,
-        heldout=data,
-        model=AUTOENCODER,
-        loop=replace(LOOP, steps=6, save_every=3, sample_every=100),
-        batch=4,
-    )
+    config = autoencoder_training(root, steps=6, save_every=3, sample_every=100)
     train(AutoencoderStage(config, root / "run"), config.loop, root / "run")
     path = root / "run" / STATE
     return config, path.read_bytes(), before(path).read_bytes()

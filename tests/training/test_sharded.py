@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
-from tests.training.tiny_data import AUTOENCODER, write_episodes
-from tests.training.tiny_recipe import LOOP
+from tests.training.tiny_recipe import autoencoder_training
 from worldmodel.storage.files import FileWriteError
 from worldmodel.training import sharded
-from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
+from worldmodel.training.autoencoder import AutoencoderStage
 from worldmodel.training.kept_states import BrokenStateError
 from worldmodel.training.processes import Processes
 from worldmodel.training.sharded import save_sharded
@@ -32,16 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> AutoencoderStage:
     root = tmp_path_factory.mktemp("sharded")
-    data = write_episodes(root / "data", count=2)
-    config = AutoencoderTraining(
-        stage="autoencoder",
-        data=data,
-        heldout=data,
-        model=AUTOENCODER,
-        loop=replace(LOOP, steps=9),
-        batch=4,
-    )
-    return AutoencoderStage(config, root / "run")
+    return AutoencoderStage(autoencoder_training(root, steps=9), root / "run")
 
 
 def written(stage: AutoencoderStage, folder: Path, *steps: int) -> TrainState:

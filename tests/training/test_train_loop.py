@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.tiny_data import AUTOENCODER, write_episodes
-from tests.training.tiny_recipe import LOOP, STAGES, KillAfter, metrics
+from tests.training.tiny_recipe import STAGES, KillAfter, autoencoder_training, metrics
 from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.files import FileWriteError
-from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
+from worldmodel.training.autoencoder import AutoencoderStage
 from worldmodel.training.dmd import DmdTraining
 from worldmodel.training.metrics_log import MetricsLog
 from worldmodel.training.run_stage import Training, make_stage, read_stage
@@ -53,15 +52,7 @@ def test_a_resumed_run_ends_in_the_same_weights_as_an_unbroken_one(
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_state(tmp_path: Path) -> None:
-    data = write_episodes(tmp_path / "data", count=2)
-    config = AutoencoderTraining(
-        stage="autoencoder",
-        data=data,
-        heldout=data,
-        model=AUTOENCODER,
-        loop=replace(LOOP, steps=20, save_every=5, sample_every=100),
-        batch=8,
-    )
+    config = autoencoder_training(tmp_path, steps=20, save_every=5, sample_every=100)
 
     class Diverges(KillAfter):
         def loss(

@@ -8,6 +8,7 @@ import numpy as np
 from tests.conftest import TINY
 from worldmodel.action import IDLE, Action, ActionSpec
 from worldmodel.model.configs import AutoencoderConfig
+from worldmodel.state_spec import StateTrack
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import save_episode
 
@@ -30,6 +31,24 @@ def draw(position: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
     return frame
 
 
+def save(
+    folder: Path,
+    number: int,
+    frames: list["np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"],
+    actions: list[Action],
+    state: StateTrack | None = None,
+) -> None:
+    """One episode of 10 frames a second."""
+    episode = Episode(
+        frames=np.stack(frames),
+        actions=actions,
+        frames_per_second=10.0,
+        buttons=SPEC.buttons,
+        state=state,
+    )
+    save_episode(folder / f"{number:03d}.safetensors", episode)
+
+
 def write_episodes(folder: Path, count: int = 8, length: int = 60, first: int = 0) -> Path:
     for number in range(first, first + count):
         rng = np.random.default_rng(number)
@@ -39,11 +58,5 @@ def write_episodes(folder: Path, count: int = 8, length: int = 60, first: int = 
             position += {"KeyA": -1, "KeyD": 1, "": 0}[key]
             frames.append(draw(position))
             actions.append(Action(frozenset({key})) if key else IDLE)
-        episode = Episode(
-            frames=np.stack(frames),
-            actions=actions,
-            frames_per_second=10.0,
-            buttons=SPEC.buttons,
-        )
-        save_episode(folder / f"{number:03d}.safetensors", episode)
+        save(folder, number, frames, actions)
     return folder

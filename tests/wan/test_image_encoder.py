@@ -13,6 +13,7 @@ from tests.wan import matrix_cases as cases
 from tests.wan.image_tensors import released_shapes
 from tests.wan.numbers import weights
 from tests.wan.reference import GOLDEN
+from tests.worlds.wan.wan_tiny import TINY_VAE
 from worldmodel.storage.checkpoint import CheckpointError
 from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.wan.identify import recognise
@@ -31,13 +32,8 @@ from worldmodel.wan.pictures import (
     save_pictures,
 )
 from worldmodel.wan.vae import WanVAE
-from worldmodel.wan.vae_config import WAN21_VAE, VaeConfig
 
 VIT_H = ImageEncoderConfig(width=1280, layers=31, feed_forward=5120, patch=14, side=224)
-TINY_VAE = VaeConfig(
-    width=4, multipliers=(1, 2, 4, 4), blocks=2, time_halvings=(False, True, True),
-    latent_channels=16, latent_mean=WAN21_VAE.latent_mean, latent_std=WAN21_VAE.latent_std,
-)  # fmt: skip
 
 
 def released(config: ImageEncoderConfig) -> dict[str, Tensor]:
