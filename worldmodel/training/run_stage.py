@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,9 @@ def run_stage(
         if processes.count > 1:
             raise ConfigError(f"{path}: the stage {config.stage!r} is for one process")
         return (JOBS | WAN_JOBS)[type(config)](config, folder, device)
+    do = partial(_train, config, path, folder, processes, began, rehearses=rehearses)
     try:
-        summary, verdict = _train_compiled(config, path, folder, processes, began, rehearses)
+        summary, verdict = _compiled(do, path, folder) if config.loop.compile else do()
     finally:
         processes.leave()
     if verdict.failed and not rehearses:
@@ -150,13 +152,8 @@ def run_stage(
     return summary
 
 
-def _train_compiled(
-    config: Training,
-    path: Path,
-    folder: Path,
-    processes: Processes,
-    began: float,
-    rehearses: bool,  # noqa: FBT001  # handed on
+def _compiled(
+    do: Callable[[], tuple[dict[str, Any], Verdict]], path: Path, folder: Path
 ) -> tuple[dict[str, Any], Verdict]:
     """Train; where the compiler fails, go on once more from the last state.
 
@@ -165,9 +162,9 @@ def _train_compiled(
     """
     for attempt in range(2):
         try:
-            return _train(config, path, folder, processes, began, rehearses)
+            return do()
         except RuntimeError as error:
-            reason = _compilers_failure(error) if config.loop.compile else ""
+            reason = _compilers_failure(error)
             if not reason:
                 raise
             if attempt:
@@ -195,7 +192,8 @@ def _train(
     folder: Path,
     processes: Processes,
     began: float,
-    rehearses: bool,  # noqa: FBT001  # handed on
+    *,
+    rehearses: bool,
 ) -> tuple[dict[str, Any], Verdict]:
     """Build the stage, train it, write what it took and what it is worth."""
     processes.share(config.loop.micro_batches)  # a wrong number is told before data is read
