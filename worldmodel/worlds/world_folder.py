@@ -113,13 +113,16 @@ class WorldFile:
                 f"the autoencoder makes latents {self.autoencoder.latent_shape}, "
                 f"the transformer expects {self.transformer.latent_shape}"
             )
-        if len(self.actions.buttons) != self.transformer.buttons:
-            raise ConfigError(
-                f"actions names {len(self.actions.buttons)} buttons, the transformer was made "
-                f"for {self.transformer.buttons}"
-            )
+        self._check_buttons("the transformer", self.transformer)
         self._check_place()
         self._check_events()
+
+    def _check_buttons(self, name: str, part: ModelConfig | MotionConfig | EventsConfig) -> None:
+        if part.buttons != len(self.actions.buttons):
+            raise ConfigError(
+                f"actions names {len(self.actions.buttons)} buttons, {name} was made for "
+                f"{part.buttons}"
+            )
 
     def _check_place(self) -> None:
         """State, motion, plan and rays come together or not at all."""
@@ -142,11 +145,8 @@ class WorldFile:
                 "a world that knows its place needs all of [state], [motion] and "
                 "[autoencoder.plan]; one of them is missing"
             )
-        if motion and motion.buttons != len(self.actions.buttons):
-            raise ConfigError(
-                f"actions names {len(self.actions.buttons)} buttons, motion was made for "
-                f"{motion.buttons}"
-            )
+        if motion:
+            self._check_buttons("motion", motion)
 
     def _check_events(self) -> None:
         """Events need a state, and what the transformer is told needs events."""
@@ -166,11 +166,7 @@ class WorldFile:
             raise ConfigError("events follow from every frame, so chunk_frames must be 1")
         if events.moved and self.motion is None:
             raise ConfigError(f"events.moved names {events.moved[0]}, but there is no [motion]")
-        if events.buttons != len(self.actions.buttons):
-            raise ConfigError(
-                f"actions names {len(self.actions.buttons)} buttons, events was made for "
-                f"{events.buttons}"
-            )
+        self._check_buttons("events", events)
         if events.latent_shape != self.transformer.latent_shape:
             raise ConfigError(
                 f"events reads latents {events.latent_shape}, the transformer makes "
