@@ -10,6 +10,7 @@ from pathlib import Path
 from worldmodel.datacheck.dataset import DataSet, action_shares, overlap, scan_folder, share_of
 from worldmodel.datacheck.scan import Scan
 from worldmodel.datacheck.state_facts import StateFacts, Turning
+from worldmodel.storage.episode import RATES_AGREE
 from worldmodel.storage.episodes import HALVED, find_episodes, told_sizes
 from worldmodel.storage.footage import left_out
 from worldmodel.system.printable import counted
@@ -17,7 +18,6 @@ from worldmodel.system.printable import counted
 LEAST_IDLE = 0.03  # share; worlds that never saw anybody rest decay when the player does
 MOST_FLAT = 0.02  # share of frames of one colour
 MOST_SHARED = 0.02  # of the held-out stretches
-RATES_AGREE = 0.01  # relative
 FOLLOWS = 0.8  # share of a heading's turning that the mouse explains
 AS_FAR = 0.1  # of a degree for each of the mouse
 NAMED = 3  # files that a message names before it counts the others

@@ -16,11 +16,11 @@ from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom
 from worldmodel.evaluation.reference_clips import Clips, record_clips
 from worldmodel.random_streams import arrays
-from worldmodel.storage.episode import Episode, EpisodeError
+from worldmodel.storage.episode import RATES_AGREE, Episode, EpisodeError
 from worldmodel.storage.episodes import find_episodes, load_episode
 from worldmodel.system.printable import counted
 from worldmodel.system.progress import through
-from worldmodel.training.clips import RATES_AGREE, check_buttons, check_size
+from worldmodel.training.clips import check_buttons, check_size
 from worldmodel.worlds.world_folder import WorldFile
 
 CLIPS, NEXT, FRESH, LESSONS, LONG = range(5)  # the parts of an evaluation

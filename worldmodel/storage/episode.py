@@ -10,6 +10,8 @@ from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.state_spec import StateTrack
 
+RATES_AGREE = 0.01  # relative: frames a second of episodes that are used together
+
 
 class EpisodeError(UserError):
     """A file that should hold an episode does not."""

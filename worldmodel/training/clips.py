@@ -23,7 +23,7 @@ from worldmodel.model.state_configs import SceneConfig
 from worldmodel.model.state_numbers import encode_told
 from worldmodel.state_spec import StateTrack
 from worldmodel.storage.checkpoint import load_tensors
-from worldmodel.storage.episode import Episode, EpisodeError
+from worldmodel.storage.episode import RATES_AGREE, Episode, EpisodeError
 from worldmodel.storage.episodes import find_episodes, load_episode, load_state
 from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.system.progress import through
@@ -32,7 +32,6 @@ from worldmodel.training.state_episodes import view_columns, views_of
 from worldmodel.training.torch_streams import host_stream
 from worldmodel.worlds.devices import fast_autocast
 
-RATES_AGREE = 0.01  # relative
 FAR = 4.0  # times too large or too small
 MOST_CHANGES = 20_000  # frames that tell how much latents change
 

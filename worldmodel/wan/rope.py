@@ -7,16 +7,11 @@ rounded down, turn with rows and columns, the rest with time: 22, 21, 21 of 64.
 import torch
 from torch import Tensor
 
+from worldmodel.model.rotary import pair_split
 from worldmodel.wan.model_config import ActionModuleConfig, WanConfig
 
 BASE = 10_000.0
 ACTION_BASE = 256.0  # of attention to keys and mouse
-
-
-def pair_split(head_width: int) -> tuple[int, int, int]:
-    """Pairs of channels for time, rows, columns."""
-    space = head_width // 2 // 3
-    return head_width // 2 - 2 * space, space, space
 
 
 def _angles(positions: Tensor, pairs: int, base: float = BASE) -> Tensor:
