@@ -13,12 +13,7 @@ from worldmodel.config import UserError
 from worldmodel.evaluation.kept_parts import FILE, KeptParts, say_nothing
 from worldmodel.evaluation.quality import Score
 from worldmodel.evaluation.report import headline, print_report, summarise
-from worldmodel.evaluation.whole_evaluation import (
-    Evaluation,
-    EvaluationPlan,
-    evaluate,
-    save_pictures,
-)
+from worldmodel.evaluation.whole_evaluation import Evaluation, EvaluationPlan, evaluate
 from worldmodel.worlds.world_folder import check_weights, read_world_file, write_measured
 
 pytest.importorskip("vizdoom")
@@ -41,7 +36,6 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluation, Path
     root = tmp_path_factory.mktemp("evaluate")
     world = str(make_world(root / "random", is_doom=True))
     measured = evaluate(world, PLAN, root / "out", SAID.append)
-    save_pictures(measured, root / "out")
     return measured, root / "out"
 
 

@@ -65,7 +65,7 @@ class Stage:
 
     def settle(self) -> None:
         ends = time.monotonic() + 30
-        while not self.beside.is_settled:
+        while self.beside._wanted or self.beside._waiting:
             assert time.monotonic() < ends
             self.beside.poll()
             time.sleep(0.002)

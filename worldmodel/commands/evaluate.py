@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         _detector(options)
         return
     from worldmodel.evaluation.report import headline, print_report
-    from worldmodel.evaluation.whole_evaluation import EvaluationPlan, evaluate, save_pictures
+    from worldmodel.evaluation.whole_evaluation import EvaluationPlan, evaluate
     from worldmodel.worlds.find import find_world
     from worldmodel.worlds.world_folder import write_measured
 
@@ -120,7 +120,6 @@ def run(options: argparse.Namespace) -> None:
     print_report(measured)
     if options.write:
         write_measured(find_world(options.world), headline(measured))
-    save_pictures(measured, options.out)
 
 
 def _doing(options: argparse.Namespace) -> str:

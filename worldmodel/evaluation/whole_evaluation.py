@@ -90,7 +90,6 @@ class Evaluation:
     real_frechet: float
     drift: dict[str, Drift]
     starts: list[FromStart]
-    frames_per_second: float
     turns: bool = True  # whether the mouse turns the view in this world
     is_quick: bool = False  # of the first table, whose amounts nobody chooses
 
@@ -238,7 +237,6 @@ class _Measuring:
             real_frechet=floor,
             drift=drift,
             starts=starts,
-            frames_per_second=self.subjects.file.frames_per_second,
             turns=self.spec.look_left_right,
             is_quick=self.plan.only_student,
         )
@@ -254,6 +252,10 @@ class _Measuring:
             lambda: play_starts(self.folder, self.subjects, game, START_FRAMES),
         )
         parts.keep("starts", start_facts(starts))
+        if self.out is not None and starts:
+            both = [frames for one in starts for frames in (one.dream, one.real)]
+            save_grid(self.out / "starts.png", [_stretched(frames[::8]) for frames in both])
+            save_starts(starts, self.out, self.subjects.file.frames_per_second)
         return starts
 
     def _learn_judge(self) -> tuple[InverseDynamics, Gaussian]:
@@ -341,17 +343,6 @@ class _Measuring:
 
 def _features(judge: InverseDynamics, clips: Clips) -> Tensor:
     return torch.cat([features_of(judge, clip, stride=2) for clip in clips.frames])
-
-
-def save_pictures(evaluation: Evaluation, out: Path) -> None:
-    """Contact sheets: rollouts beside the real game, long play every 200 frames."""
-    _save_rollouts(evaluation.real_frames, evaluation.rollouts, out)
-    for play, drift in evaluation.drift.items():
-        _save_drift(play, drift, out)
-    if evaluation.starts:
-        both = [frames for one in evaluation.starts for frames in (one.dream, one.real)]
-        save_grid(out / "starts.png", [_stretched(frames[::8]) for frames in both])
-        save_starts(evaluation.starts, out, evaluation.frames_per_second)
 
 
 def _save_rollouts(real: Tensor, rollouts: Mapping[str, FreeRollout], out: Path) -> None:

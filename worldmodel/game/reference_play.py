@@ -132,11 +132,6 @@ class Beside:
         return changed
 
     @property
-    def is_settled(self) -> bool:
-        """Whether the game has answered everything that it was asked."""
-        return not self._wanted and not self._waiting
-
-    @property
     def points(self) -> list[Point]:
         """The difference over time: frame and PSNR in dB, of what is played now."""
         return list(self._points)

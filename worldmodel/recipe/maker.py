@@ -351,7 +351,6 @@ class Maker:
                 return
             report.print_report(measured)
             write_measured(self.out, report.headline(measured))
-            whole_evaluation.save_pictures(measured, self.root / "evaluation")
 
         self._step(
             "evaluation", key, f"a short one, against {schedule_of_steps.against(self.recipe)}", do
