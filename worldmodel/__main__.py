@@ -1,15 +1,4 @@
-"""The jobs around playing: python -m worldmodel JOB.
-
-play     a world, as play.py does
-record   collect episodes from a real game        train     one stage, from a TOML file
-evaluate a world against the real game            bench     speed on this machine
-worlds   list and describe                        data      check what was recorded
-import   released models, as worlds               selftest what must not break, tried here
-make     a world from nothing, from one recipe    ideas    what each gives per operation
-clip     draw the pressed keys into a recording, or show it beside the real game
-web      a page that plays a world in the browser, without a server
-serve    a world that is played here and shown in browsers
-"""
+"""The jobs around playing: python -m worldmodel JOB."""
 
 import sys
 
@@ -50,6 +39,24 @@ with Starting("worldmodel"):
     from worldmodel.system.signals import ended_by_signals
 
 
+JOBS = {
+    "play": (play, "play a world, as play.py does"),
+    "record": (record, "collect episodes from a game"),
+    "train": (train, "train one stage, from a TOML file"),
+    "make": (make, "make a world from nothing, from one recipe"),
+    "ideas": (ideas, "train what differs in one thing, and compare"),
+    "data": (data, "check what was recorded"),
+    "evaluate": (evaluate, "measure a world against the real game"),
+    "bench": (bench, "measure speed on this machine"),
+    "selftest": (selftest, "try what must not break, on this machine"),
+    "clip": (clip, "a new clip of a recording, with its keys or beside the real game"),
+    "web": (web, "a page that plays a world in the browser, without a server"),
+    "serve": (serve, "play a world here, for browsers"),
+    "import": (import_, "make a world of released files"),
+    "worlds": (worlds, "list and describe the worlds that are here"),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; 0 done, 2 the user must change something, 1 a defect."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # on standard output, beside JSON
@@ -71,43 +78,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """All jobs and their flags; nothing heavy is imported before a job runs."""
-    style = HelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="worldmodel",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="worldmodel", description=__doc__)
     parser.set_defaults(is_watched=False, handles_signals=False, json=False)
     parser.add_argument("--version", action="version", version=f"worldmodel {__version__}")
     jobs = parser.add_subparsers(required=True, metavar="JOB")
-    play.add(
-        jobs.add_parser(
-            "play",
-            help="play a world, as play.py does",
-            formatter_class=PlayHelp,
-            allow_abbrev=False,
-        )
-    )
-    record.add(
-        jobs.add_parser("record", help="collect episodes from a game", formatter_class=style)
-    )
-    train.add(jobs.add_parser("train", help="train one stage", formatter_class=style))
-    make.add(jobs.add_parser("make", help="a world from nothing", formatter_class=style))
-    about = "train what differs in one thing, and compare"
-    ideas.add(jobs.add_parser("ideas", help=about, formatter_class=style))
-    data.add(jobs.add_parser("data", help="look at what was recorded"))
-    about = "measure a world against the real game"
-    evaluate.add(jobs.add_parser("evaluate", help=about, formatter_class=style))
-    bench.add(jobs.add_parser("bench", help="measure speed", formatter_class=style))
-    selftest.add(jobs.add_parser("selftest", help="try what must not break, on this machine"))
-    about = "a new clip of a recording, with its keys or the real game"
-    clip.add(jobs.add_parser("clip", help=about))
-    about = "a page that plays a world in the browser"
-    web.add(jobs.add_parser("web", help=about))
-    about = "play a world here, for browsers"
-    serve.add(jobs.add_parser("serve", help=about, formatter_class=style))
-    import_.add(jobs.add_parser("import", help="make a world of released files"))
-    worlds.add(jobs.add_parser("worlds", help="list and describe the worlds that are here"))
+    for job, (command, about) in JOBS.items():
+        plays = command is play  # its flags are those of play.py
+        style = PlayHelp if plays else HelpFormatter
+        command.add(jobs.add_parser(job, help=about, formatter_class=style, allow_abbrev=not plays))
     return parser
 
 

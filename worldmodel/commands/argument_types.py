@@ -8,10 +8,10 @@ JSON_HELP = "one JSON document on standard output; tables and progress go to sta
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows a default where it says something: not None, False or an empty list."""
+    """Shows a default where it says something: not None, False, or empty."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        says_nothing = action.default is None or action.default is False or action.default == []
+        says_nothing = action.default is False or action.default in (None, [], "")
         return action.help if says_nothing else super()._get_help_string(action)
 
 

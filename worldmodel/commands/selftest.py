@@ -9,7 +9,7 @@ from worldmodel.commands.argument_types import minutes
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command to its parser."""
     parser.add_argument("--world", help="folder or name; none: the default world")
-    parser.add_argument("--minutes", type=minutes, default=15.0, help="about how long (15)")
+    parser.add_argument("--minutes", type=minutes, default=15.0, help="about how long")
     parser.set_defaults(run=run)
 
 
