@@ -38,15 +38,17 @@ def open_browser(folder: Path, **options: Any) -> Iterator[Any]:
     executable = find_chromium()
     from playwright.sync_api import sync_playwright
 
-    profile = folder / "profile"
-    profile.mkdir(parents=True)
+    profile, downloads = folder / "profile", folder / "downloads"
+    for own in (profile, downloads):
+        own.mkdir(parents=True)
     sandbox = True
     if os.name == "posix" and os.geteuid() == 0:
-        executable = _as_nobody(folder, profile, executable)
+        executable = _as_nobody(folder, executable, profile, downloads)
         sandbox = bool(executable)
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             profile,
+            downloads_path=downloads,
             executable_path=executable or find_chromium(),
             chromium_sandbox=sandbox,
             **options,
@@ -57,12 +59,13 @@ def open_browser(folder: Path, **options: Any) -> Iterator[Any]:
             context.close()
 
 
-def _as_nobody(folder: Path, profile: Path, executable: str) -> str:
+def _as_nobody(folder: Path, executable: str, profile: Path, downloads: Path) -> str:
     """A script that starts the browser as nobody; empty where that cannot be."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         return ""
-    os.chown(profile, NOBODY, NOBODY)
+    for own in (profile, downloads):
+        os.chown(own, NOBODY, NOBODY)
     let_in(folder)
     script = folder / "browser.sh"
     user = f"--reuid={NOBODY} --regid={NOBODY} --clear-groups"

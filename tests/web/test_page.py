@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.serve.drawn_world import psnr
 from tests.web.browser import find_chromium, let_in, open_browser, serve
 from tests.worlds.make_world import make_world
 from worldmodel.action import Action, ActionSpec
+from worldmodel.config import UserError
 from worldmodel.game.loop import told_state
 from worldmodel.game.play_session import Session
 from worldmodel.game.step import Step
@@ -25,6 +27,8 @@ from worldmodel.random_streams import arrays
 from worldmodel.rollout import round_to_grid
 from worldmodel.storage.checkpoint import load_weights
 from worldmodel.storage.episodes import load_episode
+from worldmodel.storage.recording import load_recording, read_recording
+from worldmodel.storage.video import read_video
 from worldmodel.web.compare_graphs import GraphPlay, compare, play_torch
 from worldmodel.web.runtime import WASM, RuntimeFilesError, fetch_runtime
 from worldmodel.web.single import write_single
@@ -362,6 +366,85 @@ def test_a_link_shows_the_numbers_that_its_sender_saw(lively: Made, page: Any) -
         page.goto(link)
         again = seen_at(page, frames)
     assert [again["line"], again["state"]] == [line, state]
+
+
+def test_a_clip_is_a_recording_with_the_numbers_of_every_frame(
+    lively: Made, page: Any, tmp_path: Path
+) -> None:
+    """Its video has a frame for every row; torch, which plays the same, has the same numbers."""
+    video, path, seen, done = record(page, lively, tmp_path)
+    header, rows = read_recording(path)
+    first, last = rows[0].index, rows[-1].index
+    assert header.first_frame == first >= 5
+    assert [row.index for row in rows] == list(range(first, last + 1))
+    assert len(rows) >= 50
+    held = [row.action.buttons for row in rows[1:]]
+    assert held == [action.buttons for action in done[first:last]]
+    assert set(held) == {frozenset(), frozenset({"KeyD"})}
+    assert header.state == lively.world.file.state
+    told = np.asarray([row.state for row in rows], np.float32)
+    assert np.array_equal(told, np.asarray(seen[first : last + 1], np.float32), equal_nan=True)
+    native = play_torch(lively.world, header.start, header.seed, done[:last])
+    assert native.states is not None
+    np.testing.assert_allclose(told, native.states[first - 1 :], rtol=0, atol=1e-4)
+    assert np.nanstd(told, axis=0).any(), "numbers that never change prove nothing"
+    assert video == path.with_suffix(".mp4")
+    episode = load_recording(path)
+    for frame, expected in zip(episode.frames, native.frames[first - 1 :], strict=True):
+        assert psnr(np.asarray(frame), expected) > 30
+    assert episode.state is not None
+    assert np.array_equal(episode.state.values, told, equal_nan=True)
+
+
+def test_a_video_that_may_lack_frames_is_not_taken_for_that_of_the_rows(
+    tiny: Made, page: Any, tmp_path: Path
+) -> None:
+    page.add_init_script("delete globalThis.VideoEncoder")  # as over plain http
+    video, path, seen, _ = record(page, tiny, tmp_path)
+    header, rows = read_recording(path)
+    assert header.state == tiny.world.file.state
+    shown = seen[header.first_frame : header.first_frame + len(rows)]
+    told = np.asarray([row.state for row in rows], np.float32)
+    assert np.array_equal(told, np.asarray(shown, np.float32), equal_nan=True)
+    assert video.name == f"{path.stem}-video.webm"
+    assert sum(1 for _ in read_video(video)) > 1
+    with pytest.raises(UserError, match="cannot be read"):
+        load_recording(path)
+
+
+def record(page: Any, made: Made, folder: Path) -> tuple[Path, Path, list[Any], list[Action]]:
+    """Play and record: video, rows, what was known of every frame, and all that was done."""
+    with serve(made.folder, isolated=False) as (address, _):
+        page.goto(address + ONE_CORE)
+        page.wait_for_selector(READY)
+        page.click("#starts button:nth-child(2)")
+        page.wait_for_selector("body[data-state=playing]")
+        page.keyboard.down("KeyD")
+        wait_frames(page, 5)
+        page.keyboard.press("KeyC")
+        wait_frames(page, 25)
+        page.keyboard.up("KeyD")
+        wait_frames(page, 25)
+        video = download(page, folder, lambda: page.keyboard.press("KeyC"))
+        rows = download(page, folder, lambda: page.click("#presses"))
+        seen = page.evaluate("seen.map((frame) => frame && frame.state)")
+        done = [as_action(x) for x in history(page)]
+    return video, rows, seen, done
+
+
+def as_action(done: dict[str, Any]) -> Action:
+    """What a page remembers as hundredths of a degree."""
+    right, down = done["mouse"]
+    return Action(frozenset(done["buttons"]), (right / 100, down / 100))
+
+
+def download(page: Any, folder: Path, act: Callable[[], None]) -> Path:
+    """The file that a deed brings, under the name that the page gives it."""
+    with page.expect_download() as found:
+        act()
+    path = folder / found.value.suggested_filename
+    found.value.save_as(path)
+    return path
 
 
 def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) -> None:

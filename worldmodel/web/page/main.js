@@ -51,6 +51,7 @@ class Page {
       return;
     }
     await this.openMap();
+    this.isExact = await Clip.isExact(find("screen"));
     this.ready = true;
     if (this.player.note) this.note(this.player.note);
     await this.readLink();
@@ -152,6 +153,7 @@ class Page {
   async begin(number, seed = crypto.getRandomValues(new Uint32Array(1))[0], replay = []) {
     this.wanted = null;
     this.map?.clear();
+    await this.keepClip();
     try {
       await this.player.begin(number, seed, replay);
     } catch (error) {
@@ -230,7 +232,7 @@ class Page {
   drawn(found) {
     if (found.state && this.map) this.map.draw(found.state);
     find("known").textContent = found.state ? told(this.description.state, found.state) : "";
-    this.clip?.draw();
+    if (this.clip) this.addToClip();
   }
 
   /** None, small, large, none. */
@@ -247,17 +249,42 @@ class Page {
   }
 
   async record() {
-    if (this.clip) {
-      const { blob, name } = await this.clip.stop(this.description.name);
-      this.clip = null;
-      this.note(save(blob, name));
-    } else {
-      try {
-        this.clip = new Clip(find("screen"));
-      } catch (error) {
-        this.note(error.message);
-      }
+    if (this.clip) await this.keepClip();
+    else if (this.player.start !== undefined) this.beginClip();
+  }
+
+  beginClip() {
+    try {
+      this.clip = new Clip(this.player, this.isExact);
+    } catch (error) {
+      this.note(error.message);
     }
+    this.showClip();
+  }
+
+  addToClip() {
+    this.clip.add();
+    if (this.clip.isFull) this.keepClip("The clip ends here: the browser had no time for more. ");
+  }
+
+  /** The video to the browser's downloads, and a link to the keys: two files at once need leave. */
+  async keepClip(why = "") {
+    if (!this.clip) return;
+    const { clip } = this;
+    this.clip = null;
+    this.showClip();
+    try {
+      const { video, rows } = await clip.stop();
+      URL.revokeObjectURL(find("presses").href);
+      Object.assign(find("presses"), { href: URL.createObjectURL(rows.blob), download: rows.name });
+      find("presses").hidden = false;
+      this.note(why + save(video.blob, video.name));
+    } catch (error) {
+      this.note(`There is no clip: ${error.message}`);
+    }
+  }
+
+  showClip() {
     find("record").classList.toggle("on", Boolean(this.clip));
     find("record").textContent = this.clip ? "Stop" : "Record";
   }
