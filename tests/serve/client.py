@@ -44,9 +44,8 @@ class Client:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "Client":
-        opening = connect(
-            self.url, origin=self.origin, max_size=None, compression=None, **self.options
-        )
+        options = {"compression": None, **self.options}
+        opening = connect(self.url, origin=self.origin, max_size=None, **options)
         self.socket = self._open.enter_context(opening)
         return self
 

@@ -1,6 +1,8 @@
 """Each attack is tried on a real server, and whoever is refused is told why."""
 
+import base64
 import contextlib
+import hmac
 import http.client
 import json
 import threading
@@ -17,7 +19,7 @@ from worldmodel.config import UserError
 from worldmodel.serve.hall import Hall
 from worldmodel.serve.outbox import ON_THE_WAY
 from worldmodel.serve.protocol import ProtocolError, read_message
-from worldmodel.serve.running import Running, is_any, is_loopback, run_server
+from worldmodel.serve.running import Running, is_any, is_loopback, make_token, run_server
 from worldmodel.serve.server_limits import Limits
 from worldmodel.worlds.native import NativeWorld
 
@@ -94,6 +96,39 @@ def test_a_token_is_needed_where_others_can_ask(guarded: Running, running: Runni
     still_plays(guarded)
 
 
+def test_everybody_who_can_be_asked_from_elsewhere_has_a_token_of_128_bits() -> None:
+    assert make_token("127.0.0.1") == make_token("::1") == make_token("localhost") == ""
+    made = [
+        make_token("0.0.0.0"),
+        make_token("192.168.0.1"),
+        make_token("127.0.0.1", ["play.example.org"]),
+        make_token("127.0.0.1", is_behind_proxy=True),
+    ]
+    assert [len(base64.urlsafe_b64decode(f"{token}==")) for token in made] == [16] * 4
+    assert len(set(made)) == 4
+
+
+def test_how_long_a_comparison_takes_tells_nothing_of_a_secret(
+    guarded: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[bytes] = []
+    compare = hmac.compare_digest
+
+    def watched(one: bytes, other: bytes) -> bool:
+        compared.extend((one, other))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    with Client(guarded.address) as client:
+        keys = client.play(token=guarded.token)
+        for hello in ({"resume": "x", "token": guarded.token}, {"watch": "x"}):
+            with Client(guarded.address) as thief:
+                thief.say("hello", **hello)
+                thief.why_closed()
+    secrets = {guarded.token.encode(), keys["resume"].encode(), keys["watch"].encode()}
+    assert secrets <= set(compared)
+
+
 def test_resuming_needs_the_token_and_the_key(guarded: Running) -> None:
     with Client(guarded.address) as client:
         key = client.play(token=guarded.token)["resume"]
@@ -106,6 +141,13 @@ def test_resuming_needs_the_token_and_the_key(guarded: Running) -> None:
             thief.say("hello", token=guarded.token, resume=watch)
             assert thief.why_closed()[1] == 1008
         client.shown()
+
+
+def test_no_message_is_unpacked(running: Running) -> None:
+    """Packed, a message of few bytes could be one of many."""
+    with Client(running.address, compression="deflate") as client:
+        assert client.socket.response is not None
+        assert "Sec-WebSocket-Extensions" not in client.socket.response.headers
 
 
 def test_a_message_that_is_too_long_ends_its_socket_alone(running: Running) -> None:
@@ -216,6 +258,27 @@ def test_an_address_has_so_many_sockets_whatever_it_calls_itself(running: Runnin
             break
         threading.Event().wait(0.02)
     still_plays(running)
+
+
+def test_all_addresses_together_have_so_many_sockets(tiny: NativeWorld) -> None:
+    limits = Limits(sockets=3, hello_within=20.0)
+    with (
+        run_server(Hall(tiny, limits, FAST)) as crowded,
+        Client(crowded.address) as player,
+        Client(crowded.address),
+        Client(crowded.address),
+        Client(crowded.address) as one_more,
+    ):
+        assert "full: more than 3 connections" in one_more.why_closed()[0]
+        player.play()
+        player.shown()
+
+
+def test_who_begins_nothing_is_sent_away(tiny: NativeWorld) -> None:
+    limits = Limits(drop_after=0.3)
+    with run_server(Hall(tiny, limits, FAST)) as idle, Client(idle.address) as client:
+        client.say("hello")
+        assert "nothing was begun" in client.why_closed()[0]
 
 
 @pytest.mark.parametrize(

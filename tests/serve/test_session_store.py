@@ -1,6 +1,7 @@
 """A session goes on on another server, at most a second back, and as if nothing had happened."""
 
 import os
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -91,6 +92,23 @@ def test_what_is_too_old_broken_or_of_another_world_is_not_gone_on_with(
     store.forget("a session that was over at once")
     store.close()
     assert not file.exists(), "what nobody asks for any more does not stay"
+
+
+def test_nothing_in_the_folder_is_unpickled(tiny: NativeWorld, tmp_path: Path) -> None:
+    """A file by somebody who may write there, under a name that a player's key leads to."""
+    ran = tmp_path / "ran"
+
+    class Runs:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (ran,)
+
+    store, content = SessionStore(tmp_path / "store"), pickle.dumps(Runs())
+    store._path("a key").write_bytes(content)
+    assert store.find("a key", tiny.name) is None
+    assert not ran.exists()
+    pickle.loads(content)
+    assert ran.exists(), "what does nothing proves nothing"
+    store.close()
 
 
 def test_the_newest_counts_when_a_player_goes_to_and_fro(tiny: NativeWorld, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import secrets
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -75,7 +74,7 @@ def _serve_fleet(options: argparse.Namespace) -> None:
     """Until interrupted, wherever Ray's cluster has room."""
     from worldmodel.serve.fleet import FleetPlan, run_fleet
     from worldmodel.serve.listening import listen
-    from worldmodel.serve.running import is_loopback
+    from worldmodel.serve.running import make_token
     from worldmodel.worlds.find import find_world, shipped_worlds
     from worldmodel.worlds.run_settings import RunSettings
 
@@ -85,8 +84,7 @@ def _serve_fleet(options: argparse.Namespace) -> None:
         raise UserError("--fleet and --behind-proxy: Ray's own proxy stands before the replicas")
     folders = [find_world(name) for name in options.worlds]  # what is missing is told here
     listen(options.host, options.port).close()  # and a port that is another program's
-    is_private = is_loopback(options.host) and not options.name
-    token = "" if is_private else secrets.token_urlsafe(16)
+    token = make_token(options.host, options.name)
     plan = FleetPlan(
         worlds=tuple(
             name if folder.parent == shipped_worlds() else str(folder.resolve())

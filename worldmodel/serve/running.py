@@ -49,9 +49,7 @@ def run_server(
     A token is made unless only this machine can reach the server: it listens on a loopback address
     and has no further `names`, which a reverse proxy would ask it by.
     """
-    # A reverse proxy asks from this machine, for everybody: then loopback says nothing.
-    is_private = is_loopback(host) and not names and not is_behind_proxy
-    token = "" if is_private else secrets.token_urlsafe(16)
+    token = make_token(host, names, is_behind_proxy=is_behind_proxy)
     shown = shown_name(host)
     halls = [halls] if isinstance(halls, Hall) else halls
     app, server = make_app(halls, token, [*LOOPBACK, shown, *names], takes_addresses=is_any(host))
@@ -86,6 +84,13 @@ def run_server(
             web.should_exit = True
             thread.join()
             server.clips.close()
+
+
+def make_token(host: str, names: Sequence[str] = (), *, is_behind_proxy: bool = False) -> str:
+    """128 random bits as text; empty where nobody but this machine can ask."""
+    # A reverse proxy asks from this machine, for everybody: then loopback says nothing.
+    is_private = is_loopback(host) and not names and not is_behind_proxy
+    return "" if is_private else secrets.token_urlsafe(16)
 
 
 def is_loopback(host: str) -> bool:
