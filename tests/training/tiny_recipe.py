@@ -38,7 +38,7 @@ SAMPLER = SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
 CLIPS = ClipTraining(batch=8, frames=6, copies=2, noisy_history=0.3, own_history=0.3)
 
 
-def autoencoder_training(root: Path, **loop: int) -> AutoencoderTraining:
+def autoencoder_training(root: Path, **loop: Any) -> AutoencoderTraining:
     """Of two episodes in `root`, which are unseen ones too."""
     data = write_episodes(root / "data", count=2)
     return AutoencoderTraining(
