@@ -147,7 +147,7 @@ class Ending(Protocol):
 
 
 @runtime_checkable
-class Knows(Protocol):
+class HasState(Protocol):
     """A world that may know more of a frame than its picture: place, health, reward."""
 
     @property
@@ -208,7 +208,7 @@ class Walkable(Protocol):
 
 
 @runtime_checkable
-class Tells(Protocol):
+class HasNotices(Protocol):
     """A world that has something to tell its player at times: words it did not understand."""
 
     def take_notice(self) -> str:
@@ -216,7 +216,7 @@ class Tells(Protocol):
 
 
 @runtime_checkable
-class Prepares(Protocol):
+class PreparesWords(Protocol):
     """A world that must get ready for some words: play need not stop for that.
 
     Who cannot know how long it takes (a replay, a timeline) leaves `follow` out and waits.

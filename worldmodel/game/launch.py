@@ -37,7 +37,7 @@ from worldmodel.reference.game import OpenReal
 from worldmodel.storage.files import plain
 from worldmodel.storage.moments import ENDING, last_sessions_folder, save_moment
 from worldmodel.system.signals import ended_by_signals
-from worldmodel.world import Prepares, World
+from worldmodel.world import PreparesWords, World
 from worldmodel.worlds.find import find_world, is_shipped, read_any_world
 from worldmodel.worlds.known_folders import remember_folder
 
@@ -251,7 +251,7 @@ def has_display() -> bool:
 
 def as_followed(world: World, take: Take) -> Take:
     """What a person does, as far as the world can follow it: nobody is kept waiting for words."""
-    if not isinstance(world, Prepares):
+    if not isinstance(world, PreparesWords):
         return take
 
     def followed(index: int) -> Taken:

@@ -27,7 +27,7 @@ from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
 from worldmodel.game.window import Window
 from worldmodel.system.other_programs import Others
-from worldmodel.world import Knows, Walkable
+from worldmodel.world import HasState, Walkable
 
 NUMBERS_SECONDS = 0.25  # how often the numbers on the screen change
 LARGEST_OVERLAY_FONT = 1.25
@@ -318,7 +318,7 @@ class Game:
         self.devices.learn(world.actions)
         self.window.fit(world.frame_size, self.scale)
         level = world.level if isinstance(world, Walkable) else None
-        spec = world.state_spec if isinstance(world, Knows) else None
+        spec = world.state_spec if isinstance(world, HasState) else None
         overlay.chart = LevelMap(level, spec) if level and spec else None
         pygame.display.set_caption(world.name)
         overlay.caption, overlay.spec = "", world.actions
@@ -362,7 +362,7 @@ class Game:
 def told_state(session: Session, step: Step) -> str:
     """The numbers that a player cares for: health 100, ammo 24; not where one is."""
     world = session.world
-    spec = world.state_spec if isinstance(world, Knows) else None
+    spec = world.state_spec if isinstance(world, HasState) else None
     if spec is None or step.state is None:
         return ""
     numbers = zip(spec.numbers.items(), step.state, strict=True)

@@ -31,11 +31,11 @@ from worldmodel.system.versions import installed_versions
 from worldmodel.world import (
     Ending,
     Frame,
-    Knows,
-    Prepares,
+    HasNotices,
+    HasState,
+    PreparesWords,
     Spot,
     StateError,
-    Tells,
     Walkable,
     World,
 )
@@ -326,14 +326,14 @@ class Session:
             split=replace(self.world.split, clean=self._clean_ms),
             count=self._count,
             past=self.timeline.newest,
-            notice=self.world.take_notice() if isinstance(self.world, Tells) else "",
-            waiting=self.world.waiting if isinstance(self.world, Prepares) else "",
+            notice=self.world.take_notice() if isinstance(self.world, HasNotices) else "",
+            waiting=self.world.waiting if isinstance(self.world, PreparesWords) else "",
             state=self._known(),
         )
 
     def _known(self) -> tuple[float, ...] | None:
         """What the world knows of its last frame."""
-        known = self.world.state if isinstance(self.world, Knows) else None
+        known = self.world.state if isinstance(self.world, HasState) else None
         return None if known is None else tuple(known.tolist())
 
 

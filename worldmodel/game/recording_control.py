@@ -23,7 +23,7 @@ from worldmodel.storage.recording import (
 )
 from worldmodel.system.paths import to_path
 from worldmodel.system.versions import installed_versions
-from worldmodel.world import Knows
+from worldmodel.world import HasState
 
 FOLDER = Path("recordings")
 
@@ -176,5 +176,5 @@ class RecordingControl:
             frame_size=world.frame_size,
             buttons=world.actions.buttons,
             versions=installed_versions(),
-            state=world.state_spec if isinstance(world, Knows) else None,
+            state=world.state_spec if isinstance(world, HasState) else None,
         )

@@ -28,7 +28,7 @@ from worldmodel.reference.game import Learned, OpenReal, Origin, Way, is_same_pl
 from worldmodel.reference.process import CHUNK, MOST_WAITING, Answer, RealProcess
 from worldmodel.reference.side_by_side import Point, View
 from worldmodel.state_spec import StateSpec
-from worldmodel.world import Frame, Knows, World
+from worldmodel.world import Frame, HasState, World
 
 MOST_POINTS = 100_000  # of the difference over time; the oldest go first
 MOST_BEHIND = 256  # frames that a slow game may lag behind before some are not compared
@@ -277,7 +277,7 @@ class Beside:
 
 def spec_of(session: Session) -> StateSpec | None:
     """What the numbers of the dream's state are."""
-    return session.world.state_spec if isinstance(session.world, Knows) else None
+    return session.world.state_spec if isinstance(session.world, HasState) else None
 
 
 def place_in(

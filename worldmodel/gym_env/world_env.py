@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from worldmodel.config import ConfigError, UserError
 from worldmodel.gym_env.action_space import Kind, WorldControls
 from worldmodel.system.paths import Pathlike
-from worldmodel.world import Frame, Knows, World, step
+from worldmodel.world import Frame, HasState, World, step
 from worldmodel.worlds.find import find_world, open_world, read_any_world
 from worldmodel.worlds.fork_guard import ForkedError
 from worldmodel.worlds.run_settings import RunSettings
@@ -159,7 +159,7 @@ def load_world(world: "Pathlike | World | None", settings: dict[str, Any]) -> Wo
 
 def state_info(world: World) -> dict[str, Any]:
     """What a world knows of itself, by name, as an `info` holds it; empty if it knows nothing."""
-    if not isinstance(world, Knows) or world.state_spec is None or world.state is None:
+    if not isinstance(world, HasState) or world.state_spec is None or world.state is None:
         return {}
     return {"state": dict(zip(world.state_spec.names, world.state.tolist(), strict=True))}
 

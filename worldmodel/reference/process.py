@@ -26,7 +26,7 @@ from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.reference.game import Mortal, OpenReal, RealGame, Way
 from worldmodel.state_spec import StateSpec
-from worldmodel.world import Frame, Knows
+from worldmodel.world import Frame, HasState
 
 CHUNK = 256  # actions in one request at most: they fit into the pipe, and take a fifth of a second
 MOST_WAITING = 4  # requests without an answer
@@ -166,7 +166,7 @@ def _answer(link: Connection, game: RealGame) -> None:
             if game.is_over:
                 break
             frame = game.step(action)
-        known = (game.state_spec, game.state) if isinstance(game, Knows) else (None, None)
+        known = (game.state_spec, game.state) if isinstance(game, HasState) else (None, None)
         died = isinstance(game, Mortal) and game.has_died
         link.send((frame, game.is_over, *known, died))
 

@@ -21,7 +21,7 @@ from worldmodel.serve.served_session import Note, Picture, ServedSession
 from worldmodel.serve.server_limits import Limits
 from worldmodel.storage.recording import FrameRow, Header, Recorder
 from worldmodel.system.paths import list_files
-from worldmodel.world import Knows
+from worldmodel.world import HasState
 
 KINDS = {".mp4": "video/mp4", ".jsonl": "application/jsonl"}
 MOST_WAITING = 32  # frames not encoded yet; beyond it play would have to wait for the disk
@@ -105,7 +105,7 @@ class Clip:
             frames_per_second=self.rate,
             frame_size=world.frame_size,
             buttons=world.actions.buttons,
-            state=world.state_spec if isinstance(world, Knows) else None,
+            state=world.state_spec if isinstance(world, HasState) else None,
         )
 
     def _add(self, picture: Picture) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.serve.session_store import KeptSession
-from worldmodel.world import Frame, Knows, Prepares, State, Tells, World
+from worldmodel.world import Frame, HasNotices, HasState, PreparesWords, State, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class ServedSession:
         """One frame on; the world remembers it after that."""
         assert self.picture is not None, "begin comes first"
         self._publish(self.picture.number + 1, frame, action, time)
-        if isinstance(self.world, Tells) and (notice := self.world.take_notice()):
+        if isinstance(self.world, HasNotices) and (notice := self.world.take_notice()):
             self.tell(Note("told", notice))
 
     def keep(self) -> ServedMoment:
@@ -173,14 +173,14 @@ class ServedSession:
 
     def _publish(self, number: int, frame: Frame, action: Action = IDLE, time: float = 0.0) -> None:
         """Show a frame, which the world has just made or gone back to."""
-        known = self.world.state if isinstance(self.world, Knows) else None
+        known = self.world.state if isinstance(self.world, HasState) else None
         state = None if known is None else tuple(known.tolist())
         self.picture = Picture(number, frame, action, time, state)
         self.tell(self.picture)
 
     def _followed(self, action: Action) -> Action:
         """What the world can follow now: it may have to get ready for words."""
-        if not isinstance(self.world, Prepares):
+        if not isinstance(self.world, PreparesWords):
             return action
         action = self.world.follow(action)
         if self.world.waiting != self._waiting:
