@@ -17,7 +17,6 @@ from worldmodel.storage.episodes import find_episodes, load_episode
 ROOT = Path(__file__).parents[2]
 SHIPPED = (
     "configs/siege/recipe.toml",
-    "configs/siege/state.toml",
     "configs/doom/h200.toml",
 )
 

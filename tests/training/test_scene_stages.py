@@ -133,7 +133,7 @@ def test_a_decoder_learns_on_from_play_in_which_the_scene_is_the_games(
     model = replace(MODEL, objects=OBJECTS, rays=OBJECTS.rays, ray_features=OBJECTS.ray_features)
     autoencoder = str(home / "runs" / "autoencoder")
     shared = {"autoencoder": autoencoder, "actions": to_table(SPEC)}
-    clips = {"batch": 4, "frames": 6, "drifted_history": 0.3, "mixed_history": 0.3}
+    clips = {"batch": 4, "frames": 6, "drifted_history": 0.3}
     run(home, "teacher", 2, {**shared, "model": to_table(model), "clips": clips})
     sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
     own = OwnPlay(student=home / "runs" / "teacher", sampler=sampler, clips=6, frames=4)

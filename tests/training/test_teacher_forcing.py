@@ -83,22 +83,6 @@ def test_a_drifted_history_is_off_by_the_same_in_every_frame_but_the_sinks(
     assert torch.allclose(clip.undrifted.history, clip.clean, atol=1e-5)
 
 
-def test_a_mixed_history_lies_between_its_own_clip_and_another(
-    model: WorldTransformer, numbered: LatentEpisodes
-) -> None:
-    clip = draw(model, numbered, mixed_history=1.0)
-    own, other = clip.clean[:, MODEL.sink_frames :], clip.clean.roll(1, dims=0)
-    moved = clip.history[:, MODEL.sink_frames :] - own
-    towards = other[:, MODEL.sink_frames :] - own
-    shares = [float((m * t).sum() / t.square().sum()) for m, t in zip(moved, towards, strict=True)]
-    assert all(0 < share < 1 for share in shares)
-    assert len(set(shares)) == 4
-    for share, error, whole in zip(shares, moved, towards, strict=True):
-        assert torch.allclose(error, share * whole, atol=1e-4)
-    assert torch.equal(clip.history[:, : MODEL.sink_frames], clip.clean[:, : MODEL.sink_frames])
-    assert torch.allclose(clip.undrifted.history, clip.clean, atol=1e-5)
-
-
 def test_so_many_histories_drift_as_the_config_says(
     model: WorldTransformer, numbered: LatentEpisodes
 ) -> None:

@@ -22,8 +22,7 @@ A frame is drawn as a change of the last one, so errors add up like a random wal
 conditions tell what a frame shows (a plan's rays), the model can learn to walk back: a share of
 the clips (`drifted_history`) have a history that is off by the same in every frame, sinks apart, as
 it is after minutes of play. (Root mean square of the latents of doom-places around frame 4 000: 33
-without, 0.8 with it; encoded frames of the game have 0.9.) What fades in play is no noise: a share
-of the clips (`mixed_history`) have a history between their own and another clip's.
+without, 0.8 with it; encoded frames of the game have 0.9.)
 """
 
 from collections.abc import Callable
@@ -71,7 +70,6 @@ class ClipTraining:
     own_history: float = 0.0  # share of clips whose history the model resampled itself
     drifted_history: float = 0.0  # share of clips whose history is off by the same in every frame
     drift: float = 2.0  # the most of that, as standard deviation of the latents' numbers
-    mixed_history: float = 0.0  # share of clips whose history is mixed with another clip's
     action_dropout: float = 0.0  # share of noisy chunks that are not told their actions
     weight: Literal["residual", "ramp"] = "residual"  # of the teacher's error at a noise level
 
@@ -82,7 +80,6 @@ class ClipTraining:
             self.history_sigma,
             self.own_history,
             self.drifted_history,
-            self.mixed_history,
             self.action_dropout,
         )
         if self.frames < 2 or self.sigma_shift <= 0 or not all(0 <= s <= 1 for s in shares):
@@ -224,18 +221,14 @@ def draw_clip(
 def _drift(
     clean: Tensor, sinks: int, config: ClipTraining, generator: torch.Generator
 ) -> Tensor | float:
-    """What is wrong in every frame but the sinks, of its own size in each clip: b f c h w."""
-    if not config.drifted_history and not config.mixed_history:
+    """The same error of every frame but the sinks, of its own size in each clip: b f c h w."""
+    if not config.drifted_history:
         return 0.0
     device = generator.device
     chosen, size = torch.rand(2, len(clean), 1, 1, 1, 1, generator=generator, device=device)
     error = torch.randn(clean[:, :1].shape, generator=generator, device=device)
     error = torch.where(chosen < config.drifted_history, config.drift * size * error, 0.0)
     drift = error.expand_as(clean).clone()
-    if config.mixed_history:
-        chosen, size = torch.rand(2, len(clean), 1, 1, 1, 1, generator=generator, device=device)
-        other = clean.roll(1, dims=0) - clean
-        drift = drift + torch.where(chosen < config.mixed_history, size * other, 0.0)
     drift[:, :sinks] = 0.0
     return drift
 
