@@ -57,3 +57,4 @@ def test_no_job_prints_around_it(part: str) -> None:
 
 def test_one_is_no_plural() -> None:
     assert [counted(n, "frame") for n in (0, 1, 2)] == ["0 frames", "1 frame", "2 frames"]
+    assert [counted(n, "batch") for n in (1, 8)] == ["1 batch", "8 batches"]

@@ -58,8 +58,13 @@ def _finite(value: Any) -> Any:
 
 
 def counted(number: int, what: str) -> str:
-    """`1 frame`, `2 frames`: a number and a noun that takes an s."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    """`1 frame`, `2 frames`: a number and a noun."""
+    return f"{number} {what if number == 1 else plural(what)}"
+
+
+def plural(what: str) -> str:
+    """Many of a noun: `frames`, `batches`."""
+    return f"{what}{'es' if what.endswith(('ch', 'sh', 's', 'x')) else 's'}"
 
 
 def shown(value: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from worldmodel.system.printable import printable, tell
+from worldmodel.system.printable import plural, printable, tell
 
 T = TypeVar("T")
 LINE_SECONDS = 10.0  # between two lines, whoever writes them
@@ -123,7 +123,7 @@ class Progress:
     def _line(self, now: float) -> str:
         """How much of it, the figures, the time gone and left."""
         of = f" of {self._total:.0f}" if self._total else ""
-        unit = f" {self.unit}s" if self.unit else ""
+        unit = f" {plural(self.unit)}" if self.unit else ""
         parts = [f"{self.n:.0f}{of}{unit}", self.postfix]
         gone, done = now - self._began, self.n - self._initial
         parts.append(f"{tqdm.format_interval(gone)} gone")
