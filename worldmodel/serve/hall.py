@@ -52,6 +52,7 @@ class Hall:
         self._gone: deque[ServedSession] = deque()  # whose worlds are to be released
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        # A daemon: an error of the thread that serves ends the program all the same.
         self._thread = threading.Thread(target=self._run, name="ticks", daemon=True)
 
     @contextlib.contextmanager

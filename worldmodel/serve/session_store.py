@@ -71,6 +71,7 @@ class SessionStore:
         self._changed = threading.Condition()
         self._closing = False
         self._told = False
+        # A daemon, as in `storage.recording`: a disk that hangs holds nobody.
         self._thread = threading.Thread(target=self._run, name="session store", daemon=True)
         self._thread.start()
 
