@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from worldmodel.config import UserError
@@ -194,7 +194,7 @@ class Launch:
             seed=replay.header.seed if replay else request.options.seed,
             rate=world.frames_per_second if rate is None else rate,
             keeping=Keeping(
-                settings=asdict(request.choice), save_worker=save_worker, megabytes=megabytes
+                settings=request.choice.settings, save_worker=save_worker, megabytes=megabytes
             ),
             moment=request.moment,
             spot=request.spot,
