@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldmodel.config import ConfigError
 from worldmodel.model.objects import Objects
 from worldmodel.model.state_configs import ConditionNumber, EventsConfig
 from worldmodel.model.state_numbers import encode_state_numbers
@@ -31,6 +32,7 @@ from worldmodel.state_spec import FULL_TURN, StateSpec
 
 CHANGE, SET, HOLD, UNUSED = range(4)  # kinds of bins
 LARGE = 1e9  # logit of what never happens, negative
+HALF = 0.5  # of a count
 HAIR = 1e-4  # of a turn's step: rounding, and not a reason for one more
 
 
@@ -73,6 +75,14 @@ class Events(nn.Module):
         placed = config.objects.numbers if config.objects else ()
         not_drawn = {*config.moved, *placed}
         self.drawn = [i for i, name in enumerate(numbers) if name not in not_drawn]
+        self.follows = {spec.index(flag): spec.index(of) for flag, of in config.follows.items()}
+        for flag, of in config.follows.items():
+            kinds = (numbers[flag].kind, numbers[of].kind)
+            if kinds != ("flag", "count") or not {flag, of}.isdisjoint(not_drawn):
+                raise ConfigError(
+                    f"follows = {{{flag} = {of!r}}}: expected a flag and a count that are drawn, "
+                    f"found a {kinds[0]} and a {kinds[1]}"
+                )
         self.own = [i for i, name in enumerate(numbers) if name not in placed]  # the player's
         self.state_numbers = tuple(
             ConditionNumber(name=name, kind=number.kind, low=number.low, high=number.high)
@@ -154,11 +164,12 @@ class Events(nn.Module):
         parts = [self._logits(hidden, known[:n]).softmax(-1) for n in range(len(self.drawn))]
         return torch.stack(parts, dim=1)
 
-    def draw(self, hidden: Tensor, chance: Tensor) -> Tensor:
-        """Bins b i that happen, by chances b i from 0 to 1."""
+    def draw(self, hidden: Tensor, chance: Tensor, possible: Tensor) -> Tensor:
+        """Bins b i that happen, of those b i q that are possible, by chances b i from 0 to 1."""
         bins: list[Tensor] = []
         for number in range(len(self.drawn)):
-            likely = self._logits(hidden, bins).softmax(-1).cumsum(-1)
+            logits = self._logits(hidden, bins).masked_fill(~possible[:, number], -LARGE)
+            likely = logits.softmax(-1).cumsum(-1)
             drawn = (likely < chance[:, number, None] * likely[:, -1:]).sum(dim=-1)
             bins.append(drawn.clamp(max=self.config.bins - 1))
         return torch.stack(bins, dim=1)
@@ -170,12 +181,16 @@ class Events(nn.Module):
         """
         around, drawn = self.around(recent, actions), len(self.drawn)
         hidden = self.hidden(recent, actions, around)
-        bins = self.draw(hidden, chance[:, :drawn])
-        candidates = self.candidates(recent.states[:, -1], actions)  # b i q
+        last = recent.states[:, -1]
+        possible = self.possible(last, actions) & ~self._overdue(recent, actions)
+        bins = self.draw(hidden, chance[:, :drawn], possible)
+        candidates = self.candidates(last, actions)  # b i q
         values = candidates.gather(2, bins[..., None])[..., 0]
         columns = list(moved.unbind(-1))
         for i, column in zip(self.drawn, values.unbind(-1), strict=True):
             columns[i] = column
+        for flag, of in self.follows.items():  # dead is who has no health: never a chance of it
+            columns[flag] = (columns[of] < self.low[of] + HALF).to(columns[flag])
         if self.objects is not None and around is not None:
             logits = self.objects.logits(around, hidden, recent.states)
             places = self.objects.draw(logits, chance[:, drawn:], recent.states).flatten(1)
@@ -185,10 +200,7 @@ class Events(nn.Module):
 
     def candidates(self, states: Tensor, actions: Tensor) -> Tensor:
         """What each bin would make of states b v with the next actions b (k+2): b i q."""
-        base = self.base(states, actions)[:, self.drawn, None]
-        held = states[:, self.drawn, None]
-        values = torch.where(self.kinds == SET, self.values, base + self.values)
-        values = torch.where(self.kinds == HOLD, held, values)
+        values = self._values(states, actions)
         low, high = (x[self.drawn, None] for x in (self.low, self.high))
         bounded = torch.minimum(torch.maximum(values, low), high)
         kinds = [self.spec.numbers[self.spec.names[i]].kind for i in self.drawn]
@@ -202,6 +214,38 @@ class Events(nn.Module):
                 column = low[number] + _remainder(values[:, number] - low[number], period)
             columns.append(column)
         return torch.stack(columns, dim=1)
+
+    def possible(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Which bins keep a count or a flag within its range: b i q.
+
+        A hit of 20 that meets a health of 5 is not a hit of 20: it sets the health to 0, which is
+        a bin of its own, and another event.
+        """
+        values, numbers = self._values(states, actions), self.spec.numbers
+        low, high = (x[self.drawn, None] for x in (self.low, self.high))
+        inside = (values > low - HALF) & (values < high + HALF)
+        counts = [numbers[self.spec.names[i]].kind in ("count", "flag") for i in self.drawn]
+        free = ~torch.tensor(counts, device=values.device)[:, None]
+        return inside | free | (torch.arange(self.config.bins, device=values.device) == 0)
+
+    def _overdue(self, recent: Recent, actions: Tensor) -> Tensor:
+        """Which bins would leave a flag at 1 that has lasted as long as it ever does: b i q."""
+        values = self._values(recent.states[:, -1], actions)
+        rows = torch.arange(len(self.drawn), device=values.device)[:, None]
+        overdue = torch.zeros_like(values, dtype=torch.bool)
+        for flag, frames in self.config.lasts.items():
+            of = self.follows[self.spec.index(flag)]
+            stuck = (recent.states[:, -frames:, self.spec.index(flag)] == 1).all(dim=1)
+            stays = (values < self.low[of] + HALF) & (rows == self.drawn.index(of))
+            overdue = overdue | (stays & stuck[:, None, None])
+        return overdue
+
+    def _values(self, states: Tensor, actions: Tensor) -> Tensor:
+        """What each bin would make of numbers that know no bounds: b i q."""
+        base = self.base(states, actions)[:, self.drawn, None]
+        held = states[:, self.drawn, None]
+        values = torch.where(self.kinds == SET, self.values, base + self.values)
+        return torch.where(self.kinds == HOLD, held, values)
 
     def base(self, states: Tensor, actions: Tensor) -> Tensor:
         """States b v as they go on by themselves with actions b (k+2)."""

@@ -1,6 +1,6 @@
 """Shapes of the networks that know the state: plan, motion, events, and numbers as conditions."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from worldmodel.config import ConfigError, require_at_most, require_no_less, require_positive
 from worldmodel.state_spec import Kind
@@ -293,6 +293,8 @@ class EventsConfig:
     turn_step: float = 0.0  # degrees, of which the game turns whole numbers in a frame; 0: any turn
     objects: ObjectsConfig | None = None  # that move by chances of their own
     ways: int = 64  # moves that it tells apart, of each kind of object
+    follows: dict[str, str] = field(default_factory=dict)  # flag -> count: 1 where that is least
+    lasts: dict[str, int] = field(default_factory=dict)  # such a flag -> frames, at most
 
     def __post_init__(self) -> None:
         require_positive(self, "frames", "seen", "width", "bins")
@@ -306,6 +308,12 @@ class EventsConfig:
         require_at_most(self, 1024, "bins", "buttons")
         require_at_most(self, 8192, "width", "latent_channels", "latent_height", "latent_width")
         require_no_less(self, 0, "buttons", "turn_step")
+        for flag, frames in self.lasts.items():
+            if flag not in self.follows or not 1 <= frames <= self.frames:
+                raise ConfigError(
+                    f"lasts = {{{flag} = {frames}}}: expected a flag of follows, and frames from 1 "
+                    f"to {self.frames}"
+                )
         if self.seen > self.frames or self.bins < 2:
             raise ConfigError(
                 f"seen ({self.seen}) must be at most frames ({self.frames}), bins ({self.bins}) at "

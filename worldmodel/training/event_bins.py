@@ -128,7 +128,8 @@ def bins_of(model: Events, data: StateEpisodes) -> Tensor:
             ],
             dim=1,
         )
-        off = off.masked_fill(model.kinds > HOLD, math.inf)
+        possible = model.possible(data.states[later - 1], data.actions[later])
+        off = off.masked_fill((model.kinds > HOLD) | ~possible, math.inf)
         exact = torch.tensor([_exact(data.spec, i) for i in model.drawn], dtype=off.dtype)[:, None]
         near = torch.where(off <= exact, torch.zeros_like(off), off)
         known = torch.isfinite(near.amin(dim=-1))
