@@ -5,8 +5,8 @@
     playing.prime(latents, conditions)
     latents = playing.denoise(condition); frames = engine.decode(latents); playing.remember()
 
-In a world with a plan of its level, `sight = engine.look(views)` comes first: its rays are part of
-the condition, its pixels of what is decoded.
+In a world with a plan or a scene, `sight = engine.look(views)` comes first: its rays are part of
+the condition (a plan's alone), its pixels of what is decoded.
 
 Several sessions can be played as one batch, each with its own start, actions and seed; a session's
 frames do not depend on who shares its batch.
@@ -102,10 +102,10 @@ class Engine(Protocol):
         """A rollout of one session for each seed of its noise."""
 
     def look(self, views: Tensor) -> Sight:
-        """What the level's plan shows of views b 4, fp32; valid until the next look."""
+        """What plan or scene show of views b n, fp32; valid until the next look."""
 
     def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
-        """Latents b 1 c h w and what is seen, in a world with a plan -> frames uint8 b h w 3."""
+        """Latents b 1 c h w and what is seen, with a plan or a scene -> frames uint8 b h w 3."""
 
     def broken_weight(self) -> str | None:
         """The first weight that holds values that are not numbers, where weights can be read."""

@@ -57,7 +57,7 @@ class TorchModels:
 
     @torch.inference_mode()
     def look(self, views: Tensor) -> Sight:
-        """What the level's plan shows of views b 4, in fp32."""
+        """What plan or scene show of views b n, in fp32."""
         return self.autoencoder.look(views.to(self.device))
 
     def broken_weight(self) -> str | None:
