@@ -77,11 +77,11 @@ class Events(nn.Module):
         self.drawn = [i for i, name in enumerate(numbers) if name not in not_drawn]
         self.follows = {spec.index(flag): spec.index(of) for flag, of in config.follows.items()}
         for flag, of in config.follows.items():
-            kinds = (numbers[flag].kind, numbers[of].kind)
-            if kinds != ("flag", "count") or not {flag, of}.isdisjoint(not_drawn):
+            found = (numbers[flag].kind, numbers[of].kind)
+            if found != ("flag", "count") or not {flag, of}.isdisjoint(not_drawn):
                 raise ConfigError(
                     f"follows = {{{flag} = {of!r}}}: expected a flag and a count that are drawn, "
-                    f"found a {kinds[0]} and a {kinds[1]}"
+                    f"found a {found[0]} and a {found[1]}"
                 )
         self.own = [i for i, name in enumerate(numbers) if name not in placed]  # the player's
         self.state_numbers = tuple(
