@@ -115,3 +115,19 @@ def test_every_shipped_config_is_valid(path: Path, monkeypatch: pytest.MonkeyPat
         assert read_recipe(path).drawn_by in ("interpolation", "student")
     else:
         assert isinstance(read_stage(path), Config)
+
+
+def test_a_key_that_was_renamed_is_read_by_its_old_name_and_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = to_toml(read_stage(ROOT / "configs/doom/decoder.toml"))
+    new = write(tmp_path / "new.toml", text)
+    old = write(tmp_path / "old.toml", text.replace("discriminator_weight", "critic_weight"))
+    capsys.readouterr()
+    assert read_stage(new) == read_stage(old) == read_stage(old)
+    assert capsys.readouterr().err == (
+        f"{old}: the key critic_weight is now called discriminator_weight\n"
+    )
+    both = write(tmp_path / "both.toml", f"critic_width = 8\n{text}")
+    with pytest.raises(ConfigError, match="critic_width and discriminator_width are the same key"):
+        read_stage(both)

@@ -1,6 +1,7 @@
 """Configs are frozen dataclasses; TOML files fill them and cannot say anything else.
 
 A dataclass whose class attribute `TABLE` names one of its fields is written as that field's table.
+Where its `FORMERLY` says which keys had another name, files with those are read, with a word on it.
 What defines a model has no default, how to run it has one. Nested tables are nested dataclasses,
 an unknown key is an error, and a message always names the file, the key and the choices.
 """
@@ -12,6 +13,7 @@ import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -25,7 +27,7 @@ from worldmodel.system.limits import (
 )
 from worldmodel.system.not_downloaded import HEAD, what_instead
 from worldmodel.system.paths import to_path
-from worldmodel.system.printable import printable, shown
+from worldmodel.system.printable import printable, shown, tell
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,6 +36,7 @@ else:
 
 T = TypeVar("T")
 
+_FORMERLY = "FORMERLY"
 DEEPEST_LIKE = 8  # files that stand on one another
 
 # What is no key in TOML, each to its end or to the file's: strings and comments.
@@ -147,6 +150,8 @@ def build_config(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     hints = get_type_hints(kind)
     if inner := _inner(kind):
         return _make(kind, {inner: _convert(hints[inner], table, where)}, where)
+    table = _with_todays_keys(kind, table, where)
+    hints.pop(_FORMERLY, None)
     if unknown := sorted(table.keys() - hints.keys()):
         raise ConfigError(
             f"{where}: unknown key {shown(unknown[0])}; choose from {', '.join(hints)}"
@@ -160,6 +165,22 @@ def build_config(kind: type[T], table: Mapping[str, Any], where: str) -> T:
         raise ConfigError(f"{where}: the key {missing[0]!r} is missing")
     values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
     return _make(kind, values, where)
+
+
+def _with_todays_keys(kind: type[Any], table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The table with today's names of keys; each file is told once of an old one."""
+    formerly: Mapping[str, str] = vars(kind).get(_FORMERLY, {})
+    old = [key for key in formerly if key in table]
+    for key in old:
+        if formerly[key] in table:
+            raise ConfigError(f"{where}: {key} and {formerly[key]} are the same key; keep one")
+        _tell_of_name(where, key, formerly[key])
+    return {formerly.get(key, key): value for key, value in table.items()} if old else table
+
+
+@lru_cache(maxsize=256)
+def _tell_of_name(where: str, old: str, new: str) -> None:
+    tell(f"{where}: the key {old} is now called {new}", to=sys.stderr)
 
 
 def _make(kind: type[T], values: Mapping[str, Any], where: str) -> T:

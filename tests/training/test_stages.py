@@ -9,6 +9,8 @@ import torch
 
 from tests.training.tiny_recipe import STAGES, metrics
 from worldmodel.config import ConfigError, to_toml
+from worldmodel.storage.checkpoint import load_tensors
+from worldmodel.storage.save_tensors import save_tensors
 from worldmodel.training.dmd import DmdStage, DmdTraining
 from worldmodel.training.run_stage import Training, make_stage, read_stage, run_stage
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
@@ -16,6 +18,7 @@ from worldmodel.training.stage import Stage
 from worldmodel.training.teacher_forcing import TeacherTraining
 from worldmodel.training.torch_streams import torch_stream
 from worldmodel.training.train_loop import STATE, UnfinishedError, resume
+from worldmodel.training.train_state import TrainState
 from worldmodel.world import step
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
@@ -40,7 +43,7 @@ def figures_of(stage: Stage) -> dict[str, float]:
         ("teacher", {"loss": 0.85}),
         ("bidirectional", {"loss": 0.8}),
         ("ode", {"loss": 0.5}),
-        ("decoder", {"l1": 0.98, "detail": 0.92, "critic": 0.5}),  # both players
+        ("decoder", {"l1": 0.98, "detail": 0.92, "discriminator": 0.5}),  # both players
     ],
 )
 def test_every_stage_learns(
@@ -158,3 +161,17 @@ def test_a_run_that_is_not_finished_feeds_no_later_stage(recipe: Path, tmp_path:
     (run / STATE).write_bytes((recipe / "runs" / "autoencoder" / STATE).read_bytes())
     with pytest.raises(UnfinishedError, match="is at step 240 of 9999"):
         load_autoencoder(run)
+
+
+def test_a_decoder_run_that_began_with_a_critic_is_read(recipe: Path, tmp_path: Path) -> None:
+    """The discriminator had that name in states that older versions wrote."""
+    config = read_stage(recipe / "decoder.toml")
+    assert isinstance(config, Training)
+    stage = make_stage(config, tmp_path / "run")
+    tensors, header = load_tensors(recipe / "runs" / "decoder" / STATE)
+    old = {key.replace(".discriminator.", ".critic."): value for key, value in tensors.items()}
+    assert old.keys() != tensors.keys()
+    save_tensors(tmp_path / STATE, old, header)
+    TrainState(stage, config.loop).load(tmp_path / STATE)
+    weights = stage.student.state_dict()
+    assert all(torch.equal(weights[key], tensors[f"student.{key}"]) for key in weights)

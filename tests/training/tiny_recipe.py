@@ -139,7 +139,7 @@ def run_recipe(root: Path) -> Path:
             autoencoder=root / "runs" / "autoencoder",
             loop=replace(LOOP, steps=100, learning_rate=1e-3, sample_every=100),
             batch=16,
-            critic_weight=0.01,  # on frames as small as these the critic soon wins
+            discriminator_weight=0.01,  # on frames this small it soon wins
             own_play=OwnPlay(student=root / "runs" / "ode", sampler=SAMPLER, clips=8, frames=4),
         ),
         "world": WorldExport(

@@ -1,25 +1,25 @@
 """The decoder's own stage: a crisper one for finished latents, which stay as they are.
 
 A reconstruction loss alone answers "some grain, I cannot tell which" with none at all. Here every
-patch of the picture must also have as much detail as the real one, wherever it is, and a patch
-critic sees whether it looks real (hinge loss, Geometric GAN, arXiv 1705.02894; on patches as in
-VQGAN, arXiv 2012.09841):
+patch of the picture must also have as much detail as the real one, wherever it is, and a
+discriminator sees whether it looks real (hinge loss, Geometric GAN, arXiv 1705.02894; on patches
+as in VQGAN, arXiv 2012.09841):
 
-    L_decoder = |x̂ − x| + λ |∇x̂ − ∇x| + κ |mean_patch |∇x̂| − mean_patch |∇x|| − μ D(x̂)
-    L_critic  = max(0, 1 − D(x)) + max(0, 1 + D(x̂))
+    L_decoder       = |x̂ − x| + λ |∇x̂ − ∇x| + κ |mean_patch |∇x̂| − mean_patch |∇x|| − μ D(x̂)
+    L_discriminator = max(0, 1 − D(x)) + max(0, 1 + D(x̂))
 
 Since the latents stay what they are, transformers trained on them keep working.
 
 With `[own_play]` part of every batch are latents that a student drew in play, whose uncertainty
 shows as blur: the decoder learns which crisp picture such latents stand for. They are paired with
-the real frames, which count less the longer the student has been playing without them; the critic
-judges all alike.
+the real frames, which count less the longer the student has been playing without them; to the
+discriminator all count alike.
 """
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -87,6 +87,10 @@ class OwnPlay:
 class DecoderTraining:
     """Everything that the stage `decoder` reads from its TOML file."""
 
+    FORMERLY: ClassVar[dict[str, str]] = {
+        "critic_weight": "discriminator_weight",
+        "critic_width": "discriminator_width",
+    }
     stage: Literal["decoder"]
     data: Path
     heldout: Path
@@ -97,12 +101,12 @@ class DecoderTraining:
     latent_noise: float = 0.25
     gradient_weight: float = 0.5  # λ
     detail_weight: float = 1.0  # κ
-    critic_weight: float = 0.1  # μ
-    critic_width: int = 48
+    discriminator_weight: float = 0.1  # μ
+    discriminator_width: int = 48
     own_play: OwnPlay | None = None
 
 
-class PatchCritic(nn.Module):
+class PatchDiscriminator(nn.Module):
     """Says of every patch of 26 pixels whether it looks real: b 3 h w -> b 1 h/4 w/4."""
 
     def __init__(self, width: int) -> None:
@@ -124,12 +128,21 @@ class PatchCritic(nn.Module):
         return self.layers(frames)
 
 
-class CriticisedAutoencoder(nn.Module):
-    """The autoencoder and its critic, trained, saved and resumed as one."""
+class AutoencoderAndDiscriminator(nn.Module):
+    """The autoencoder and its discriminator, trained, saved and resumed as one."""
 
-    def __init__(self, autoencoder: Autoencoder, critic: PatchCritic) -> None:
+    def __init__(self, autoencoder: Autoencoder, discriminator: PatchDiscriminator) -> None:
         super().__init__()
-        self.autoencoder, self.critic = autoencoder, critic
+        self.autoencoder, self.discriminator = autoencoder, discriminator
+        self.register_load_state_dict_pre_hook(_with_todays_names)  # type: ignore[no-untyped-call]
+
+
+def _with_todays_names(_: nn.Module, weights: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Read a run that began when the discriminator was called `critic`."""
+    del rest
+    old = f"{prefix}critic."
+    for name in [name for name in weights if name.startswith(old)]:
+        weights[f"{prefix}discriminator.{name.removeprefix(old)}"] = weights.pop(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +255,9 @@ class DecoderStage:
             self.played = PlayedFrames.play(config.own_play, autoencoder, config.data, seed)
         seed_default(config.loop.seed, config.stage, "weights")
         self.student = channels_last(
-            CriticisedAutoencoder(autoencoder, PatchCritic(config.critic_width).to(device))
+            AutoencoderAndDiscriminator(
+                autoencoder, PatchDiscriminator(config.discriminator_width).to(device)
+            )
         )
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
 
@@ -263,20 +278,22 @@ class DecoderStage:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Both players' losses in one sum: neither's gradient reaches the other's weights."""
         del step
-        autoencoder, critic = self.student.autoencoder, self.student.critic
+        autoencoder, discriminator = self.student.autoencoder, self.student.discriminator
         pixels, latents, weights, seen = self._draw(generator)
         decoded = autoencoder.decode(latents, seen).float()
-        frozen = {name: weight.detach() for name, weight in critic.named_parameters()}
-        fooled = functional_call(critic, frozen, (decoded,)).float().mean()
+        frozen = {name: weight.detach() for name, weight in discriminator.named_parameters()}
+        fooled = functional_call(discriminator, frozen, (decoded,)).float().mean()
         weight = weights[:, None, None, None]
         absolute = (weight * (decoded - pixels).abs()).mean()
         edges = gradient_loss(weight * decoded, weight * pixels)
-        real, made = critic(pixels).float(), critic(decoded.detach()).float()
-        judged = F.relu(1 - real).mean() + F.relu(1 + made).mean()
+        real, made = discriminator(pixels).float(), discriminator(decoded.detach()).float()
+        discriminator_loss = F.relu(1 - real).mean() + F.relu(1 + made).mean()
         detail = detail_loss(decoded, pixels, weight)
-        whole = absolute + self.config.gradient_weight * edges + judged
-        whole = whole + self.config.detail_weight * detail - self.config.critic_weight * fooled
-        return whole, {"l1": absolute, "detail": detail, "critic": judged}
+        whole = absolute + self.config.gradient_weight * edges + discriminator_loss
+        whole = (
+            whole + self.config.detail_weight * detail - self.config.discriminator_weight * fooled
+        )
+        return whole, {"l1": absolute, "detail": detail, "discriminator": discriminator_loss}
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
