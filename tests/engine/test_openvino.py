@@ -11,12 +11,13 @@ from worldmodel.engine import EngineError, openvino
 from worldmodel.engine.openvino import OpenVinoEngine
 from worldmodel.engine.torch_engine import TorchEngine
 from worldmodel.model.autoencoder import Autoencoder
-from worldmodel.model.configs import SamplerConfig
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 
 pytest.importorskip("openvino")
 
 CONFIG = replace(TINY, latent_channels=4, latent_width=4, patch=2)
+SPARSE = replace(CONFIG, layers=5, time_attention_every=2)
 SAMPLERS = [
     pytest.param(SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True), id="student"),
     pytest.param(SamplerConfig(sigmas=(1.0, 0.6, 0.3, 0.0), renoise=False), id="teacher"),
@@ -35,8 +36,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def models() -> tuple[WorldTransformer, Autoencoder]:
+    return make_models(CONFIG)
+
+
+def make_models(config: ModelConfig) -> tuple[WorldTransformer, Autoencoder]:
     torch.manual_seed(0)
-    model = make_lively(WorldTransformer(CONFIG)).eval().requires_grad_(False)
+    model = make_lively(WorldTransformer(config)).eval().requires_grad_(False)
     return model, Autoencoder(AUTOENCODER).eval().requires_grad_(False)
 
 
@@ -75,6 +80,13 @@ def test_openvino_plays_what_torch_plays_also_after_the_ring_has_wrapped(
     latent = torch.randn(1, 1, *CONFIG.latent_shape)
     difference = engine.decode(latent).astype(int) - reference.decode(latent).astype(int)
     assert abs(difference).max() <= 1
+
+
+def test_openvino_plays_what_torch_plays_where_few_layers_see_the_past() -> None:
+    models, sampler = make_models(SPARSE), SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
+    reference = TorchEngine(*models, sampler, "float32", torch.device("cpu"))
+    engine = OpenVinoEngine(*models, sampler, "float32", threads=1, key="sparse")
+    torch.testing.assert_close(play(engine), play(reference), atol=2e-3, rtol=2e-3)
 
 
 def test_a_session_does_not_depend_on_who_shares_its_batch(

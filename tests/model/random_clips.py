@@ -25,6 +25,15 @@ CONFIGS += [
     for sinks, n in ((0, 3), (3, 3), (4, 4))
 ]
 CONFIGS.append(pytest.param(replace(TINY, latent_width=4, patch=2), id="patch2"))
+# Layers 2 and 4 of five see other frames, the others their own alone.
+SPARSE = replace(TINY, layers=5, time_attention_every=2)
+CONFIGS.append(pytest.param(SPARSE, id="time-in-every-2nd"))
+CONFIGS.append(
+    pytest.param(
+        replace(SPARSE, sink_frames=3, context_frames=6, chunk_frames=3),
+        id="time-in-every-2nd-chunk3",
+    )
+)
 
 
 def clip_frames(config: ModelConfig) -> int:

@@ -106,7 +106,7 @@ def tiny(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
         {},
         {"is_placed": True},
         {"has_objects": True},
-        {"has_objects": True, "has_scene": True},
+        {"has_objects": True, "has_scene": True, "time_attention_every": 2},
     ],
     ids=["numbers alone", "and a place", "and objects", "and a scene"],
 )

@@ -178,6 +178,7 @@ def make_world(
     is_numbered: bool = False,
     has_objects: bool = False,
     has_scene: bool = False,
+    time_attention_every: int = 1,
 ) -> Path:
     """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's.
 
@@ -188,7 +189,9 @@ def make_world(
     them.
     """
     torch.manual_seed(0)
-    shape, spec, model = AUTOENCODER, SPEC, MODEL
+    shape, spec = AUTOENCODER, SPEC
+    layers = MODEL.layers * time_attention_every
+    model = replace(MODEL, layers=layers, time_attention_every=time_attention_every)
     if is_placed:
         shape = replace(shape, plan=PLAN)
         model = replace(model, rays=PLAN.rays, ray_features=PLAN.ray_features)

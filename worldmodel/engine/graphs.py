@@ -210,7 +210,7 @@ def empty_inputs(
     p, half = config.tokens_per_frame, config.head_width // 2
     tokens = cache_slots(config) * p
     latent = (batch, 1, *config.latent_shape)
-    cache = (config.layers, batch, config.heads, tokens, config.head_width)
+    cache = (config.time_layers, batch, config.heads, tokens, config.head_width)
 
     def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=device)

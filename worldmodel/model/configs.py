@@ -43,6 +43,7 @@ class ModelConfig:
     action_tokens: int = 1  # tokens per frame that carry its action
     feed_forward_ratio: int = 4
     chunk_frames: int = 1  # frames that are drawn together and see each other, future included
+    time_attention_every: int = 1  # of so many layers the last sees other frames, the rest do not
     rays: int = 0  # of the view, that a frame's condition holds (`PlanConfig`, `ObjectsConfig`)
     ray_features: int = 0  # numbers of each
     state_numbers: tuple[ConditionNumber, ...] = ()  # of the state, in a frame's condition
@@ -51,6 +52,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "layers", "feed_forward_ratio", "chunk_frames")
         require_positive(self, "latent_channels", "latent_height", "latent_width", "patch")
+        if not 1 <= self.time_attention_every <= self.layers:
+            raise ConfigError(
+                f"time_attention_every ({self.time_attention_every}) must be from 1 to layers "
+                f"({self.layers}), or no layer sees the past"
+            )
         if self.latent_height % self.patch or self.latent_width % self.patch:
             raise ConfigError(
                 f"patch ({self.patch}) must divide the {self.latent_height} rows and "
@@ -117,7 +123,12 @@ class ModelConfig:
     def cache_bytes(self) -> int:
         """Bytes of keys and values in fp32."""
         slots = self.context_frames + self.sink_frames
-        return 8 * self.layers * slots * self.tokens_per_frame * self.width
+        return 8 * self.time_layers * slots * self.tokens_per_frame * self.width
+
+    @property
+    def time_layers(self) -> int:
+        """How many layers see other frames than their own: those whose keys are kept."""
+        return self.layers // self.time_attention_every
 
     @property
     def tokens_per_frame(self) -> int:

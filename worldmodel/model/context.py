@@ -47,7 +47,10 @@ class Context(Protocol):
         """
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Turned queries and keys, values: b n t e each -> what was attended to, b n t e."""
+        """Turned queries and keys, values: b n t e each -> what was attended to, b n t e.
+
+        `layer` counts from 0 those that see other frames (`ModelConfig.time_layers`).
+        """
 
 
 def visible(config: ModelConfig, frames: int) -> Tensor:
@@ -161,7 +164,7 @@ def ring_of(config: ModelConfig) -> FrameRing:
 def slot_shapes(config: ModelConfig, batch: int, frames: int) -> dict[str, tuple[int, ...]]:
     """Keys and values of each slot that `frames` frames have filled."""
     slots = min(frames, ring_of(config).slots)
-    pair = (2, config.layers, batch, config.heads, config.tokens_per_frame, config.head_width)
+    pair = (2, config.time_layers, batch, config.heads, config.tokens_per_frame, config.head_width)
     return {slot_name(slot): pair for slot in range(slots)}
 
 

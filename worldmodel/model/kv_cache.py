@@ -47,7 +47,13 @@ class KVCache:
     ) -> None:
         self.config, self.device = config, device
         self.ring = ring = ring_of(config)
-        shape = (config.layers, batch, config.heads, ring.slots * ring.tokens, config.head_width)
+        shape = (
+            config.time_layers,
+            batch,
+            config.heads,
+            ring.slots * ring.tokens,
+            config.head_width,
+        )
         self.k = torch.zeros(shape, dtype=dtype, device=device)  # l b n (s p) e
         self.v = torch.zeros_like(self.k)
         sink_tokens = config.sink_frames * config.tokens_per_frame

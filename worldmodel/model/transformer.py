@@ -47,11 +47,18 @@ class SigmaEncoder(nn.Module):
 
 
 class Attention(nn.Module):
-    """Queries come from the input; keys and values from wherever the context keeps them."""
+    """Queries come from the input; keys and values from wherever the context keeps them.
+
+    Where `time_attention_every` is above 1, only the last of so many layers sees past frames, and
+    their keys alone are kept (Dreamer 4, arXiv 2509.24527, §3.1); the others see each frame alone.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.heads = layer, config.heads
+        before, place = divmod(layer, config.time_attention_every)
+        self.sees_time = place == config.time_attention_every - 1
+        self.time_layer = before  # which of the layers that see other frames this is
+        self.heads, self.frame_tokens = config.heads, config.tokens_per_frame
         self.q = nn.Linear(config.width, config.width, bias=False)
         self.k = nn.Linear(config.width, config.width, bias=False)
         self.v = nn.Linear(config.width, config.width, bias=False)
@@ -63,10 +70,20 @@ class Attention(nn.Module):
             rearrange(project(x), "b t (n e) -> b n t e", n=self.heads)
             for project in (self.q, self.k, self.v)
         )
-        y = context.attend(
-            self.layer, apply_rope(normalise(q), *cos_sin), apply_rope(normalise(k), *cos_sin), v
-        )
+        q, k = (apply_rope(normalise(x), *cos_sin) for x in (q, k))
+        if self.sees_time:
+            y = context.attend(self.time_layer, q, k, v)
+        else:
+            y = attend_in_frames(q, k, v, self.frame_tokens)
         return self.out(rearrange(y, "b n t e -> b t (n e)"))
+
+
+def attend_in_frames(q: Tensor, k: Tensor, v: Tensor, tokens: int) -> Tensor:
+    """Attention of every frame of so many tokens to itself alone: b n t e each -> b n t e."""
+    frames = q.shape[2] // tokens
+    q, k, v = (rearrange(x, "b n (f p) e -> (b f) n p e", p=tokens) for x in (q, k, v))
+    scores = q @ rearrange(k, "... p e -> ... e p") * q.shape[-1] ** -0.5
+    return rearrange(scores.softmax(dim=-1) @ v, "(b f) n p e -> b n (f p) e", f=frames)
 
 
 class Block(nn.Module):

@@ -142,7 +142,7 @@ def load_graphs(world: NativeWorld, graphs: Mapping[str, bytes], weights: bytes)
         }
     config = world.transformer.config
     inputs = empty_inputs(config, world.sampler, 1, torch.float32)
-    shape = (config.layers, 1, config.heads, config.tokens_per_frame, config.head_width)
+    shape = (config.time_layers, 1, config.heads, config.tokens_per_frame, config.head_width)
     outputs = FrameOutputs(
         torch.zeros_like(inputs.finished), torch.zeros(shape), torch.zeros(shape)
     )

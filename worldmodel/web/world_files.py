@@ -160,7 +160,7 @@ def _describe_model(config: ModelConfig, arrays: Arrays) -> dict[str, Any]:
     time, _, _ = pair_split(config.head_width)
     frequencies = TIME_BASE ** -(torch.arange(time, dtype=torch.float64) / time)
     return {
-        "layers": config.layers,
+        "layers": config.time_layers,  # whose keys the page keeps
         "heads": config.heads,
         "head_width": config.head_width,
         "tokens": config.tokens_per_frame,
