@@ -37,11 +37,11 @@ def test_the_game_comes_to_every_start_of_the_shipped_world_bit_for_bit(game: Do
     starts = load_starts(folder, read_world_file(folder), None)
     assert len(starts) == 7
     for start in starts:
-        assert not isinstance(start.way, UserError)
+        assert not isinstance(start.trajectory, UserError)
         visible = len(start.clip)
-        frames = [game.reset(start.way.seed), *map(game.step, start.way.actions)]
+        frames = [game.reset(start.trajectory.seed), *map(game.step, start.trajectory.actions)]
         np.testing.assert_array_equal(np.stack(frames[-visible:]), start.clip.frames)
-        assert list(start.way.actions[1 - visible :]) == list(start.clip.actions[1:])
+        assert list(start.trajectory.actions[1 - visible :]) == list(start.clip.actions[1:])
 
 
 def test_the_first_frames_of_dream_and_game_agree_headless(
@@ -80,13 +80,13 @@ def test_a_fresh_episode_of_the_game_is_a_start_with_a_way(
     assert main([*flags.split(), "--start", "real", "--record", "walk"], open_world, open_real) == 0
     folder = find_world(None)
     path = Path(f"recordings/real_{folder.name}_5.safetensors")
-    way = read_origin(folder, read_world_file(folder), str(path)).way_to(0)
-    np.testing.assert_array_equal(bring(game, way), way.frame)
+    trajectory = read_origin(folder, read_world_file(folder), str(path)).trajectory_to(0)
+    np.testing.assert_array_equal(bring(game, trajectory), trajectory.frame)
     track = load_episode(path).state
     assert track is not None
     np.testing.assert_array_equal(track.values[-1], game.state)
     first = load_recording(Path("walk.jsonl")).frames[0]
-    assert psnr(first, way.frame) > 22, "the dream begins with the game's own picture"
+    assert psnr(first, trajectory.frame) > 22, "the dream begins with the game's own picture"
     assert Path("walk_beside.mp4").is_file()
     assert main(["--replay", "walk.jsonl", "--headless"], open_world, open_real) == 0
 

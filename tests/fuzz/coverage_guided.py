@@ -13,7 +13,7 @@ from pathlib import Path
 
 NAMES = (
     *("world.toml", "controls", "script", "replay", "recording"),
-    *("episode", "weights", "moment", "picture", "settings", "timeline", "way", "import"),
+    *("episode", "weights", "moment", "picture", "settings", "timeline", "trajectory", "import"),
     *("shards", "prompts", "wan-world.toml", "wan-start", "wan-video"),
 )
 

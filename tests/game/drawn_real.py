@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.game.drawn_world import DrawnWorld
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.reference.game import Origin, RealGame, Way
+from worldmodel.reference.game import Origin, RealGame, ReferenceTrajectory
 from worldmodel.state_spec import StateNumber, StateSpec
 from worldmodel.world import Frame
 
@@ -93,12 +93,16 @@ class LearnedWorld(DrawnWorld):
     def __init__(self, **source: Any) -> None:
         super().__init__()
         self.starts = ["the red room", "the blue room", "a picture"]
-        ways: list[Way | UserError] = [
-            Way(seed=start, actions=[FORWARD] * 3, frame=DrawnWorld().reset(start, 0))
+        trajectories: list[ReferenceTrajectory | UserError] = [
+            ReferenceTrajectory(
+                seed=start, actions=[FORWARD] * 3, frame=DrawnWorld().reset(start, 0)
+            )
             for start in range(2)
         ]
-        ways.append(UserError("no way leads to a picture"))
-        self.origin = Origin(world="drawn", source={"kind": "drawn", **source}, ways=ways)
+        trajectories.append(UserError("no way leads to a picture"))
+        self.origin = Origin(
+            world="drawn", source={"kind": "drawn", **source}, trajectories=trajectories
+        )
 
 
 class PlacedWorld(LearnedWorld):

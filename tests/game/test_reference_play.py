@@ -266,15 +266,20 @@ def test_a_death_is_called_that(stage: Callable[..., Stage]) -> None:
 def test_where_the_player_arrives_moving_it_is_said_why_a_difference_begins(
     stage: Callable[..., Stage],
 ) -> None:
-    world = LearnedWorld()  # whose ways end with a key that is held
+    world = LearnedWorld()  # whose trajectories end with a key that is held
     it = stage(world)
     it.beside.toggle(it.session)
     it.turn(Command.RESTART)
     it.play(1)
     assert it.beside.view is not None
     assert "no velocity" in it.beside.view.why
-    still = replace(world.origin.way_to(1), actions=[FORWARD, *[Action(mouse=(9.0, 0.0))] * SLIDES])
-    world.origin = replace(world.origin, ways=[world.origin.ways[0], still, world.origin.ways[2]])
+    still = replace(
+        world.origin.trajectory_to(1), actions=[FORWARD, *[Action(mouse=(9.0, 0.0))] * SLIDES]
+    )
+    world.origin = replace(
+        world.origin,
+        trajectories=[world.origin.trajectories[0], still, world.origin.trajectories[2]],
+    )
     it.turn(Command.NEXT_START)
     it.play(1)
     assert it.beside.view.why == "", "a turn stops with the hand"
@@ -319,7 +324,7 @@ def test_a_process_that_is_gone_is_an_error_of_the_one_who_asks() -> None:
     with RealProcess(open_drawn, {"exits_at": 1}) as game:
         game.ask(0, [])
         with pytest.raises(RealGameError, match="its process is gone"):
-            game.ask(None, [LearnedWorld().origin.way_to(0).actions[0]])
+            game.ask(None, [LearnedWorld().origin.trajectory_to(0).actions[0]])
 
 
 @pytest.mark.parametrize(

@@ -71,11 +71,11 @@ def test_every_branch_is_played_in_the_game_too(play: Play) -> None:
     path = record_with_a_branch("branched")
     origin = LearnedWorld().origin
     # That world begins where its seed says, here 4 steps ahead of the game's start.
-    way = origin.way_to(0)
-    ahead = [*way.actions, *way.actions, way.actions[0]]
+    trajectory = origin.trajectory_to(0)
+    ahead = [*trajectory.actions, *trajectory.actions, trajectory.actions[0]]
     begun = DrawnWorld().reset(0, 4)
-    ways = [replace(way, actions=ahead, frame=begun)]
-    kept = keep_side_by_side(path, replace(origin, ways=ways), open_drawn)
+    trajectories = [replace(trajectory, actions=ahead, frame=begun)]
+    kept = keep_side_by_side(path, replace(origin, trajectories=trajectories), open_drawn)
     found = differences(kept.path.with_suffix(".csv"))
     assert [index for index, _ in found] == [row.index for row in read_recording(path)[1]]
     assert min(db for _, db in found) > NEARLY

@@ -68,7 +68,7 @@ def test_a_state_without_the_numbers_is_refused() -> None:
         encode_objects(CONFIG, ("x", "y", "heading"), torch.zeros(3))
 
 
-def objects_with_ways() -> Objects:
+def objects_with_transitions() -> Objects:
     objects = Objects(CONFIG, SPEC, 16, 4)
     for column, (sort, value) in enumerate(
         ((GONE, (0.0, 0.0)), (GO_ON, (0.0, 0.0)), (MOVE, (5.0, 0.0)), (COME, (300.0, 20.0)))
@@ -81,14 +81,14 @@ def objects_with_ways() -> Objects:
 def test_ways_lead_on_aside_out_and_in() -> None:
     before = state(0.0, (90.0, 10.0), NOWHERE, (50.0, 0.0))
     now = state(0.0, (100.0, 12.0), NOWHERE, NOWHERE)
-    ways = objects_with_ways().candidates(torch.stack((before, now))[None])[0]
-    assert ways[0].nan_to_num(-1).tolist() == [[-1, -1], [110, 14], [105, 12], [300, 20]]
-    assert ways[1].nan_to_num(-1).tolist() == [[-1, -1], [-1, -1], [-1, -1], [300, 20]]
+    transitions = objects_with_transitions().candidates(torch.stack((before, now))[None])[0]
+    assert transitions[0].nan_to_num(-1).tolist() == [[-1, -1], [110, 14], [105, 12], [300, 20]]
+    assert transitions[1].nan_to_num(-1).tolist() == [[-1, -1], [-1, -1], [-1, -1], [300, 20]]
 
 
 def test_who_is_not_there_neither_moves_nor_goes_on() -> None:
     torch.manual_seed(0)
-    objects = objects_with_ways()
+    objects = objects_with_transitions()
     states = state(0.0, (100.0, 12.0), NOWHERE, NOWHERE).expand(1, 3, -1)
     embedded = objects.embed(states, states[:, -1, 2])
     assert torch.isfinite(embedded).all()
@@ -102,7 +102,7 @@ def test_who_is_not_there_neither_moves_nor_goes_on() -> None:
 
 def test_objects_of_one_kind_share_their_weights() -> None:
     torch.manual_seed(0)
-    objects = objects_with_ways()
+    objects = objects_with_transitions()
     states = state(0.0, (100.0, 12.0), (100.0, 12.0), (100.0, 12.0)).expand(1, 3, -1)
     embedded = objects.embed(states, states[:, -1, 2])
     logits = objects.logits(embedded, torch.zeros(1, 16), states)[0]

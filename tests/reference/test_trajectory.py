@@ -12,8 +12,13 @@ from safetensors.numpy import save
 from tests.worlds.make_world import make_world
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError, to_toml
-from worldmodel.reference.game import Way
-from worldmodel.reference.trajectory import FORMAT, WayError, load_way, save_way
+from worldmodel.reference.game import ReferenceTrajectory
+from worldmodel.reference.trajectory import (
+    FORMAT,
+    TrajectoryError,
+    load_trajectory,
+    save_trajectory,
+)
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import load_episode
 from worldmodel.worlds.native import NativeWorld
@@ -36,10 +41,12 @@ def test_a_way_is_read_as_it_was_written(
     tmp_path: Path, clip: Episode, actions: list[Action]
 ) -> None:
     path = tmp_path / "start.safetensors"
-    save_way(path, Way(seed=900_000, actions=actions, frame=clip.frames[-1]), BUTTONS)
-    way = load_way(path, clip)
-    assert (way.seed, way.actions) == (900_000, actions)
-    np.testing.assert_array_equal(way.frame, clip.frames[-1])
+    save_trajectory(
+        path, ReferenceTrajectory(seed=900_000, actions=actions, frame=clip.frames[-1]), BUTTONS
+    )
+    trajectory = load_trajectory(path, clip)
+    assert (trajectory.seed, trajectory.actions) == (900_000, actions)
+    np.testing.assert_array_equal(trajectory.frame, clip.frames[-1])
 
 
 GOOD: dict[str, NDArray[Any]] = {
@@ -73,21 +80,23 @@ HEADER = {"format": FORMAT, "seed": "1", "buttons": '["KeyW", "KeyS", "KeyA", "K
 def test_a_broken_way_is_one_sentence(tmp_path: Path, clip: Episode, content: bytes) -> None:
     path = tmp_path / "start.way"
     path.write_bytes(content)
-    with pytest.raises(WayError, match=r"start\.way") as found:
-        load_way(path.with_suffix(".safetensors"), clip)
+    with pytest.raises(TrajectoryError, match=r"start\.way") as found:
+        load_trajectory(path.with_suffix(".safetensors"), clip)
     assert "\n" not in str(found.value)
 
 
-def give_way(folder: Path, name: str) -> Path:
-    """A way to a start of a test's world, named in its file."""
+def give_trajectory(folder: Path, name: str) -> Path:
+    """A trajectory to a start of a test's world, named in its file."""
     path = folder / "starts" / f"{name}.safetensors"
     clip = load_episode(path)
-    save_way(path, Way(seed=3, actions=ACTIONS, frame=clip.frames[-1]), BUTTONS)
+    save_trajectory(
+        path, ReferenceTrajectory(seed=3, actions=ACTIONS, frame=clip.frames[-1]), BUTTONS
+    )
     file = read_world_file(folder)
-    way = path.with_suffix(".way")
-    sums = {**file.sha256, f"starts/{way.name}": sha256_of(way)}
+    trajectory = path.with_suffix(".way")
+    sums = {**file.sha256, f"starts/{trajectory.name}": sha256_of(trajectory)}
     (folder / WORLD_FILE).write_text(to_toml(replace(file, sha256=sums)), encoding="utf-8")
-    return way
+    return trajectory
 
 
 def test_a_world_knows_the_ways_to_its_starts_and_one_that_was_changed_is_refused(
@@ -95,9 +104,9 @@ def test_a_world_knows_the_ways_to_its_starts_and_one_that_was_changed_is_refuse
 ) -> None:
     folder = make_world(tmp_path / "doom", is_doom=True)
     before = NativeWorld.load(folder, RunSettings(engine="torch", threads=1))
-    way = give_way(folder, "0")
+    trajectory = give_trajectory(folder, "0")
     world = NativeWorld.load(folder, RunSettings(engine="torch", threads=1))
-    assert world.origin.way_to(0).actions == ACTIONS
+    assert world.origin.trajectory_to(0).actions == ACTIONS
     assert world.origin.source == {
         "level": "my_way_home",
         "tics_per_frame": 2,
@@ -106,29 +115,29 @@ def test_a_world_knows_the_ways_to_its_starts_and_one_that_was_changed_is_refuse
     }
     assert world.identity == before.identity, "old recordings and moments stay its own"
     with pytest.raises(UserError, match="doom does not say how the real game comes to place 1"):
-        world.origin.way_to(1)
-    way.write_bytes(way.read_bytes()[:-1] + b"x")
+        world.origin.trajectory_to(1)
+    trajectory.write_bytes(trajectory.read_bytes()[:-1] + b"x")
     changed = NativeWorld.load(folder, RunSettings(engine="torch", threads=1))
     with pytest.raises(UserError, match=r"0\.way: its sha256 is"):
-        changed.origin.way_to(0)
-    way.unlink()
+        changed.origin.trajectory_to(0)
+    trajectory.unlink()
     with pytest.raises(UserError, match=r"0\.way: missing"):
-        read_origin(folder, read_world_file(folder), None).way_to(0)
+        read_origin(folder, read_world_file(folder), None).trajectory_to(0)
 
 
 def test_a_start_of_the_users_own_comes_first_with_its_own_way_or_none(tmp_path: Path) -> None:
     folder = make_world(tmp_path / "doom", is_doom=True)
-    give_way(folder, "1")
+    give_trajectory(folder, "1")
     file, own = read_world_file(folder), folder / "starts" / "1.safetensors"
     origin = read_origin(folder, file, str(own))
-    assert origin.way_to(0).seed == origin.way_to(2).seed == 3
+    assert origin.trajectory_to(0).seed == origin.trajectory_to(2).seed == 3
     elsewhere = tmp_path / "copy.safetensors"
     elsewhere.write_bytes(own.read_bytes())
     with pytest.raises(UserError, match=r"no copy\.way says how the real game comes to copy"):
-        read_origin(folder, file, str(elsewhere)).way_to(0)
+        read_origin(folder, file, str(elsewhere)).trajectory_to(0)
 
 
 def test_a_world_without_a_game_says_so(tmp_path: Path) -> None:
     folder = make_world(tmp_path / "bar")
     with pytest.raises(UserError, match="bar names no real game"):
-        read_origin(folder, read_world_file(folder), None).way_to(0)
+        read_origin(folder, read_world_file(folder), None).trajectory_to(0)

@@ -145,7 +145,7 @@ SCENE = SceneConfig(
     far=200.0,
     hidden=4,
 )
-WAYS = [(GONE, 0.0, 0.0), (GO_ON, 0.0, 0.0), (MOVE, 9.0, -3.0), (COME, 120.0, 30.0)]
+TRANSITIONS = [(GONE, 0.0, 0.0), (GO_ON, 0.0, 0.0), (MOVE, 9.0, -3.0), (COME, 120.0, 30.0)]
 
 
 def make_events(config: EventsConfig = EVENTS, spec: StateSpec = NUMBERS) -> Events:
@@ -164,7 +164,7 @@ def make_events(config: EventsConfig = EVENTS, spec: StateSpec = NUMBERS) -> Eve
         for column, (kind, value) in enumerate(happen.get(spec.names[index], [])):
             events.kinds[row, column], events.values[row, column] = kind, value
     if events.objects is not None:
-        for column, (sort, x, y) in enumerate(WAYS):
+        for column, (sort, x, y) in enumerate(TRANSITIONS):
             events.objects.sorts[:, column] = sort
             events.objects.values[:, column] = torch.tensor((x, y))
     return events.eval().requires_grad_(requires_grad=False)
@@ -203,7 +203,10 @@ def make_world(
             events = replace(EVENTS, moved=moved)
         model = replace(model, state_numbers=choose_state_numbers(numbers, ("health",)))
     if has_objects:
-        numbers, events = AMONG_OBJECTS, replace(events, objects=OBJECTS, ways=len(WAYS))
+        numbers, events = (
+            AMONG_OBJECTS,
+            replace(events, objects=OBJECTS, transitions=len(TRANSITIONS)),
+        )
         rays, features = OBJECTS.rays, OBJECTS.ray_features
         model = replace(model, objects=OBJECTS, rays=rays, ray_features=features)
     if is_doom:

@@ -45,7 +45,7 @@ class FromStart:
 
 
 def play_starts(folder: Path, subjects: Subjects, game: Doom, frames: int) -> list[FromStart]:
-    """Every start that the game has a way to."""
+    """Every start that the game has a trajectory to."""
     starts = load_starts(folder, subjects.file, None)
     played = (_play(n, start, subjects, game, frames) for n, start in enumerate(starts))
     return [one for one in played if one is not None]
@@ -54,13 +54,13 @@ def play_starts(folder: Path, subjects: Subjects, game: Doom, frames: int) -> li
 def _play(
     number: int, start: Start, subjects: Subjects, game: Doom, frames: int
 ) -> FromStart | None:
-    if isinstance(start.way, UserError):
+    if isinstance(start.trajectory, UserError):
         return None
-    real, states = [bring(game, start.way)], list[NDArray[np.float32]]()
-    if not is_same_place(real[0], start.way.frame):
+    real, states = [bring(game, start.trajectory)], list[NDArray[np.float32]]()
+    if not is_same_place(real[0], start.trajectory.frame):
         return None
     # Whoever played up to here had a stream of the episode's seed; who goes on has another.
-    player, actions = player_of(game, start.way.seed, "start", number), list[Action]()
+    player, actions = player_of(game, start.trajectory.seed, "start", number), list[Action]()
     while len(real) <= frames:
         action = player.act(game)
         picture = game.step(action)
@@ -88,7 +88,7 @@ def _play(
         caption=start.caption,
         dream=decode_latents(subjects.autoencoder, shown, seen)[0].cpu().numpy(),
         real=np.stack(real),
-        exact=bool(np.array_equal(real[0], start.way.frame)),
+        exact=bool(np.array_equal(real[0], start.trajectory.frame)),
     )
 
 

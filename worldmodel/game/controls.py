@@ -7,7 +7,7 @@ A controls file is TOML; everything in it may be left out:
     invert_up_down = true         # mouse and right stick
 
     [gamepad]
-    dead_zone = 0.2               # of a stick's way
+    dead_zone = 0.2               # of a stick's range
     look_degrees = 8.0            # per frame, right stick fully out
 
     [buttons]
@@ -88,7 +88,7 @@ RUNTIME_PADS = {
 TURN_KEYS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0)}
 LOOK_KEYS = {"ArrowUp": (0, -1), "ArrowDown": (0, 1)}
 
-_WAYS = ("Up", "Down", "Left", "Right")
+_DIRECTIONS = ("Up", "Down", "Left", "Right")
 _WASD = ("KeyW", "KeyS", "KeyA", "KeyD")
 _ARROWS = ("ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight")
 # For what is no direction, the best place first: the trigger for the mouse's button.
@@ -101,7 +101,7 @@ _PAD_PLACES = (
 class GamepadControls:
     """How far a stick must move to count, and how fast it turns the view."""
 
-    dead_zone: float = 0.2  # of a stick's way, in which it counts as let go
+    dead_zone: float = 0.2  # of a stick's range, in which it counts as let go
     look_degrees: float = 8.0  # per frame, with the right stick fully out
 
     def __post_init__(self) -> None:
@@ -254,8 +254,8 @@ def _usual_pads(spec: ActionSpec) -> dict[str, tuple[str, ...]]:
     pads: dict[str, tuple[str, ...]] = {}
     hands = [hand for hand in (_WASD, _ARROWS) if set(hand) & set(spec.buttons)]
     for i, hand in enumerate(hands):
-        for button, way in zip(hand, _WAYS, strict=True):
-            both = (f"PadStick{way}", f"PadDp{way}")
+        for button, direction in zip(hand, _DIRECTIONS, strict=True):
+            both = (f"PadStick{direction}", f"PadDp{direction}")
             pads[button] = both if len(hands) == 1 else (both[i],)
     others = [button for button in spec.buttons if button not in pads]
     others.sort(key=lambda button: button != "Mouse0")

@@ -27,7 +27,7 @@ from worldmodel.game.play_session import Keeping, Session, Take
 from worldmodel.game.policy import PolicyPlayer
 from worldmodel.game.preferences import Preferences
 from worldmodel.game.recording_control import RecordingControl
-from worldmodel.game.reference_play import Beside, origin_of, way_to_start
+from worldmodel.game.reference_play import Beside, origin_of, trajectory_to_start
 from worldmodel.game.request import Request
 from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.side_by_side_clip import keep_side_by_side
@@ -142,7 +142,7 @@ class Launch:
             try:
                 session = self._open_session(request.player, rate=self.options.fps or 0.0)
                 if self.options.beside:
-                    way_to_start(session)  # says now why not
+                    trajectory_to_start(session)  # says now why not
                 frames = HEADLESS_FRAMES if frames is None else frames
                 say(str(play_headless(session, frames, control, request.replay)))
             finally:

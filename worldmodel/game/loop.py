@@ -16,7 +16,7 @@ from worldmodel.game.key_names import KEYS
 from worldmodel.game.keyboard_layout import forget_layout
 from worldmodel.game.level_map import LARGE, SMALL, LevelMap
 from worldmodel.game.menu.content import HOME, Answer, GoOn, Quit
-from worldmodel.game.menu.menu import BACK, PRESS, WAYS, Menu
+from worldmodel.game.menu.menu import BACK, DIRECTIONS, PRESS, Menu
 from worldmodel.game.pace import Pace, what_would_help
 from worldmodel.game.play_session import Session
 from worldmodel.game.preferences import Preferences
@@ -224,7 +224,7 @@ class Game:
         code = KEYS.get(event.scancode, "") if event.type == pygame.KEYDOWN else ""
         keys = self.devices.keys
         plays = code in keys.buttons or keys.commands.get(code) is Command.BESIDE
-        return plays and code not in (*WAYS, *PRESS, *BACK)
+        return plays and code not in (*DIRECTIONS, *PRESS, *BACK)
 
     def _follow(self, answer: Answer | None) -> None:
         """What was decided in the menu."""

@@ -24,7 +24,14 @@ from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.game.play_session import Session
 from worldmodel.game.step import Step
-from worldmodel.reference.game import Learned, OpenReal, Origin, Way, is_same_place, psnr
+from worldmodel.reference.game import (
+    Learned,
+    OpenReal,
+    Origin,
+    ReferenceTrajectory,
+    is_same_place,
+    psnr,
+)
 from worldmodel.reference.process import CHUNK, MOST_WAITING, Answer, RealProcess
 from worldmodel.reference.side_by_side import Point, View
 from worldmodel.state_spec import StateSpec
@@ -48,7 +55,7 @@ class _Request:
     route: int  # counts beginnings; an answer from before the last one is of no use
     index: int | None = None  # of the frame that it stands beside; None: on the way
     dream: Frame | None = None
-    way: Way | None = None  # that ends here: the place is compared
+    trajectory: ReferenceTrajectory | None = None  # that ends here: the place is compared
     place: tuple[float, float] | None = None  # of the dream's player, x and y
 
 
@@ -148,7 +155,7 @@ class Beside:
     def _open(self, session: Session) -> None:
         if self._open_real is None:
             raise UserError("no real game can be started here")
-        way_to_start(session)  # says why not before anything is started
+        trajectory_to_start(session)  # says why not before anything is started
         self._process = RealProcess(self._open_real, origin_of(session.world).source)
 
     def _stop(self, error: UserError) -> None:
@@ -179,13 +186,13 @@ class Beside:
         self._segment, self._index, self._route = step.segment, step.index, self._route + 1
         self._wanted.clear()
         try:
-            way = way_to_start(session)
+            trajectory = trajectory_to_start(session)
             if history.unknown:
                 raise UserError("what was done since the start of this moment was not kept")
         except UserError as error:
             self._rest(str(error))
             return
-        self._rests, self._why = False, why_apart(way, spec_of(session))
+        self._rests, self._why = False, why_apart(trajectory, spec_of(session))
         if self.view:
             self.view = replace(self.view, why=self._why)
         kept = [p for p in self._points if p[0] < step.index] if step.back_to is not None else []
@@ -193,10 +200,10 @@ class Beside:
         self._points.extend(kept)
         self._frames = {i: f for i, f in self._frames.items() if kept and i < step.index}
         self._tell("the game comes to this place")
-        at_start = _Request(self._route, way=way)
+        at_start = _Request(self._route, trajectory=trajectory)
         if not step.index:
             at_start = replace(at_start, index=0, dream=step.frame)
-        self._want(way.seed, way.actions, at_start)
+        self._want(trajectory.seed, trajectory.actions, at_start)
         if step.index:
             done = [history[i] for i in range(step.index)]
             self._want(None, done, _Request(self._route, step.index, step.frame))
@@ -214,7 +221,7 @@ class Beside:
             seed, actions, request = self._wanted.popleft()
             while len(self._wanted) > MOST_BEHIND and len(actions) + 1 < CHUNK:
                 following, more, later = self._wanted[0]
-                if following is not None or len(more) > 1 or request.way is not None:
+                if following is not None or len(more) > 1 or request.trajectory is not None:
                     break
                 self._wanted.popleft()
                 actions, request = [*actions, *more], later
@@ -224,8 +231,8 @@ class Beside:
     def _take(self, answer: Answer, request: _Request) -> bool:
         if request.route != self._route or self.view is None:
             return False
-        if request.way is not None:
-            self._compare_places(answer.frame, request.way)
+        if request.trajectory is not None:
+            self._compare_places(answer.frame, request.trajectory)
             if self._rests:
                 return True
         if request.index is None:
@@ -243,13 +250,13 @@ class Beside:
         self._tell("")
         return True
 
-    def _compare_places(self, frame: Frame, way: Way) -> None:
-        if np.array_equal(frame, way.frame):
+    def _compare_places(self, frame: Frame, trajectory: ReferenceTrajectory) -> None:
+        if np.array_equal(frame, trajectory.frame):
             return
-        if not is_same_place(frame, way.frame):
+        if not is_same_place(frame, trajectory.frame):
             self._rest(f"this version of the game does not come to this start; {FRESH}")
             return
-        apart = f"{psnr(frame, way.frame):.0f} dB"
+        apart = f"{psnr(frame, trajectory.frame):.0f} dB"
         self._say(f"the real game draws this start a little differently: {apart}")
 
     def _rest(self, why: str) -> None:
@@ -301,10 +308,10 @@ def ending(answer: Answer) -> str:
     return DIED if answer.died else OVER
 
 
-def why_apart(way: Way, spec: StateSpec | None) -> str:
+def why_apart(trajectory: ReferenceTrajectory, spec: StateSpec | None) -> str:
     """What is known of why the game and the dream part after a start; nothing if nothing is."""
     knows_speed = spec and any(one.kind == "velocity" for one in spec.numbers.values())
-    return MOVING if way.arrives_moving and not knows_speed else ""
+    return MOVING if trajectory.arrives_moving and not knows_speed else ""
 
 
 def origin_of(world: World) -> Origin:
@@ -314,12 +321,12 @@ def origin_of(world: World) -> Origin:
     return world.origin
 
 
-def way_to_start(session: Session) -> Way:
+def trajectory_to_start(session: Session) -> ReferenceTrajectory:
     """How the real game comes to where play began; a `UserError` says why it cannot."""
     origin = origin_of(session.world)
     if not session.knows_start:
         raise UserError("the start that this moment was played from is not one of those here")
     try:
-        return origin.way_to(session.start)
+        return origin.trajectory_to(session.start)
     except UserError as error:
         raise UserError(f"{error}; {FRESH}" if origin.source else str(error)) from error

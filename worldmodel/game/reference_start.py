@@ -1,6 +1,6 @@
 """A fresh episode of the real game as a start: the dream goes on from the game's own frames.
 
-It is a clip like any other start of the user's own, with the way of the game beside it, so that
+It is a clip like any other start of the user's own, with the game's trajectory beside it, so that
 what is played from there can be recorded, replayed, and held against the game.
 """
 
@@ -11,9 +11,9 @@ import numpy as np
 from worldmodel.action import IDLE
 from worldmodel.game.recording_control import FOLDER
 from worldmodel.players import RandomPlayer
-from worldmodel.reference.game import OpenReal, Way
+from worldmodel.reference.game import OpenReal, ReferenceTrajectory
 from worldmodel.reference.process import RealProcess
-from worldmodel.reference.trajectory import LARGEST_SEED, save_way
+from worldmodel.reference.trajectory import LARGEST_SEED, save_trajectory
 from worldmodel.state_spec import track_of
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import save_episode
@@ -53,5 +53,9 @@ def record_reference_start(world: str | None, seed: int, open_real: OpenReal) ->
     )
     path = FOLDER / f"{REAL}_{file.name}_{seed}.safetensors"
     save_episode(path, clip)
-    save_way(path, Way(seed=seed, actions=actions[1:], frame=seen[-1].frame), file.actions.buttons)
+    save_trajectory(
+        path,
+        ReferenceTrajectory(seed=seed, actions=actions[1:], frame=seen[-1].frame),
+        file.actions.buttons,
+    )
     return path

@@ -84,15 +84,15 @@ class _Film:
         self.all_points: list[tuple[int, float, float | None]] = []
         self.ending = ""
         self._header, self._game, self._done = header, game, past
-        self._way = origin.way_to(header.start)
-        if not is_same_place(game.bring(self._way).frame, self._way.frame):
+        self._trajectory = origin.trajectory_to(header.start)
+        if not is_same_place(game.bring(self._trajectory).frame, self._trajectory.frame):
             raise UserError(f"this version of the game does not come to the start; {FRESH}")
 
     def views(
         self, rows: Sequence[FrameRow], dreams: Iterator[Frame]
     ) -> Iterator[tuple[float, View]]:
         """The game is asked for each frame as it is needed."""
-        answer = self._game.bring(self._way, self._done)
+        answer = self._game.bring(self._trajectory, self._done)
         for number, (row, dream) in enumerate(zip(rows, dreams, strict=False)):
             if number:
                 answer = self._go_on(row)
@@ -109,7 +109,7 @@ class _Film:
                 points=self.points,
                 frames_per_second=self._header.frames_per_second,
                 note=self.ending,
-                why=why_apart(self._way, self._header.state),
+                why=why_apart(self._trajectory, self._header.state),
                 apart=apart,
             )
             yield row.time, view
@@ -120,7 +120,7 @@ class _Film:
             return self._game.ask(None, [row.action])
         self._done = [*self._done[: row.back_to], row.action]
         self.points = [point for point in self.points if point[0] <= row.back_to]
-        return self._game.bring(self._way, self._done)
+        return self._game.bring(self._trajectory, self._done)
 
     def to_csv(self) -> str:
         """A line for every frame, in the order of play.

@@ -11,7 +11,7 @@ Every number has a few *bins*, the changes that occur in the data, each of one k
 with `base` the number as it goes on by itself: a heading turned by the mouse, a phase one step on,
 any other as it was. A network gives the probabilities of the bins; which of them happens is drawn,
 not averaged. The numbers of a frame are drawn one after the other, each told of those before it, so
-that a death and what begins anew with it come together. Objects have ways instead of bins
+that a death and what begins anew with it come together. Objects have transitions instead of bins
 (`model.objects`), and all else is told of where they are. All in fp32.
 
 Letters of its own: i numbers that are drawn, s frames of latents, q bins.
@@ -98,7 +98,7 @@ class Events(nn.Module):
         self.enter_latents = nn.Linear(config.seen * area, d)
         self.objects: Objects | None = None
         if config.objects is not None:
-            self.objects = Objects(config.objects, spec, d, config.ways)
+            self.objects = Objects(config.objects, spec, d, config.transitions)
             self.enter_objects = nn.Linear(d, d)
         parts = 3 if self.objects is None else 4
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(parts * d, d), nn.SiLU(), nn.Linear(d, d))
@@ -265,7 +265,7 @@ class Events(nn.Module):
         return turned if not step else -torch.ceil(-turned / step - HAIR) * step
 
     def shorter(self, change: Tensor, number: int) -> Tensor:
-        """Changes ... of one number of the state; by the shorter way if it wraps."""
+        """Changes ... of one number of the state; round the shorter side if it wraps."""
         meant = self.spec.numbers[self.spec.names[number]]
         if meant.kind not in ("heading", "phase"):
             return change
@@ -273,7 +273,7 @@ class Events(nn.Module):
         return _remainder(change + period / 2, period) - period / 2
 
     def wrapped(self, change: Tensor) -> Tensor:
-        """Changes ... v of all numbers, those of what wraps by the shorter way."""
+        """Changes ... v of all numbers, those of what wraps round the shorter side."""
         return torch.stack([self.shorter(x, i) for i, x in enumerate(change.unbind(-1))], dim=-1)
 
     def _logits(self, hidden: Tensor, bins: Sequence[Tensor]) -> Tensor:
@@ -287,6 +287,6 @@ class Events(nn.Module):
 
 
 def _remainder(values: Tensor, period: Tensor | float) -> Tensor:
-    """`torch.remainder` for a period above 0, of what ONNX rounds in the same way."""
+    """`torch.remainder` for a period above 0, of what ONNX rounds alike."""
     rest = torch.fmod(values, period)
     return torch.where(rest < 0, rest + period, rest)

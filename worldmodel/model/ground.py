@@ -14,7 +14,7 @@ from worldmodel.model.state_configs import MotionConfig
 
 NUDGE = 0.002  # of a cell: a place so near to an edge does not say on which side it is
 ON_EDGE = 2e-4  # of a cell: whoever stands on a wall's very edge is not in it
-LEAST = 1e-6  # of a unit: shorter ways are none
+LEAST = 1e-6  # of a unit: shorter moves are none
 
 
 class Ground(nn.Module):
@@ -23,7 +23,7 @@ class Ground(nn.Module):
     free: Tensor  # x y, uint8: 1 where the player's middle can be
     low: Tensor
     _beside: Tensor  # how far apart a place on an edge may lie
-    _parts: Tensor  # edges of cells that a way may cross
+    _parts: Tensor  # edges of cells that a move may cross
 
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()
@@ -47,20 +47,20 @@ class Ground(nn.Module):
         index = x.clamp(0, wide - 1) * high + y.clamp(0, high - 1)
         return ((self.free.flatten()[index] > 0) & inside).any(dim=-1)
 
-    def meet(self, places: Tensor, ways: Tensor) -> tuple[Tensor, Tensor]:
-        """What a way first runs into: the share of it b that is free, and whether x is stopped b.
+    def meet(self, places: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
+        """What a move first runs into: the share of it b that is free, and whether x is stopped b.
 
-        A wall along y stops x. The share is 1 where nothing is in the way. Ways b 2 may be as long
+        A wall along y stops x. The share is 1 where nothing is in the way. Moves b 2 may be as long
         as the samples are many, in cells. A wall counts for `beyond` units past its ends: in Doom
         what is nearer than 16 units is held against a wall's whole line (`PIT_AddLineIntercepts`).
         """
-        at, way = (places - self.low) / self.cell, ways / self.cell
-        x, y = (self._met(at, way, axis) for axis in (0, 1))
+        at, move = (places - self.low) / self.cell, moves / self.cell
+        x, y = (self._met(at, move, axis) for axis in (0, 1))
         return torch.minimum(x, y).clamp(max=1.0), x <= y
 
-    def _met(self, at: Tensor, way: Tensor, axis: int) -> Tensor:
-        """The share of ways b 2 before the first wall that stops this axis; 2 if there is none."""
-        here, there = at[:, axis], way[:, axis]
+    def _met(self, at: Tensor, move: Tensor, axis: int) -> Tensor:
+        """The share of moves b 2 before the first wall that stops this axis; 2 if there is none."""
+        here, there = at[:, axis], move[:, axis]
         up, down = self._walls()[axis]
         first = torch.where(there > 0, here.ceil(), here.floor())
         step = torch.where(there > 0, 1.0, -1.0)
@@ -69,7 +69,7 @@ class Ground(nn.Module):
         shares = (edges - here[:, None]) / least[:, None]
         reached = (shares >= -ON_EDGE) & (shares <= 1) & (there.abs() >= LEAST)[:, None]
         before = (shares - ON_EDGE).clamp(0, 1)
-        across = (at[:, 1 - axis, None] + before * way[:, 1 - axis, None]).floor()
+        across = (at[:, 1 - axis, None] + before * move[:, 1 - axis, None]).floor()
         edge = edges.clamp(0, up.shape[0] - 1).long()
         beside = across.clamp(0, up.shape[1] - 1).long()
         wall = torch.where(there[:, None] > 0, up[edge, beside], down[edge, beside])

@@ -13,9 +13,9 @@ Where that would end in a wall (`model.ground`), the player goes on along it, as
 source of its engine, `P_SlideMove`; found again here from a frame a tic):
 
     t: share of d that is free     place ← place + (t − short) d
-    d ← (1 − t) d                  place ← place + d along the wall,  v ← that way
+    d ← (1 − t) d                  place ← place + d along the wall,  v ← that direction
 
-Twice, if the second way ends in a wall too; then what is left is tried along y, or along x. What
+Twice, if the second move ends in a wall too; then what is left is tried along y, or along x. What
 only grazes a wall is not slowed. The height of the eye follows from the velocity and the clock (a
 walk bobs). Numbers of other kinds stay; `unpredicted` are those of them that change in the game.
 """
@@ -80,7 +80,7 @@ class Roles:
 class Motion(nn.Module):
     """Predicts the next state from this one and an action vector."""
 
-    stride: Tensor  # usual way in a tic, in units of the map
+    stride: Tensor  # usual move in a tic, in units of the map
     speed: Tensor  # usual velocity
     eye: Tensor  # its height: mean and deviation
 
@@ -99,7 +99,7 @@ class Motion(nn.Module):
         nn.init.zeros_(self.lift.bias)
         self.push = nn.Parameter(torch.zeros(config.buttons, 2))  # forward, left; of a tic
         self.keep = nn.Parameter(torch.tensor(0.9))  # of the velocity, a tic
-        self.travel = nn.Parameter(torch.tensor(1.0))  # way of a tic for a velocity of 1
+        self.travel = nn.Parameter(torch.tensor(1.0))  # move of a tic for a velocity of 1
         self.register_buffer("stride", torch.tensor(1.0))
         self.register_buffer("speed", torch.tensor(1.0))
         self.register_buffer("eye", torch.tensor([0.0, 1.0]))
@@ -159,23 +159,23 @@ class Motion(nn.Module):
 
     def _tic(self, place: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
         """Place and velocity b 2 after one tic, the push of the buttons being in the velocity."""
-        way = self.travel * velocity
-        aim = place + way
+        move = self.travel * velocity
+        aim = place + move
         # Whoever is where the map knows no ground walks on, and out.
         arrived = self.ground(aim) | ~self.ground(place)
         if not bool(arrived.all()):
-            aim, slid = self._slide(place, way, arrived)
+            aim, slid = self._slide(place, move, arrived)
             velocity = torch.where(arrived[:, None], velocity, slid / self.travel)
         return aim, self.keep * velocity
 
-    def _slide(self, place: Tensor, way: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:
-        """Places b 2 and what is left of the ways b 2, of all who have not arrived."""
-        here = torch.where(arrived[:, None], place + way, place)
-        left, after, slides = way, way, ~arrived
+    def _slide(self, place: Tensor, move: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:
+        """Places b 2 and what is left of the moves b 2, of all who have not arrived."""
+        here = torch.where(arrived[:, None], place + move, place)
+        left, after, slides = move, move, ~arrived
         for _ in range(SLIDES):
             if not bool(slides.any()):
                 break
-            # Where a wall is met jumps with the way: its slope would drown what is to be learned.
+            # Where a wall is met jumps with the move: its slope would drown what is to be learned.
             share, stops_x = self.ground.meet(here.detach(), left.detach())
             stopped = torch.where(stops_x, left[:, 0], left[:, 1]).abs()
             slides = slides & ((1 - share) * stopped > self.config.graze)

@@ -2,17 +2,17 @@
 
     places of the last frames, what was seen, the action  ->  places in the next frame
 
-An object of the next frame is one of its kind's *ways* away from where it is, each of one sort:
+An object comes to the next frame by one of its kind's *transitions*, each of one sort:
 
     GONE     it is not there (any more)
     GO_ON    p ← p + (p − p before)    a ball of fire flies on
     MOVE     p ← p + v                 a step to the left
     COME     p ← v                     it comes out of a door
 
-The ways that occur are read from the data (`training.object_ways`); which of them happens is drawn.
+The transitions that occur are read from play (`training.object_transitions`), one is sampled.
 Objects of one kind share their weights. All in fp32.
 
-Letters of its own: o objects, q ways, two x and y, a features.
+Letters of its own: o objects, q transitions, two x and y, a features.
 """
 
 import math
@@ -27,7 +27,7 @@ from worldmodel.config import ConfigError
 from worldmodel.model.state_configs import OBJECT_FEATURES, ObjectsConfig, kind_of
 from worldmodel.state_spec import StateSpec
 
-GONE, GO_ON, MOVE, COME, UNUSED = range(5)  # sorts of ways
+GONE, GO_ON, MOVE, COME, UNUSED = range(5)  # sorts of transitions
 LARGE = 1e9  # logit of what never happens, negative
 RADIANS = math.pi / 180
 FAR = 64.0  # units: the scale of distances
@@ -81,7 +81,9 @@ class Objects(nn.Module):
     low: Tensor  # two, the range in which objects are
     high: Tensor  # two
 
-    def __init__(self, config: ObjectsConfig, spec: StateSpec, width: int, ways: int) -> None:
+    def __init__(
+        self, config: ObjectsConfig, spec: StateSpec, width: int, transitions: int
+    ) -> None:
         super().__init__()
         self.config, self.names = config, spec.names
         for name in (*config.numbers, *config.viewer):
@@ -93,10 +95,12 @@ class Objects(nn.Module):
         self.inner = nn.Linear(width, width)
         self.pool = nn.Linear(width, width)
         self.told = nn.Linear(2 * width, width)
-        self.leave = nn.ModuleList(nn.Linear(width, ways) for _ in kinds)
-        self.register_buffer("sorts", torch.full((len(kinds), ways), UNUSED, dtype=torch.int64))
+        self.leave = nn.ModuleList(nn.Linear(width, transitions) for _ in kinds)
+        self.register_buffer(
+            "sorts", torch.full((len(kinds), transitions), UNUSED, dtype=torch.int64)
+        )
         self.sorts[:, 0] = GONE
-        self.register_buffer("values", torch.zeros(len(kinds), ways, 2))
+        self.register_buffer("values", torch.zeros(len(kinds), transitions, 2))
         numbers = [spec.numbers[name] for name in config.numbers]
         for name, pick, of in (("low", min, "low"), ("high", max, "high")):
             ends = [pick(getattr(n, of) for n in numbers[axis::2]) for axis in (0, 1)]
@@ -146,7 +150,7 @@ class Objects(nn.Module):
         return F.silu(self.inner(x))
 
     def logits(self, embedded: Tensor, hidden: Tensor, states: Tensor) -> Tensor:
-        """Logits b o q of each object's ways, by `embed`, all else known b d, states b f v."""
+        """Logits b o q of transitions, by `embed`, all else known b d, states b f v."""
         everything = self.told(torch.cat((hidden, self.pool(embedded).sum(dim=1)), dim=-1))
         x = F.silu(embedded + everything[:, None])
         logits = torch.stack(
@@ -160,21 +164,23 @@ class Objects(nn.Module):
         return logits.masked_fill(cannot, -LARGE)
 
     def candidates(self, states: Tensor) -> Tensor:
-        """Where each way leads from states b f v: b o q two; NaN of what is gone."""
+        """Where each transition leads from states b f v: b o q two; NaN of what is gone."""
         places = self.places(states[:, -2:])
         before, here = places[:, 0, :, None], places[:, 1, :, None]
         sorts, values = self.sorts[self.kinds][..., None], self.values[self.kinds]
         nowhere = torch.full_like(values, math.nan)
-        ways = torch.where(sorts == COME, values, nowhere).expand(len(states), -1, -1, -1)
-        ways = torch.where(sorts == MOVE, here + values, ways)
-        return torch.where(sorts == GO_ON, 2 * here - before, ways)
+        transitions = torch.where(sorts == COME, values, nowhere).expand(len(states), -1, -1, -1)
+        transitions = torch.where(sorts == MOVE, here + values, transitions)
+        return torch.where(sorts == GO_ON, 2 * here - before, transitions)
 
     def draw(self, logits: Tensor, chance: Tensor, states: Tensor) -> Tensor:
         """The next places b o two, by chances b o from 0 to 1."""
         likely = logits.softmax(-1).cumsum(-1)
-        way = (likely < chance[..., None] * likely[..., -1:]).sum(dim=-1)
-        way = way.clamp(max=logits.shape[-1] - 1)[..., None, None].expand(-1, -1, 1, 2)
-        return self.candidates(states).gather(2, way)[:, :, 0]
+        transition = (likely < chance[..., None] * likely[..., -1:]).sum(dim=-1)
+        transition = transition.clamp(max=logits.shape[-1] - 1)[..., None, None].expand(
+            -1, -1, 1, 2
+        )
+        return self.candidates(states).gather(2, transition)[:, :, 0]
 
 
 def _seen_from(

@@ -1,6 +1,7 @@
 """Shapes of the networks that know the state: plan, motion, events, and numbers as conditions."""
 
 from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 from worldmodel.config import ConfigError, require_at_most, require_no_less, require_positive
 from worldmodel.state_spec import Kind
@@ -279,6 +280,7 @@ class MotionConfig:
 class EventsConfig:
     """The shape of the network that says what happens to a state's numbers (`model.events`)."""
 
+    FORMERLY: ClassVar[dict[str, str]] = {"ways": "transitions"}
     buttons: int
     mouse_degrees: float  # of the heading, for 1.0 in the action vector
     latent_channels: int
@@ -292,16 +294,16 @@ class EventsConfig:
     phase_step: float = 0.0  # by which the state's phases go on in a frame
     turn_step: float = 0.0  # degrees, of which the game turns whole numbers in a frame; 0: any turn
     objects: ObjectsConfig | None = None  # that move by chances of their own
-    ways: int = 64  # moves that it tells apart, of each kind of object
+    transitions: int = 64  # that it tells apart, of each kind of object
     follows: dict[str, str] = field(default_factory=dict)  # flag -> count: 1 where that is least
     lasts: dict[str, int] = field(default_factory=dict)  # such a flag -> frames, at most
 
     def __post_init__(self) -> None:
         require_positive(self, "frames", "seen", "width", "bins")
-        if self.objects and not (self.frames >= 3 and 4 <= self.ways <= 1024):
+        if self.objects and not (self.frames >= 3 and 4 <= self.transitions <= 1024):
             raise ConfigError(
-                f"objects move by what 3 frames or more say, frames is {self.frames}; ways "
-                f"({self.ways}) must be from 4 to 1024"
+                f"objects move by what 3 frames or more say, frames is {self.frames}; "
+                f"transitions ({self.transitions}) must be from 4 to 1024"
             )
         require_positive(self, "latent_channels", "latent_height", "latent_width")
         require_at_most(self, 64, "frames")

@@ -3,7 +3,7 @@
 A real game is a function of its seed and of the actions since, so it can be brought to wherever a
 world's start was cut from, and from there to every moment of play:
 
-    frame = bring(game, world.origin.way_to(start))     # what the start's clip ends with
+    frame = bring(game, world.origin.trajectory_to(start))     # what the start's clip ends with
     frame = game.step(action)                # the frame that the dream draws from the same keys
 """
 
@@ -52,7 +52,7 @@ OpenReal = Callable[[Mapping[str, Any]], RealGame]  # from `Origin.source`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Way:
+class ReferenceTrajectory:
     """How the real game comes to a start."""
 
     seed: int
@@ -71,19 +71,19 @@ class Way:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Where a world comes from: the game it was learned from, and the ways to its starts."""
+    """Where a world comes from: the game it was learned from, and how that comes to its starts."""
 
     world: str
     source: Mapping[str, Any]  # [game] of its file, `frame_height`, `frame_width`; empty: unknown
-    ways: Sequence[Way | UserError]  # for each start, or why there is none
+    trajectories: Sequence[ReferenceTrajectory | UserError]  # for each start, or why there is none
 
-    def way_to(self, start: int) -> Way:
+    def trajectory_to(self, start: int) -> ReferenceTrajectory:
         """How the real game comes to a start; a `UserError` says why it cannot."""
         self.check_known()
-        way = self.ways[start]
-        if isinstance(way, UserError):
-            raise way
-        return way
+        trajectory = self.trajectories[start]
+        if isinstance(trajectory, UserError):
+            raise trajectory
+        return trajectory
 
     def check_known(self) -> None:
         """A `UserError` if the world's file names no game."""
@@ -100,10 +100,10 @@ class Learned(Protocol):
         """The game, and how its starts are reached."""
 
 
-def bring(game: RealGame, way: Way) -> Frame:
+def bring(game: RealGame, trajectory: ReferenceTrajectory) -> Frame:
     """Bring a real game to a start; returns what is seen there."""
-    frame = game.reset(way.seed)
-    for action in way.actions:
+    frame = game.reset(trajectory.seed)
+    for action in trajectory.actions:
         frame = game.step(action)
     return frame
 

@@ -5,7 +5,7 @@ window along. Requests are a seed, or none, and some actions; each gets one answ
 they led to. Requests are small enough that sending never waits.
 
     process = RealProcess(open_real, origin.source)
-    process.send(seed=7, actions=way.actions[:CHUNK])
+    process.send(seed=7, actions=trajectory.actions[:CHUNK])
     answer = process.poll()                  # None while the game computes
     process.close()
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from worldmodel.action import Action
 from worldmodel.config import UserError
-from worldmodel.reference.game import Mortal, OpenReal, RealGame, Way
+from worldmodel.reference.game import Mortal, OpenReal, RealGame, ReferenceTrajectory
 from worldmodel.state_spec import StateSpec
 from worldmodel.world import Frame, HasState
 
@@ -97,10 +97,10 @@ class RealProcess:
             pass
         return answer
 
-    def bring(self, way: Way, then: Sequence[Action] = ()) -> Answer:
-        """Wait until the game is where a way and what was done `then` lead to."""
-        actions = [*way.actions, *then]
-        answer = self.ask(way.seed, actions[:CHUNK])
+    def bring(self, trajectory: ReferenceTrajectory, then: Sequence[Action] = ()) -> Answer:
+        """Wait until the game is where a trajectory and what was done `then` lead to."""
+        actions = [*trajectory.actions, *then]
+        answer = self.ask(trajectory.seed, actions[:CHUNK])
         for first in range(CHUNK, len(actions), CHUNK):
             answer = self.ask(None, actions[first : first + CHUNK])
         return answer

@@ -25,8 +25,8 @@ from worldmodel.game.controls import load_controls
 from worldmodel.game.preferences import SETTINGS_FILE, Preferences
 from worldmodel.game.replay import Replay
 from worldmodel.players import load_script, load_timeline
-from worldmodel.reference.game import Way
-from worldmodel.reference.trajectory import load_way, way_bytes
+from worldmodel.reference.game import ReferenceTrajectory
+from worldmodel.reference.trajectory import load_trajectory, trajectory_bytes
 from worldmodel.serve.protocol import Hello, ProtocolError, read_message
 from worldmodel.state_spec import StateNumber, StateSpec, track_of
 from worldmodel.storage.action_history import History
@@ -97,7 +97,9 @@ def targets(folder: Path) -> list[Target]:
         Target("picture", "start.png", read_picture, _pictures()),
         Target("settings", SETTINGS_FILE, lambda p: Preferences.read(folder=p.parent), (SETTINGS,)),
         Target("timeline", "said.txt", load_timeline, (TIMELINE,)),
-        Target("way", "clip.way", lambda path: load_way(path, clip), (_way(clip),)),
+        Target(
+            "trajectory", "clip.way", lambda path: load_trajectory(path, clip), (_trajectory(clip),)
+        ),
         Target("import", "model.pt", read_tensors, _checkpoints()),
         Target("shards", "m.index.json", _load_shards, (SHARDS,)),
         Target("prompts", "p.safetensors", load_prompts, (_prompts(),)),
@@ -182,11 +184,11 @@ def _episodes(clip: Episode) -> tuple[bytes, ...]:
     return episode_bytes(clip), episode_bytes(replace(clip, state=track))
 
 
-def _way(clip: Episode) -> bytes:
-    way = Way(
+def _trajectory(clip: Episode) -> bytes:
+    trajectory = ReferenceTrajectory(
         seed=7, actions=[IDLE, Action(frozenset({"KeyW"}), (1.5, 0.0))], frame=clip.frames[-1]
     )
-    return way_bytes(way, clip.buttons)
+    return trajectory_bytes(trajectory, clip.buttons)
 
 
 def _checkpoints() -> tuple[bytes, ...]:

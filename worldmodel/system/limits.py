@@ -62,12 +62,12 @@ LONGEST_UNIT = 64  # letters
 LARGEST_SESSION = MB  # of a Wan moment: words, held keys, counters
 SLOWEST, FASTEST = 0.01, 1000.0  # frames a second
 
-# Scripts, timelines, ways, captions
+# Scripts, timelines, trajectories, captions
 LARGEST_SCRIPT = 16 * MB
 LONGEST_STRETCH = 1_000_000  # frames that a line of a script may last
 LONGEST_SCRIPT_FRAMES = 10_000_000
 LONGEST_TIMELINE = 1e9  # seconds
-LARGEST_WAY = MB  # an hour of play
+LARGEST_TRAJECTORY = MB  # an hour of play
 LARGEST_CAPTION = 64 * KB
 LARGEST_NOTICE = MB  # a world's licences
 

@@ -17,7 +17,7 @@ from worldmodel.model.events import Events
 from worldmodel.model.objects import Objects
 from worldmodel.random_streams import arrays
 from worldmodel.training.event_play import EventsPlay
-from worldmodel.training.object_ways import nats_by_rates, ways_of
+from worldmodel.training.object_transitions import nats_by_rates, transitions_of
 from worldmodel.training.row_files import ReadSpeed
 
 HORIZONS = (16, 64, 256)  # frames after which the error of a number is measured
@@ -54,21 +54,21 @@ def measure_calibration(
 
 
 @torch.no_grad()
-def measure_ways(model: Events, play: EventsPlay, rates: Tensor) -> dict[str, float]:
-    """What the network knows of where objects go beyond the `rates` of their ways (kinds 2 q)."""
+def measure_transitions(model: Events, play: EventsPlay, rates: Tensor) -> dict[str, float]:
+    """What the network knows of objects beyond the `rates` of their transitions, kinds 2 q."""
     assert model.objects is not None
-    ways = ways_of(model.objects, play.states.states, play.states.starts)
+    transitions = transitions_of(model.objects, play.states.states, play.states.starts)
     cost, plain = 0.0, 0.0
     for index in play.spread.split(1024):
         recent = play.recent(index, model.config, ReadSpeed())
-        actions, true = play.states.actions[index + 1], ways[index + 1]
+        actions, true = play.states.actions[index + 1], transitions[index + 1]
         around = model.around(recent, actions)
         assert around is not None
         hidden = model.hidden(recent, actions, around)
         logits = model.objects.logits(around, hidden, recent.states).flatten(0, 1)
         cost += float(F.cross_entropy(logits, true.flatten(), ignore_index=-1, reduction="sum"))
         plain += nats_by_rates(model.objects, rates, recent.states[:, -1], true)
-    return {"ways_gained": 1 - cost / plain if plain else math.nan}
+    return {"transitions_gained": 1 - cost / plain if plain else math.nan}
 
 
 def _rates(bins: Tensor, count: int) -> Tensor:

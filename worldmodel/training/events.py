@@ -28,9 +28,13 @@ from worldmodel.model.events import Events, Recent
 from worldmodel.model.state_configs import EventsConfig
 from worldmodel.storage.files import write_atomically
 from worldmodel.training.event_bins import bins_of, set_bins
-from worldmodel.training.event_figures import measure_calibration, measure_numbers, measure_ways
+from worldmodel.training.event_figures import (
+    measure_calibration,
+    measure_numbers,
+    measure_transitions,
+)
 from worldmodel.training.event_play import EventsPlay
-from worldmodel.training.object_ways import set_ways, way_rates, ways_of
+from worldmodel.training.object_transitions import set_transitions, transition_rates, transitions_of
 from worldmodel.training.row_files import ReadSpeed
 from worldmodel.training.runs import STATE_SPEC
 from worldmodel.training.stage import LoopConfig
@@ -83,10 +87,10 @@ class EventsStage:
         if not len(self.play.begins):
             raise ConfigError(f"{config.data}: no episode has {config.model.frames + 1} frames")
         set_bins(self.student, data)
-        self.ways: Tensor | None = None
+        self.transitions: Tensor | None = None
         if self.student.objects is not None:
-            set_ways(self.student.objects, data.states, data.starts)
-            self.ways = ways_of(self.student.objects, data.states, data.starts)
+            set_transitions(self.student.objects, data.states, data.starts)
+            self.transitions = transitions_of(self.student.objects, data.states, data.starts)
         self.bins = bins_of(self.student, data)
         self.heldout_bins = bins_of(self.student, self.heldout.states)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
@@ -94,11 +98,14 @@ class EventsStage:
     def judge(self, figures: Mapping[str, float | None]) -> tuple[str, dict[str, float], bool]:
         """Whether it expects what happens as often as it happens, on unseen play."""
         numbers = {k: float(v) for k, v in figures.items() if v is not None}
-        gained, ways = numbers.get("gained", math.nan), numbers.get("ways_gained", math.nan)
+        gained, transitions = (
+            numbers.get("gained", math.nan),
+            numbers.get("transitions_gained", math.nan),
+        )
         sentence = f"says {100 * gained:.0f} % of what rates alone leave open, on unseen frames"
         if self.student.objects is not None:
-            sentence += f", {100 * ways:.0f} % of it where objects go"
-        if not gained > 0 or ways <= 0:
+            sentence += f", {100 * transitions:.0f} % of it where objects go"
+        if not gained > 0 or transitions <= 0:
             return f"FAILED: {sentence}: no better than the rates of what happens", numbers, True
         return f"good: {sentence}", numbers, False
 
@@ -121,12 +128,12 @@ class EventsStage:
         hidden = self.student.hidden(recent, actions, around)
         losses = self.student.loss(hidden, self.bins[index + 1])
         figures = {"bits": losses.detach().sum() / math.log(2)}
-        if self.student.objects is None or self.ways is None or around is None:
+        if self.student.objects is None or self.transitions is None or around is None:
             return losses.sum(), figures
         logits = self.student.objects.logits(around, hidden, recent.states)
-        ways = self.ways[index + 1]
-        error = F.cross_entropy(logits.flatten(0, 1), ways.flatten(), ignore_index=-1)
-        objects = error * ways.shape[1]
+        transitions = self.transitions[index + 1]
+        error = F.cross_entropy(logits.flatten(0, 1), transitions.flatten(), ignore_index=-1)
+        objects = error * transitions.shape[1]
         return losses.sum() + objects, figures | {"way_bits": objects.detach() / math.log(2)}
 
     @torch.no_grad()
@@ -134,7 +141,7 @@ class EventsStage:
         """Calibration and errors on unseen play."""
         del folder, step
         figures = measure_calibration(self.ema, self.heldout, self.heldout_bins, self.bins)
-        if self.ema.objects is not None and self.ways is not None:
-            rates = way_rates(self.ema.objects, self.play.states.states, self.ways)
-            figures |= measure_ways(self.ema, self.heldout, rates)
+        if self.ema.objects is not None and self.transitions is not None:
+            rates = transition_rates(self.ema.objects, self.play.states.states, self.transitions)
+            figures |= measure_transitions(self.ema, self.heldout, rates)
         return figures | measure_numbers(self.ema, self.heldout)

@@ -10,9 +10,9 @@ from torch import nn
 
 from worldmodel.config import ConfigError, read_toml
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.reference.game import Way
-from worldmodel.reference.trajectory import ENDING as WAY_ENDING
-from worldmodel.reference.trajectory import way_bytes
+from worldmodel.reference.game import ReferenceTrajectory
+from worldmodel.reference.trajectory import ENDING as TRAJECTORY_ENDING
+from worldmodel.reference.trajectory import trajectory_bytes
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import episode_bytes, load_episode
 from worldmodel.storage.files import read_record, read_text
@@ -88,8 +88,10 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         starts[name] = caption
         clip = _cut(place, config.start_frames)
         files[f"starts/{name}"] = episode_bytes(clip)
-        if way := _way(place, config.start_frames):
-            files[f"starts/{number:02d}{WAY_ENDING}"] = way_bytes(way, clip.buttons)
+        if trajectory := _trajectory(place, config.start_frames):
+            files[f"starts/{number:02d}{TRAJECTORY_ENDING}"] = trajectory_bytes(
+                trajectory, clip.buttons
+            )
     world = WorldFile(
         format=FORMAT,
         name=config.name,
@@ -161,7 +163,7 @@ def _cut(place: str, frames: int) -> Episode:
     return episode.cut(int(first), int(first) + frames)
 
 
-def _way(place: str, frames: int) -> Way | None:
+def _trajectory(place: str, frames: int) -> ReferenceTrajectory | None:
     """How the game comes to the stretch that "path@first" names: LEVEL_SEED, then its actions."""
     path, _, first = place.partition("@")
     seed = Path(path).stem.rpartition("_")[2]
@@ -169,4 +171,4 @@ def _way(place: str, frames: int) -> Way | None:
         return None  # a recording by hand: nobody knows its seed
     episode, last = load_episode(to_path(path)), int(first) + frames
     actions = episode.actions[1:last]
-    return Way(seed=int(seed), actions=actions, frame=episode.frames[last - 1])
+    return ReferenceTrajectory(seed=int(seed), actions=actions, frame=episode.frames[last - 1])

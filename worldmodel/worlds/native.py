@@ -31,7 +31,7 @@ from worldmodel.model.autoencoder import channels_last
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.plan import Sight
 from worldmodel.reference.game import Origin
-from worldmodel.reference.trajectory import ENDING as WAY_ENDING
+from worldmodel.reference.trajectory import ENDING as TRAJECTORY_ENDING
 from worldmodel.schedule import sigma_grid
 from worldmodel.state_spec import FULL_TURN, StateSpec
 from worldmodel.storage.checkpoint import broken_weight
@@ -80,7 +80,7 @@ class NativeWorld:
         self.frames_per_second = file.frames_per_second
         self.frame_size = (file.autoencoder.frame_height, file.autoencoder.frame_width)
         self.starts = [start.caption for start in starts]
-        self._ways = [start.way for start in starts]
+        self._trajectories = [start.trajectory for start in starts]
         self.sampler = sampler
         motion, events = networks.motion, networks.events
         self.motion, self.events = motion, events  # in fp32, on the CPU, whatever engine plays
@@ -284,7 +284,9 @@ class NativeWorld:
         """What must be the same for a replay to give the same frames bit for bit."""
         return {
             "world": self.name,
-            "sha256": {k: v for k, v in self.file.sha256.items() if not k.endswith(WAY_ENDING)},
+            "sha256": {
+                k: v for k, v in self.file.sha256.items() if not k.endswith(TRAJECTORY_ENDING)
+            },
             "sampler": asdict(self.sampler),
             "engine": self.engine.name,
             "engine_version": self.engine.version,
@@ -314,7 +316,7 @@ class NativeWorld:
     @property
     def origin(self) -> Origin:
         """The real game that it was learned from."""
-        return origin_of(self.file, self._ways)
+        return origin_of(self.file, self._trajectories)
 
     def warm_up(self) -> None:
         """Play past the point where the cache wraps: the first real frame then costs as any."""

@@ -1,4 +1,4 @@
-"""The starts of a world: clips that become the past, and the ways of the real game to them."""
+"""The starts of a world: clips that become the past, and how the real game comes to them."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import numpy as np
 
 from worldmodel.action import IDLE
 from worldmodel.config import UserError
-from worldmodel.reference.game import Origin, Way
-from worldmodel.reference.trajectory import ENDING, WayError, load_way
+from worldmodel.reference.game import Origin, ReferenceTrajectory
+from worldmodel.reference.trajectory import ENDING, TrajectoryError, load_trajectory
 from worldmodel.storage.episode import Episode
 from worldmodel.storage.episodes import load_episode
 from worldmodel.storage.footage import is_episode, is_video, nearest, open_footage
@@ -18,7 +18,7 @@ from worldmodel.storage.images import fit, read_picture
 from worldmodel.system.paths import Pathlike, to_path
 from worldmodel.worlds.world_folder import WorldFile, check_part, source_of
 
-NO_WAY = UserError("the real game does not come to it")
+NO_TRAJECTORY = UserError("the real game does not come to it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Start:
 
     caption: str
     clip: Episode
-    way: Way | UserError = NO_WAY  # or why there is none
+    trajectory: ReferenceTrajectory | UserError = NO_TRAJECTORY  # or why there is none
 
 
 def load_starts(folder: Path, file: WorldFile, own: Pathlike | None) -> list[Start]:
@@ -36,38 +36,44 @@ def load_starts(folder: Path, file: WorldFile, own: Pathlike | None) -> list[Sta
     if own is not None:
         path = to_path(own)
         clip = _load_own(path, file)
-        starts.append(Start(path.name, clip, _find_way(path, clip)))
+        starts.append(Start(path.name, clip, _find_trajectory(path, clip)))
     for name, caption in file.starts.items():
         clip = _load_clip(folder / "starts" / name, file)
-        starts.append(Start(caption, clip, _way_inside(folder, name, clip, file)))
+        starts.append(Start(caption, clip, _trajectory_inside(folder, name, clip, file)))
     return starts
 
 
 def read_origin(folder: Path, file: WorldFile, own: Pathlike | None) -> Origin:
     """The real game behind a world that is not loaded otherwise."""
-    return origin_of(file, [start.way for start in load_starts(folder, file, own)])
+    return origin_of(file, [start.trajectory for start in load_starts(folder, file, own)])
 
 
-def origin_of(file: WorldFile, ways: Sequence[Way | UserError]) -> Origin:
-    """What a world's file and its ways say."""
-    return Origin(world=file.name, source=source_of(file) if file.game else {}, ways=ways)
+def origin_of(file: WorldFile, trajectories: Sequence[ReferenceTrajectory | UserError]) -> Origin:
+    """What a world's file and its trajectories say."""
+    return Origin(
+        world=file.name, source=source_of(file) if file.game else {}, trajectories=trajectories
+    )
 
 
-def _way_inside(folder: Path, name: str, clip: Episode, file: WorldFile) -> Way | UserError:
-    """The way to a start of the world's own: what is wrong with it is said when it is asked for."""
+def _trajectory_inside(
+    folder: Path, name: str, clip: Episode, file: WorldFile
+) -> ReferenceTrajectory | UserError:
+    """The trajectory to a start of the world's own, or what to say to who asks for it."""
     part = str(PurePosixPath("starts", name).with_suffix(ENDING))
     if part not in file.sha256:
-        return WayError(f"{file.name} does not say how the real game comes to {file.starts[name]}")
+        return TrajectoryError(
+            f"{file.name} does not say how the real game comes to {file.starts[name]}"
+        )
     try:
         check_part(folder, file, part)
     except UserError as error:
         return error
-    return _find_way(folder / "starts" / name, clip)
+    return _find_trajectory(folder / "starts" / name, clip)
 
 
-def _find_way(path: Path, clip: Episode) -> Way | UserError:
+def _find_trajectory(path: Path, clip: Episode) -> ReferenceTrajectory | UserError:
     try:
-        return load_way(path, clip)
+        return load_trajectory(path, clip)
     except UserError as error:
         return error
 

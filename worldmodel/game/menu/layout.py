@@ -1,4 +1,4 @@
-"""What a page of the menu holds, where it lies, and which way leads from one thing to the next.
+"""What a page of the menu holds, where it lies, and which direction leads from one to the next.
 
 Everything is measured in `unit`, the height of a line of text. Positions are those on the whole
 page; what is seen of it is `style`'s matter.
@@ -13,7 +13,7 @@ import pygame
 from worldmodel.font import width
 from worldmodel.world import Frame
 
-Way = tuple[int, int]  # right and down positive
+Direction = tuple[int, int]  # right and down positive
 Kind = Literal["tiles", "rows", "buttons"]
 
 
@@ -101,26 +101,26 @@ def is_narrow(wide: int, unit: int) -> bool:
     return wide < 30 * unit
 
 
-def next_one(layout: Layout, key: str, way: Way) -> str:
+def next_one(layout: Layout, key: str, direction: Direction) -> str:
     """The key of the nearest item in a direction; at the edge the same one."""
     here = layout.find(key)
     if here is None:
         return layout.placed[0].item.key if layout.placed else ""
     best, least = key, float("inf")
     for one in layout.placed:
-        along, aside = _distance(here.box, one.box, way)
+        along, aside = _distance(here.box, one.box, direction)
         if along > 0 and (cost := along + 3 * aside) < least:
             best, least = one.item.key, cost
     return best
 
 
-def _distance(here: pygame.Rect, there: pygame.Rect, way: Way) -> tuple[float, float]:
+def _distance(here: pygame.Rect, there: pygame.Rect, direction: Direction) -> tuple[float, float]:
     """From edge to edge in the direction (0 or less: not there), and aside of it."""
-    if way[0]:
+    if direction[0]:
         if min(here.bottom, there.bottom) <= max(here.top, there.top):
             return 0.0, 0.0  # another line
-        return (there.centerx - here.centerx) * way[0], 0.0
-    along = there.top - here.bottom if way[1] > 0 else here.top - there.bottom
+        return (there.centerx - here.centerx) * direction[0], 0.0
+    along = there.top - here.bottom if direction[1] > 0 else here.top - there.bottom
     if along < 0:
         return 0.0, 0.0
     aside = max(there.left - here.right, here.left - there.right, 0)

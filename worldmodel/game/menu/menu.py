@@ -33,14 +33,14 @@ from worldmodel.game.menu.content import (
     keys,
     settings,
 )
-from worldmodel.game.menu.layout import Layout, Page, Placed, Way, lay_out, next_one
+from worldmodel.game.menu.layout import Direction, Layout, Page, Placed, lay_out, next_one
 from worldmodel.game.menu.library import Library
 from worldmodel.game.menu.remap import NOTHING, Target, assign, usual
 from worldmodel.game.menu.style import Look, arrows_of, foot_height
 from worldmodel.game.panels import line_height
 from worldmodel.game.preferences import Preferences
 
-WAYS: dict[str, Way] = {
+DIRECTIONS: dict[str, Direction] = {
     "ArrowUp": (0, -1), "ArrowDown": (0, 1), "ArrowLeft": (-1, 0), "ArrowRight": (1, 0),
     "PadDpUp": (0, -1), "PadDpDown": (0, 1), "PadDpLeft": (-1, 0), "PadDpRight": (1, 0),
     "PadStickUp": (0, -1), "PadStickDown": (0, 1), "PadStickLeft": (-1, 0),
@@ -79,7 +79,7 @@ class Menu:
         self._message = ""
         self._by = "keys"  # what was used last
         self._pointer: tuple[int, int] | None = None  # where the mouse was last
-        self._held: tuple[Way, float] | None = None  # and when it repeats
+        self._held: tuple[Direction, float] | None = None  # and when it repeats
         self._actions = MenuActions(
             answer=self._give,
             open=self._open_page,
@@ -164,9 +164,9 @@ class Menu:
             case "PageUp" | "PageDown":
                 for _ in range(4):
                     self._move((0, 1 if code == "PageDown" else -1))
-            case _ if code in WAYS:
-                self._held = WAYS[code], time.perf_counter() + FIRST_REPEAT
-                self._move(WAYS[code])
+            case _ if code in DIRECTIONS:
+                self._held = DIRECTIONS[code], time.perf_counter() + FIRST_REPEAT
+                self._move(DIRECTIONS[code])
             case _ if code in PRESS:
                 self._press(self._focused())
             case _ if code in BACK and self.page != HOME:
@@ -192,13 +192,13 @@ class Menu:
         if one and one.item.press:
             one.item.press()
 
-    def _move(self, way: Way) -> None:
+    def _move(self, direction: Direction) -> None:
         layout = self._lay_out(self._page())
         here = layout.find(self.focus)
-        if here and way[0] and here.item.change:
-            here.item.change(way[0])
+        if here and direction[0] and here.item.change:
+            here.item.change(direction[0])
             return
-        self.focus = next_one(layout, self.focus, way)
+        self.focus = next_one(layout, self.focus, direction)
         self._keep_in_sight(layout)
 
     def _go_to_edge(self, place: int) -> None:

@@ -31,13 +31,13 @@ export const SETTINGS = {
   degreesPerPixel: 0.15, // mouse
   turnDegrees: 6, // a frame, arrow keys
   lookDegrees: 8, // a frame, a stick fully out
-  deadZone: 0.2, // of a stick's way
+  deadZone: 0.2, // of a stick's range
 };
 
 const WASD = ["KeyW", "KeyS", "KeyA", "KeyD"];
 const ARROWS = ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"];
-const WAYS = ["up", "down", "left", "right"];
-const PAD_WAYS = [12, 13, 14, 15]; // buttons of the d-pad in the standard mapping
+const DIRECTIONS = ["up", "down", "left", "right"];
+const PAD_DIRECTIONS = [12, 13, 14, 15]; // buttons of the d-pad in the standard mapping
 const PAD_PLACES = [7, 0, 2, 1, 5, 6, 3]; // for what is no direction, the best place first
 const SIDE = Math.sin(Math.PI / 8); // a stick within 22.5 degrees of a direction has no other one
 const TURNS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -51,7 +51,7 @@ export function hands(buttons) {
 }
 
 /** Of a stick at x, y: which of up, down, left, right, as one of eight directions. */
-export function ways(x, y, deadZone) {
+export function directionsOf(x, y, deadZone) {
   const length = Math.hypot(x, y);
   const found = new Set();
   if (length <= deadZone) return found;
@@ -125,10 +125,10 @@ export class Input {
       mouse[0] += look[0] * lookDegrees;
       mouse[1] += look[1] * lookDegrees;
     }
-    for (const [code, way] of Object.entries(TURNS)) {
+    for (const [code, direction] of Object.entries(TURNS)) {
       if (this.known.has(code) || !down.has(code)) continue;
-      mouse[0] += way[0] * turnDegrees;
-      mouse[1] += way[1] * turnDegrees;
+      mouse[0] += direction[0] * turnDegrees;
+      mouse[1] += direction[1] * turnDegrees;
     }
     const limit = this.spec.max_mouse_degrees * (this.spec.frames ?? 1); // of frames drawn together
     const held = mouse.map((degrees) => Math.min(limit, Math.max(-limit, degrees)));
@@ -248,9 +248,9 @@ export class Input {
   }
 
   turns(code) {
-    const way = TURNS[code];
-    if (!way) return false;
-    return way[0] ? this.spec.look_left_right : this.spec.look_up_down;
+    const direction = TURNS[code];
+    if (!direction) return false;
+    return direction[0] ? this.spec.look_left_right : this.spec.look_up_down;
   }
 
   /** Whether a key is part of a shortcut of the browser's, unless the world holds Control. */
@@ -307,13 +307,13 @@ export class Input {
     const { deadZone } = this.settings;
     const pressed = (index) => (pad.buttons[index]?.value ?? 0) > 0.4;
     const [x = 0, y = 0, right = 0, down = 0] = pad.axes;
-    const stick = ways(x, y, Math.max(deadZone, 0.1));
+    const stick = directionsOf(x, y, Math.max(deadZone, 0.1));
     const { directions, others } = hands(this.spec.buttons);
     const codes = [];
     directions.forEach((hand, number) => {
-      hand.forEach((code, way) => {
-        const byStick = stick.has(WAYS[way]) && (directions.length === 1 || number === 0);
-        const byPad = pressed(PAD_WAYS[way]) && (directions.length === 1 || number === 1);
+      hand.forEach((code, direction) => {
+        const byStick = stick.has(DIRECTIONS[direction]) && (directions.length === 1 || number === 0);
+        const byPad = pressed(PAD_DIRECTIONS[direction]) && (directions.length === 1 || number === 1);
         if (byStick || byPad) codes.push(code);
       });
     });
@@ -441,9 +441,9 @@ export class Sticks {
       this.input.look("right stick", ...beyondDeadZone(x, y, deadZone), time);
       return;
     }
-    const found = ways(x, y, deadZone);
+    const found = directionsOf(x, y, deadZone);
     const [hand] = this.hands.directions;
-    this.input.hold("left stick", hand.filter((_, way) => found.has(WAYS[way])), time);
+    this.input.hold("left stick", hand.filter((_, direction) => found.has(DIRECTIONS[direction])), time);
   }
 }
 

@@ -91,19 +91,19 @@ export class Motion {
 
   tic(place, velocity) {
     const { keep, travel } = this.rules;
-    const way = scaled(velocity, f(travel));
-    let aim = plus(place, way);
+    const move = scaled(velocity, f(travel));
+    let aim = plus(place, move);
     if (!this.ground.holds(aim) && this.ground.holds(place)) {
-      const [end, slid] = this.slide(place, way);
+      const [end, slid] = this.slide(place, move);
       aim = end;
       velocity = slid.map((part) => f(part / f(travel)));
     }
     return [aim, scaled(velocity, f(keep))];
   }
 
-  slide(place, way) {
+  slide(place, move) {
     const { rules, ground } = this;
-    let [here, left, after] = [place, way, way];
+    let [here, left, after] = [place, move, move];
     let [arrived, slides] = [false, true];
     for (let turn = 0; turn < rules.slides; turn++) {
       const [share, stopsX] = ground.meet(here, left);
@@ -174,17 +174,17 @@ export class Ground {
     return false;
   }
 
-  /** The share of a way that is free, 1 if all is, and whether it is x that is stopped. */
-  meet(place, way) {
+  /** The share of a move that is free, 1 if all is, and whether it is x that is stopped. */
+  meet(place, move) {
     const at = this.cells(place);
-    const cells = way.map((part) => f(part / this.cell));
+    const cells = move.map((part) => f(part / this.cell));
     const [x, y] = [this.met(at, cells, 0), this.met(at, cells, 1)];
     return [Math.min(x, y, 1), x <= y];
   }
 
-  met(at, way, axis) {
+  met(at, move, axis) {
     const { samples, on_edge, least } = this.rules;
-    const [here, there] = [at[axis], way[axis]];
+    const [here, there] = [at[axis], move[axis]];
     if (Math.abs(there) < f(least)) return 2;
     const first = there > 0 ? Math.ceil(here) : Math.floor(here);
     const step = there > 0 ? 1 : -1;
@@ -194,7 +194,7 @@ export class Ground {
       const share = f(f(edge - here) / there);
       if (share < -f(on_edge) || share > 1) continue;
       const before = Math.min(Math.max(f(share - f(on_edge)), 0), 1);
-      const across = Math.floor(f(at[1 - axis] + f(before * way[1 - axis])));
+      const across = Math.floor(f(at[1 - axis] + f(before * move[1 - axis])));
       if (this.isWall(axis, edge, across, there > 0)) {
         nearest = Math.min(nearest, Math.min(Math.max(share, 0), 1));
       }

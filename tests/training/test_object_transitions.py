@@ -7,7 +7,12 @@ import torch
 from worldmodel.model.objects import COME, GO_ON, GONE, MOVE, Objects
 from worldmodel.model.state_configs import ObjectsConfig
 from worldmodel.state_spec import StateNumber, StateSpec
-from worldmodel.training.object_ways import nats_by_rates, set_ways, way_rates, ways_of
+from worldmodel.training.object_transitions import (
+    nats_by_rates,
+    set_transitions,
+    transition_rates,
+    transitions_of,
+)
 
 CONFIG = ObjectsConfig(names=("walker.1", "ball.1"))
 PLACE = StateNumber(kind="object", low=0.0, high=200.0)
@@ -38,7 +43,7 @@ def play() -> tuple[torch.Tensor, torch.Tensor]:
 def learned() -> tuple[Objects, torch.Tensor, torch.Tensor]:
     states, starts = play()
     objects = Objects(CONFIG, SPEC, 8, 8)
-    set_ways(objects, states, starts)
+    set_transitions(objects, states, starts)
     return objects, states, starts
 
 
@@ -55,31 +60,33 @@ def test_the_ways_that_occur_are_found() -> None:
 
 def test_every_frame_is_explained_by_a_way_that_leads_there() -> None:
     objects, states, starts = learned()
-    ways = ways_of(objects, states, starts)
-    assert (ways[:2] == -1).all()
-    assert (ways[LENGTH : LENGTH + 2] == -1).all()
-    inside = torch.nonzero(ways[:, 0] >= 0)[:, 0]
+    transitions = transitions_of(objects, states, starts)
+    assert (transitions[:2] == -1).all()
+    assert (transitions[LENGTH : LENGTH + 2] == -1).all()
+    inside = torch.nonzero(transitions[:, 0] >= 0)[:, 0]
     past = torch.stack((states[inside - 2], states[inside - 1]), dim=1)
-    led = objects.candidates(past).gather(2, ways[inside][..., None, None].expand(-1, -1, 1, 2))
+    led = objects.candidates(past).gather(
+        2, transitions[inside][..., None, None].expand(-1, -1, 1, 2)
+    )
     true = objects.places(states[inside])
     off = (led[:, :, 0] - true).abs().nan_to_num(0.0)
     assert off.max() <= 2.0
     assert torch.equal(led[:, :, 0].isnan(), true.isnan())
-    sorts = objects.sorts[objects.kinds].gather(1, ways[inside].T).T
+    sorts = objects.sorts[objects.kinds].gather(1, transitions[inside].T).T
     assert (sorts[:, 1] == GONE).any()
     assert (sorts[:, 1] == GO_ON).float().mean() > 0.3, "a ball flies on by itself"
 
 
 def test_rates_cost_what_they_leave_open() -> None:
     objects, states, starts = learned()
-    ways = ways_of(objects, states, starts)
-    rates = way_rates(objects, states, ways)
+    transitions = transitions_of(objects, states, starts)
+    rates = transition_rates(objects, states, transitions)
     walker, ball = rates[0, 1], rates[1]
     assert torch.allclose(rates[0, 1].sum(), torch.ones(()))
     assert rates[0, 0].sum() == 0, "the walker is always there"
     assert ball[1, objects.sorts[1] == GONE].sum() < ball[0, objects.sorts[1] == GONE].sum()
-    known = torch.nonzero(ways[:, 0] >= 0)[:, 0]
-    cost = nats_by_rates(objects, rates, states[known - 1], ways[known])
+    known = torch.nonzero(transitions[:, 0] >= 0)[:, 0]
+    cost = nats_by_rates(objects, rates, states[known - 1], transitions[known])
     expected = -float(walker[walker > 0].mul(walker[walker > 0].log()).sum()) * len(known)
     for here in (0, 1):
         rate = ball[here][ball[here] > 0]

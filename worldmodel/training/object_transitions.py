@@ -1,10 +1,10 @@
-"""Which ways a state's objects go, read from play (`model.objects`).
+"""The transitions of a state's objects, read from play (`model.objects`).
 
 Every frame in which an object goes on as before is explained by GO_ON. Of the others, the most
-frequent steps become ways of their own, then the most frequent places at which objects come; what
+frequent steps become transitions, then the most frequent places at which objects come; what
 is rarer is taught as the nearest of them.
 
-Letters of its own: o objects, q ways, two x and y, j moments.
+Letters of its own: o objects, q transitions, two x and y, j moments.
 """
 
 import numpy as np
@@ -21,15 +21,15 @@ AT_ONCE = 8192  # frames
 ROW = 1 << 24  # cells, more than any level has
 
 
-def set_ways(objects: Objects, states: Tensor, starts: Tensor) -> None:
-    """Give a network the ways that occur in states f v of episodes with these starts."""
+def set_transitions(objects: Objects, states: Tensor, starts: Tensor) -> None:
+    """Give a network the transitions that occur in states f v of episodes with these starts."""
     places = objects.places(states).numpy()
     later = np.ones(len(places), bool)
     later[starts[:-1].numpy()] = False
     later[np.minimum(starts[:-1].numpy() + 1, len(places) - 1)] = False
     now = np.nonzero(later)[0]
     after, here, before = places[now], places[now - 1], places[now - 2]
-    ways = objects.sorts.shape[1]
+    transitions = objects.sorts.shape[1]
     for kind in range(len(objects.sorts)):
         own = [number for number, k in enumerate(objects.kinds) if k == kind]
         a, h, b = (x[:, own].reshape(-1, 2) for x in (after, here, before))
@@ -38,8 +38,8 @@ def set_ways(objects: Objects, states: Tensor, starts: Tensor) -> None:
         goes_on &= np.abs(step).max(axis=1) > SAME
         moves = np.isfinite(step).all(axis=1) & ~goes_on
         comes = np.isfinite(a).all(axis=1) & ~np.isfinite(h).all(axis=1)
-        steps = _frequent(step[moves], SAME, ways // 2)
-        spots = _frequent(a[comes], PLACE, ways - 2 - len(steps))
+        steps = _frequent(step[moves], SAME, transitions // 2)
+        spots = _frequent(a[comes], PLACE, transitions - 2 - len(steps))
         found = [(GONE, (0.0, 0.0)), (GO_ON, (0.0, 0.0))]
         found += [(MOVE, v) for v in steps] + [(COME, v) for v in spots]
         for column, (sort, value) in enumerate(found):
@@ -65,8 +65,8 @@ def _frequent(found: NDArray[np.float32], reach: float, most: int) -> list[tuple
 
 
 @torch.no_grad()
-def ways_of(objects: Objects, states: Tensor, starts: Tensor) -> Tensor:
-    """Which way each object went into every frame, as far as the ways allow: f o, −1 unknown."""
+def transitions_of(objects: Objects, states: Tensor, starts: Tensor) -> Tensor:
+    """The transition nearest to what each object did into every frame: f o, −1 unknown."""
     found = torch.full((len(states), len(objects.kinds)), -1)
     later = torch.ones(len(states), dtype=torch.bool)
     later[starts[:-1]] = False
@@ -80,28 +80,28 @@ def ways_of(objects: Objects, states: Tensor, starts: Tensor) -> Tensor:
         gone = ~torch.isfinite(true).all(dim=-1)  # j o 1
         off = torch.nan_to_num(off, nan=torch.inf)
         off = torch.where(gone, torch.where(sorts == GONE, 0.0, torch.inf), off)
-        way = off.argmin(dim=-1)
-        found[now] = torch.where(torch.isfinite(off.amin(dim=-1)), way, -1)
+        transition = off.argmin(dim=-1)
+        found[now] = torch.where(torch.isfinite(off.amin(dim=-1)), transition, -1)
     return found
 
 
 @torch.no_grad()
-def way_rates(objects: Objects, states: Tensor, ways: Tensor) -> Tensor:
-    """How often each way happens, by kind and by whether one was there: kinds 2 q."""
+def transition_rates(objects: Objects, states: Tensor, transitions: Tensor) -> Tensor:
+    """How often each transition happens, by kind and by whether one was there: kinds 2 q."""
     kinds, count = objects.sorts.shape
-    here, kind = _here(objects, states[:-1]), torch.tensor(objects.kinds).expand_as(ways[1:])
-    known = ways[1:] >= 0
-    cells = (kind * 2 + here)[known] * count + ways[1:][known]
+    here, kind = _here(objects, states[:-1]), torch.tensor(objects.kinds).expand_as(transitions[1:])
+    known = transitions[1:] >= 0
+    cells = (kind * 2 + here)[known] * count + transitions[1:][known]
     rates = torch.bincount(cells, minlength=kinds * 2 * count)
     rates = rearrange(rates.float(), "(kinds two q) -> kinds two q", kinds=kinds, two=2)
     return rates / rates.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
-def nats_by_rates(objects: Objects, rates: Tensor, before: Tensor, ways: Tensor) -> float:
-    """What ways j o after states j v cost somebody who knows their rates alone, in all."""
-    known = ways >= 0
-    kind = torch.tensor(objects.kinds).expand_as(ways)
-    likely = rates[kind[known], _here(objects, before)[known], ways[known]]
+def nats_by_rates(objects: Objects, rates: Tensor, before: Tensor, transitions: Tensor) -> float:
+    """What transitions j o after states j v cost somebody who knows their rates alone, in all."""
+    known = transitions >= 0
+    kind = torch.tensor(objects.kinds).expand_as(transitions)
+    likely = rates[kind[known], _here(objects, before)[known], transitions[known]]
     return -float(likely.clamp(min=1e-6).log().sum())
 
 
