@@ -26,7 +26,7 @@ READS = {
     WHOLE: {"world", "data", "write", *_JUDGED},
     "--quick": {"quick", "data", "world", "seed", "out", "json"},
     "--detector": {"detector", "detector_walks", "detector_steps", "world", "seed", "json"},
-    "--places": {"places", "world", "walks", "walk_frames", "seed", "write", "json"},
+    "--places": {"places", "world", "walks", "walk_frames", "perceptual", "seed", "write", "json"},
     "--compare": {"compare", *_ROWS, *_JUDGED},
 }
 
@@ -69,6 +69,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--walk-frames",
         type=positive,
         help="of each (1054: a minute; 2104 for returns after a minute, too)",
+    )
+    places.add_argument(
+        "--perceptual",
+        type=to_path,
+        metavar="FILE",
+        help="how alike pictures look, too: alex_shift_tolerant.pth of stlpips-pytorch",
     )
     detector = parser.add_argument_group("can a network tell three seconds of it from the game")
     detector.add_argument("--detector", action="store_true", help="measure this and nothing else")
@@ -165,7 +171,7 @@ def _places(options: argparse.Namespace) -> None:
 
     folder = find_world(options.world)
     walks, frames = options.walks or WALKS, options.walk_frames or LONGEST
-    measured = evaluate_places(options.world, options.seed, walks, frames)
+    measured = evaluate_places(options.world, options.seed, walks, frames, options.perceptual)
     print_places(measured, folder.name)
     if options.write:
         write_places(folder, measured)

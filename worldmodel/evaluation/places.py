@@ -10,7 +10,9 @@ at least 10, 30, 60 s apart. How alike are they?
 Each stands beside what the game itself gives, what the autoencoder can show (*limit*), and what any
 other frame gives (*other*: later, or of another walk): a picture that never moves would be alike
 everywhere.
-All in dB of frames averaged down to 64 x 48, so that worlds of every size compare.
+All in dB of frames averaged down to 64 x 48, so that worlds of every size compare. Who names the
+weights of a network that knows photographs gets its distance too, of whole frames in lockstep: a
+picture that is right but a pixel off loses decibels and is hardly further away.
 """
 
 import math
@@ -33,6 +35,7 @@ from worldmodel.evaluation.subject import Subjects
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import decode_latents, encode_frames
 from worldmodel.model.motion import Roles
+from worldmodel.training.perceptual import PerceptualDistance
 
 HORIZONS = (16, 64, 256, 1050)
 AROUND = 3  # frames before and after a horizon that count with it
@@ -55,6 +58,8 @@ class Horizon:
     off: float  # median distance of the places, in units of the map; no number without places
     off_worst: float  # of the worst tenth
     sharpness: float  # mean gradient, as a share of the game's
+    perceptual: float = math.nan  # distance (`training.perceptual`), where its weights were named
+    perceptual_limit: float = math.nan  # the autoencoder's
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,14 @@ class Dream:
         return self._frames[key]
 
 
-def measure_places(subjects: Subjects, game: Doom, seed: int, walks: int, frames: int) -> Places:
+def measure_places(
+    subjects: Subjects,
+    game: Doom,
+    seed: int,
+    walks: int,
+    frames: int,
+    distance: PerceptualDistance | None = None,
+) -> Places:
     """Walks of `frames` frames on seeds from `seed` on; `frames` holds the longest horizon."""
     check_state(subjects.file, game)
     known = subjects.past
@@ -105,7 +117,9 @@ def measure_places(subjects: Subjects, game: Doom, seed: int, walks: int, frames
     dream = Dream(subjects, clips, known, "lockstep")
     real = clips.cut(known, known + frames)
     rate = subjects.file.frames_per_second
-    lockstep = {h: _horizon(subjects, dream, real, h) for h in HORIZONS if h + AROUND < frames}
+    lockstep = {
+        h: _horizon(subjects, dream, real, h, distance) for h in HORIZONS if h + AROUND < frames
+    }
     returns = {
         seconds: alike
         for seconds in RETURNS
@@ -129,7 +143,13 @@ def record_walks(
     return Clips.together(kept), seed
 
 
-def _horizon(subjects: Subjects, dream: Dream, real: Clips, horizon: int) -> Horizon:
+def _horizon(
+    subjects: Subjects,
+    dream: Dream,
+    real: Clips,
+    horizon: int,
+    distance: PerceptualDistance | None,
+) -> Horizon:
     """Frames around `horizon`, counted from 1, of every walk."""
     stretch = range(horizon - 1 - AROUND, horizon + AROUND)
     walks = range(len(real.frames))
@@ -139,15 +159,20 @@ def _horizon(subjects: Subjects, dream: Dream, real: Clips, horizon: int) -> Hor
     motion, followed = subjects.motion, dream.guide.states
     if motion is not None and followed is not None and real.states is not None:
         place = list(motion.roles.place)
-        apart = (followed - real.states)[:, horizon - 1, place]
-        off = apart.norm(dim=-1)
+        off = (followed - real.states)[:, horizon - 1, place].norm(dim=-1)
+    limit = _limit(subjects, real, stretch)
+    apart = [math.nan, math.nan]
+    if distance is not None:
+        apart = [float(distance.between(frames, true).mean()) for frames in (made, limit)]
     return Horizon(
         psnr=float(psnr(small(made), small(true)).mean()),
         whole_psnr=float(psnr(made, true).mean()),
-        limit=float(psnr(small(_limit(subjects, real, stretch)), small(true)).mean()),
+        limit=float(psnr(small(limit), small(true)).mean()),
         off=float(off.median()),
         off_worst=float(off.quantile(0.9)),
         sharpness=float(sharpness(made).mean() / sharpness(true).mean()),
+        perceptual=apart[0],
+        perceptual_limit=apart[1],
     )
 
 

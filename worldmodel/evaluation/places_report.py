@@ -8,19 +8,26 @@ from worldmodel.config import UserError
 from worldmodel.evaluation.places import HORIZONS, Alike, Places, measure_places
 from worldmodel.evaluation.subject import opened
 from worldmodel.system.printable import counted, tell, tell_json
+from worldmodel.training.perceptual import PerceptualDistance
 
 AFTER = 4  # frames that are walked on after a horizon
 SHORTEST, LONGEST = min(HORIZONS) + AFTER, max(HORIZONS) + AFTER  # to reach one, to reach all
 
 
-def evaluate_places(name: str | None, seed: int, walks: int, frames: int = LONGEST) -> Places:
-    """Measure a world on walks of so many frames each, of unseen seeds."""
+def evaluate_places(
+    name: str | None, seed: int, walks: int, frames: int = LONGEST, perceptual: Path | None = None
+) -> Places:
+    """Measure a world on walks of so many frames each, of unseen seeds.
+
+    `perceptual`: weights of `PerceptualDistance`, for that distance too.
+    """
     if frames < SHORTEST:
         raise UserError(
             f"--walk-frames {frames}: at least {SHORTEST}, to look around frame {min(HORIZONS)}"
         )
+    distance = None if perceptual is None else PerceptualDistance.load(perceptual)
     with opened(name) as (subjects, game):
-        return measure_places(subjects, game, seed, walks, frames)
+        return measure_places(subjects, game, seed, walks, frames, distance)
 
 
 def facts(places: Places) -> dict[str, Any]:
@@ -36,6 +43,14 @@ def facts(places: Places) -> dict[str, Any]:
                 **(
                     {"off": round(one.off, 2), "off_worst": round(one.off_worst, 1)}
                     if math.isfinite(one.off)
+                    else {}
+                ),
+                **(
+                    {
+                        "perceptual": round(one.perceptual, 3),
+                        "perceptual_limit": round(one.perceptual_limit, 3),
+                    }
+                    if math.isfinite(one.perceptual)
                     else {}
                 ),
             }
@@ -60,6 +75,10 @@ def print_places(places: Places, name: str) -> None:
             f"  {h:20} {one.psnr:9.2f} {one.limit:7.2f} {one.whole_psnr:12.2f} "
             f"{100 * one.sharpness:9.0f} % {off}"
         )
+    if any(math.isfinite(one.perceptual) for one in places.lockstep.values()):
+        lines += ["", "perceptual distance        world   limit"]
+        for h, one in places.lockstep.items():
+            lines.append(f"  {h:20} {one.perceptual:9.3f} {one.perceptual_limit:7.3f}")
     lines += ["", "the same place again       world    game   any other frame"]
     rows = {f"after {seconds:g} s": one for seconds, one in places.returns.items()}
     rows |= {"once around": places.turn, "there and back": places.mirror}

@@ -8,6 +8,8 @@ as in VQGAN, arXiv 2012.09841):
     L_decoder       = |x̂ − x| + λ |∇x̂ − ∇x| + κ |mean_patch |∇x̂| − mean_patch |∇x|| − μ D(x̂)
     L_discriminator = max(0, 1 − D(x)) + max(0, 1 + D(x̂))
 
+With `[perceptual]`, η d(x̂, x) is added, the distance of features (`perceptual`).
+
 Since the latents stay what they are, transformers trained on them keep working.
 
 With `[own_play]` part of every batch are latents that a student drew in play, whose uncertainty
@@ -27,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from worldmodel.config import ConfigError, require_positive
+from worldmodel.config import ConfigError, require_no_less, require_positive
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import (
     Autoencoder,
@@ -56,6 +58,7 @@ from worldmodel.training.autoencoder import (
     take_frames,
 )
 from worldmodel.training.clips import facts_of, load_frames, load_views
+from worldmodel.training.perceptual import LEAST_SIZE, PerceptualDistance
 from worldmodel.training.row_files import ReadSpeed, nearby
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.sample_grids import save_grid
@@ -84,6 +87,17 @@ class OwnPlay:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Perceptual:
+    """The distance of features in a network that knows photographs."""
+
+    weights: Path  # `PerceptualDistance.load`
+    weight: float = 1.0  # η; 0: it is measured alone
+
+    def __post_init__(self) -> None:
+        require_no_less(self, 0, "weight")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderTraining:
     """Everything that the stage `decoder` reads from its TOML file."""
 
@@ -103,6 +117,7 @@ class DecoderTraining:
     detail_weight: float = 1.0  # κ
     discriminator_weight: float = 0.1  # μ
     discriminator_width: int = 48
+    perceptual: Perceptual | None = None
     own_play: OwnPlay | None = None
 
 
@@ -260,6 +275,14 @@ class DecoderStage:
             )
         )
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
+        self.distance: PerceptualDistance | None = None
+        if config.perceptual:
+            if min(size) < LEAST_SIZE:
+                raise ConfigError(
+                    f"[perceptual]: frames are {size[1]} x {size[0]}, expected at least "
+                    f"{LEAST_SIZE} x {LEAST_SIZE}"
+                )
+            self.distance = PerceptualDistance.load(config.perceptual.weights).to(device)
 
     @property
     def shown(self) -> Autoencoder:
@@ -293,7 +316,11 @@ class DecoderStage:
         whole = (
             whole + self.config.detail_weight * detail - self.config.discriminator_weight * fooled
         )
-        return whole, {"l1": absolute, "detail": detail, "discriminator": discriminator_loss}
+        losses = {"l1": absolute, "detail": detail, "discriminator": discriminator_loss}
+        if self.distance is not None and self.config.perceptual and self.config.perceptual.weight:
+            losses["perceptual"] = apart = (weights * self.distance(decoded, pixels)).mean()
+            whole = whole + self.config.perceptual.weight * apart
+        return whole, losses
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -340,6 +367,9 @@ class DecoderStage:
             "heldout_psnr": float(psnr(decoded, self.heldout).mean()),
             "heldout_sharpness": float(sharpness(decoded).mean() / sharpness(self.heldout).mean()),
         }
+        if self.distance is not None:
+            apart = self.distance.between(decoded, self.heldout)
+            figures["heldout_perceptual"] = float(apart.mean())
         if self.played is not None:
             chance = torch_stream("cpu", "played samples")
             some = torch.randperm(len(self.played.frames), generator=chance)[:256]
