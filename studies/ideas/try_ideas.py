@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from studies.ideas.shortcut import ShortcutStage, ShortcutTraining
 from worldmodel.config import ConfigError, build_config, merged, read_toml, to_toml
 from worldmodel.model.context import Device
 from worldmodel.storage.files import plain, read_record, read_text, write_atomically
 from worldmodel.training.metrics_log import last_figures
-from worldmodel.training.run_stage import STAGES, Training, make_stage, run_stage
+from worldmodel.training.run_stage import STAGES, Training, add_stage, make_stage, run_stage
 from worldmodel.training.stage import NEVER
 from worldmodel.training.train_loop import count_flops
 
@@ -36,6 +37,7 @@ class Idea:
     change: dict[str, Any] = field(default_factory=dict)  # tables of the config, merged into it
     first: dict[str, Any] = field(default_factory=dict)  # a change for the first part of it alone
     first_share: float = 0.5  # of the operations, where there is a first part
+    begun_as: str = "start"  # what the second part calls the run of the first
 
     def __post_init__(self) -> None:
         if not self.change and not self.first:
@@ -93,7 +95,7 @@ class Ideas:
                 begun = str(self.runs / f"{name}{FIRST}")
                 parts = (
                     Part(FIRST, idea.first_share, merged(table, idea.first)),
-                    Part("", 1 - idea.first_share, merged(table, {"start": begun})),
+                    Part("", 1 - idea.first_share, merged(table, {idea.begun_as: begun})),
                 )
             found.append(Variant(name, idea.title, parts))
         return found
@@ -129,6 +131,7 @@ class Outcome:
 
 def read_ideas(path: Path) -> Ideas:
     """Read the file; every run's config is checked before the first one begins."""
+    add_stage(ShortcutTraining, ShortcutStage)
     return build_config(Ideas, read_toml(path), str(path))
 
 

@@ -126,9 +126,8 @@ class Probe:
         marks = self.marks
         figures |= {"copy": marks.copy, "limit": marks.limit}
         for steps in (1, 2, 8):
-            sampled = next_frames(
-                model, _sampler(steps, renoise), self.latents[:, stretch], self.actions[:, stretch]
-            )
+            told = self.conditions(steps)[:, stretch]
+            sampled = next_frames(model, _sampler(steps, renoise), self.latents[:, stretch], told)
             decoded = self.decode(sampled[:, self.prime :], self.prime)
             score = float(self._score(decoded)[moving].mean())
             figures[f"next_{steps}"] = score
@@ -136,8 +135,9 @@ class Probe:
                 figures[f"gap_{steps}"] = gained
         rows = []
         for steps in (1, 2):
-            past = self.latents[:, : self.prime], self.actions[:, : self.prime]
-            latents = roll_out(model, _sampler(steps, renoise), past, self.actions[:, self.prime :])
+            told = self.conditions(steps)
+            past = self.latents[:, : self.prime], told[:, : self.prime]
+            latents = roll_out(model, _sampler(steps, renoise), past, told[:, self.prime :])
             played = self.decode(latents, self.prime)
             scores = self._score(played)
             figures |= {f"roll16_{steps}": float(scores[:, 15].mean())}
@@ -147,6 +147,11 @@ class Probe:
             rows.append(played)
         self.save(folder, step, rows, self.prime)
         return figures
+
+    def conditions(self, steps: int) -> Tensor:
+        """What a model is told of the unseen clips, b f z, whose frames have so many steps."""
+        del steps
+        return self.actions
 
     def decode(self, latents: Tensor, first: int) -> Tensor:
         """Latents b f c h w of the frames from number `first` on: uint8 b f h w 3, on the CPU."""

@@ -103,6 +103,12 @@ JOBS: dict[type[Job], Callable[[Any, Path, Device], dict[str, Any]]] = {
 STAGES: dict[str, type[Config]] = by_name((*MAKERS, *JOBS))
 
 
+def add_stage(config: type[Training], make: Callable[[Any, Path, Device], Stage]) -> None:
+    """Make a stage known that a study brings; once more is no change."""
+    MAKERS[config] = make
+    STAGES.update(by_name((config,)))
+
+
 def read_stage(path: Path) -> Config:
     """The config of whichever stage a TOML file describes."""
     table = read_derived_toml(path)

@@ -28,7 +28,7 @@ without, 0.8 with it; encoded frames of the game have 0.9.)
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from einops import rearrange
@@ -48,7 +48,7 @@ from worldmodel.schedule import (
     to_clean,
     velocity_target,
 )
-from worldmodel.training.clips import LatentEpisodes, check_change
+from worldmodel.training.clips import check_change
 from worldmodel.training.latent_stage import LatentStage
 from worldmodel.training.stage import LoopConfig
 from worldmodel.training.torch_streams import seed_default
@@ -169,6 +169,15 @@ def packed_velocity(
     return rearrange(velocity[:, frames:], "b (r f) c h w -> b r f c h w", r=copies)
 
 
+class ClipSource(Protocol):
+    """What clips are drawn from: `LatentEpisodes`, or what tells their frames more."""
+
+    def clips(
+        self, batch: int, frames: int, sinks: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Latents b f c h w and conditions b f z."""
+
+
 PackedForward = Callable[[WorldTransformer, PackedClip, Tensor, Tensor, TeacherForcing], Tensor]
 
 
@@ -190,7 +199,7 @@ def stillness_weight(clean: Tensor, change: float) -> Tensor:
 def draw_clip(
     packed: PackedForward,
     model: WorldTransformer,
-    data: LatentEpisodes,
+    data: ClipSource,
     config: ClipTraining,
     generator: torch.Generator,
 ) -> PackedClip:

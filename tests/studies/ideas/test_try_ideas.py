@@ -42,7 +42,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
     return {
         "title": "Ideas",
-        "petaflops": 3.2e-6,
+        "petaflops": 5.2e-6,
         "seeds": [0, 1],
         "runs": str(root / "runs"),
         "out": str(root / "ideas.json"),
@@ -56,6 +56,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 "first": {"clips": {"frames": 4}},
                 "first_share": 0.5,
             },
+            "student": {
+                "title": "and its student",
+                "first": {"stage": "teacher"},
+                "begun_as": "teacher",
+                "change": {"stage": "student"},
+            },
+            "shortcut": {"title": "shortcut forcing", "change": {"stage": "shortcut"}},
         },
     }
 
@@ -71,7 +78,7 @@ def test_every_run_takes_the_operations_that_it_was_given_and_a_dearer_step_mean
 ) -> None:
     plan = write(table, tmp_path)
     *_, outcomes = try_ideas(plan, threads=1)
-    assert list(outcomes) == ["base-0", "base-1", "copies", "short"]
+    assert list(outcomes) == ["base-0", "base-1", "copies", "short", "student", "shortcut"]
     for found in outcomes.values():
         assert found.figures.keys() == plan.figures.keys()
     steps = {name: found.steps for name, found in outcomes.items()}
@@ -105,6 +112,8 @@ def test_a_second_part_begins_with_the_first_one_s_weights(
     rest = read_toml(plan.runs / "short" / "config.toml")
     assert rest["start"] == str(plan.runs / "short.first")
     assert rest["clips"]["frames"] == table["base"]["clips"]["frames"]
+    student = read_toml(plan.runs / "student" / "config.toml")
+    assert (student["stage"], student["teacher"]) == ("student", str(plan.runs / "student.first"))
 
 
 def test_a_gain_is_bold_only_beyond_what_seeds_differ_by(
