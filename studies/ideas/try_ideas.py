@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from studies.ideas.last_frame import LastFrameStage, LastFrameTraining
 from studies.ideas.shortcut import ShortcutStage, ShortcutTraining
 from worldmodel.config import ConfigError, build_config, merged, read_toml, to_toml
 from worldmodel.model.context import Device
@@ -132,6 +133,7 @@ class Outcome:
 def read_ideas(path: Path) -> Ideas:
     """Read the file; every run's config is checked before the first one begins."""
     add_stage(ShortcutTraining, ShortcutStage)
+    add_stage(LastFrameTraining, LastFrameStage)
     return build_config(Ideas, read_toml(path), str(path))
 
 

@@ -334,8 +334,7 @@ class DecoderStage:
         index = draw_index(self.frames, self.config.batch - played, generator)
         pixels = take_frames(self.frames, index, generator, self.reading)
         views = None if self.views is None else self.views[index].to(generator.device)
-        latents = self.student.autoencoder.encode(pixels)
-        latents = disturb(latents, self.config.latent_noise, generator)
+        latents = disturb(self._encode(index, pixels), self.config.latent_noise, generator)
         weights = torch.ones(len(pixels), device=pixels.device)
         if self.played is None:
             return pixels, latents, weights, self._look(views)
@@ -347,6 +346,15 @@ class DecoderStage:
             views = torch.cat((views, self.played.views[index]))
         weights = torch.cat((weights, self.played.weights[index]))
         return pixels, latents, weights, self._look(views)
+
+    def _encode(self, index: Tensor, pixels: Tensor) -> Tensor:
+        """What is decoded of frames b 3 h w, whose numbers are `index` b: b c h w."""
+        del index
+        return self.student.autoencoder.encode(pixels)
+
+    def _encode_heldout(self) -> Tensor:
+        """The same of the unseen frames: 1 b c h w."""
+        return encode_frames(self.ema.autoencoder, self.heldout[None])
 
     def _look(self, views: Tensor | None) -> Tensor | None:
         """What plan or scene show of views b n, fp32: a b h w; None of none."""
@@ -360,8 +368,7 @@ class DecoderStage:
         """Unseen frames above their reconstructions; PSNR and sharpness."""
         model = self.ema.autoencoder
         views = None if self.heldout_views is None else self.heldout_views[None]
-        latents = encode_frames(model, self.heldout[None])
-        decoded = decode_latents(model, latents, views)[0]
+        decoded = decode_latents(model, self._encode_heldout(), views)[0]
         save_grid(folder / f"{step:06d}.png", [self.heldout[:12], decoded[:12]])
         figures = {
             "heldout_psnr": float(psnr(decoded, self.heldout).mean()),
