@@ -38,7 +38,7 @@ from studies.distillation.yardstick import (
     Yardstick,
     YardstickPlan,
     digest,
-    find_judge,
+    find_action_reader,
     make_yardstick,
     play_dtype,
     stamp_of,
@@ -118,9 +118,9 @@ def _measure_missing(
         or any(_kept_stamp(out, one) != row_stamp(stamp, one, plan) for one in chosen)
         or (answering and _unseen_stamp(out) != unseen_stamp(stamp, answering, plan))
     ):
-        judge = find_judge(out, world, plan)
+        reader = find_action_reader(out, world, plan)
         stamp = stamp_of(out, world, plan)
-        yardstick = make_yardstick(folder, world, judge, plan)
+        yardstick = make_yardstick(folder, world, reader, plan)
         if not real or real.stamp != stamp:
             save_figures(out / "real.json", measure_real(yardstick, stamp))
         _measure_rows(chosen, yardstick, stamp, out, pictures)

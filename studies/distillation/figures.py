@@ -121,7 +121,7 @@ class RealFigures:
 
     stamp: str
     clips: int
-    judge: str  # what it was trained on, in words
+    inverse_dynamics: str  # what it was trained on, in words
     copy_psnr: tuple[float, ...]  # of the last true frame, shown again
     limit_psnr: tuple[float, ...]  # of the autoencoder's picture of the true frame
     flow: tuple[float, ...]

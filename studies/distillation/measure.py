@@ -23,9 +23,9 @@ from studies.distillation.figures import (
 )
 from studies.distillation.optical_flow import mean_flow
 from studies.distillation.rows import Contender
-from studies.distillation.yardstick import CLIP, PAST, STRIDE, Judge, Yardstick
+from studies.distillation.yardstick import CLIP, PAST, STRIDE, ActionReader, Yardstick
 from worldmodel.config import ConfigError
-from worldmodel.evaluation.drift import Drift, judge_drift
+from worldmodel.evaluation.drift import Drift, drift_of
 from worldmodel.evaluation.evaluation_streams import noise_seeds
 from worldmodel.evaluation.inverse_dynamics import (
     WINDOW,
@@ -41,7 +41,7 @@ from worldmodel.rollout import Rollout, roll_out
 Advance = Callable[[float], None]  # so much work is done, in frames of one clip and one pass
 LONG_WEIGHT = 2.0  # a frame of a small batch takes longer than one of many
 LAST = max(HORIZONS)
-BATCH = 256  # windows judged at once
+BATCH = 256  # windows read at once
 
 
 def work_of(contender: Contender, yardstick: Yardstick) -> float:
@@ -87,7 +87,7 @@ def measure(
     frames, real = decode_latents(autoencoder, played), clips.frames[:, PAST : PAST + LAST]
     error = psnr(frames.flatten(0, 1), real.flatten(0, 1))
     error = rearrange(error, "(b f) -> b f", b=len(real))
-    reading = read_clips(yardstick.judge, frames, clips.actions[:, PAST : PAST + LAST])
+    reading = read_clips(yardstick.reader, frames, clips.actions[:, PAST : PAST + LAST])
     advance(free)
     drift = _long_play(contender, yardstick)
     advance(long)
@@ -121,11 +121,12 @@ def measure_real(yardstick: Yardstick, stamp: str) -> RealFigures:
     latents = encode_frames(autoencoder, clips.frames)
     limit = decode_latents(autoencoder, latents[:, PAST::STRIDE])
     real, actions = (x[:, PAST : PAST + LAST] for x in (clips.frames, clips.actions))
-    reading = read_clips(yardstick.judge, real, actions)
+    reading = read_clips(yardstick.reader, real, actions)
     return RealFigures(
         stamp=stamp,
         clips=plan.clips,
-        judge=f"{plan.judge_clips} clips of real play, {plan.judge_steps} steps",
+        inverse_dynamics=f"{plan.inverse_dynamics_clips} clips of real play, "
+        f"{plan.inverse_dynamics_steps} steps",
         copy_psnr=_next_scores(yardstick, clips.frames[:, PAST - 1 : -1 : STRIDE])[0],
         limit_psnr=_next_scores(yardstick, limit)[0],
         flow=tuple(mean_flow(clip) for clip in real),
@@ -193,7 +194,7 @@ def _next_scores(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the judge makes of clips."""
+    """What the inverse-dynamics model reads from clips."""
 
     turn_correlation: Estimate
     button_accuracy: Estimate
@@ -201,16 +202,16 @@ class Reading:
 
 
 @torch.no_grad()
-def read_clips(judge: Judge, frames: Tensor, actions: Tensor) -> Reading:
+def read_clips(reader: ActionReader, frames: Tensor, actions: Tensor) -> Reading:
     """Clips uint8 b f h w 3 and what was done in them b f (k+2)."""
     windows, done = windows_of(list(zip(frames, actions, strict=True)))
     parts = [
-        judge.model.features(torch.stack(windows[i : i + BATCH]))
+        reader.model.features(torch.stack(windows[i : i + BATCH]))
         for i in range(0, len(windows), BATCH)
     ]
     each = frames.shape[1] - WINDOW + 1
     features = torch.cat(parts).unflatten(0, (len(frames), each))
-    answer = judge.model.answer(features)
+    answer = reader.model.answer(features)
     done = done.unflatten(0, (len(frames), each))
 
     def read(clips: Tensor) -> ActionReading:
@@ -226,7 +227,7 @@ def read_clips(judge: Judge, frames: Tensor, actions: Tensor) -> Reading:
         return 0.5 if math.isnan(found) else found  # no button was pressed in some clips only
 
     def frechet(clips: Tensor) -> float:
-        return frechet_distance(features[clips].flatten(0, 1), judge.reference)
+        return frechet_distance(features[clips].flatten(0, 1), reader.reference)
 
     return Reading(*(resampled(len(frames), one) for one in (turn, buttons, frechet)))
 
@@ -236,7 +237,7 @@ def _long_play(contender: Contender, yardstick: Yardstick) -> dict[str, Drift]:
     frames = yardstick.plan.long_frames(contender.sampler.steps)
     if not frames:
         return {}
-    plays, judge = yardstick.long_plays, yardstick.judge
+    plays, reader = yardstick.long_plays, yardstick.reader
     past = torch.cat([play.past.frames for play in plays])
     primed = encode_frames(yardstick.autoencoder, past), torch.cat([p.past.actions for p in plays])
     actions = played_actions(contender, torch.cat([p.real.actions[:, :frames] for p in plays]))
@@ -245,7 +246,7 @@ def _long_play(contender: Contender, yardstick: Yardstick) -> dict[str, Drift]:
     latents = roll_out(contender.model, contender.sampler, primed, actions, label, seeds)
     made = decode_latents(yardstick.autoencoder, latents).split(yardstick.plan.streams)
     return {
-        play.play: judge_drift(one, play.real.frames[:, :frames], judge.model, judge.reference)
+        play.play: drift_of(one, play.real.frames[:, :frames], reader.model, reader.reference)
         for play, one in zip(plays, made, strict=True)
     }
 

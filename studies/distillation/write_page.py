@@ -79,8 +79,8 @@ def _quality_part(results: Results) -> list[str]:
         "",
         *ssim_table(results),
         "",
-        "Over the whole rollout of 64 frames. The judge is an inverse-dynamics model "
-        f"({real.judge}): "
+        "Over the whole rollout of 64 frames. Actions are read by an inverse-dynamics model "
+        f"({real.inverse_dynamics}): "
         "Fréchet in its features, turning and keys (balanced accuracy) as it reads them back. "
         "Motion: mean optical flow as a share of the real game's, which moves by "
         f"{mean_of(real.flow).value:.2f} pixels a frame.",
@@ -92,13 +92,14 @@ def _quality_part(results: Results) -> list[str]:
 
 
 def _warning(real: RealFigures) -> list[str]:
-    """A judge that cannot read the real game says nothing about a learned one."""
+    """A model that cannot read the real game says nothing about a learned one."""
     if real.turn_correlation.value >= ABLE:
         return []
     found = f"{real.turn_correlation.value:.2f}"
     return [
-        f"**This judge reads turning from real frames with r = {found}: it "
-        "has not learned to, and its columns mean nothing. Give it more --judge-steps.**",
+        f"**This model reads turning from real frames with r = {found}: it "
+        "has not learned to, and its columns mean nothing. Give it more "
+        "--inverse-dynamics-steps.**",
         "",
     ]
 

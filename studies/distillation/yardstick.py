@@ -1,7 +1,7 @@
-"""What every row is measured with: one judge, one set of real clips, one long play.
+"""What every row is measured with: one action reader, one set of real clips, one long play.
 
-The judge and the statistics of its features on real play are kept beside the figures, so that rows
-that were measured on different days, or by different people, were measured alike.
+The inverse-dynamics model and the statistics of its features on real play are kept with the
+figures, so that rows of different days, or of different people, were measured alike.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ FILE = "yardstick.safetensors"
 STRIDE = 12  # frames between two next frames of a clip; whole chunks of 1, 2, 3, 4, 6 or 12
 PAST = 2 * STRIDE  # true frames before the first drawn one, for windows of any row
 CLIP = PAST + -(-max(HORIZONS) // STRIDE) * STRIDE  # frames
-JUDGE_FRAMES = 160
+INVERSE_DYNAMICS_FRAMES = 160
 APART = 10_000  # seeds between the parts, as in `report`
 MANY_STEPS = 8  # a row of more denoising steps plays long play for a shorter while
 
@@ -50,13 +50,15 @@ class YardstickPlan:
     streams: int = 2  # of each kind of long play
     seed: int = 2_000_000
     teacher_steps: int = 24
-    judge_clips: int = 160
-    judge_steps: int = 1200
+    inverse_dynamics_clips: int = 160
+    inverse_dynamics_steps: int = 1200
     speed_frames: int = 96  # 0: no speed is measured
     unseen_clips: int = 32
 
     def __post_init__(self) -> None:
-        require_positive(self, "streams", "teacher_steps", "judge_clips", "judge_steps")
+        require_positive(
+            self, "streams", "teacher_steps", "inverse_dynamics_clips", "inverse_dynamics_steps"
+        )
         if self.clips < 2:
             raise ConfigError(f"clips = {self.clips}: a spread over clips needs at least 2")
 
@@ -67,7 +69,7 @@ class YardstickPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class ActionReader:
     """An inverse-dynamics model and the features it sees in real play."""
 
     model: InverseDynamics
@@ -80,7 +82,7 @@ class Yardstick:
 
     world: WorldFile
     autoencoder: Autoencoder
-    judge: Judge
+    reader: ActionReader
     clips: Clips  # b CLIP
     long_plays: tuple[LongPlay, ...]
     plan: YardstickPlan
@@ -91,8 +93,8 @@ def play_dtype() -> torch.dtype:
     return DTYPES[choose_dtype("auto", choose_device("cpu"))]
 
 
-def find_judge(folder: Path, world: WorldFile, plan: YardstickPlan) -> Judge:
-    """The judge that is kept in `folder`; if it is not there or of another plan, a new one."""
+def find_action_reader(folder: Path, world: WorldFile, plan: YardstickPlan) -> ActionReader:
+    """The one that is kept in `folder`; if it is not there or of another plan, a new one."""
     path, header = folder / FILE, _facts(world, plan)
     shape = world.autoencoder
     if path.is_file():
@@ -105,24 +107,28 @@ def find_judge(folder: Path, world: WorldFile, plan: YardstickPlan) -> Judge:
             try:
                 model.load_state_dict(tensors)
             except RuntimeError as error:
-                message = f"{path}: does not hold a judge; delete it to train another"
+                message = f"{path}: does not hold an action reader; delete it to train another"
                 raise ConfigError(message) from error
             model.eval().requires_grad_(requires_grad=False)
-            return Judge(model, Gaussian(mean.double(), covariance.double()))
+            return ActionReader(model, Gaussian(mean.double(), covariance.double()))
     with Doom(game_of(world)) as game:
         lessons = record_clips(
-            game, world.actions, plan.seed + 3 * APART, plan.judge_clips, JUDGE_FRAMES
+            game,
+            world.actions,
+            plan.seed + 3 * APART,
+            plan.inverse_dynamics_clips,
+            INVERSE_DYNAMICS_FRAMES,
         )
-    model = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
+    model = train_inverse_dynamics(lessons.pairs(), plan.inverse_dynamics_steps)
     seen = through(lessons.frames, desc="features of real play")
     reference = Gaussian.of(torch.cat([features_of(model, clip, stride=2) for clip in seen]))
     kept = {**model.state_dict(), **{k: v.float() for k, v in reference._asdict().items()}}
     save_tensors(path, kept, header)
-    return find_judge(folder, world, plan)  # as any later session has it, rounding included
+    return find_action_reader(folder, world, plan)  # as any later session has it, rounding included
 
 
 def stamp_of(folder: Path, world: WorldFile, plan: YardstickPlan) -> str:
-    """Changes with whatever figures depend on besides the row; none before there is a judge."""
+    """Changes with whatever figures depend on besides the row; none before there is a reader."""
     path = folder / FILE
     if not path.is_file() or load_tensors(path)[1] != _facts(world, plan):
         return ""
@@ -137,7 +143,7 @@ def digest(facts: object) -> str:
 
 
 def make_yardstick(
-    world_folder: Path, world: WorldFile, judge: Judge, plan: YardstickPlan
+    world_folder: Path, world: WorldFile, reader: ActionReader, plan: YardstickPlan
 ) -> Yardstick:
     """Play the real game: clips and long play on seeds that no training saw."""
     frames = plan.long_frames(1)
@@ -151,7 +157,7 @@ def make_yardstick(
             for play in through(plays, desc="long play")
         ]
     autoencoder = load_decoder(world_folder, world).to(dtype=play_dtype())
-    return Yardstick(world, autoencoder, judge, clips, tuple(long_plays), plan)
+    return Yardstick(world, autoencoder, reader, clips, tuple(long_plays), plan)
 
 
 def load_decoder(world_folder: Path, world: WorldFile) -> Autoencoder:
@@ -168,11 +174,11 @@ def load_decoder(world_folder: Path, world: WorldFile) -> Autoencoder:
 
 
 def _facts(world: WorldFile, plan: YardstickPlan) -> dict[str, object]:
-    """What a judge depends on."""
+    """What an action reader depends on, under the names that kept files have."""
     shape = world.autoencoder
     return {
-        "judge_clips": plan.judge_clips,
-        "judge_steps": plan.judge_steps,
+        "judge_clips": plan.inverse_dynamics_clips,
+        "judge_steps": plan.inverse_dynamics_steps,
         "seed": plan.seed,
         "streams": FORMAT,  # how clips, weights and batches are drawn from it
         "frame": [shape.frame_height, shape.frame_width],

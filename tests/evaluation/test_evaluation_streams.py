@@ -1,4 +1,4 @@
-"""What evaluation draws for one number has nothing in common: game, player, cuts, noise, judge."""
+"""What evaluation draws for one number has nothing in common: game, cuts, noise, weights."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -81,7 +81,7 @@ def test_a_clips_place_and_its_player_share_no_numbers(monkeypatch: pytest.Monke
         assert sum(a == b for a, b in zip(cuts, others, strict=True)) < 4
 
 
-def test_the_judges_weights_and_batches_come_from_streams_of_their_own(
+def test_the_inverse_dynamics_weights_and_batches_come_from_streams_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seeds: list[int] = []

@@ -64,7 +64,7 @@ def test_a_clip_gives_one_feature_vector_for_each_window() -> None:
     assert features_of(model, make_clips(1)[0][0]).shape == (40 - WINDOW + 1, 128)
 
 
-def test_a_larger_picture_of_the_same_scene_is_judged_alike() -> None:
+def test_a_larger_picture_of_the_same_scene_is_read_alike() -> None:
     """A turn moves it by more pixels than are compared: it is averaged down first."""
     small = make_clips(2, frames=8)
     large = [(f.repeat_interleave(2, 1).repeat_interleave(2, 2), a) for f, a in small]

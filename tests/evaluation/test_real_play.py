@@ -61,7 +61,7 @@ def seen(source: FromEpisodes, part: int, count: int, length: int) -> set[tuple[
     return found
 
 
-def test_no_frame_that_teaches_the_judge_is_one_the_world_is_held_against(
+def test_no_frame_that_is_learned_from_is_one_the_world_is_held_against(
     tmp_path: Path, file: WorldFile
 ) -> None:
     source = FromEpisodes(record(tmp_path / "data", file, [60 + SPARE] * 5), file, seed=3)

@@ -26,8 +26,8 @@ PLAN = EvaluationPlan(
     seed=900_000,
     teacher_steps=3,
     next_clips=8,
-    judge_clips=4,
-    judge_steps=10,
+    inverse_dynamics_clips=4,
+    inverse_dynamics_steps=10,
 )
 
 
@@ -184,7 +184,7 @@ def test_no_gap_is_printed_where_there_is_none(
     assert "verdict: good: next frame 20.0 dB, a copy of the last 10.0 dB" in table
 
 
-def test_a_judge_that_reads_nothing_is_named_and_kept_out_of_the_world(
+def test_an_inverse_dynamics_model_that_reads_nothing_is_named_and_kept_out_of_the_world(
     measured: tuple[Evaluation, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = measured[0]
@@ -203,7 +203,7 @@ def test_a_judge_that_reads_nothing_is_named_and_kept_out_of_the_world(
     assert "has not learned to read turning from real frames" in capsys.readouterr().out
 
 
-def test_where_nobody_turns_a_judge_is_one_who_reads_keys(
+def test_where_nobody_turns_the_model_must_read_keys(
     measured: tuple[Evaluation, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = replace(measured[0].real_reading, turn_correlation=math.nan)
@@ -217,8 +217,10 @@ def test_where_nobody_turns_a_judge_is_one_who_reads_keys(
         assert "nan" not in said.splitlines()[-1].replace("NaN", "")
 
 
-@pytest.mark.parametrize(("is_quick", "advice"), [(True, "without --quick"), (False, "--judge-c")])
-def test_a_judge_that_has_not_learned_is_told_with_a_flag_that_is_taken(
+@pytest.mark.parametrize(
+    ("is_quick", "advice"), [(True, "without --quick"), (False, "--inverse-dynamics-c")]
+)
+def test_a_model_that_has_not_learned_is_told_with_a_flag_that_is_taken(
     is_quick: bool,
     advice: str,
     measured: tuple[Evaluation, Path],
@@ -226,12 +228,14 @@ def test_a_judge_that_has_not_learned_is_told_with_a_flag_that_is_taken(
 ) -> None:
     blind = replace(measured[0].real_reading, turn_correlation=0.0)
     print_report(replace(measured[0], real_reading=blind, is_quick=is_quick))
-    told = next(line for line in capsys.readouterr().out.splitlines() if "judge has not" in line)
+    told = next(line for line in capsys.readouterr().out.splitlines() if "model has not" in line)
     assert advice in told
-    assert ("--judge-clips" in told) != is_quick
+    assert ("--inverse-dynamics-clips" in told) != is_quick
 
 
-def test_the_command_line_says_how_much_the_judge_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_says_how_much_the_inverse_dynamics_model_learns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plans: list[EvaluationPlan] = []
 
     def note(name: str | None, plan: EvaluationPlan, *_: object) -> Evaluation:
@@ -241,8 +245,11 @@ def test_the_command_line_says_how_much_the_judge_learns(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("worldmodel.evaluation.whole_evaluation.evaluate", note)
     assert main(["evaluate"]) != 0
-    assert main(["evaluate", "--judge-clips", "5", "--judge-steps", "7"]) != 0
-    assert [(plan.judge_clips, plan.judge_steps) for plan in plans] == [(320, 1200), (5, 7)]
+    assert main(["evaluate", "--inverse-dynamics-clips", "5", "--inverse-dynamics-steps", "7"]) != 0
+    assert [(plan.inverse_dynamics_clips, plan.inverse_dynamics_steps) for plan in plans] == [
+        (320, 1200),
+        (5, 7),
+    ]
 
 
 @pytest.mark.parametrize("other", ["--write", "--places", "--clips 9", "--teacher-steps 2"])

@@ -156,7 +156,13 @@ def test_every_stage_can_be_run_again_by_itself(done: Kitchen, tmp_path: Path) -
 def test_a_world_of_any_game_is_held_against_its_unseen_episodes(
     done: Kitchen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = {"clips": 2, "next_clips": 4, "judge_clips": 2, "judge_steps": 3, "teacher_steps": 2}
+    few = {
+        "clips": 2,
+        "next_clips": 4,
+        "inverse_dynamics_clips": 2,
+        "inverse_dynamics_steps": 3,
+        "teacher_steps": 2,
+    }
     monkeypatch.setitem(done.table, "evaluate", few)
     done.make()
     measured = read_world_file(done.world).measured
@@ -168,7 +174,7 @@ def test_a_world_of_any_game_is_held_against_its_unseen_episodes(
 
     aside = sorted((done.root / "data" / "heldout").glob("*.safetensors"))[1]
     aside.rename(done.folder / "aside")
-    monkeypatch.setitem(done.table, "evaluate", {**few, "judge_steps": 4})
+    monkeypatch.setitem(done.table, "evaluate", {**few, "inverse_dynamics_steps": 4})
     done.make()
     (done.folder / "aside").rename(aside)
     assert any("NOT MEASURED" in line and "holds one episode" in line for line in done.said)

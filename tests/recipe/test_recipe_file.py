@@ -39,7 +39,10 @@ def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, A
         ({"name": "../squares"}, "expected no path"),
         ({"name": ".."}, "expected no path"),
         ({"name": ""}, "expected no path"),
-        ({"evaluate": {"judge_clips": 0}}, "judge_clips = 0: must be at least 1"),
+        (
+            {"evaluate": {"inverse_dynamics_clips": 0}},
+            "inverse_dynamics_clips = 0: must be at least 1",
+        ),
         ({"evaluate": {"minutes": -1.0}}, "minutes = -1.0: must be at least 0"),
         ({"stages": [{**stages[0], "stage": ["a"]}]}, r"stage 1: \['a'\]; choose from"),
         ({"stages": stages[1:]}, "teacher needs autoencoder before it"),

@@ -13,7 +13,7 @@ from worldmodel.action import IDLE
 from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
-from worldmodel.training.matching import Judged, Truth, dmd_loss, truth_loss
+from worldmodel.training.matching import PlayedClips, Truth, dmd_loss, truth_loss
 from worldmodel.training.self_play import Exit, SelfPlay, let_go, self_play
 from worldmodel.training.stage import Critic
 
@@ -55,7 +55,7 @@ def test_the_gradient_of_the_loss_is_the_normalised_difference_of_the_two_scores
     shape = (2, 5, *MODEL.latent_shape)
     x = torch.randn(shape, requires_grad=True)
     fake, real, known = torch.randn(shape), torch.randn(shape), torch.tensor([0, 2])
-    loss, _ = dmd_loss(Judged(x, torch.zeros(2, 5, 4), known), fake, real)
+    loss, _ = dmd_loss(PlayedClips(x, torch.zeros(2, 5, 4), known), fake, real)
     (found,) = torch.autograd.grad(loss, x)
     size = MODEL.latent_channels * MODEL.latent_height * MODEL.latent_width
     for clip, first in ((0, 0), (1, 2)):
@@ -68,8 +68,8 @@ def test_the_gradient_of_the_loss_is_the_normalised_difference_of_the_two_scores
 
 def test_a_clip_that_the_teacher_would_draw_just_so_breaks_nothing() -> None:
     x = torch.randn(1, 3, *MODEL.latent_shape, requires_grad=True)
-    judged = Judged(x, torch.zeros(1, 3, 4), torch.tensor([0]))
-    loss, _ = dmd_loss(judged, x.detach(), x.detach())  # 0 / 0
+    played = PlayedClips(x, torch.zeros(1, 3, 4), torch.tensor([0]))
+    loss, _ = dmd_loss(played, x.detach(), x.detach())  # 0 / 0
     (found,) = torch.autograd.grad(loss, x)
     assert not found.any()
 
@@ -78,9 +78,9 @@ def test_the_truth_pulls_drawn_frames_by_their_weight_and_known_ones_not_at_all(
     x = torch.randn(2, 4, *MODEL.latent_shape, requires_grad=True)
     true = torch.randn_like(x)
     weight = torch.tensor([[9.0, 9.0, 1.0, 0.5], [0.0, 0.0, 0.0, 0.0]])
-    judged = Judged(x, torch.zeros(2, 4, 4), torch.tensor([2, 0]), Truth(true, weight))
-    assert judged.truth is not None
-    (found,) = torch.autograd.grad(truth_loss(judged, judged.truth), x)
+    played = PlayedClips(x, torch.zeros(2, 4, 4), torch.tensor([2, 0]), Truth(true, weight))
+    assert played.truth is not None
+    (found,) = torch.autograd.grad(truth_loss(played, played.truth), x)
     drawn = 6 * x[0, 0].numel()
     expected = torch.zeros_like(x)
     expected[0, 2], expected[0, 3] = x[0, 2] - true[0, 2], 0.5 * (x[0, 3] - true[0, 3])
@@ -131,7 +131,7 @@ def test_a_rollout_s_gradient_goes_through_each_frame_s_last_step_alone() -> Non
     assert all(p.grad is not None and p.grad.any() for p in model.blocks.parameters())
 
 
-def test_frames_before_the_judged_clip_carry_no_gradient() -> None:
+def test_frames_before_the_scored_clip_carry_no_gradient() -> None:
     model = make_model()
     early = play(model, TWO, Exit(0, 0), frames=4, graded=range(2, 4))
     loose = play(model, TWO, Exit(0, 0), frames=4)

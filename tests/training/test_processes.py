@@ -57,7 +57,7 @@ LOOP = LoopConfig(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, an autoencoder, a student and a judge with random weights, and configs to train."""
+    """Data, networks with random weights (a student, a bidirectional one), configs to train."""
     root = tmp_path_factory.mktemp("processes")
     data = write_episodes(root / "data", count=4)
     (root / "still").mkdir()
@@ -83,7 +83,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clips=ClipTraining(batch=4, frames=6, own_history=0.5),
         loop=LOOP,
     )
-    judge = BidirectionalTraining(
+    bidirectional = BidirectionalTraining(
         stage="bidirectional",
         **latent,
         clips=WholeClips(batch=4, frames=6, known=2),
@@ -92,7 +92,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     student = StudentTraining(  # whose average answers in every step
         stage="student",
         **latent,
-        teacher=runs / "judge",
+        teacher=runs / "bidirectional",
         clips=ClipTraining(batch=4, frames=6),
         loop=LOOP,
         levels=4,
@@ -100,8 +100,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dmd = DmdTraining(
         stage="dmd",
         **latent,
-        student=runs / "judge",
-        real=runs / "judge",
+        student=runs / "bidirectional",
+        real=runs / "bidirectional",
         rollouts=OwnRollouts(
             batch=2, frames=6, sampler=SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True)
         ),
@@ -112,7 +112,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     for name, model in {
         "autoencoder": Autoencoder(AUTOENCODER),
-        "judge": WorldTransformer(MODEL),
+        "bidirectional": WorldTransformer(MODEL),
     }.items():
         (runs / name).mkdir(parents=True)
         weights = (
@@ -123,7 +123,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (runs / "autoencoder" / CONFIG).write_text(
         f'stage = "autoencoder"\n\n[model]\n{to_toml(AUTOENCODER)}', encoding="utf-8"
     )
-    (runs / "judge" / CONFIG).write_text(to_toml(judge), encoding="utf-8")
+    (runs / "bidirectional" / CONFIG).write_text(to_toml(bidirectional), encoding="utf-8")
     for name, config in {"teacher": teacher, "student": student, "dmd": dmd}.items():
         (root / f"{name}.toml").write_text(to_toml(config), encoding="utf-8")
     return root

@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 
 WALKS = 8
 WHOLE = "a whole evaluation"
-_JUDGED = {"clips", "teacher_steps", "drift_frames", "seed", "judge_clips", "judge_steps", "out"}
-_JUDGED |= {"json"}
+_MEASURED = {
+    "clips",
+    "teacher_steps",
+    "drift_frames",
+    "seed",
+    "inverse_dynamics_clips",
+    "inverse_dynamics_steps",
+    "out",
+}
+_MEASURED |= {"json"}
 _ROWS = {"rows", "teacher_drift_frames", "streams", "speed_frames", "unseen_clips"}
 READS = {
-    WHOLE: {"world", "data", "write", *_JUDGED},
+    WHOLE: {"world", "data", "write", *_MEASURED},
     "--quick": {"quick", "data", "world", "seed", "out", "json"},
     "--detector": {"detector", "detector_walks", "detector_steps", "world", "seed", "json"},
     "--places": {"places", "world", "walks", "walk_frames", "perceptual", "seed", "write", "json"},
-    "--compare": {"compare", *_ROWS, *_JUDGED},
+    "--compare": {"compare", *_ROWS, *_MEASURED},
 }
 
 
@@ -49,11 +57,18 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--seed", type=count, default=2_000_000, help="first seed of the real game, not trained on"
     )
     parser.add_argument(
+        "--inverse-dynamics-clips",
         "--judge-clips",
         type=positive,
-        help="of real play that teach the judge (320; 160 to compare)",
+        help="of real play, to learn to read actions (320; 160 to compare; once --judge-clips)",
     )
-    parser.add_argument("--judge-steps", type=positive, default=1200, help="of its training")
+    parser.add_argument(
+        "--inverse-dynamics-steps",
+        "--judge-steps",
+        type=positive,
+        default=1200,
+        help="of that (once --judge-steps)",
+    )
     parser.add_argument("--write", action="store_true", help="put the figures into world.toml")
     parser.add_argument(
         "--out", type=to_path, default=Path("outputs/evaluate"), help="pictures and figures"
@@ -141,22 +156,22 @@ def _beside_quick(options: argparse.Namespace) -> str:
     usual = argparse.ArgumentParser()
     add(usual)
     names = ("compare", "places", "detector", "write", "clips", "teacher_steps", "drift_frames")
-    for name in (*names, "judge_clips", "judge_steps"):
+    for name in (*names, "inverse_dynamics_clips", "inverse_dynamics_steps"):
         if getattr(options, name) != usual.get_default(name):
             return f"--{name.replace('_', '-')}"
     return ""
 
 
 def _whole_plan(options: argparse.Namespace) -> "EvaluationPlan":
-    from worldmodel.evaluation.whole_evaluation import JUDGE_CLIPS, EvaluationPlan
+    from worldmodel.evaluation.whole_evaluation import INVERSE_DYNAMICS_CLIPS, EvaluationPlan
 
     return EvaluationPlan(
         clips=options.clips or 64,
         drift_frames=options.drift_frames,
         seed=options.seed,
         teacher_steps=options.teacher_steps,
-        judge_clips=options.judge_clips or JUDGE_CLIPS,
-        judge_steps=options.judge_steps,
+        inverse_dynamics_clips=options.inverse_dynamics_clips or INVERSE_DYNAMICS_CLIPS,
+        inverse_dynamics_steps=options.inverse_dynamics_steps,
     )
 
 

@@ -75,7 +75,7 @@ def measure_drift(
     measured: Subjects,
     subject: Subject,
     long_play: LongPlay,
-    judge: InverseDynamics,
+    inverse_dynamics: InverseDynamics,
     reference: Gaussian,
 ) -> Drift:
     """Do in the world what was done in the game; `reference`: of features of real play."""
@@ -83,16 +83,18 @@ def measure_drift(
     whole, known = past.joined(long_play.real), past.frames.shape[1]
     played = play_out(measured, subject, whole, known, label, label)
     made = decode_latents(measured.autoencoder, played.latents, played.ahead.views)
-    return judge_drift(made, long_play.real.frames, judge, reference)
+    return drift_of(made, long_play.real.frames, inverse_dynamics, reference)
 
 
-def judge_drift(made: Tensor, real: Tensor, judge: InverseDynamics, reference: Gaussian) -> Drift:
+def drift_of(
+    made: Tensor, real: Tensor, inverse_dynamics: InverseDynamics, reference: Gaussian
+) -> Drift:
     """Window by window: generated and real frames uint8 b f h w 3."""
     low, high = _range_of_frames(reference_frames=real)
     looks = torch.stack((_brightness(made), _detail(made)), dim=-1)
     return Drift(
-        generated=_windows(made, judge, reference),
-        real=_windows(real, judge, reference),
+        generated=_windows(made, inverse_dynamics, reference),
+        real=_windows(real, inverse_dynamics, reference),
         inside=float(((looks >= low) & (looks <= high)).all(dim=-1).float().mean()),
         last_psnr=float(psnr(*(x[:, -WINDOW:].flatten(0, 1) for x in (made, real))).mean()),
         frames=made,
@@ -118,10 +120,12 @@ def _range_of_frames(reference_frames: Tensor) -> tuple[Tensor, Tensor]:
     return low - margin, high + margin
 
 
-def _windows(frames: Tensor, judge: InverseDynamics, reference: Gaussian) -> list[DriftWindow]:
+def _windows(
+    frames: Tensor, inverse_dynamics: InverseDynamics, reference: Gaussian
+) -> list[DriftWindow]:
     windows = []
     for part in frames.split(WINDOW, dim=1):
-        features = torch.cat([features_of(judge, stream, stride=2) for stream in part])
+        features = torch.cat([features_of(inverse_dynamics, stream, stride=2) for stream in part])
         windows.append(
             DriftWindow(
                 float(_brightness(part).mean()),

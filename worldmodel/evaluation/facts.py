@@ -51,7 +51,7 @@ def next_facts(near: NextFrame) -> dict[str, Any]:
 
 
 def real_facts(reading: ActionReading, floor: float) -> dict[str, Any]:
-    """What the judge says of the real game."""
+    """What the inverse-dynamics model reads from the real game."""
     return {
         "turn_correlation": round(reading.turn_correlation, 3),
         "button_accuracy": round(reading.button_accuracy, 3),

@@ -3,7 +3,7 @@
 A small network sees four consecutive frames and says which buttons were held and how far the view
 turned between the second and the third. It compares every frame with the next one moved aside by
 some pixels (the correlation layer of FlowNetC, arXiv 1504.06852, §3), because motion is what it is
-asked about. Trained on real frames only, it judges generated ones: where it reads the same actions
+asked about. Trained on real frames only, it reads generated ones: where it reads the same actions
 there, the world obeys its player. Its features also serve as the space of the Fréchet distance,
 stated as such wherever that number is printed.
 
@@ -23,10 +23,10 @@ from worldmodel.system.progress import through
 from worldmodel.training.torch_streams import seed_default, torch_stream
 
 WINDOW = 4  # frames; the action in question led to the third of them
-ABLE = 0.5  # r with the real game's turning, from which a judge is one
+ABLE = 0.5  # r with the real game's turning, from which it counts as able
 LOOK = 24  # channels of one frame's own features
 REACH = 9  # displacements across, in steps of two pixels, either way
-JUDGED_WIDTH = 64  # columns: larger frames are averaged down by a whole number, not below it
+SEEN_WIDTH = 64  # columns: larger frames are averaged down by a whole number, not below it
 WIDTHS = (64, 96, 128)
 FEATURES = 128
 HELD = 0.5  # a button's entry in an action vector above which it was held
@@ -38,7 +38,7 @@ class InverseDynamics(nn.Module):
     def __init__(self, buttons: int, height: int, width: int) -> None:
         super().__init__()
         # So that a turn, which moves a larger picture by more pixels, stays within reach.
-        self.shrink = max(1, width // JUDGED_WIDTH)
+        self.shrink = max(1, width // SEEN_WIDTH)
         self.look = nn.Sequential(
             nn.Conv2d(3, LOOK, 5, stride=2, padding=2),
             nn.ReLU(),
@@ -111,7 +111,7 @@ def train_inverse_dynamics(
 ) -> InverseDynamics:
     """Fit on real clips of frames f h w 3 and action vectors f (k+2)."""
     windows, actions = windows_of(clips)
-    seed_default("judge", "weights")
+    seed_default("judge", "weights")  # what the model was called when figures began
     model = InverseDynamics(actions.shape[1] - 2, *windows[0].shape[1:3])
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)

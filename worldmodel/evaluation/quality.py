@@ -98,16 +98,18 @@ def measure_rollout(
     subject: Subject,
     clips: Clips,
     past: int,
-    judge: InverseDynamics,
+    inverse_dynamics: InverseDynamics,
     reference: Gaussian,
 ) -> FreeRollout:
     """Prime with `past` frames, play on with the clip's actions; `reference`: of real features."""
     played = play_out(measured, subject, clips, past, f"rollout, {subject.name}", "rollout")
     frames = decode_latents(measured.autoencoder, played.latents, played.ahead.views)
     real = clips.frames[:, past:]
-    reading = read_actions(judge, list(zip(frames, clips.actions[:, past:], strict=True)))
+    reading = read_actions(
+        inverse_dynamics, list(zip(frames, clips.actions[:, past:], strict=True))
+    )
     last = max(h for h in HORIZONS if h <= frames.shape[1])
-    features = torch.cat([features_of(judge, clip, stride=2) for clip in frames])
+    features = torch.cat([features_of(inverse_dynamics, clip, stride=2) for clip in frames])
     return FreeRollout(
         horizons={h: score(frames[:, h - 1], real[:, h - 1]) for h in HORIZONS if h <= last},
         sharpness=float(

@@ -5,7 +5,7 @@
     clips = FromEpisodes(Path("data/heldout"), world, seed).clips(CLIPS, count=64, length=77)
 
 No clip of one part is in another: each part of an evaluation has seeds of its own, and of recorded
-episodes every second one teaches the judge while the world is held against the others.
+episodes every second one is for the inverse-dynamics model; the world is held against the others.
 """
 
 from pathlib import Path
@@ -74,7 +74,7 @@ class FromEpisodes:
         if len(self.paths) < 2:
             raise TooLittleError(
                 f"{folder}: holds one episode; --data needs two or more: every second one teaches "
-                "the judge, and the world is held against the others"
+                "the inverse-dynamics model, and the world is held against the others"
             )
         # All are read: whatever is wrong is said before anything is measured.
         reading = through(self.paths, desc="episodes", unit="episode")
@@ -87,7 +87,7 @@ class FromEpisodes:
         return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
 
     def clips(self, part: int, count: int, length: int, least: int) -> Clips:
-        """One after the other without overlap, in random order; of the judge's or the others."""
+        """One after the other without overlap, in random order."""
         self.check(part, least)
         stream, whose = arrays(self.seed, "clips", part), self._whose(part)
         length = min(length, max(self.lengths[path] for path in whose))
@@ -115,7 +115,7 @@ class FromEpisodes:
             )
 
     def _whose(self, part: int) -> list[Path]:
-        """The judge's episodes, or those that the world is held against."""
+        """The episodes to learn from, or those that the world is held against."""
         return self.paths[part == LESSONS :: 2]
 
     def _clip(self, episode: Episode) -> Clips:

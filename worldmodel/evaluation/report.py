@@ -18,8 +18,8 @@ from worldmodel.evaluation.start_pictures import FromStart
 from worldmodel.evaluation.whole_evaluation import Evaluation
 from worldmodel.system.printable import tell, tell_json
 
-KEYS_ABLE = 0.7  # balanced accuracy with the real game's keys, from which a judge is one
-JUDGED = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # what a judge says
+KEYS_ABLE = 0.7  # balanced accuracy with the real game's keys, from which the model is able
+READ_FIGURES = {"turn_correlation", "button_accuracy", "frechet", "frechet_floor"}  # by the model
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def headline(evaluation: Evaluation) -> dict[str, Any]:
-    """The figures that belong into `world.toml`; what a judge says that is none stays out."""
+    """The figures that belong into `world.toml`; what a model reads that cannot read stays out."""
     whole = summarise(evaluation)
-    unknown = JUDGED if _is_blind(evaluation) else set()
+    unknown = READ_FIGURES if _is_blind(evaluation) else set()
     for drift in whole["drift"].values():
         for who in ("generated", "real"):  # a range says enough there
             windows = drift.pop(who)
@@ -52,7 +52,7 @@ def headline(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _is_blind(evaluation: Evaluation) -> bool:
-    """Whether the judge cannot even read turning from real frames; where nobody turns, keys."""
+    """Whether even in real frames turning cannot be read; where nobody turns, keys."""
     reading = evaluation.real_reading
     if evaluation.turns:
         return not reading.turn_correlation >= ABLE  # it may be no number
@@ -130,11 +130,12 @@ def _rollout_lines(evaluation: Evaluation) -> list[str]:
         f"   {real.button_accuracy:.3f}   {evaluation.real_frechet:6.2f}"
     )
     if _is_blind(evaluation):
-        more = "Give it more --judge-clips or --judge-steps."
+        more = "Give it more --inverse-dynamics-clips or --inverse-dynamics-steps."
         more = "Evaluate without --quick." if evaluation.is_quick else more
         lines.append(
-            f"  The judge has not learned to read {'turning' if evaluation.turns else 'keys'} from "
-            f"real frames: turn r, keys and Fréchet mean nothing. {more}"
+            "  The inverse-dynamics model has not learned to read "
+            f"{'turning' if evaluation.turns else 'keys'} from real frames: turn r, keys and "
+            f"Fréchet mean nothing. {more}"
         )
     return lines
 

@@ -2,7 +2,7 @@
 
 All comparisons run the real game on seeds from `--seed` upwards, which no training uses, or read
 episodes that were recorded of it (`real_play`); those cannot be played on, so long play and the
-world's own starts are measured with the game alone. The inverse-dynamics model that judges actions
+world's own starts are measured with the game alone. The inverse-dynamics model that reads actions
 is trained here, on other real frames.
 """
 
@@ -73,9 +73,9 @@ from worldmodel.training.sample_grids import save_grid
 from worldmodel.worlds.find import find_world
 from worldmodel.worlds.run_settings import RunSettings, usual_threads
 
-JUDGE_FRAMES = 160
-JUDGE_CLIPS = 320
-SEEN = 8  # frames of a clip that a judge can read, at least
+INVERSE_DYNAMICS_FRAMES = 160
+INVERSE_DYNAMICS_CLIPS = 320
+SEEN = 8  # frames of a clip that the model can read, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class TrainedInverseDynamics:
     """What reads actions from frames, and real play as it sees it."""
 
     weights: dict[str, Tensor]
@@ -120,7 +120,7 @@ KINDS = (
     FreeRollout,
     FromStart,
     Gaussian,
-    Judge,
+    TrainedInverseDynamics,
     NextFrame,
     RealPlay,
     Score,
@@ -136,21 +136,23 @@ class EvaluationPlan:
     seed: int
     teacher_steps: int
     next_clips: int = 320
-    judge_clips: int = JUDGE_CLIPS  # of real play, that the inverse-dynamics model learns from
-    judge_steps: int = 1200
+    inverse_dynamics_clips: int = (
+        INVERSE_DYNAMICS_CLIPS  # of real play, that the inverse-dynamics model learns from
+    )
+    inverse_dynamics_steps: int = 1200
     only_student: bool = False  # as it is played, without its other samplers and its teacher
 
     @classmethod
     def quick(cls, seed: int) -> "EvaluationPlan":
-        """A first table in about two minutes; the judge learns too little to say anything."""
+        """A first table in about two minutes; its inverse-dynamics model learns too little."""
         return cls(
             clips=6,
             drift_frames=0,
             seed=seed,
             teacher_steps=1,
             next_clips=32,
-            judge_clips=6,
-            judge_steps=3,
+            inverse_dynamics_clips=6,
+            inverse_dynamics_steps=3,
             only_student=True,
         )
 
@@ -173,7 +175,7 @@ def evaluate(
     if data is not None:
         episodes = FromEpisodes(data, file, plan.seed)
         measuring = _Measuring(subjects, plan, episodes, folder, out, say)
-        episodes.check(LESSONS, SEEN)  # before the judge is taught for minutes
+        episodes.check(LESSONS, SEEN)  # before the model is taught for minutes
         episodes.check(CLIPS, measuring.past + SEEN)
         return measuring.measure()
     if not file.game:
@@ -215,8 +217,10 @@ class _Measuring:
         parts = self.parts
         parts.begin()
         parts.keep("world", self.subjects.file.name)
-        judge, reference = self._learn_judge()
-        real = parts.take("real", "real play to measure against", lambda: self._real(judge))
+        inverse_dynamics, reference = self._learn_inverse_dynamics()
+        real = parts.take(
+            "real", "real play to measure against", lambda: self._real(inverse_dynamics)
+        )
         reading, floor = real.reading, frechet_distance(real.features, reference)
         parts.keep("real", real_facts(reading, floor))
         near = parts.take(
@@ -225,8 +229,8 @@ class _Measuring:
             lambda: measure_next_frame(self.subjects, self.everyone, real.next_clips),
         )
         parts.keep("next_frame", next_facts(near))
-        rollouts = self._roll_out(real.clips, judge, reference)
-        drift = self._drift(judge, reference)
+        rollouts = self._roll_out(real.clips, inverse_dynamics, reference)
+        drift = self._drift(inverse_dynamics, reference)
         starts = self._starts()
         return Evaluation(
             world=self.subjects.file.name,
@@ -258,42 +262,47 @@ class _Measuring:
             save_starts(starts, self.out, self.subjects.file.frames_per_second)
         return starts
 
-    def _learn_judge(self) -> tuple[InverseDynamics, Gaussian]:
-        """The judge, and what real play looks like to it."""
+    def _learn_inverse_dynamics(self) -> tuple[InverseDynamics, Gaussian]:
+        """The inverse-dynamics model, and what real play looks like to it."""
         parts, plan = self.parts, self.plan
-        label = f"real play that teaches the judge, {counted(plan.judge_clips, 'clip')}"
-        if parts.is_kept("judge"):
+        label = f"real play to learn actions from, {counted(plan.inverse_dynamics_clips, 'clip')}"
+        if parts.is_kept("inverse_dynamics"):
             parts.skip(label)
             lessons = None
         else:
             lessons = parts.take(
                 "lessons",
                 label,
-                lambda: self.source.clips(LESSONS, plan.judge_clips, JUDGE_FRAMES, SEEN),
+                lambda: self.source.clips(
+                    LESSONS, plan.inverse_dynamics_clips, INVERSE_DYNAMICS_FRAMES, SEEN
+                ),
             )
 
-        def learn() -> Judge:
+        def learn() -> TrainedInverseDynamics:
             assert lessons is not None
-            judge = train_inverse_dynamics(lessons.pairs(), plan.judge_steps)
-            return Judge(judge.state_dict(), Gaussian.of(_features(judge, lessons)))
+            model = train_inverse_dynamics(lessons.pairs(), plan.inverse_dynamics_steps)
+            return TrainedInverseDynamics(
+                model.state_dict(), Gaussian.of(_features(model, lessons))
+            )
 
-        kept = parts.take("judge", f"the judge learns, {counted(plan.judge_steps, 'step')}", learn)
+        label = f"inverse dynamics learn, {counted(plan.inverse_dynamics_steps, 'step')}"
+        kept = parts.take("inverse_dynamics", label, learn)
         if self.out is not None:
             parts.forget("lessons")
         shape = self.subjects.file.autoencoder
-        judge = InverseDynamics(len(self.spec.buttons), shape.frame_height, shape.frame_width)
-        judge.load_state_dict(kept.weights)
-        return judge.eval().requires_grad_(requires_grad=False), kept.reference
+        model = InverseDynamics(len(self.spec.buttons), shape.frame_height, shape.frame_width)
+        model.load_state_dict(kept.weights)
+        return model.eval().requires_grad_(requires_grad=False), kept.reference
 
-    def _real(self, judge: InverseDynamics) -> RealPlay:
+    def _real(self, inverse_dynamics: InverseDynamics) -> RealPlay:
         """What the world is held against."""
         plan = self.plan
         source, past = self.source, self.past
-        fresh = source.clips(FRESH, plan.judge_clips // 2, JUDGE_FRAMES, SEEN)
+        fresh = source.clips(FRESH, plan.inverse_dynamics_clips // 2, INVERSE_DYNAMICS_FRAMES, SEEN)
         next_clips = source.clips(NEXT, plan.next_clips, past, past)
         clips = source.clips(CLIPS, plan.clips, past + max(HORIZONS), past + SEEN)
-        reading = read_actions(judge, clips.pairs(self.past))
-        return RealPlay(next_clips, clips, reading, _features(judge, fresh))
+        reading = read_actions(inverse_dynamics, clips.pairs(self.past))
+        return RealPlay(next_clips, clips, reading, _features(inverse_dynamics, fresh))
 
     def _stamp(self) -> str:
         """Changes with whatever a figure depends on."""
@@ -308,12 +317,18 @@ class _Measuring:
         return json.dumps(facts, sort_keys=True)
 
     def _roll_out(
-        self, clips: Clips, judge: InverseDynamics, reference: Gaussian
+        self, clips: Clips, inverse_dynamics: InverseDynamics, reference: Gaussian
     ) -> dict[str, FreeRollout]:
         found: dict[str, FreeRollout] = {}
         for subject in self.everyone:
             measure = partial(
-                measure_rollout, self.subjects, subject, clips, self.past, judge, reference
+                measure_rollout,
+                self.subjects,
+                subject,
+                clips,
+                self.past,
+                inverse_dynamics,
+                reference,
             )
             name = f"rollout {subject.name}"
             found[subject.name] = self.parts.take(name, f"free rollouts, {subject.name}", measure)
@@ -322,10 +337,10 @@ class _Measuring:
                 _save_rollouts(clips.frames[:, self.past :], found, self.out)
         return found
 
-    def _drift(self, judge: InverseDynamics, reference: Gaussian) -> dict[str, Drift]:
+    def _drift(self, inverse_dynamics: InverseDynamics, reference: Gaussian) -> dict[str, Drift]:
         found: dict[str, Drift] = {}
         for play in self.plays:
-            measure = partial(self._measure_drift, play, judge, reference)
+            measure = partial(self._measure_drift, play, inverse_dynamics, reference)
             label = f"{play} play, {self.frames} frames"
             found[play] = self.parts.take(f"drift {play}", label, measure)
             self.parts.keep("drift", {k: drift_facts(drift) for k, drift in found.items()})
@@ -333,16 +348,20 @@ class _Measuring:
                 _save_drift(play, found[play], self.out)
         return found
 
-    def _measure_drift(self, play: Play, judge: InverseDynamics, reference: Gaussian) -> Drift:
+    def _measure_drift(
+        self, play: Play, inverse_dynamics: InverseDynamics, reference: Gaussian
+    ) -> Drift:
         visible, game = self.subjects.file.transformer.context_frames, self.source.game
         seed = self.plan.seed + LONG * APART
         assert game is not None, "episodes cannot be played on"
         long_play = record_long_play(game, self.spec, play, self.frames, seed, visible, STREAMS)
-        return measure_drift(self.subjects, self.subjects.student, long_play, judge, reference)
+        return measure_drift(
+            self.subjects, self.subjects.student, long_play, inverse_dynamics, reference
+        )
 
 
-def _features(judge: InverseDynamics, clips: Clips) -> Tensor:
-    return torch.cat([features_of(judge, clip, stride=2) for clip in clips.frames])
+def _features(inverse_dynamics: InverseDynamics, clips: Clips) -> Tensor:
+    return torch.cat([features_of(inverse_dynamics, clip, stride=2) for clip in clips.frames])
 
 
 def _save_rollouts(real: Tensor, rollouts: Mapping[str, FreeRollout], out: Path) -> None:

@@ -338,8 +338,8 @@ class Maker:
                 seed=2_000_000,
                 teacher_steps=measuring.teacher_steps,
                 next_clips=measuring.next_clips,
-                judge_clips=measuring.judge_clips,
-                judge_steps=measuring.judge_steps,
+                inverse_dynamics_clips=measuring.inverse_dynamics_clips,
+                inverse_dynamics_steps=measuring.inverse_dynamics_steps,
             )
             data = None if self.recipe.doom else self.shared.data(HELDOUT)
             try:

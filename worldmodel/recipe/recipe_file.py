@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from worldmodel.config import (
     ConfigError,
@@ -70,17 +70,21 @@ class Play:
 class Measuring:
     """A short evaluation against the real game at the end; 0 clips: none."""
 
+    FORMERLY: ClassVar[dict[str, str]] = {
+        "judge_clips": "inverse_dynamics_clips",
+        "judge_steps": "inverse_dynamics_steps",
+    }
     clips: int = 16
     next_clips: int = 64
-    judge_clips: int = 96
-    judge_steps: int = 400
+    inverse_dynamics_clips: int = 96
+    inverse_dynamics_steps: int = 400
     teacher_steps: int = 8
     drift_frames: int = 0
     minutes: float = 2.0  # that it takes: a guess, for the plan
 
     def __post_init__(self) -> None:
         require_no_less(self, 0, "clips", "drift_frames", "minutes")
-        counts = ("next_clips", "judge_clips", "judge_steps", "teacher_steps")
+        counts = ("next_clips", "inverse_dynamics_clips", "inverse_dynamics_steps", "teacher_steps")
         require_positive(self, *counts)
         require_at_most(self, MOST_COUNTED, "clips", "drift_frames", *counts)
 

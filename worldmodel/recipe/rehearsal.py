@@ -26,7 +26,12 @@ def shrink(table: dict[str, Any]) -> dict[str, Any]:
     autoencoder["widths"] = [max(NARROWEST, width // 8) for width in autoencoder["widths"]]
     autoencoder["blocks"] = 1
     small = {"width": WIDTH, "heads": HEADS, "layers": LAYERS}
-    measured = {"clips": 2, "next_clips": 4, "judge_clips": 4, "judge_steps": 20}
+    measured = {
+        "clips": 2,
+        "next_clips": 4,
+        "inverse_dynamics_clips": 4,
+        "inverse_dynamics_steps": 20,
+    }
     return {
         **table,
         "name": f"{table['name']}-rehearsal",

@@ -1,7 +1,7 @@
 """From episodes to a playable world: every stage, one training loop.
 
 autoencoder -> teacher_forcing (causal teacher) -> consistency, or trajectories -> ode (students)
-            -> bidirectional (the judge)        -> dmd (a student that learns from its own play)
+            -> bidirectional (the real score)   -> dmd (a student that learns from its own play)
             -> decoder -> export
 
 It may import `model`, `wan`, `worlds` and `storage`; no game and no window. Begin with `stage`

@@ -1,4 +1,4 @@
-"""Bidirectional diffusion over whole clips: the teacher that judges what a student has played.
+"""Bidirectional diffusion over whole clips: what scores the play of a student.
 
 Every frame of a clip sees all others, later ones too; one noise level for all that is to be sampled
 (Causal Forcing++, arXiv 2605.15141, stage 0; rectified flow, arXiv 2209.03003, Eq. 1):

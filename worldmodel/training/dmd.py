@@ -20,7 +20,7 @@ for of its first moments the past and the actions tell nearly all, of later ones
 
 Clips of `frames` frames are cut from the rollout anywhere. Near its start they begin with true
 frames, which stay clean and tell both networks where the player is; further on they have none, and
-what is judged is whether play of minute two still looks like play at all: that is what holds a
+what counts is whether play of minute two still looks like play at all: that is what holds a
 long rollout together. Frames before the clip are sampled without gradient. In a share of rollouts
 the player lets go: a small error of a still frame returns in the next one, so it is standing still
 that runs away first, and players in the data rarely stand for long.
@@ -46,7 +46,7 @@ from worldmodel.training.bidirectional import (
     whole_velocity,
 )
 from worldmodel.training.latent_stage import LatentStage
-from worldmodel.training.matching import DistributionMatching, Judged, Truth
+from worldmodel.training.matching import DistributionMatching, PlayedClips, Truth
 from worldmodel.training.runs import load_transformer
 from worldmodel.training.self_play import Exit, let_go, let_go_of, self_play
 from worldmodel.training.stage import Critic, LoopConfig
@@ -82,7 +82,7 @@ class DmdTraining:
     heldout: Path
     autoencoder: Path  # the run of the stage `autoencoder`
     student: Path  # a run of the stage `student` or `ode` (or `teacher`): what it begins with
-    real: Path  # a run of the stage `bidirectional`: judges, and what the critic begins with
+    real: Path  # a run of the stage `bidirectional`: the real score, and the critic's beginning
     actions: ActionSpec
     model: ModelConfig
     rollouts: OwnRollouts
@@ -114,13 +114,13 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
         LatentStage.__init__(self, config, device)
         self.config = self.levels = config
         self.forward, self.renoise = whole_velocity, config.rollouts.sampler.renoise
-        judge = load_config(BidirectionalTraining, config.real / CONFIG)
-        self.clips = judge.clips
-        self._check(judge)
+        real = load_config(BidirectionalTraining, config.real / CONFIG)
+        self.clips = real.clips
+        self._check(real)
         self.data = self.encode(config.data, folder)
         self.reading = self.data.reading
         self.begin(config.student)
-        self.real = load_transformer(config.real, judge.model).to(device)
+        self.real = load_transformer(config.real, real.model).to(device)
         self.fake = copy.deepcopy(self.real).requires_grad_(requires_grad=True)
         self.critic = Critic(
             self.fake,
@@ -134,11 +134,11 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
         """True frames before the first sampled one: what play is primed with."""
         return self.config.model.sink_frames + self.config.model.context_frames
 
-    def unconditional(self, judged: Judged[Tensor]) -> Tensor:
+    def unconditional(self, played: PlayedClips[Tensor]) -> Tensor:
         """The actions of a clip, not told."""
-        return unconditional(judged.conditions)
+        return unconditional(played.conditions)
 
-    def play(self, step: int, generator: torch.Generator) -> Judged[Tensor]:
+    def play(self, step: int, generator: torch.Generator) -> PlayedClips[Tensor]:
         """Roll the student out and cut a clip, anywhere from its true start to its end.
 
         One place and one exit for all batches of a step, on whatever process: the number of passes
@@ -181,24 +181,24 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
             conditional = ~let_go_of(len(whole), rollouts.idle, whole.device)
             truth = Truth(latents[:, first : first + clips.frames], conditional[:, None] * weight)
         known_frames = torch.full((len(whole),), known, device=whole.device)
-        return Judged(whole, acts, known_frames, truth)
+        return PlayedClips(whole, acts, known_frames, truth)
 
-    def _check(self, judge: BidirectionalTraining) -> None:
-        """Refuse a judge of other latents or actions, and clips that no rollout holds."""
+    def _check(self, real: BidirectionalTraining) -> None:
+        """Refuse a real score of other latents or actions, and clips that no rollout holds."""
         config, chunk = self.config, self.config.model.chunk_frames
-        if judge.autoencoder.resolve() != config.autoencoder.resolve():
+        if real.autoencoder.resolve() != config.autoencoder.resolve():
             raise ConfigError(
-                f"{config.real} judges the latents of {judge.autoencoder}; this student draws "
+                f"{config.real} scores the latents of {real.autoencoder}; this student draws "
                 f"those of {config.autoencoder}"
             )
-        if judge.actions != config.actions:
+        if real.actions != config.actions:
             raise ConfigError(f"{config.real} has learned other [actions] than this config names")
-        if not judge.clips.action_dropout and config.guidance != 1.0:
+        if not real.clips.action_dropout and config.guidance != 1.0:
             raise ConfigError(
-                f"guidance = {config.guidance} needs a judge trained with action_dropout; "
+                f"guidance = {config.guidance} needs a model `real` trained with action_dropout; "
                 f"{config.real} was not"
             )
-        lengths = (config.rollouts.frames, judge.clips.known, judge.clips.frames)
+        lengths = (config.rollouts.frames, real.clips.known, real.clips.frames)
         if any(length % chunk for length in lengths):
             raise ConfigError(
                 f"rollouts.frames ({lengths[0]}), and known ({lengths[1]}) and frames "
@@ -207,10 +207,10 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
         if lengths[0] + lengths[1] < lengths[2]:
             raise ConfigError(
                 f"rollouts.frames ({lengths[0]}) and the {lengths[1]} known ones are fewer than "
-                f"the {lengths[2]} frames of the clips that {config.real} judges"
+                f"the {lengths[2]} frames of the clips that {config.real} scores"
             )
-        if judge.clips.known > config.model.context_frames:
+        if real.clips.known > config.model.context_frames:
             raise ConfigError(
-                f"{config.real} is shown {judge.clips.known} known frames, play is primed with "
+                f"{config.real} is shown {real.clips.known} known frames, play is primed with "
                 f"{config.model.context_frames}"
             )

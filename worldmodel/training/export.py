@@ -39,7 +39,7 @@ from worldmodel.worlds.world_folder import (
     sha256_of_bytes,
 )
 
-JUDGED = ("verdict", "figures", "picture")
+VERDICT = ("verdict", "figures", "picture")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,8 +125,8 @@ def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
             continue
         summary = read_record(path)
         stage = str(summary.pop("stage", run.name))
-        for judged in JUDGED:  # of the run, not of the world; and a picture's place is nobody's
-            summary.pop(judged, None)
+        for key in VERDICT:  # of the run, not of the world; and a picture's place is nobody's
+            summary.pop(key, None)
         costs[run.name if stage in costs else stage] = summary  # a stage may come twice
     return costs
 

@@ -1,4 +1,4 @@
-"""The losses of distribution matching, whatever plays and judges (`dmd` has the equations)."""
+"""The losses of distribution matching, whatever plays and scores (`dmd` has the equations)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ T = TypeVar("T")  # the conditions of play: actions, or words and cameras
 
 
 @dataclass(frozen=True, slots=True)
-class Judged(Generic[T]):
-    """Clips of play that two networks look at."""
+class PlayedClips(Generic[T]):
+    """Clips of the student's play, on their way to both score models."""
 
     latents: Tensor  # b f c h w, with the student's gradient
     conditions: T  # for b f
@@ -50,13 +50,13 @@ class Levels(Protocol):
         """σ is held between this and one minus this."""
 
 
-def dmd_loss(judged: Judged[T], fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def dmd_loss(played: PlayedClips[T], fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """½ mean (x − sg(x − g))² over the frames that were sampled, and mean |f_critic − f_real|.
 
     `fake` and `real` b f c h w are what critic and teacher would have sampled.
     """
-    x = judged.latents
-    sampled = unknown(judged.known, x.shape[1])[..., None, None, None].expand_as(x)
+    x = played.latents
+    sampled = unknown(played.known, x.shape[1])[..., None, None, None].expand_as(x)
     with torch.no_grad():
         distance = (x - real).abs() * sampled
         size = distance.sum(dim=(1, 2, 3, 4)) / sampled.sum(dim=(1, 2, 3, 4))
@@ -66,10 +66,10 @@ def dmd_loss(judged: Judged[T], fake: Tensor, real: Tensor) -> tuple[Tensor, Ten
     return 0.5 * mean_where((x - goal).square(), sampled), apart
 
 
-def truth_loss(judged: Judged[T], truth: Truth) -> Tensor:
+def truth_loss(played: PlayedClips[T], truth: Truth) -> Tensor:
     """½ mean w (x − x_true)² over the frames that were sampled."""
-    error = (judged.latents - truth.latents).square().mean(dim=(2, 3, 4))
-    sampled = unknown(judged.known, error.shape[1])
+    error = (played.latents - truth.latents).square().mean(dim=(2, 3, 4))
+    sampled = unknown(played.known, error.shape[1])
     return 0.5 * mean_where(truth.weight * error, sampled)
 
 
@@ -82,11 +82,11 @@ class DistributionMatching(Generic[M, T]):
     real: M
     forward: Callable[[M, Tensor, Tensor, T, Tensor], Tensor]  # model, x, σ b f, given, known b
 
-    def play(self, step: int, generator: torch.Generator) -> Judged[T]:
+    def play(self, step: int, generator: torch.Generator) -> PlayedClips[T]:
         """Clips of the student's own play."""
         raise NotImplementedError
 
-    def unconditional(self, judged: Judged[T]) -> T:
+    def unconditional(self, played: PlayedClips[T]) -> T:
         """What the teacher is told for the velocity without a condition."""
         raise NotImplementedError
 
@@ -94,42 +94,42 @@ class DistributionMatching(Generic[M, T]):
         """The critic's loss or the student's, as it is whose turn."""
         if self.critic.has_turn(step):
             with torch.no_grad():
-                judged = self.play(step, generator)
-            return self._critic_loss(judged, generator), {}
-        judged = self.play(step, generator)
-        noisy, sigmas, _ = self._noised(judged, generator)
+                played = self.play(step, generator)
+            return self._critic_loss(played, generator), {}
+        played = self.play(step, generator)
+        noisy, sigmas, _ = self._noised(played, generator)
         with torch.no_grad():
-            fake = self._clean(self.fake, judged, noisy, sigmas, judged.conditions)
+            fake = self._clean(self.fake, played, noisy, sigmas, played.conditions)
             real = guided(
-                lambda conditions: self._clean(self.real, judged, noisy, sigmas, conditions),
-                judged.conditions,
-                self.unconditional(judged),
+                lambda conditions: self._clean(self.real, played, noisy, sigmas, conditions),
+                played.conditions,
+                self.unconditional(played),
                 self.levels.guidance,
             )
-        loss, apart = dmd_loss(judged, fake, real)
-        if judged.truth is None:
+        loss, apart = dmd_loss(played, fake, real)
+        if played.truth is None:
             return loss, {"apart": apart}
-        from_truth = truth_loss(judged, judged.truth)
+        from_truth = truth_loss(played, played.truth)
         return loss + from_truth, {"apart": apart, "from_truth": from_truth}
 
     def _noised(
-        self, judged: Judged[T], generator: torch.Generator
+        self, played: PlayedClips[T], generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The clip at one level for all that was sampled: x_σ b f c h w, σ b f, ε."""
-        x, least = judged.latents.detach(), self.levels.least_level
+        x, least = played.latents.detach(), self.levels.least_level
         level = sample_sigmas((len(x), 1), self.levels.level_shift, generator)
-        sigmas = level.clamp(least, 1 - least) * unknown(judged.known, x.shape[1])
+        sigmas = level.clamp(least, 1 - least) * unknown(played.known, x.shape[1])
         noise = torch.randn(x.shape, generator=generator, device=generator.device)
         return add_noise(x, noise, sigmas), sigmas, noise
 
     def _clean(
-        self, model: M, judged: Judged[T], noisy: Tensor, sigmas: Tensor, conditions: T
+        self, model: M, played: PlayedClips[T], noisy: Tensor, sigmas: Tensor, conditions: T
     ) -> Tensor:
-        velocity = self.forward(model, noisy, sigmas, conditions, judged.known)
+        velocity = self.forward(model, noisy, sigmas, conditions, played.known)
         return to_clean(noisy, velocity, sigmas)
 
-    def _critic_loss(self, judged: Judged[T], generator: torch.Generator) -> Tensor:
-        noisy, sigmas, noise = self._noised(judged, generator)
-        velocity = self.forward(self.fake, noisy, sigmas, judged.conditions, judged.known)
-        error = (velocity - velocity_target(judged.latents, noise)).square().mean(dim=(2, 3, 4))
-        return mean_where(error, unknown(judged.known, noisy.shape[1]))
+    def _critic_loss(self, played: PlayedClips[T], generator: torch.Generator) -> Tensor:
+        noisy, sigmas, noise = self._noised(played, generator)
+        velocity = self.forward(self.fake, noisy, sigmas, played.conditions, played.known)
+        error = (velocity - velocity_target(played.latents, noise)).square().mean(dim=(2, 3, 4))
+        return mean_where(error, unknown(played.known, noisy.shape[1]))

@@ -50,7 +50,10 @@ run = "{root}/runs/gone"
 sigmas = [1.0, 0.0]
 stage2 = ["{root}/runs/gone"]
 """
-FLAGS = "--clips 5 --drift-frames 200 --streams 1 --judge-clips 3 --judge-steps 3 --unseen-clips 4"
+FLAGS = (
+    "--clips 5 --drift-frames 200 --streams 1 --unseen-clips 4 "
+    "--inverse-dynamics-clips 3 --inverse-dynamics-steps 3"
+)
 FIGURES = ("one", "three", "held", "real", "speed", "unseen")
 
 
@@ -97,7 +100,7 @@ def test_every_figure_is_on_the_page_and_rows_without_a_run_have_none(compared: 
     }
 
 
-def test_a_judge_that_cannot_read_the_real_game_is_no_judge(compared: Path) -> None:
+def test_a_reader_that_cannot_read_the_real_game_is_none(compared: Path) -> None:
     assert json.loads(kept(compared)["real"])["turn_correlation"]["value"] < 0.5  # three steps
     page = (compared / "docs/cost.md").read_text(encoding="utf-8")
     assert "it has not learned to, and its columns mean nothing" in page

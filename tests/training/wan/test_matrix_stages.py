@@ -137,7 +137,7 @@ def test_clips_are_told_windows_and_their_first_picture(root: MatrixRoot) -> Non
 def test_every_stage_learns_and_the_world_is_played(
     lora: LoraConfig | None, root: MatrixRoot
 ) -> None:
-    """Stages 1 to 3 and the judge, one after the other; then a folder that play opens."""
+    """Stages 1 to 3 and the real score, one after the other; then a folder that play opens."""
     name = "lora" if lora else "full"
     rate = 1e-2 if lora else 3e-3
     loop = replace(LOOP, steps=25, save_every=25, learning_rate=rate)
@@ -230,7 +230,7 @@ def test_later_blocks_of_a_rollout_see_clean_ones(
 
 
 @pytest.mark.parametrize("recipe", ["forgewm-teacher", "forgewm-bidirectional"])
-def test_a_judge_that_sees_no_later_frames_and_a_teacher_that_does_are_refused(
+def test_a_real_score_that_sees_no_later_frames_and_a_teacher_that_does_are_refused(
     recipe: str, root: MatrixRoot, tmp_path: Path
 ) -> None:
     """ForgeWM's stages 0 and 1 have the same tensors: what was said at import is held to."""

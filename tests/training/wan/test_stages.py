@@ -68,7 +68,7 @@ def test_one_clip_is_learned_by_heart(lora: LoraConfig | None, root: Root) -> No
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
-def test_a_judge_of_one_clip_draws_the_student_s_play_towards_it(
+def test_a_real_score_of_one_clip_draws_the_student_s_play_towards_it(
     lora: LoraConfig | None, root: Root
 ) -> None:
     """In `dmd` no loss has to fall: what is played has to come nearer."""
@@ -277,7 +277,7 @@ def test_blocks_of_two_and_a_longer_list_for_the_first(root: Root) -> None:
     assert world.first_sampler.sigmas == (1.0, 0.9, 0.5, 0.0)
 
 
-def test_a_judge_of_another_size_and_a_critic_of_the_student_s(root: Root) -> None:
+def test_a_real_score_of_another_size_and_a_critic_of_the_student_s(root: Root) -> None:
     wide = replace(SIZE, width=48, layers=3)
     path = root.folder / "wide.toml"
     path.write_text(to_toml(wide), encoding="utf-8")

@@ -69,8 +69,8 @@ def _dmd(config: WanDmdTraining, size: WanConfig) -> tuple[int, Cost]:
     # Over all exits alike, each of which adds as much as the second does.
     mean = first + sum(flops - first for flops in later) * (config.sampler.steps - 1) / 2
     asked = pass_cost(config, size, whole).flops
-    judged = pass_cost(config, judge_size(config.real_size, config), whole).flops
-    student = mean - first + played.flops + asked + 2 * judged
+    scored = pass_cost(config, real_size(config.real_size, config), whole).flops
+    student = mean - first + played.flops + asked + 2 * scored
     updates = config.critic_updates
     flops = int((updates * (mean + critic.flops) + student) / (updates + 1))
     return flops, max(played, critic, key=lambda cost: cost.peak_bytes)
@@ -137,6 +137,6 @@ def rollout(config: WanDmdTraining, leave: int, model: WanTransformer, given: Co
     return self_play(model, window, config.sampler, given, Exit(leave, leave), generator)
 
 
-def judge_size(path: Path | None, config: WanTraining) -> WanConfig:
-    """The judge's sizes: the student's where nothing else is said."""
+def real_size(path: Path | None, config: WanTraining) -> WanConfig:
+    """The real score model's sizes: the student's where nothing else is said."""
     return load_config(WanConfig, path) if path else config.model.load_size()

@@ -1,7 +1,7 @@
 """Distribution matching for a Wan student (`training.dmd` has the equations).
 
 The student plays whole clips from the words and cameras of true ones, which it never sees; the
-bidirectional judge and the critic say what those clips should have been.
+bidirectional model and the critic say what those clips should have been.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from worldmodel.config import load_config
 from worldmodel.model.context import Device
 from worldmodel.random_streams import choices, seed_of
-from worldmodel.training.matching import DistributionMatching, Judged
+from worldmodel.training.matching import DistributionMatching, PlayedClips
 from worldmodel.training.self_play import Exit
 from worldmodel.training.stage import Critic
 from worldmodel.training.wan.forward import Conditions, whole_velocity
@@ -50,15 +50,17 @@ class WanDmdStage(DistributionMatching[WanTransformer, Conditions], WanStage[Wan
         del known
         return whole_velocity(model, noisy, sigmas, conditions, self.window)
 
-    def unconditional(self, judged: Judged[Conditions]) -> Conditions:
+    def unconditional(self, played: PlayedClips[Conditions]) -> Conditions:
         """The same cameras without words."""
-        return judged.conditions.unconditional
+        return played.conditions.unconditional
 
-    def play(self, step: int, generator: torch.Generator) -> Judged[Conditions]:
+    def play(self, step: int, generator: torch.Generator) -> PlayedClips[Conditions]:
         """One exit for all batches of a step: processes must pass as often as one another."""
         clips, sampler = self.config.clips, self.config.sampler
         host = choices(self.config.loop.seed, self.config.stage, step, "rollout")
         leave = Exit.draw(sampler, host)
         conditions = self.data.draw(clips.batch, clips.frames, 0.0, generator).conditions
         latents = self_play(self.student, self.window, sampler, conditions, leave, generator)
-        return Judged(latents, conditions, torch.zeros(len(latents), device=self.device).long())
+        return PlayedClips(
+            latents, conditions, torch.zeros(len(latents), device=self.device).long()
+        )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from worldmodel.config import ConfigError
-from worldmodel.training.wan.costs import BatchCost, batch_cost, judge_size
+from worldmodel.training.wan.costs import BatchCost, batch_cost, real_size
 from worldmodel.training.wan.stage_config import WanDmdTraining, WanStudentTraining, WanTraining
 from worldmodel.wan.lora import LoraConfig, LoraTransformer
 from worldmodel.wan.model_config import WanConfig
@@ -33,7 +33,7 @@ class StageMemory:
     gradients: int
     optimizer: int  # AdamW's two moments
     average: int
-    others: int  # teacher, judge, critic's own state
+    others: int  # teacher, real score model, critic's own state
     copies: int  # bfloat16 weights while they compute, sums of a rollout's gradients
     activations: int  # a rollout's past among them
 
@@ -54,8 +54,8 @@ def memory(config: WanTraining, batch: BatchCost, gpus: int = 1) -> StageMemory:
     if isinstance(config, WanStudentTraining):
         others = number * all_of_it
     if isinstance(config, WanDmdTraining):
-        judge = parameters(judge_size(config.real_size, config))
-        others = number * judge + WIDE * (frozen + 4 * learned)  # the critic trains as well
+        real = parameters(real_size(config.real_size, config))
+        others = number * real + WIDE * (frozen + 4 * learned)  # the critic trains as well
     # Of weights that are split over GPUs, two blocks are gathered at a time.
     gathered = 2 * number * all_of_it // size.layers if number == 2 else 0
     # Frozen weights are shared with the average, unless each is split by itself.

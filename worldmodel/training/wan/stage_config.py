@@ -122,7 +122,7 @@ class WanTeacherTraining(WanTraining):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanBidirectionalTraining(WanTraining):
-    """The stage `bidirectional`: whole clips, later frames seen too; the judge of `dmd`."""
+    """The stage `bidirectional`: whole clips, later frames seen too; the real score of `dmd`."""
 
     stage: Literal["bidirectional"]
     start: Path
@@ -160,11 +160,11 @@ class WanDmdTraining(WanTraining):
 
     stage: Literal["dmd"]
     student: Path  # a run of `student` or `ode`: what it begins with
-    real: Path  # a run of `bidirectional`, or a released bidirectional model: judges
+    real: Path  # a run of `bidirectional`, or a released bidirectional model: the real score
     sampler: SamplerConfig  # of play
     critic_learning_rate: float
-    real_size: Path | None = None  # where the judge is of another size than the student
-    critic: Path | None = None  # what the critic begins with; none: the judge, at its size
+    real_size: Path | None = None  # where `real` is of another size than the student
+    critic: Path | None = None  # what the critic begins with; none: `real`, at its size
     critic_updates: int = 5
     guidance: float = 4.0
     level_shift: float = SHIFT
@@ -187,6 +187,6 @@ class WanDmdTraining(WanTraining):
             )
         if (self.real_size is None) != (self.critic is None):
             raise ConfigError(
-                "real_size and critic belong together: a judge of another size leaves the critic "
-                "without weights to begin with, and one of the same size lends its own"
+                "real_size and critic belong together: a real score of another size leaves the "
+                "critic without weights to begin with, and one of the same size lends its own"
             )

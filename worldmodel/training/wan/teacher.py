@@ -1,11 +1,11 @@
-"""Wan's two many-step networks: the causal teacher, and the bidirectional judge of `dmd`.
+"""Wan's two many-step networks: the causal teacher, and the bidirectional model of `dmd`.
 
     L = E_σ,ε w(σ) || v_θ(x_σ, σ | past, words, cameras) − (ε − x₀) ||²
 
 σ comes from the 1 000 shifted levels that Wan was trained on, w is its bell-shaped weight
 (`wan.noise_levels`). The teacher packs a clip once clean and once noisy, with a level for every
-block (Causal Forcing, arXiv 2602.02214, §3); to the judge a clip has one level, and every frame
-sees all.
+block (Causal Forcing, arXiv 2602.02214, §3); to the other a clip has one level, and
+every frame sees all.
 """
 
 import torch
