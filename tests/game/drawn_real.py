@@ -67,7 +67,7 @@ class DrawnGame:
 
 
 class TellingGame(DrawnGame):
-    """One that says where its player is, `aside` map units from where the dream's would be."""
+    """One that says where its player is, `aside` map units from where the world's would be."""
 
     state_spec = PLACE_NUMBERS
 

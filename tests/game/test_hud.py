@@ -50,10 +50,10 @@ def apart(boxes: Sequence[pygame.Rect]) -> bool:
 
 
 def view(**more: Any) -> View:
-    dream = DrawnWorld().reset(0, 0)
+    world = DrawnWorld().reset(0, 0)
     fields: dict[str, Any] = {
-        "dream": dream,
-        "real": dream,
+        "world": world,
+        "real": world,
         "index": 50,
         "points": [(i, 30.0 - i / 4) for i in range(51)],
         "frames_per_second": 17.5,

@@ -246,7 +246,7 @@ def test_a_session_from_a_place_is_recorded_and_replayed(
     assert "7 of 7 frames identical" in capsys.readouterr().out
     assert play(*common, "--at", "99,0,0", "--frames", "2") == 2
     assert "nobody can stand at" in capsys.readouterr().err
-    for other in (("--start", "1"), ("--replay", "walk.jsonl"), ("--beside",)):
+    for other in (("--start", "1"), ("--replay", "walk.jsonl"), ("--side-by-side",)):
         assert play(*common, "--at", "20,-10,90", *other) == 2
         assert f"--at and {other[0]}: " in capsys.readouterr().err
     (tmp_path / "walk.moment").unlink()

@@ -24,7 +24,7 @@ from worldmodel.game.input import Input
 from worldmodel.game.loop import Game
 from worldmodel.game.play_session import Session
 from worldmodel.game.recording_control import Place, RecordingControl
-from worldmodel.game.reference_play import Beside
+from worldmodel.game.reference_play import SideBySide
 from worldmodel.game.window import Window, fitting, room_on_screen
 from worldmodel.storage.moments import load_moment
 from worldmodel.storage.recording import read_recording
@@ -285,11 +285,16 @@ class Slow:
     def __init__(self, window: Window, folder: Path) -> None:
         self.go = threading.Event()
         self.devices = Input(Controls())
-        self.beside = Beside(open_drawn, lambda _: None)
+        self.side_by_side = SideBySide(open_drawn, lambda _: None)
         recording_control = RecordingControl(Place(folder, "clip"), lambda _: None)
         source = Generator(self.open_session)
         self.game = Game(
-            source, window, self.devices, recording_control, beside=self.beside, frames=2
+            source,
+            window,
+            self.devices,
+            recording_control,
+            side_by_side=self.side_by_side,
+            frames=2,
         )
         self.game.is_human = False  # the dummy driver has no mouse to capture
         self.game.expect(DrawnWorld().actions)
@@ -317,7 +322,7 @@ def slow(window: Window, tmp_path: Path) -> Iterator[Slow]:
     slow = Slow(window, tmp_path)
     yield slow
     slow.go.set()
-    slow.beside.close()
+    slow.side_by_side.close()
 
 
 def test_a_key_that_is_held_while_the_world_loads_plays_its_first_frame(slow: Slow) -> None:
@@ -330,7 +335,7 @@ def test_the_real_game_can_be_asked_for_while_the_world_loads(slow: Slow) -> Non
     press(pygame.KSCAN_F7)
     press(pygame.KSCAN_F1)
     slow.play()
-    assert slow.beside.is_on
+    assert slow.side_by_side.is_on
     assert slow.game.window.overlay.shows_controls, "the keys are known before the world is there"
 
 
@@ -415,10 +420,10 @@ def test_how_far_the_players_are_apart_is_beside_the_real_game(
     devices = Input(Controls())
     world = PlacedWorld(aside=3.0)
     source = InLine(lambda: Session(world, lambda _: devices.take()))
-    beside = Beside(open_telling, lambda _: None, begins=True)
+    side_by_side = SideBySide(open_telling, lambda _: None, begins=True)
     camera = RecordingControl(Place(tmp_path, "clip"), lambda _: None)
     texts = drawn_texts(monkeypatch, "worldmodel.reference.side_by_side")
-    game = Game(source, window, devices, camera, beside=beside, frames=3)
+    game = Game(source, window, devices, camera, side_by_side=side_by_side, frames=3)
     try:
         ends = time.monotonic() + 60
         while "places 3.0 units apart" not in texts:
@@ -426,5 +431,5 @@ def test_how_far_the_players_are_apart_is_beside_the_real_game(
             play_on(game, 1)
             time.sleep(0.02)
     finally:
-        beside.close()
+        side_by_side.close()
     assert not [text for text in texts if "units apart" in text and "3.0" not in text]

@@ -1,4 +1,4 @@
-"""The real game beside the dream: with one that draws the same, every frame must agree exactly."""
+"""The real game beside the world: with one that draws the same, every frame must agree exactly."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from worldmodel.action import Action
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.play_session import Keeping, Session
-from worldmodel.game.reference_play import DIED, OVER, Beside
+from worldmodel.game.reference_play import DIED, OVER, SideBySide
 from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
 from worldmodel.metrics import psnr as psnr_of_many
@@ -40,8 +40,8 @@ class Stage:
             start=start,
             keeping=Keeping(save_worker=save_worker),
         )
-        self.beside = Beside(open_drawn, self.told.append)
-        self.beside.show(self.session, self.session.begin())
+        self.side_by_side = SideBySide(open_drawn, self.told.append)
+        self.side_by_side.show(self.session, self.session.begin())
 
     def _take(self, player: RandomPlayer) -> Taken:
         self.acted += 1
@@ -55,24 +55,24 @@ class Stage:
         """A step is shown before or after it is remembered, as threads have it."""
         step = self.session.turn(command)
         if step and self.acted % 2:
-            self.beside.show(self.session, step)
+            self.side_by_side.show(self.session, step)
         if step and not step.is_past:
             self.session.remember()
         if step and not self.acted % 2:
-            self.beside.show(self.session, step)
-        self.beside.poll()
+            self.side_by_side.show(self.session, step)
+        self.side_by_side.poll()
         return step
 
     def settle(self) -> None:
         ends = time.monotonic() + 30
-        while self.beside._wanted or self.beside._waiting:
+        while self.side_by_side._wanted or self.side_by_side._waiting:
             assert time.monotonic() < ends
-            self.beside.poll()
+            self.side_by_side.poll()
             time.sleep(0.002)
 
     def frames_that_agree(self) -> list[int]:
         self.settle()
-        points = self.beside.points
+        points = self.side_by_side.points
         assert all(db == pytest.approx(SAME, abs=0.01) for _, db in points), points
         return [index for index, _ in points]
 
@@ -87,21 +87,21 @@ def stage() -> Iterator[Callable[..., Stage]]:
 
     yield make
     for one in made:
-        one.beside.close()
+        one.side_by_side.close()
 
 
 def test_the_same_keys_from_the_same_start_give_the_same_frames(
     stage: Callable[..., Stage],
 ) -> None:
     it = stage()
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.turn(Command.RESTART)
     it.play(40)
     assert it.frames_that_agree() == list(range(41))
-    view = it.beside.view
+    view = it.side_by_side.view
     assert view is not None
     assert view.real is not None
-    np.testing.assert_array_equal(view.real, view.dream)
+    np.testing.assert_array_equal(view.real, view.world)
     assert it.told == []
 
 
@@ -110,14 +110,14 @@ def test_switched_on_in_the_middle_it_catches_up_with_all_that_was_done(
 ) -> None:
     it = stage(start=1)
     it.play(2 * CHUNK + 20)
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.play(5)
     now = it.session.index
     assert it.frames_that_agree() == list(range(now - 4, now + 1))
-    it.beside.toggle(it.session)
-    assert it.beside.view is None
+    it.side_by_side.toggle(it.session)
+    assert it.side_by_side.view is None
     it.play(3)
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.play(1)
     assert it.frames_that_agree() == [now + 4]
 
@@ -126,17 +126,17 @@ def test_going_back_and_another_branch_and_other_starts_take_the_game_along(
     stage: Callable[..., Stage],
 ) -> None:
     it = stage()
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.turn(Command.RESTART)
     it.play(30)
     it.settle()
     it.turn(Command.REWIND)
     it.play(8)
-    view = it.beside.view
+    view = it.side_by_side.view
     assert view is not None
     assert view.index < 25
     assert view.real is not None
-    np.testing.assert_array_equal(view.real, view.dream)
+    np.testing.assert_array_equal(view.real, view.world)
     it.turn(Command.GO_ON)
     it.play(20)
     assert it.frames_that_agree() == list(range(it.session.index + 1))
@@ -148,7 +148,7 @@ def test_going_back_and_another_branch_and_other_starts_take_the_game_along(
 def test_a_loaded_moment_takes_the_game_along(stage: Callable[..., Stage], tmp_path: Path) -> None:
     save_worker = SaveWorker(tmp_path)
     it = stage(start=1, save_worker=save_worker)
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.play(10)
     it.turn(Command.SAVE)
     it.play(10)
@@ -167,22 +167,22 @@ def test_a_moment_from_a_start_that_is_not_here_is_not_guessed(
     world = LearnedWorld()
     world.starts = ["elsewhere", "the blue room", "a picture"]
     other = stage(world)
-    other.beside.toggle(other.session)
-    other.beside.show(other.session, other.session.load(moment))
-    assert other.beside.view is not None
-    assert "the start that this moment was played from is not one" in other.beside.view.note
+    other.side_by_side.toggle(other.session)
+    other.side_by_side.show(other.session, other.session.load(moment))
+    assert other.side_by_side.view is not None
+    assert "the start that this moment was played from is not one" in other.side_by_side.view.note
 
 
 def test_a_start_without_a_way_says_so_and_the_next_one_goes_on(
     stage: Callable[..., Stage],
 ) -> None:
     it = stage(start=1)
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.play(2)
     it.turn(Command.NEXT_START)
     it.play(3)
     it.settle()
-    view = it.beside.view
+    view = it.side_by_side.view
     assert view is not None
     assert view.real is None
     assert "no way leads to a picture; `--start real` begins where it can" in view.note
@@ -191,14 +191,14 @@ def test_a_start_without_a_way_says_so_and_the_next_one_goes_on(
     assert it.frames_that_agree() == [0, 1, 2, 3]
 
     begun = stage(start=2)
-    begun.beside.toggle(begun.session)
+    begun.side_by_side.toggle(begun.session)
     assert begun.told[0].startswith("the real game is not shown: no way leads to a picture")
-    assert not begun.beside.is_on
+    assert not begun.side_by_side.is_on
 
 
 def test_a_world_that_knows_no_game_says_so(stage: Callable[..., Stage]) -> None:
     it = stage(DrawnWorld())
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     assert it.told == [
         "the real game is not shown: drawn was not learned from a game that is known here"
     ]
@@ -220,20 +220,20 @@ def test_whatever_happens_to_the_game_play_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     it = stage(LearnedWorld(**broken))
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.turn(Command.RESTART)
     slowest, ends = 0.0, time.monotonic() + 30
-    while it.beside.is_on and time.monotonic() < ends:
-        if it.beside.points:  # it has started, which takes a while on a busy machine
+    while it.side_by_side.is_on and time.monotonic() < ends:
+        if it.side_by_side.points:  # it has started, which takes a while on a busy machine
             monkeypatch.setattr("worldmodel.reference.process.PATIENCE", 1.0)
         before = time.monotonic()
         it.turn(None)
-        if it.beside.view is not None:  # ending it may take a moment
+        if it.side_by_side.view is not None:  # ending it may take a moment
             slowest = max(slowest, time.monotonic() - before)
         time.sleep(0.005)
     it.play(10)
     assert it.told == [f"the real game is not shown: {told}"]
-    assert it.beside.view is None
+    assert it.side_by_side.view is None
     assert slowest < 0.5, "no frame waits for the game"
 
 
@@ -241,26 +241,26 @@ def test_a_level_that_ends_is_said_and_a_restart_begins_again(
     stage: Callable[..., Stage],
 ) -> None:
     it = stage(LearnedWorld(ends_at=13))
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.turn(Command.RESTART)
     it.play(20)
     assert it.frames_that_agree() == list(range(10))
-    assert it.beside.view is not None
-    assert OVER in it.beside.view.note
+    assert it.side_by_side.view is not None
+    assert OVER in it.side_by_side.view.note
     it.turn(Command.RESTART)
     it.play(4)
     assert it.frames_that_agree() == list(range(5))
-    assert it.beside.view.note == ""
+    assert it.side_by_side.view.note == ""
 
 
 def test_a_death_is_called_that(stage: Callable[..., Stage]) -> None:
     it = stage(LearnedWorld(ends_at=13, dies=True))
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.turn(Command.RESTART)
     it.play(20)
     it.settle()
-    assert it.beside.view is not None
-    assert it.beside.view.note == f"{DIED}; F4 begins again"
+    assert it.side_by_side.view is not None
+    assert it.side_by_side.view.note == f"{DIED}; F4 begins again"
 
 
 def test_where_the_player_arrives_moving_it_is_said_why_a_difference_begins(
@@ -268,11 +268,11 @@ def test_where_the_player_arrives_moving_it_is_said_why_a_difference_begins(
 ) -> None:
     world = LearnedWorld()  # whose trajectories end with a key that is held
     it = stage(world)
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.turn(Command.RESTART)
     it.play(1)
-    assert it.beside.view is not None
-    assert "no velocity" in it.beside.view.why
+    assert it.side_by_side.view is not None
+    assert "no velocity" in it.side_by_side.view.why
     still = replace(
         world.origin.trajectory_to(1), actions=[FORWARD, *[Action(mouse=(9.0, 0.0))] * SLIDES]
     )
@@ -282,27 +282,27 @@ def test_where_the_player_arrives_moving_it_is_said_why_a_difference_begins(
     )
     it.turn(Command.NEXT_START)
     it.play(1)
-    assert it.beside.view.why == "", "a turn stops with the hand"
+    assert it.side_by_side.view.why == "", "a turn stops with the hand"
 
 
 def test_another_version_of_the_game_is_not_shown_as_if_it_were_the_same(
     stage: Callable[..., Stage],
 ) -> None:
     it = stage(LearnedWorld(off=2))
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.play(5)
     it.settle()
-    assert it.beside.view is not None
-    assert it.beside.view.real is None
-    assert "this version of the game does not come to this start" in it.beside.view.note
-    assert it.beside.points == []
+    assert it.side_by_side.view is not None
+    assert it.side_by_side.view.real is None
+    assert "this version of the game does not come to this start" in it.side_by_side.view.note
+    assert it.side_by_side.points == []
 
 
 def test_a_slow_game_is_caught_up_with_and_costs_the_dream_nothing(
     stage: Callable[..., Stage],
 ) -> None:
     it = stage(LearnedWorld(seconds=0.004))
-    it.beside.toggle(it.session)
+    it.side_by_side.toggle(it.session)
     it.turn(Command.RESTART)
     began = time.monotonic()
     it.play(600)
@@ -331,11 +331,11 @@ def test_a_process_that_is_gone_is_an_error_of_the_one_who_asks() -> None:
     "size", [(720, 960), (540, 960), (480, 640), (2160, 3840), (16, 90), (90, 16), (9, 3)]
 )
 def test_a_view_can_be_drawn_in_any_size(size: tuple[int, int]) -> None:
-    dream = DrawnWorld().reset(0, 0)
+    world = DrawnWorld().reset(0, 0)
     points = [(0, 30.0), (1, 25.0), (4, float(SAME)), (5, -3.0)]
-    for real, told in ((dream, ""), (None, "on its way " * 30)):
+    for real, told in ((world, ""), (None, "on its way " * 30)):
         view = View(
-            dream=dream, real=real, index=5, points=points, frames_per_second=17.5, note=told
+            world=world, real=real, index=5, points=points, frames_per_second=17.5, note=told
         )
         for font in (0.75, 1.0, 3.0):
             picture = draw_side_by_side(view, size, font).picture
@@ -344,9 +344,9 @@ def test_a_view_can_be_drawn_in_any_size(size: tuple[int, int]) -> None:
 
 
 def test_the_picture_shows_the_dream_left_and_the_game_right() -> None:
-    dream = np.full((48, 64, 3), (200, 0, 0), np.uint8)
+    world = np.full((48, 64, 3), (200, 0, 0), np.uint8)
     real = np.full((48, 64, 3), (0, 0, 200), np.uint8)
-    view = View(dream=dream, real=real, index=0, points=[], frames_per_second=17.5)
+    view = View(world=world, real=real, index=0, points=[], frames_per_second=17.5)
     picture = draw_side_by_side(view, (540, 960)).picture
     assert tuple(picture[100, 200]) == (200, 0, 0)
     assert tuple(picture[100, 700]) == (0, 0, 200)

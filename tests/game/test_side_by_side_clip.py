@@ -1,4 +1,4 @@
-"""--beside from the command line to the clip, and clips of recordings made without it."""
+"""--side-by-side from the command line to the clip, and clips of recordings made without it."""
 
 import csv
 import itertools
@@ -50,16 +50,16 @@ def test_headless_the_clip_of_both_is_kept_and_the_recording_is_what_it_was(
 ) -> None:
     arguments = ("--headless", "--player", "random", "--frames", 40, "--start", 1, "--record")
     assert play(*arguments, "alone") == 0
-    assert play(*arguments, "both", "--beside") == 0
-    assert "both_beside.mp4: PSNR to the real game" in capsys.readouterr().out
+    assert play(*arguments, "both", "--side-by-side") == 0
+    assert "both_side_by_side.mp4: PSNR to the real game" in capsys.readouterr().out
     texts = [Path(f"{name}.jsonl").read_text(encoding="utf-8") for name in ("alone", "both")]
     assert texts[0] == texts[1]
     assert Path("alone.mp4").read_bytes() == Path("both.mp4").read_bytes()
-    assert not Path("alone_beside.mp4").exists()
-    found = differences(Path("both_beside.csv"))
+    assert not Path("alone_side_by_side.mp4").exists()
+    found = differences(Path("both_side_by_side.csv"))
     assert [index for index, _ in found] == list(range(41))
     assert min(db for _, db in found) > NEARLY
-    pictures = list(read_video(Path("both_beside.mp4")))
+    pictures = list(read_video(Path("both_side_by_side.mp4")))
     assert len(pictures) == 41
     assert pictures[0].shape == (540, 960, 3)
     assert play("--replay", "both.jsonl", "--headless") == 0
@@ -87,7 +87,7 @@ def test_in_the_window_f7_shows_the_game_and_keeps_both_of_what_is_recorded(
 ) -> None:
     press_keys(monkeypatch, {5: pygame.KSCAN_F7, 12: pygame.KSCAN_F6})
     assert play("--frames", 60, "--fps", 60, "--player", "random") == 0
-    (path,) = Path("recordings").glob("*_beside.csv")
+    (path,) = Path("recordings").glob("*_side_by_side.csv")
     found = differences(path)
     assert found[0][0] > 8, "begun in the middle of play: the moment knows what was done before"
     assert min(db for _, db in found) > NEARLY
@@ -109,18 +109,18 @@ def test_begun_with_it_the_window_shows_both(
         real(self, view)
 
     monkeypatch.setattr(Window, "show_view", show_view)
-    assert play("--beside", "--frames", 120, "--fps", 20, "--player", "random", *how) == 0
+    assert play("--side-by-side", "--frames", 120, "--fps", 20, "--player", "random", *how) == 0
     assert any(view.real is not None for view in seen)
 
 
 def test_without_a_way_it_is_one_sentence_before_play(
     play: Play, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert play("--headless", "--beside", "--start", 2, "--frames", 5) == 2
+    assert play("--headless", "--side-by-side", "--start", 2, "--frames", 5) == 2
     error = capsys.readouterr().err
     assert error.startswith("play: no way leads to a picture; `--start real` begins where it can")
     assert error.count("\n") == 1
-    assert play("--headless", "--beside", "--frames", 5, world=DrawnWorld()) == 2
+    assert play("--headless", "--side-by-side", "--frames", 5, world=DrawnWorld()) == 2
     assert "drawn was not learned from a game that is known here" in capsys.readouterr().err
 
 
@@ -129,7 +129,7 @@ def test_a_game_that_breaks_costs_only_the_clip_of_both(
     play: Play, broken: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = LearnedWorld(**broken)
-    arguments = ("--headless", "--beside", "--frames", 20, "--record", "walk")
+    arguments = ("--headless", "--side-by-side", "--frames", 20, "--record", "walk")
     assert play(*arguments, world=world) == 0
     assert "walk.mp4: not shown beside the real game: " in capsys.readouterr().out
     assert len(load_recording(Path("walk.jsonl"))) == 21
@@ -140,10 +140,10 @@ def test_where_the_level_ends_in_the_game_its_last_frame_stays(
     play: Play, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = LearnedWorld(ends_at=13)
-    play("--headless", "--beside", "--frames", 20, "--record", "walk", world=world)
+    play("--headless", "--side-by-side", "--frames", 20, "--record", "walk", world=world)
     assert "the game's level has an end here" in capsys.readouterr().out
-    assert [index for index, _ in differences(Path("walk_beside.csv"))] == list(range(10))
-    assert len(list(read_video(Path("walk_beside.mp4")))) == 21
+    assert [index for index, _ in differences(Path("walk_side_by_side.csv"))] == list(range(10))
+    assert len(list(read_video(Path("walk_side_by_side.mp4")))) == 21
 
 
 def test_what_began_at_a_place_of_the_map_is_not_compared_with_a_start(play: Play) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from worldmodel.config import UserError
 from worldmodel.data_sources.doom import Doom
-from worldmodel.evaluation.places import Dream, record_walks
+from worldmodel.evaluation.places import PlayedWalks, record_walks
 from worldmodel.evaluation.reference_clips import Clips, check_state
 from worldmodel.evaluation.subject import Subjects, opened
 from worldmodel.model.autoencoder import decode_latents, to_tensor
@@ -98,18 +98,18 @@ def paired_clips(subjects: Subjects, game: Doom, seed: int, walks: int) -> tuple
     for first in through(range(0, walks, TOGETHER), desc="walks, in game and world"):
         count = min(TOGETHER, walks - first)
         clips, seed = record_walks(game, subjects, seed, count, known + frames)
-        dream = Dream(subjects, clips, known, f"walks from {first}")
+        played = PlayedWalks(subjects, clips, known, f"walks from {first}")
         real.append(clips.frames[:, known:])
-        made.append(_decoded(subjects, dream, clips))
+        made.append(_decoded(subjects, played, clips))
     return torch.cat(real), torch.cat(made)
 
 
-def _decoded(subjects: Subjects, dream: Dream, clips: Clips) -> Tensor:
-    views = dream.guide.views
+def _decoded(subjects: Subjects, played: PlayedWalks, clips: Clips) -> Tensor:
+    views = played.guide.views
     frames = [
         decode_latents(
             subjects.autoencoder,
-            dream.latents[walk][None],
+            played.latents[walk][None],
             None if views is None else views[walk][None],
         )[0].cpu()
         for walk in range(len(clips.frames))

@@ -66,9 +66,9 @@ class Horizon:
 class Alike:
     """How alike frames are that should be the same, in dB at 64 x 48."""
 
-    dream: float
+    world: float
     game: float
-    other: float  # the dream's own frames that should not be
+    other: float  # the world's own frames that should not be
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Places:
     mirror: Alike
 
 
-class Dream:
+class PlayedWalks:
     """What a world makes of real clips after their first `known` frames; frames when asked for."""
 
     def __init__(self, subjects: Subjects, clips: Clips, known: int, label: str) -> None:
@@ -114,16 +114,16 @@ def measure_places(
     check_state(subjects.file, game)
     known = subjects.past
     clips, seed = record_walks(game, subjects, seed, walks, known + frames)
-    dream = Dream(subjects, clips, known, "lockstep")
+    played = PlayedWalks(subjects, clips, known, "lockstep")
     real = clips.cut(known, known + frames)
     rate = subjects.file.frames_per_second
     lockstep = {
-        h: _horizon(subjects, dream, real, h, distance) for h in HORIZONS if h + AROUND < frames
+        h: _horizon(subjects, played, real, h, distance) for h in HORIZONS if h + AROUND < frames
     }
     returns = {
         seconds: alike
         for seconds in RETURNS
-        if (alike := _returns(subjects, dream, real, round(seconds * rate))) is not None
+        if (alike := _returns(subjects, played, real, round(seconds * rate))) is not None
     }
     turning = [Action(frozenset(), (TURN_DEGREES, 0.0))] * TURN_FRAMES
     turn, seed = _alike(subjects, game, seed, walks, turning, [(0, TURN_FRAMES)])
@@ -145,7 +145,7 @@ def record_walks(
 
 def _horizon(
     subjects: Subjects,
-    dream: Dream,
+    played: PlayedWalks,
     real: Clips,
     horizon: int,
     distance: PerceptualDistance | None,
@@ -153,10 +153,10 @@ def _horizon(
     """Frames around `horizon`, counted from 1, of every walk."""
     stretch = range(horizon - 1 - AROUND, horizon + AROUND)
     walks = range(len(real.frames))
-    made = torch.stack([dream.frame(walk, f) for walk in walks for f in stretch])
+    made = torch.stack([played.frame(walk, f) for walk in walks for f in stretch])
     true = torch.stack([real.frames[walk, f] for walk in walks for f in stretch])
     off = torch.tensor([math.nan])
-    motion, followed = subjects.motion, dream.guide.states
+    motion, followed = subjects.motion, played.guide.states
     if motion is not None and followed is not None and real.states is not None:
         place = list(motion.roles.place)
         off = (followed - real.states)[:, horizon - 1, place].norm(dim=-1)
@@ -185,12 +185,12 @@ def _limit(subjects: Subjects, real: Clips, stretch: range) -> Tensor:
     return decode_latents(subjects.autoencoder, latents, views).flatten(0, 1).cpu()
 
 
-def _returns(subjects: Subjects, dream: Dream, real: Clips, apart: int) -> Alike | None:
+def _returns(subjects: Subjects, played: PlayedWalks, real: Clips, apart: int) -> Alike | None:
     """Pairs of frames at least `apart` frames apart that are seen from nearly the same view.
 
-    Where the dream has no places of its own, the game's say which frames should be alike.
+    Where the world has no places of its own, the game's say which frames should be alike.
     """
-    motion, followed = subjects.motion, dream.guide.states
+    motion, followed = subjects.motion, played.guide.states
     if real.states is None:
         return None
     places = None if motion is None or followed is None else motion.views(followed)
@@ -199,10 +199,10 @@ def _returns(subjects: Subjects, dream: Dream, real: Clips, apart: int) -> Alike
     theirs = _pairs(given, apart)
     if not ours or not theirs:
         return None
-    made = [(dream.frame(w, i), dream.frame(w, j)) for w, i, j in ours]
+    made = [(played.frame(w, i), played.frame(w, j)) for w, i, j in ours]
     true = [(real.frames[w, i], real.frames[w, j]) for w, i, j in theirs]
     other = [
-        (dream.frame(w, i), dream.frame(w, (j + apart // 2) % dream.latents.shape[1]))
+        (played.frame(w, i), played.frame(w, (j + apart // 2) % played.latents.shape[1]))
         for w, i, j in ours
     ]
     return Alike(*map(_mean_psnr, (made, true, other)))
@@ -243,7 +243,7 @@ def _alike(
     actions: Sequence[Action] | None,
     pairs: Sequence[tuple[int, int]],
 ) -> tuple[Alike, int]:
-    """Do something in game and dream after a short walk; frames of each pair should be alike.
+    """Do something in game and world after a short walk; frames of each pair should be alike.
 
     And the next seed.
     """
@@ -268,12 +268,12 @@ def _alike(
             spec = subjects.file.actions
             kept.append(Clips.of(spec, shown[-last:], done[-last:], states[-last:]))
     clips = Clips.together(kept)
-    dream = Dream(subjects, clips, known, "a whole turn" if actions else "there and back")
+    played = PlayedWalks(subjects, clips, known, "a whole turn" if actions else "there and back")
     real = clips.frames[:, known - 1 :]
     spots = [(w, *pair) for w in range(walks) for pair in pairs]
 
     def seen(walk: int, index: int) -> Tensor:
-        return real[walk, 0] if index == 0 else dream.frame(walk, index - 1)
+        return real[walk, 0] if index == 0 else played.frame(walk, index - 1)
 
     alike = Alike(
         _mean_psnr([(seen(w, i), seen(w, j)) for w, i, j in spots]),

@@ -83,7 +83,7 @@ def print_places(places: Places, name: str) -> None:
     rows = {f"after {seconds:g} s": one for seconds, one in places.returns.items()}
     rows |= {"once around": places.turn, "there and back": places.mirror}
     for label, alike in rows.items():
-        lines.append(f"  {label:20} {alike.dream:9.2f} {alike.game:7.2f} {alike.other:12.2f}")
+        lines.append(f"  {label:20} {alike.world:9.2f} {alike.game:7.2f} {alike.other:12.2f}")
     tell(*lines)
     tell_json({"world": name, "places": facts(places)})
 
@@ -98,7 +98,7 @@ def write_places(folder: Path, places: Places) -> None:
 
 def _alike(one: Alike) -> dict[str, float]:
     return {
-        "world": round(one.dream, 2),
+        "world": round(one.world, 2),
         "game": round(one.game, 2),
         "other": round(one.other, 2),
     }

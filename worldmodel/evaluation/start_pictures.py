@@ -1,6 +1,6 @@
-"""From a world's own starts: the dream beside the real game, which was brought to the same places.
+"""From a world's own starts: the world beside the real game, which was brought to the same places.
 
-The game goes on from each start with its scripted player at the keys; the dream does the same from
+The game goes on from each start with its scripted player at the keys; the world does the same from
 the start's clip. What is measured is what a player sees who presses F7.
 """
 
@@ -33,7 +33,7 @@ class FromStart:
     """Both from one start; frame 0 is the start itself."""
 
     caption: str
-    dream: Frames  # f h w 3
+    world: Frames  # f h w 3
     real: Frames
     exact: bool  # whether the game drew the start's last frame bit for bit
 
@@ -41,7 +41,7 @@ class FromStart:
     def psnr(self) -> dict[int, float]:
         """dB at the frames of `HORIZONS` that there are."""
         shown = [h for h in HORIZONS if h < len(self.real)]
-        return {h: psnr(self.dream[h], self.real[h]) for h in shown}
+        return {h: psnr(self.world[h], self.real[h]) for h in shown}
 
 
 def play_starts(folder: Path, subjects: Subjects, game: Doom, frames: int) -> list[FromStart]:
@@ -86,7 +86,7 @@ def _play(
     seen = made.given.after(known - 1).views
     return FromStart(
         caption=start.caption,
-        dream=decode_latents(subjects.autoencoder, shown, seen)[0].cpu().numpy(),
+        world=decode_latents(subjects.autoencoder, shown, seen)[0].cpu().numpy(),
         real=np.stack(real),
         exact=bool(np.array_equal(real[0], start.trajectory.frame)),
     )
@@ -98,5 +98,5 @@ def save_starts(played: list[FromStart], out: Path, frames_per_second: float) ->
     for number, one in enumerate(played):
         path = out / f"start_{number}.mp4"
         path.unlink(missing_ok=True)
-        views = views_of(one.dream, one.real, frames_per_second)
+        views = views_of(one.world, one.real, frames_per_second)
         save_side_by_side(path, views, frames_per_second)

@@ -257,7 +257,7 @@ class _Measuring:
         )
         parts.keep("starts", start_facts(starts))
         if self.out is not None and starts:
-            both = [frames for one in starts for frames in (one.dream, one.real)]
+            both = [frames for one in starts for frames in (one.world, one.real)]
             save_grid(self.out / "starts.png", [_stretched(frames[::8]) for frames in both])
             save_starts(starts, self.out, self.subjects.file.frames_per_second)
         return starts

@@ -37,7 +37,7 @@ class Command(enum.Enum):
     GRAPH = "graph of frames and latency"
     RESTART = "restart"
     RECORD = "record on and off"
-    BESIDE = "the real game beside the dream"
+    SIDE_BY_SIDE = "the world and the real game, side by side"
     MAP = "map of the level: small, large, none"
     FULLSCREEN = "fullscreen"
     SCREENSHOT = "screenshot"
@@ -64,7 +64,7 @@ RUNTIME_KEYS = {
     "F4": Command.RESTART,
     "F5": Command.SAVE,
     "F6": Command.RECORD,
-    "F7": Command.BESIDE,
+    "F7": Command.SIDE_BY_SIDE,
     "F9": Command.LOAD,
     "F10": Command.MENU,
     "F11": Command.FULLSCREEN,
@@ -89,6 +89,7 @@ TURN_KEYS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0)}
 LOOK_KEYS = {"ArrowUp": (0, -1), "ArrowDown": (0, 1)}
 
 _DIRECTIONS = ("Up", "Down", "Left", "Right")
+_FORMERLY = {"beside": "side_by_side"}  # commands that files still call by the old name
 _WASD = ("KeyW", "KeyS", "KeyA", "KeyD")
 _ARROWS = ("ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight")
 # For what is no direction, the best place first: the trigger for the mouse's button.
@@ -147,7 +148,10 @@ def load_controls(path: Path) -> Controls:
     for name in ("buttons", "commands"):
         if isinstance(inner := table.get(name), Mapping):
             several = {b: [keys] if isinstance(keys, str) else keys for b, keys in inner.items()}
-            table = {**table, name: several}
+            table = {
+                **table,
+                name: {_FORMERLY.get(key, key): keys for key, keys in several.items()},
+            }
     return build_config(Controls, table, str(path))
 
 

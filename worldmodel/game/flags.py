@@ -64,7 +64,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--load", metavar="FILE", nargs="?", const="", help="go on from a saved moment (the newest)"
     )
     add("--show-keys", action="store_true", help="make another clip of it, with the pressed keys")
-    add("--beside", action="store_true", help="begin with the real game beside the dream (F7)")
+    add(
+        "--side-by-side",
+        "--beside",
+        action="store_true",
+        help="begin with the real game at the world's side (F7); --beside is the old spelling",
+    )
     add(
         "--replay", metavar="FILE", type=to_path, help="play a recording's .jsonl again and compare"
     )

@@ -27,7 +27,7 @@ from worldmodel.game.play_session import Keeping, Session, Take
 from worldmodel.game.policy import PolicyPlayer
 from worldmodel.game.preferences import Preferences
 from worldmodel.game.recording_control import RecordingControl
-from worldmodel.game.reference_play import Beside, origin_of, trajectory_to_start
+from worldmodel.game.reference_play import SideBySide, origin_of, trajectory_to_start
 from worldmodel.game.request import Request
 from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.side_by_side_clip import keep_side_by_side
@@ -95,8 +95,8 @@ class Launch:
             raise
         finally:
             menu.library.close()
-            if game.beside:
-                game.beside.close()
+            if game.side_by_side:
+                game.side_by_side.close()
         session = game.source.session
         if self.request.is_human and session:
             keep_last_session(session)
@@ -119,7 +119,7 @@ class Launch:
             is_human=request.is_human,
             replay=request.replay,
             save_worker=save_worker,
-            beside=Beside(self._open_real, notify, begins=options.beside),
+            side_by_side=SideBySide(self._open_real, notify, begins=options.side_by_side),
             frames=request.frames(),
             scale=options.scale,
             menu=menu,
@@ -141,12 +141,12 @@ class Launch:
         with ended_by_signals():  # from the first frame to the last one that is on disk
             try:
                 session = self._open_session(request.player, rate=self.options.fps or 0.0)
-                if self.options.beside:
+                if self.options.side_by_side:
                     trajectory_to_start(session)  # says now why not
                 frames = HEADLESS_FRAMES if frames is None else frames
                 say(str(play_headless(session, frames, control, request.replay)))
             finally:
-                self._close(control, keeps_both=self.options.beside)
+                self._close(control, keeps_both=self.options.side_by_side)
         return self.verdict(control)
 
     def has_start_screen(self, preferences: Preferences) -> bool:
@@ -221,7 +221,9 @@ class Launch:
                 for text in game.save_worker.notices():
                     say(text)
         finally:
-            keeps_both = broken is None and game.beside is not None and game.beside.was_on
+            keeps_both = (
+                broken is None and game.side_by_side is not None and game.side_by_side.was_on
+            )
             self._close(game.recording_control, keeps_both=keeps_both)
 
     def _close(self, control: RecordingControl, *, keeps_both: bool) -> None:

@@ -21,7 +21,7 @@ from worldmodel.game.pace import Pace, what_would_help
 from worldmodel.game.play_session import Session
 from worldmodel.game.preferences import Preferences
 from worldmodel.game.recording_control import RecordingControl
-from worldmodel.game.reference_play import Beside
+from worldmodel.game.reference_play import SideBySide
 from worldmodel.game.replay import Replay
 from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
@@ -47,7 +47,7 @@ AT_ONCE = (  # what works while the world loads
     Command.GRAPH,
     Command.FULLSCREEN,
     Command.RECORD,
-    Command.BESIDE,
+    Command.SIDE_BY_SIDE,
 )
 FREE = (Command.PAUSE, Command.STEP, Command.SAVE, Command.GO_ON)  # what does not change a replay
 
@@ -63,7 +63,7 @@ class Game:
     is_human: bool = True  # else the mouse stays with the desktop
     replay: Replay | None = None
     save_worker: SaveWorker | None = None  # of the player's moments
-    beside: Beside | None = None  # the real game, if one can be started
+    side_by_side: SideBySide | None = None  # the real game, if one can be started
     frames: int | None = None  # play ends after this many
     scale: int | None = None
     menu: Menu | None = None
@@ -83,11 +83,11 @@ class Game:
                 for event in self.devices.pads.translate(self.window.events(source.patience())):
                     self._hear(event)
                 self.window.capture(captured=self.devices.captured and self.is_human)
-                has_news = self.beside is not None and self.beside.poll()
+                has_news = self.side_by_side is not None and self.side_by_side.poll()
                 if step := source.poll():
                     self.show(step)
-                elif has_news and self.beside:
-                    self.window.show_view(self.beside.view)
+                elif has_news and self.side_by_side:
+                    self.window.show_view(self.side_by_side.view)
                 self._pass_on_notices()
                 self._welcome()
                 self.window.overlay.is_paused = self.is_paused()
@@ -100,9 +100,9 @@ class Game:
         session = self._session()
         if self.shown == 0:
             self._introduce(session)
-        if self.beside:
-            self.beside.show(session, step)
-            self.window.view = self.beside.view
+        if self.side_by_side:
+            self.side_by_side.show(session, step)
+            self.window.view = self.side_by_side.view
         self.window.overlay.known = told_state(session, step)
         if self.window.overlay.chart:
             self.window.overlay.chart.follow(step)
@@ -156,8 +156,8 @@ class Game:
                 self.recording_control.toggle()
             case Command.SCREENSHOT:
                 self._save_picture()
-            case Command.BESIDE:
-                self._toggle_beside()
+            case Command.SIDE_BY_SIDE:
+                self._toggle_side_by_side()
             case Command.PROMPT if self.is_human:
                 self.devices.begin_line()
 
@@ -223,7 +223,7 @@ class Game:
         """Whether a key plays rather than chooses: who presses it plays already."""
         code = KEYS.get(event.scancode, "") if event.type == pygame.KEYDOWN else ""
         keys = self.devices.keys
-        plays = code in keys.buttons or keys.commands.get(code) is Command.BESIDE
+        plays = code in keys.buttons or keys.commands.get(code) is Command.SIDE_BY_SIDE
         return plays and code not in (*DIRECTIONS, *PRESS, *BACK)
 
     def _follow(self, answer: Answer | None) -> None:
@@ -277,16 +277,16 @@ class Game:
             self._command_world(ToSpot(spot))
         return True
 
-    def _toggle_beside(self) -> None:
-        if self.beside is None:
+    def _toggle_side_by_side(self) -> None:
+        if self.side_by_side is None:
             self.window.note("no real game can be started here")
             return
         if not self.shown:  # it begins with the first frame
-            begins = self.beside.toggle_beginning()
+            begins = self.side_by_side.toggle_beginning()
             self.window.note(f"{'with' if begins else 'without'} the real game beside it")
             return
-        self.beside.toggle(self._session())
-        self.window.show_view(self.beside.view)
+        self.side_by_side.toggle(self._session())
+        self.window.show_view(self.side_by_side.view)
 
     def _welcome(self) -> None:
         """In the first seconds: what to press. Not to who watches."""

@@ -1,15 +1,15 @@
-"""The real game beside the dream, played with the same keys from the same start.
+"""The real game beside the world, played with the same keys from the same start.
 
 The real game is a function of its seed and actions, so wherever play jumps to, back in time, to
 another start, into a saved moment, the game is brought there from its own beginning. All of it runs
 in the window's thread and never waits: the game is a process of its own, requests go out and
 answers come in whenever the loop turns, and a game that lags behind is caught up with.
 
-    beside = Beside(open_real, say)
-    beside.toggle(session)              # on, from the next frame
-    beside.show(session, step)          # every frame of the dream
-    if beside.poll(): ...               # the game has drawn one: `view` has changed
-    beside.close()
+    side_by_side = SideBySide(open_real, say)
+    side_by_side.toggle(session)              # on, from the next frame
+    side_by_side.show(session, step)          # every frame of the world
+    if side_by_side.poll(): ...               # the game has drawn one: `view` has changed
+    side_by_side.close()
 """
 
 import math
@@ -54,12 +54,12 @@ class _Request:
 
     route: int  # counts beginnings; an answer from before the last one is of no use
     index: int | None = None  # of the frame that it stands beside; None: on the way
-    dream: Frame | None = None
+    world: Frame | None = None
     trajectory: ReferenceTrajectory | None = None  # that ends here: the place is compared
-    place: tuple[float, float] | None = None  # of the dream's player, x and y
+    place: tuple[float, float] | None = None  # of the world's player, x and y
 
 
-class Beside:
+class SideBySide:
     """Feeds the real game what the player does, and compares."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Beside:
         return self._begins
 
     def show(self, session: Session, step: Step) -> None:
-        """The dream's next frame; the game is asked for the one beside it."""
+        """The world's next frame; the game is asked for the one beside it."""
         if self._begins:  # with the first frame there is
             self._begins = False
             self.toggle(session)
@@ -106,7 +106,7 @@ class Beside:
         if step.is_past:
             real = self._frames.get(step.index)
         self.view = View(
-            dream=step.frame,
+            world=step.frame,
             real=real,
             index=step.index,
             points=self._points,
@@ -159,7 +159,7 @@ class Beside:
         self._process = RealProcess(self._open_real, origin_of(session.world).source)
 
     def _stop(self, error: UserError) -> None:
-        """The game is gone; the dream goes on by itself."""
+        """The game is gone; the world goes on by itself."""
         self.close()
         self._say(f"the real game is not shown: {error}")
 
@@ -202,7 +202,7 @@ class Beside:
         self._tell("the game comes to this place")
         at_start = _Request(self._route, trajectory=trajectory)
         if not step.index:
-            at_start = replace(at_start, index=0, dream=step.frame)
+            at_start = replace(at_start, index=0, world=step.frame)
         self._want(trajectory.seed, trajectory.actions, at_start)
         if step.index:
             done = [history[i] for i in range(step.index)]
@@ -242,8 +242,8 @@ class Beside:
             self._rests = True
             self._tell(f"{ending(answer)}; F4 begins again")
             return True
-        if request.dream is not None:
-            self._points.append((request.index, psnr(request.dream, answer.frame)))
+        if request.world is not None:
+            self._points.append((request.index, psnr(request.world, answer.frame)))
             self.view = replace(self.view, apart=apart_in(request.place, answer))
         self._keep(request.index, answer.frame)
         self._look(answer.frame)
@@ -283,7 +283,7 @@ class Beside:
 
 
 def spec_of(session: Session) -> StateSpec | None:
-    """What the numbers of the dream's state are."""
+    """What the numbers of the world's state are."""
     return session.world.state_spec if isinstance(session.world, HasState) else None
 
 
@@ -298,7 +298,7 @@ def place_in(
 
 
 def apart_in(place: tuple[float, float] | None, answer: Answer) -> float | None:
-    """Map units between the dream's player and the game's."""
+    """Map units between the world's player and the game's."""
     real = place_in(answer.spec, answer.state)
     return math.dist(place, real) if place and real else None
 
@@ -309,7 +309,7 @@ def ending(answer: Answer) -> str:
 
 
 def why_apart(trajectory: ReferenceTrajectory, spec: StateSpec | None) -> str:
-    """What is known of why the game and the dream part after a start; nothing if nothing is."""
+    """What is known of why the game and the world part after a start; nothing if nothing is."""
     knows_speed = spec and any(one.kind == "velocity" for one in spec.numbers.values())
     return MOVING if trajectory.arrives_moving and not knows_speed else ""
 

@@ -1,4 +1,4 @@
-"""A fresh episode of the real game as a start: the dream goes on from the game's own frames.
+"""A fresh episode of the real game as a start: the world goes on from the game's own frames.
 
 It is a clip like any other start of the user's own, with the game's trajectory beside it, so that
 what is played from there can be recorded, replayed, and held against the game.

@@ -64,7 +64,7 @@ class Request:
             "start": "0",
             "player": "human",
         }
-        own |= {"beside": False, "prompt": None, "prompts": None, "at": None}
+        own |= {"side_by_side": False, "prompt": None, "prompts": None, "at": None}
         load = str(place.load) if place.load else None
         return argparse.Namespace(
             **{**vars(self.options), **own, "world": place.world, "load": load}
@@ -123,7 +123,7 @@ class Request:
                         f"--{other} and --{name}: the {what} says which; leave one of them out"
                     )
         is_recorded = options.record is not None or not options.replay or not options.headless
-        for name in ("show_keys", "beside"):
+        for name in ("show_keys", "side_by_side"):
             if getattr(options, name) and not is_recorded:
                 raise UserError(f"--{name.replace('_', '-')} is of a clip: add --record")
 
@@ -131,9 +131,13 @@ class Request:
         """The place to begin at; nothing else may say where that is."""
         spot: Spot | None = self.options.at
         taken = [name for name in ("load", "replay") if getattr(self.options, name) is not None]
-        taken += ["start"] * (self.options.start != "0") + ["beside"] * self.options.beside
-        if spot and "beside" in taken[:1]:
-            raise UserError("--at and --beside: the real game begins at its starts, not anywhere")
+        taken += ["start"] * (self.options.start != "0") + [
+            "side_by_side"
+        ] * self.options.side_by_side
+        if spot and "side_by_side" in taken[:1]:
+            raise UserError(
+                "--at and --side-by-side: the real game begins at its starts, not anywhere"
+            )
         if spot and taken:
             raise UserError(f"--at and --{taken[0]}: each says where play begins; give one")
         return spot

@@ -1,4 +1,4 @@
-"""A recording beside the real game, as a clip to share: NAME_beside.mp4, and NAME_beside.csv.
+"""A recording and the real game side by side: NAME_side_by_side.mp4 to share, and a .csv of it.
 
 The recording itself stays as it is: it is what replays and trains. The game is played again with
 the recorded keys, from the same start, through every branch; so the clip can be made of any
@@ -48,17 +48,17 @@ class WrittenClip:
 def keep_side_by_side(
     recording: Path, origin: Origin, open_real: OpenReal, out: Path | None = None
 ) -> WrittenClip:
-    """Play the real game with a recording's keys; write both as NAME_beside.mp4, or `out`."""
+    """Play the real game with a recording's keys; write both as NAME_side_by_side.mp4, or `out`."""
     rows_path = recording.with_suffix(".jsonl")
     header, rows = read_recording(rows_path)
-    name = free_name(out or rows_path.with_name(f"{rows_path.stem}_beside.mp4"), ENDINGS)
+    name = free_name(out or rows_path.with_name(f"{rows_path.stem}_side_by_side.mp4"), ENDINGS)
     target, table = (name.with_name(f"{name.name}{ending}") for ending in ENDINGS)
     past = _past(rows_path, header)
     try:
         with RealProcess(open_real, origin.source) as game:
             film = _Film(header, origin, game, past)
-            dreams = read_frames(rows_path.with_suffix(".mp4"), header.frame_size)
-            save_side_by_side(target, film.views(rows, dreams), header.frames_per_second)
+            frames_of_world = read_frames(rows_path.with_suffix(".mp4"), header.frame_size)
+            save_side_by_side(target, film.views(rows, frames_of_world), header.frames_per_second)
         write_atomically(table, film.to_csv().encode())
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}") from error
@@ -89,21 +89,21 @@ class _Film:
             raise UserError(f"this version of the game does not come to the start; {FRESH}")
 
     def views(
-        self, rows: Sequence[FrameRow], dreams: Iterator[Frame]
+        self, rows: Sequence[FrameRow], frames_of_world: Iterator[Frame]
     ) -> Iterator[tuple[float, View]]:
         """The game is asked for each frame as it is needed."""
         answer = self._game.bring(self._trajectory, self._done)
-        for number, (row, dream) in enumerate(zip(rows, dreams, strict=False)):
+        for number, (row, world) in enumerate(zip(rows, frames_of_world, strict=False)):
             if number:
                 answer = self._go_on(row)
             self.ending = ending(answer) if answer.over else ""
             apart = None
             if not answer.over:
                 apart = apart_in(place_in(self._header.state, row.state), answer)
-                self.points.append((row.index, psnr(dream, answer.frame)))
+                self.points.append((row.index, psnr(world, answer.frame)))
                 self.all_points.append((*self.points[-1], apart))
             view = View(
-                dream=dream,
+                world=world,
                 real=answer.frame,
                 index=row.index,
                 points=self.points,

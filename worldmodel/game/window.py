@@ -101,7 +101,7 @@ class Window:
         self.hud = Hud()
         self.convert_ms = self.present_ms = 0.0  # of the last picture: draw it, flip it
         self.menu: Cover | None = None  # drawn over the world while it is open
-        self.view: View | None = None  # of the real game beside the dream, in place of the frame
+        self.view: View | None = None  # of the real game beside the world, in place of the frame
         self._frame: Frame | None = None
         self._drawn = 0.0
         self._note_ends = self._hint_ends = 0.0

@@ -4,7 +4,7 @@ A real game is a function of its seed and of the actions since, so it can be bro
 world's start was cut from, and from there to every moment of play:
 
     frame = bring(game, world.origin.trajectory_to(start))     # what the start's clip ends with
-    frame = game.step(action)                # the frame that the dream draws from the same keys
+    frame = game.step(action)                # the frame that the world draws from the same keys
 """
 
 from collections.abc import Callable, Mapping, Sequence

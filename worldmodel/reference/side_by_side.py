@@ -1,6 +1,6 @@
-"""A dream beside the real game: one picture of both, and of how far they are apart over time.
+"""A world and the real game side by side: a picture of both, and how far they are apart over time.
 
-The window, clips and the evaluation show the same picture: the dream at the left, the game at the
+The window, clips and the evaluation show the same picture: the world at the left, the game at the
 right, below them the PSNR of every frame against the game's, with the last figure in words.
 """
 
@@ -37,7 +37,7 @@ Box = tuple[int, int, int, int]  # left, top, width, height
 class View:
     """What there is to see of both at one frame."""
 
-    dream: Frame
+    world: Frame
     real: Frame | None  # None: the game is not there yet
     index: int  # the frame's number since the start
     points: Sequence[Point]  # up to this frame
@@ -79,14 +79,14 @@ def _masks(text: str, size: int) -> tuple[NDArray[np.float32], NDArray[np.float3
 
 
 def views_of(
-    dreams: Iterable[Frame], reals: Iterable[Frame], frames_per_second: float
+    frames_of_world: Iterable[Frame], reals: Iterable[Frame], frames_per_second: float
 ) -> Iterator[tuple[float, View]]:
     """Seconds and view, one after the other, of two rows of frames that are complete."""
     points: list[Point] = []
-    for index, (dream, real) in enumerate(zip(dreams, reals, strict=True)):
-        points.append((index, psnr(dream, real)))
+    for index, (world, real) in enumerate(zip(frames_of_world, reals, strict=True)):
+        points.append((index, psnr(world, real)))
         view = View(
-            dream=dream,
+            world=world,
             real=real,
             index=index,
             points=points,
@@ -148,11 +148,11 @@ def _line(size: int) -> int:
 def _draw_frames(drawn: AnnotatedPicture, view: View, unit: int, below: int) -> int:
     """Both frames as large as they fit, `below` free below them; returns where they end."""
     rows, columns = drawn.picture.shape[:2]
-    height, width = view.dream.shape[:2]
+    height, width = view.world.shape[:2]
     factor = min((columns - 2) / 2 / width, (rows - below) / height)
     size = max(1, int(width * factor)), max(1, int(height * factor))
     left = columns // 2 - 1 - size[0], columns // 2 + 1
-    for corner, frame, name in zip(left, (view.dream, view.real), ("dream", "game"), strict=True):
+    for corner, frame, name in zip(left, (view.world, view.real), ("world", "game"), strict=True):
         place = drawn.picture[: size[1], corner : corner + size[0]]
         if frame is not None:
             content = np.ascontiguousarray(frame)

@@ -22,7 +22,7 @@ from worldmodel.game.menu.menu import Menu
 from worldmodel.game.play_session import Keeping, Session
 from worldmodel.game.preferences import Preferences
 from worldmodel.game.recording_control import Place, RecordingControl
-from worldmodel.game.reference_play import Beside
+from worldmodel.game.reference_play import SideBySide
 from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.window import Window
 from worldmodel.storage.moments import list_moments
@@ -263,7 +263,7 @@ def test_the_start_screen_says_that_the_world_loads_until_it_is_there(game: Game
 
 def test_f7_on_the_start_screen_plays_with_the_real_game(game: Game) -> None:
     told: list[str] = []
-    game.beside = Beside(None, told.append)
+    game.side_by_side = SideBySide(None, told.append)
     game.open_menu(is_start=True)
     key("F7")
     turn(game)

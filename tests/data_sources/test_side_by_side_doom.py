@@ -48,23 +48,25 @@ def test_the_first_frames_of_dream_and_game_agree_headless(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    flags = "--headless --beside --player idle --start 4 --frames 40 --engine torch"
+    flags = "--headless --side-by-side --player idle --start 4 --frames 40 --engine torch"
     assert main([*flags.split(), "--record", "idle"], open_world, open_real) == 0
     out = capsys.readouterr().out
-    assert "idle_beside.mp4: PSNR to the real game" in out
-    table = Path("idle_beside.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert "idle_side_by_side.mp4: PSNR to the real game" in out
+    table = Path("idle_side_by_side.csv").read_text(encoding="utf-8").splitlines()[1:]
     found = {int(line.split(",")[0]): float(line.split(",")[1]) for line in table}
     assert min(found[i] for i in (0, 1, 8, 32)) > 30, "the red room: nothing moves there"
-    assert len(list(read_video(Path("idle_beside.mp4")))) == 41
+    assert len(list(read_video(Path("idle_side_by_side.mp4")))) == 41
 
 
 def test_a_world_that_knows_its_place_walks_beside_the_game(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    flags = "--headless --beside --world doom-places --player random --frames 60 --engine torch"
+    flags = (
+        "--headless --side-by-side --world doom-places --player random --frames 60 --engine torch"
+    )
     assert main([*flags.split(), "--record", "walk"], open_world, open_real) == 0
-    lines = Path("walk_beside.csv").read_text(encoding="utf-8").splitlines()
+    lines = Path("walk_side_by_side.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "frame,psnr,apart"
     apart = [float(line.split(",")[2]) for line in lines[1:]]
     assert len(apart) == 61
@@ -76,7 +78,7 @@ def test_a_fresh_episode_of_the_game_is_a_start_with_a_way(
     game: Doom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    flags = "--headless --beside --player random --engine torch --seed 5 --frames 6"
+    flags = "--headless --side-by-side --player random --engine torch --seed 5 --frames 6"
     assert main([*flags.split(), "--start", "real", "--record", "walk"], open_world, open_real) == 0
     folder = find_world(None)
     path = Path(f"recordings/real_{folder.name}_5.safetensors")
@@ -86,8 +88,8 @@ def test_a_fresh_episode_of_the_game_is_a_start_with_a_way(
     assert track is not None
     np.testing.assert_array_equal(track.values[-1], game.state)
     first = load_recording(Path("walk.jsonl")).frames[0]
-    assert psnr(first, trajectory.frame) > 22, "the dream begins with the game's own picture"
-    assert Path("walk_beside.mp4").is_file()
+    assert psnr(first, trajectory.frame) > 22, "the world begins with the game's own picture"
+    assert Path("walk_side_by_side.mp4").is_file()
     assert main(["--replay", "walk.jsonl", "--headless"], open_world, open_real) == 0
 
 
