@@ -32,7 +32,7 @@ def test_no_module_gives_a_letter_of_the_legend_another_meaning() -> None:
         if said and path.parent != PACKAGE:
             own[path.name] = letters(said[0])
             assert not own[path.name] & legend(), path
-    assert own["plan.py"] == {"s", "o", "r", "a"}
+    assert own["floor_plan.py"] == {"s", "o", "r", "a"}
 
 
 def test_a_docstring_begins_with_what_the_thing_is() -> None:

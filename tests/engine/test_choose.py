@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 from tests.conftest import TINY
 from worldmodel.engine import EngineError, choose
 from worldmodel.engine.choose import choose_engine
+from worldmodel.model.floor_plan import Sight
 from worldmodel.model.kv_cache import KVCache
-from worldmodel.model.plan import Sight
 from worldmodel.world import Frame
 
 
@@ -50,7 +50,7 @@ class Sleeper:
         pass
 
     def look(self, views: Tensor) -> Sight:
-        raise AssertionError(f"a world without a plan looks at {views}")
+        raise AssertionError(f"a world without a floor plan looks at {views}")
 
     def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
         del latents, sight

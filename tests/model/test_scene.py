@@ -167,7 +167,7 @@ def test_a_scene_and_a_plan_together_or_of_another_size_are_refused() -> None:
     )
     with pytest.raises(ConfigError, match="scene shows 24 x 32"):
         replace(shape, scene=CONFIG)
-    with pytest.raises(ConfigError, match="a plan or a scene"):
+    with pytest.raises(ConfigError, match="a floor plan or a scene"):
         replace(shape, scene=CONFIG, plan=PLAN)
     with pytest.raises(ConfigError, match="below farthest"):
         replace(CONFIG, farthest=10.0)

@@ -17,14 +17,19 @@ from tests.training.tiny_data import MODEL, SPEC, write_episodes
 from tests.worlds.make_world import PLAN
 from worldmodel.action import Action
 from worldmodel.config import ConfigError, build_config, read_toml, to_table, to_toml
-from worldmodel.model.plan import Plan
+from worldmodel.model.floor_plan import FloorPlan
 from worldmodel.state_spec import StateTrack
 from worldmodel.storage.episode import EpisodeError
 from worldmodel.storage.episodes import load_episode, save_episode
 from worldmodel.training.autoencoder import AutoencoderStage, AutoencoderTraining
 from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.run_stage import run_stage
-from worldmodel.training.runs import begin_plan, load_autoencoder, load_motion, load_plan
+from worldmodel.training.runs import (
+    begin_floor_plan,
+    load_autoencoder,
+    load_floor_plan,
+    load_motion,
+)
 from worldmodel.training.state_episodes import StateEpisodes, views_of
 from worldmodel.world import step
 from worldmodel.worlds.native import NativeWorld
@@ -102,10 +107,10 @@ def test_a_plan_with_other_convolutions_keeps_all_that_was_learned_of_the_level(
     home: Path, plan_run: dict[str, Any]
 ) -> None:
     del plan_run
-    learned = load_plan(home / "runs" / "plan")
-    light = Plan(replace(learned.config, depthwise=True))
+    learned = load_floor_plan(home / "runs" / "plan")
+    light = FloorPlan(replace(learned.config, depthwise=True))
     new = copy.deepcopy(light.drawing.state_dict())
-    begin_plan(light, home / "runs" / "plan")
+    begin_floor_plan(light, home / "runs" / "plan")
     view = torch.tensor([[3.0, -5.0, 8.0, 77.0]])
     assert torch.equal(light.rays(view), learned.rays(view))
     assert torch.equal(light.along_x, learned.along_x)
@@ -185,7 +190,7 @@ def test_a_placed_world_is_made_exported_and_played(
     assert (before[3] - world.state[3]) % 360 == pytest.approx(90.0, abs=0.01)
     assert np.ptp(np.stack(frames).mean(axis=(1, 2)), axis=0).max() > 5  # other walls come in sight
     # What the autoencoder was not trained to change, it must not have changed.
-    saved = load_plan(home / "runs" / "plan").state_dict()
+    saved = load_floor_plan(home / "runs" / "plan").state_dict()
     assert autoencoder.plan is not None
     assert all(torch.equal(saved[k], v) for k, v in autoencoder.plan.state_dict().items())
 
@@ -286,5 +291,5 @@ def test_a_decoder_learns_on_and_what_was_learned_of_the_level_stays(
         "sampler": {"sigmas": [1.0, 0.0]},
     }
     own_play["sampler"] |= {"renoise": True}
-    with pytest.raises(ConfigError, match="has a plan"):
+    with pytest.raises(ConfigError, match="has a floor plan"):
         run(home, "decoder", 1, {**table, "own_play": own_play}, to="refused")

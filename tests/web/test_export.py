@@ -24,8 +24,8 @@ from worldmodel.system.limits import LARGEST_NOTICE
 from worldmodel.web import site
 from worldmodel.web.before_work import read_notice
 from worldmodel.web.bundle import BundleError, bundle
+from worldmodel.web.floor_plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 from worldmodel.web.onnx_graphs import ExportError, OnnxGraph, events_graph
-from worldmodel.web.plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 from worldmodel.web.runtime import SHA256, RuntimeFilesError, read_runtime
 from worldmodel.web.weights import FILE, pack, unpack
 from worldmodel.worlds.native import NativeWorld

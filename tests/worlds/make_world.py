@@ -18,9 +18,9 @@ from worldmodel.model.motion import Motion
 from worldmodel.model.objects import COME, GO_ON, GONE, MOVE
 from worldmodel.model.state_configs import (
     EventsConfig,
+    FloorPlanConfig,
     MotionConfig,
     ObjectsConfig,
-    PlanConfig,
     SceneConfig,
 )
 from worldmodel.model.state_numbers import choose_state_numbers
@@ -47,7 +47,7 @@ from worldmodel.worlds.world_folder import (
     MOTION as MOTION_FILE,
 )
 
-PLAN = PlanConfig(
+PLAN = FloorPlanConfig(
     low=(0.0, -40.0),
     high=(100.0, 40.0),
     floor=0.0,

@@ -5,8 +5,8 @@
     playing.prime(latents, conditions)
     latents = playing.denoise(condition); frames = engine.decode(latents); playing.remember()
 
-In a world with a plan or a scene, `sight = engine.look(views)` comes first: its rays are part of
-the condition (a plan's alone), its pixels of what is decoded.
+In a world with a floor plan or a scene, `sight = engine.look(views)` comes first: its rays are part
+of the condition (a plan's alone), its pixels of what is decoded.
 
 Several sessions can be played as one batch, each with its own start, actions and seed; a session's
 frames do not depend on who shares its batch.
@@ -24,7 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from worldmodel.config import UserError
-from worldmodel.model.plan import Sight
+from worldmodel.model.floor_plan import Sight
 from worldmodel.world import Frame
 
 
@@ -102,10 +102,10 @@ class Engine(Protocol):
         """A rollout of one session for each seed of its noise."""
 
     def look(self, views: Tensor) -> Sight:
-        """What plan or scene show of views b n, fp32; valid until the next look."""
+        """What floor plan or scene show of views b n, fp32; valid until the next look."""
 
     def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
-        """Latents b 1 c h w and what is seen, with a plan or a scene -> frames uint8 b h w 3."""
+        """Latents b 1 c h w, what is seen with a floor plan or a scene -> frames uint8 b h w 3."""
 
     def broken_weight(self) -> str | None:
         """The first weight that holds values that are not numbers, where weights can be read."""

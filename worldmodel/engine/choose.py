@@ -22,7 +22,7 @@ import torch
 from worldmodel.engine import Engine, EngineError
 from worldmodel.engine.graphs import example_views
 from worldmodel.model.configs import ModelConfig
-from worldmodel.model.state_configs import PlanConfig, SceneConfig
+from worldmodel.model.state_configs import FloorPlanConfig, SceneConfig
 from worldmodel.storage.files import FileWriteError, read_text, write_atomically
 from worldmodel.storage.user_dirs import cache_folder
 from worldmodel.system.other_programs import Others, disturbance
@@ -44,7 +44,7 @@ def choose_engine(
     candidates: Mapping[str, Build],
     config: ModelConfig,
     key: str,
-    view: PlanConfig | SceneConfig | None = None,
+    view: FloorPlanConfig | SceneConfig | None = None,
 ) -> Chosen:
     """The fastest of several engines, by name, or an earlier one that is nearly as fast.
 
@@ -88,7 +88,7 @@ def _build(build: Build) -> Engine | EngineError:
 
 
 def frame_milliseconds(
-    engine: Engine, config: ModelConfig, view: PlanConfig | SceneConfig | None = None
+    engine: Engine, config: ModelConfig, view: FloorPlanConfig | SceneConfig | None = None
 ) -> float:
     """Median time of a frame, from action to remembered, with a full cache."""
     generator = torch.Generator().manual_seed(0)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.context import Context
-from worldmodel.model.state_configs import PlanConfig, SceneConfig
+from worldmodel.model.state_configs import FloorPlanConfig, SceneConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import denoise
 
@@ -152,7 +152,7 @@ class FrameGraph(nn.Module):
 
 
 class LookGraph(nn.Module):
-    """Views b n to what plan or scene show of them."""
+    """Views b n to what floor plan or scene show of them."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class LookGraph(nn.Module):
 
 
 class DecodeGraph(nn.Module):
-    """Latents b 1 c h w, and what is seen with a plan or scene, to frames uint8 b h w 3."""
+    """Latents b 1 c h w, and what is seen with a floor plan or scene, to frames uint8 b h w 3."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ def example_inputs(inputs: FrameInputs) -> FrameInputs:
     return FrameInputs(**{**numbers, "cos": angles.cos(), "sin": angles.sin(), "mask": mask})
 
 
-def example_views(view: PlanConfig | SceneConfig, batch: int) -> Tensor:
+def example_views(view: FloorPlanConfig | SceneConfig, batch: int) -> Tensor:
     """Views b n, from the middle of a level or of a scene: for tracing, and for the check after."""
     part = torch.linspace(0.45, 0.55, batch)
     if isinstance(view, SceneConfig):

@@ -38,7 +38,7 @@ from worldmodel.engine.static_rollout import BoundProgram, ProgramPool, StaticRo
 from worldmodel.engine.torch_engine import DTYPES
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.plan import Sight
+from worldmodel.model.floor_plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.storage.user_dirs import cache_folder
 from worldmodel.world import Frame
@@ -77,7 +77,7 @@ class BoundGraph:
 
 @dataclass(frozen=True, slots=True)
 class DecodeProgram(RowDecoder):
-    """A decoder with what is seen, in a world with a plan or a scene."""
+    """A decoder with what is seen, in a world with a floor plan or a scene."""
 
     look: BoundGraph | None
     views: Tensor  # b n, what `look` reads
@@ -118,9 +118,9 @@ class OpenVinoEngine:
         return self._pool.begin(self.config, self.sampler, seeds)
 
     def look(self, views: Tensor) -> Sight:
-        """What plan or scene show of views b n; the decoder reads it where it is."""
+        """What floor plan or scene show of views b n; the decoder reads it where it is."""
         decoder = self._decoder(len(views))
-        assert decoder.look is not None, "this world has neither plan nor scene to look at"
+        assert decoder.look is not None, "this world has neither floor plan nor scene to look at"
         decoder.views.copy_(views)
         decoder.look.run()
         return decoder.sight
@@ -151,7 +151,7 @@ class OpenVinoEngine:
         return BoundGraph(self._compiled["rows", batch], inputs, outputs).run
 
     def row_decoder(self, count: int) -> RowDecoder | None:
-        """For frames without a plan; the time of others goes into pixels, not into weights."""
+        """For frames without a floor plan: with one, time goes into pixels, not into weights."""
         autoencoder = self._models[1]
         if autoencoder.config.view:
             return None

@@ -35,7 +35,7 @@ from worldmodel.engine.graphs import (
 )
 from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.model.configs import ModelConfig, SamplerConfig
-from worldmodel.model.plan import Sight
+from worldmodel.model.floor_plan import Sight
 from worldmodel.world import Frame
 
 FEWEST = 4  # rows that are worth a program of their own: two of 2 cost a third more than one of 4

@@ -26,7 +26,7 @@ from worldmodel.engine.rows import RowDecoder, RowGraph, RowPool
 from worldmodel.engine.static_rollout import BoundProgram, ProgramPool, StaticRollout
 from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.plan import Sight
+from worldmodel.model.floor_plan import Sight
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.rollout import Rollout
 from worldmodel.storage.checkpoint import broken_weight
@@ -57,7 +57,7 @@ class TorchModels:
 
     @torch.inference_mode()
     def look(self, views: Tensor) -> Sight:
-        """What plan or scene show of views b n, in fp32."""
+        """What floor plan or scene show of views b n, in fp32."""
         return self.autoencoder.look(views.to(self.device))
 
     def broken_weight(self) -> str | None:
@@ -128,7 +128,7 @@ class CompiledEngine(TorchModels):
         return _captured(once, self.device)
 
     def row_decoder(self, count: int) -> RowDecoder | None:
-        """For frames without a plan; the time of others goes into pixels, not into weights."""
+        """For frames without a floor plan: with one, time goes into pixels, not into weights."""
         if self.autoencoder.config.view:
             return None
         latents = torch.zeros(count, 1, *self.model.config.latent_shape, device=self.device)

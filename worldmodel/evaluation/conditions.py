@@ -79,7 +79,7 @@ def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
     if file.autoencoder.plan is None:
         return subjects.autoencoder.conditions(actions, None)
     views = subjects.views(states)
-    assert views is not None, "a world with a plan knows its place"
+    assert views is not None, "a world with a floor plan knows its place"
     parts = zip(actions.split(AT_ONCE, dim=1), views.split(AT_ONCE, dim=1), strict=True)
     return torch.cat([subjects.autoencoder.conditions(done, view) for done, view in parts], dim=1)
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 def unconditional(actions: Tensor) -> Tensor:
     """Conditions ... z of a player whose actions are not known: every button at -1.
 
-    So is what the rays of the view read, in a world with a plan. No player can send it, and it is
-    not standing still. A model that is trained with `action_dropout` learns what it means, so
+    So is what the rays of the view read, in a world with a floor plan. No player can send it, and
+    it is not standing still. A model that is trained with `action_dropout` learns what it means, so
     guidance needs no weights of its own.
     """
     vectors = actions.clone()

@@ -13,12 +13,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.model.configs import AutoencoderConfig
-from worldmodel.model.plan import Plan, Sight
+from worldmodel.model.floor_plan import FloorPlan, Sight
 from worldmodel.model.scene import Scene
 
 BATCH = 256  # frames encoded or decoded at once
-SEEN_BATCH = 8  # the same with a plan or a scene, which takes more memory
-MERGED = 16  # channels of the latents' part where it meets what plan or scene show
+SEEN_BATCH = 8  # the same with a floor plan or a scene, which takes more memory
+MERGED = 16  # channels of the latents' part where it meets what floor plan or scene show
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -105,12 +105,12 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
-        self.plan = Plan(config.plan) if config.plan else None
+        self.plan = FloorPlan(config.plan) if config.plan else None
         self.scene = Scene(config.scene) if config.scene else None
         self.normalise = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.02)
 
     @property
-    def view(self) -> Plan | Scene | None:
+    def view(self) -> FloorPlan | Scene | None:
         """What shows a picture of what is seen from a place."""
         return self.plan or self.scene
 
@@ -125,7 +125,7 @@ class Autoencoder(nn.Module):
         return self.config.latent_shape
 
     def cast(self, dtype: torch.dtype) -> "Autoencoder":
-        """The module itself in the dtype of play; what looks at plan or scene stays in fp32."""
+        """The module itself in the dtype of play; what looks at a view stays in fp32."""
         for part in (self.encoder, self.decoder, self.normalise):
             part.to(dtype=dtype)
         if self.view is not None:
@@ -139,7 +139,7 @@ class Autoencoder(nn.Module):
     def decode(self, latents: Tensor, pixels: Tensor | None = None) -> Tensor:
         """Latents b c h w -> frames b 3 h w in about [-1, 1].
 
-        With a plan or a scene: `pixels` a b h w, what it shows of the frame's view (`look`).
+        With a floor plan or a scene: `pixels` a b h w, what it shows of the frame's view (`look`).
         """
         if self.view is None:
             return self.decoder(latents)
@@ -147,21 +147,23 @@ class Autoencoder(nn.Module):
         return self.decoder(latents, self.view.drawing(pixels.to(latents.dtype)))
 
     def look(self, views: Tensor) -> Sight:
-        """What plan or scene show of views b n, in fp32: whole frames."""
+        """What floor plan or scene show of views b n, in fp32: whole frames."""
         if self.scene is not None:
             return self.scene.look(views)
-        assert self.plan is not None, "without a plan nobody knows what is seen from where"
+        assert self.plan is not None, "without a floor plan nobody knows what is seen from where"
         columns = torch.arange(self.plan.config.frame_width, device=views.device)
         return self.plan.look(views, columns.expand(len(views), -1))
 
     def conditions(self, actions: Tensor, views: Tensor | None) -> Tensor:
         """What a transformer is told of frames: actions b f (k+2), views b f 4 -> b f z.
 
-        The actions alone without a plan; else, before them, what the views' rays read.
+        The actions alone without a floor plan; else, before them, what the views' rays read.
         """
         if self.plan is None:
             return actions
-        assert views is not None, "a world with a plan needs to know where frames are seen from"
+        assert views is not None, (
+            "a world with a floor plan needs to know where frames are seen from"
+        )
         rays = self.plan.rays(views.flatten(0, 1).float()).float()
         rays = rearrange(rays, "(b f) w r -> b f (w r)", b=len(actions))
         return torch.cat((rays, actions), dim=-1)
@@ -191,7 +193,7 @@ def decode_latents(
 ) -> Tensor:
     """Latents b f c h w -> frames uint8 b f h w 3, in batches of a bounded size.
 
-    With a plan or a scene: `views` b f n, where the frames are seen from.
+    With a floor plan or a scene: `views` b f n, where the frames are seen from.
     """
     dtype = autoencoder.dtype
     if autoencoder.view is None:

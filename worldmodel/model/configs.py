@@ -8,8 +8,8 @@ from itertools import accumulate, pairwise
 from worldmodel.config import ConfigError, require_at_most, require_positive
 from worldmodel.model.state_configs import (
     ConditionNumber,
+    FloorPlanConfig,
     ObjectsConfig,
-    PlanConfig,
     SceneConfig,
 )
 from worldmodel.system.limits import (
@@ -44,10 +44,12 @@ class ModelConfig:
     feed_forward_ratio: int = 4
     chunk_frames: int = 1  # frames that are drawn together and see each other, future included
     time_attention_every: int = 1  # of so many layers the last sees other frames, the rest do not
-    rays: int = 0  # of the view, that a frame's condition holds (`PlanConfig`, `ObjectsConfig`)
+    rays: int = (
+        0  # of the view, that a frame's condition holds (`FloorPlanConfig`, `ObjectsConfig`)
+    )
     ray_features: int = 0  # numbers of each
     state_numbers: tuple[ConditionNumber, ...] = ()  # of the state, in a frame's condition
-    objects: ObjectsConfig | None = None  # whose places the rays tell, in a world without a plan
+    objects: ObjectsConfig | None = None  # whose places the rays tell, without a floor plan
 
     def __post_init__(self) -> None:
         require_positive(self, "width", "heads", "layers", "feed_forward_ratio", "chunk_frames")
@@ -163,7 +165,7 @@ class ModelConfig:
 
     @property
     def is_told(self) -> bool:
-        """Whether a frame's condition holds something of the state that a plan does not give."""
+        """Whether a frame's condition holds more of the state than a floor plan gives."""
         return bool(self.state_numbers or self.objects)
 
     @property
@@ -199,7 +201,9 @@ class AutoencoderConfig:
     frame_height: int
     frame_width: int
     strides: tuple[int, ...] = ()  # how much smaller each step makes it; none: half
-    plan: PlanConfig | None = None  # of the level, which the decoder reads (`model.plan`)
+    plan: FloorPlanConfig | None = (
+        None  # of the level, which the decoder reads (`model.floor_plan`)
+    )
     scene: SceneConfig | None = None  # or what is around a player who stands (`model.scene`)
 
     def __post_init__(self) -> None:
@@ -225,7 +229,9 @@ class AutoencoderConfig:
                 f"{down}, which steps of {shown(list(self.steps))} need"
             )
         if self.plan and self.scene:
-            raise ConfigError("the decoder reads a plan or a scene; this autoencoder has both")
+            raise ConfigError(
+                "the decoder reads a floor plan or a scene; this autoencoder has both"
+            )
         view = self.view
         size = (self.frame_height, self.frame_width)
         if view and (view.frame_height, view.frame_width) != size:
@@ -246,8 +252,8 @@ class AutoencoderConfig:
         return self.strides or (2,) * len(self.widths)
 
     @property
-    def view(self) -> PlanConfig | SceneConfig | None:
-        """What shows a picture of what is seen from a place: a plan, a scene or nothing."""
+    def view(self) -> FloorPlanConfig | SceneConfig | None:
+        """What shows a picture of what is seen from a place: a floor plan, a scene or nothing."""
         return self.plan or self.scene
 
     @property

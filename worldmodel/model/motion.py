@@ -132,7 +132,7 @@ class Motion(nn.Module):
         return torch.stack(columns, dim=-1)
 
     def views(self, state: Tensor) -> Tensor:
-        """What a plan is looked at from: ... v -> x, y, eye's height, heading: ... 4."""
+        """What a floor plan is looked at from: ... v -> x, y, eye's height, heading: ... 4."""
         return state[..., list(self.roles.view)]
 
     def _sine(self, degrees: Tensor) -> Tensor:

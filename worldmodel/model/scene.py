@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldmodel.model.floor_plan import Sight
 from worldmodel.model.objects import RADIANS, check_known, seen_from
-from worldmodel.model.plan import Sight
 from worldmodel.model.state_configs import SceneConfig
 
 GAIN = 32.0  # of textures: an optimizer's step moves them so much faster

@@ -138,8 +138,8 @@ class SceneConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlanConfig:
-    """The shape of a level's learned plan (`model.plan`), in the units of its map."""
+class FloorPlanConfig:
+    """The shape of a level's learned plan (`model.floor_plan`), in the units of its map."""
 
     low: tuple[float, float]  # x, y: the plan reaches from here
     high: tuple[float, float]  # to here

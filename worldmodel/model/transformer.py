@@ -148,7 +148,7 @@ class WorldTransformer(nn.Module):
     ) -> Tensor:
         """Latents b f c h w, sigmas b f, conditions b f z -> velocity b f c h w, fp32.
 
-        A condition is, in a world with a plan, what the rays of the view read (each column of
+        A condition is, in a world with a floor plan, what the rays of the view read (each column of
         tokens gets its own), then the numbers of the state (`model.state_numbers`), then the
         action vector k+2.
         """

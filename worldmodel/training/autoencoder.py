@@ -35,14 +35,14 @@ from worldmodel.model.configs import AutoencoderConfig
 from worldmodel.model.context import Device
 from worldmodel.training.clips import load_frames, load_views
 from worldmodel.training.row_files import ReadSpeed, nearby
-from worldmodel.training.runs import load_plan
+from worldmodel.training.runs import load_floor_plan
 from worldmodel.training.sample_grids import save_grid
 from worldmodel.training.stage import LoopConfig
 from worldmodel.training.torch_streams import host_stream, seed_default
 
 HELD_OUT_STRIDE = 31
 SCENE_BETA = 0.2  # below it an error of a scene counts as its square
-HELD_OUT, HELD_OUT_SEEN = 256, 48  # frames that are looked at while it trains; those with a plan
+HELD_OUT, HELD_OUT_SEEN = 256, 48  # frames looked at while it trains; with a floor plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +96,7 @@ class AutoencoderStage:
         seed_default(config.loop.seed, config.stage, "weights")
         model = config.model
         if config.plan:
-            plan = load_plan(config.plan)
+            plan = load_floor_plan(config.plan)
             model = replace(model, plan=plan.config)
         if sees:
             views = load_views(config.data, config.frame_stride, model.scene)
@@ -153,7 +153,7 @@ class AutoencoderStage:
         return whole + self.config.scene_weight * figures["scene"], figures
 
     def _look(self, views: Tensor, *, learns: bool) -> Tensor:
-        """What plan or scene show of views b n, fp32: a b h w."""
+        """What floor plan or scene show of views b n, fp32: a b h w."""
         grad = torch.set_grad_enabled(learns)
         with grad, torch.autocast(views.device.type, enabled=False):
             return self.student.look(views).pixels
@@ -179,7 +179,9 @@ def known_frames(frames: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
     """The frames that say where they are seen from, and where; all of them, without a copy."""
     known = torch.isfinite(views).all(dim=1)
     if not known.any():
-        raise ConfigError("no frame of the data says where it is seen from, which a plan needs")
+        raise ConfigError(
+            "no frame of the data says where it is seen from, which a floor plan needs"
+        )
     return (frames, views) if known.all() else (frames[known], views[known])
 
 

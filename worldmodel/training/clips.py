@@ -91,7 +91,7 @@ class LatentEpisodes:
     starts: Tensor  # first frame of each episode, and the total at the end
     device: Device = "cpu"  # where clips are wanted
     reading: ReadSpeed = field(default_factory=ReadSpeed)
-    views: Tensor | None = None  # total 4, where frames are seen from, in a world with a plan
+    views: Tensor | None = None  # total 4, where frames are seen from, in a world with a floor plan
     autoencoder: Autoencoder | None = None  # whose plan says what is seen from there
     facts: Tensor | None = None  # total t, what is told of the state (`encode_told`)
 

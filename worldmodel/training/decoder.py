@@ -249,7 +249,7 @@ class DecoderStage:
         self.views = self.heldout_views = None
         if config.own_play and autoencoder.plan is not None:
             raise ConfigError(
-                f"[own_play]: {config.autoencoder} has a plan, and where a student's frames "
+                f"[own_play]: {config.autoencoder} has a floor plan, and where a student's frames "
                 "are seen from is not told here: leave the table out"
             )
         if autoencoder.view is not None:
@@ -357,7 +357,7 @@ class DecoderStage:
         return encode_frames(self.ema.autoencoder, self.heldout[None])
 
     def _look(self, views: Tensor | None) -> Tensor | None:
-        """What plan or scene show of views b n, fp32: a b h w; None of none."""
+        """What floor plan or scene show of views b n, fp32: a b h w; None of none."""
         if views is None:
             return None
         with torch.autocast(views.device.type, enabled=False):

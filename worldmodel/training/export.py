@@ -132,7 +132,7 @@ def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:
 
 
 def _plan_of(autoencoder: Path) -> Path | None:
-    """The run of the plan that an autoencoder reads."""
+    """The run of the floor plan that an autoencoder reads."""
     plan = read_toml(autoencoder / CONFIG).get("plan")
     return Path(plan) if plan else None
 

@@ -23,11 +23,11 @@ from worldmodel.training.decoder import DecoderStage, DecoderTraining
 from worldmodel.training.dmd import DmdStage, DmdTraining
 from worldmodel.training.events import EventsStage, EventsTraining
 from worldmodel.training.export import WorldExport, export_world
+from worldmodel.training.floor_plan import FloorPlanStage, FloorPlanTraining
 from worldmodel.training.interpolation import WeightInterpolation, interpolate
 from worldmodel.training.metrics_log import last_figures
 from worldmodel.training.motion import MotionStage, MotionTraining
 from worldmodel.training.ode import OdeStage, OdeTraining
-from worldmodel.training.plan import PlanStage, PlanTraining
 from worldmodel.training.processes import (
     Processes,
     Transformer,
@@ -68,7 +68,7 @@ from worldmodel.worlds.run_settings import usual_threads
 Training = (
     MotionTraining
     | EventsTraining
-    | PlanTraining
+    | FloorPlanTraining
     | AutoencoderTraining
     | DecoderTraining
     | BidirectionalTraining
@@ -82,7 +82,7 @@ Training = (
 MAKERS: dict[type[Training], Callable[[Any, Path, Device], Stage]] = {
     MotionTraining: MotionStage,
     EventsTraining: EventsStage,
-    PlanTraining: PlanStage,
+    FloorPlanTraining: FloorPlanStage,
     AutoencoderTraining: AutoencoderStage,
     DecoderTraining: DecoderStage,
     BidirectionalTraining: BidirectionalStage,

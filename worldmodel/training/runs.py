@@ -13,9 +13,9 @@ from worldmodel.config import ConfigError, build_config, read_toml
 from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.configs import AutoencoderConfig, ModelConfig
 from worldmodel.model.events import Events
+from worldmodel.model.floor_plan import FloorPlan
 from worldmodel.model.motion import Motion
-from worldmodel.model.plan import Plan
-from worldmodel.model.state_configs import EventsConfig, MotionConfig, PlanConfig
+from worldmodel.model.state_configs import EventsConfig, FloorPlanConfig, MotionConfig
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.state_spec import StateSpec
 from worldmodel.storage.checkpoint import CheckpointError, broken_weight, load_tensors
@@ -78,36 +78,36 @@ def load_autoencoder(run: Path) -> Autoencoder:
     where = f"{run / CONFIG}: model"
     config = build_config(AutoencoderConfig, table.get("model", {}), where)
     if "plan" in table:
-        config = replace(config, plan=read_plan(Path(table["plan"])))
+        config = replace(config, plan=read_floor_plan(Path(table["plan"])))
     model = Autoencoder(config)
     _load_average(model, run, prefix)
     return channels_last(model)
 
 
-def read_plan(run: Path) -> PlanConfig:
+def read_floor_plan(run: Path) -> FloorPlanConfig:
     """The shape of the plan of a run of the stage `plan`."""
-    return build_config(PlanConfig, _model_table(run, "plan"), f"{run / CONFIG}: model")
+    return build_config(FloorPlanConfig, _model_table(run, "plan"), f"{run / CONFIG}: model")
 
 
-def load_plan(run: Path) -> Plan:
+def load_floor_plan(run: Path) -> FloorPlan:
     """The averaged weights of a run of the stage `plan`, frozen."""
-    model = Plan(read_plan(run))
+    model = FloorPlan(read_floor_plan(run))
     _load_average(model, run, "ema.")
     return model
 
 
-def begin_plan(plan: Plan, folder: Path) -> None:
+def begin_floor_plan(plan: FloorPlan, folder: Path) -> None:
     """Give a plan the weights of a run of the stage `plan`, or of a world's own plan.
 
     Grids and textures may be finer here than there: they are read in between. The convolutions
     over the picture may be others; those begin anew.
     """
     if not (folder / WORLD_FILE).is_file():
-        found, weights = read_plan(folder), load_plan(folder).state_dict()
+        found, weights = read_floor_plan(folder), load_floor_plan(folder).state_dict()
     else:
         world = read_world_file(folder).autoencoder.plan
         if world is None:
-            raise ConfigError(f"begin: {folder} is a world without a plan")
+            raise ConfigError(f"begin: {folder} is a world without a floor plan")
         found, prefix = world, "plan."
         tensors, _ = load_tensors(folder / AUTOENCODER)
         weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

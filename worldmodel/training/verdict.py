@@ -159,7 +159,7 @@ def read_moving_pairs(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Frames that visibly differ from the ones before them, and those: uint8 b h w 3 twice.
 
-    For an autoencoder with a plan or a scene, b n: where the former are seen from.
+    For an autoencoder with a floor plan or a scene, b n: where the former are seen from.
     """
     found: list[tuple[Tensor, Tensor]] = []
     views: list[Tensor] = []

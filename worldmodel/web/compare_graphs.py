@@ -26,7 +26,7 @@ from worldmodel.engine import Playing
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs, empty_inputs
 from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.model.events import Events, Recent
-from worldmodel.model.plan import Sight
+from worldmodel.model.floor_plan import Sight
 from worldmodel.model.scene import scene_views
 from worldmodel.random_streams import arrays
 from worldmodel.web.onnx_graphs import DECODE, DRAW, EVENTS, LOOK, SHOW, STEP

@@ -1,12 +1,12 @@
-"""A world's networks as ONNX: the frame step, the decoder, and in some what looks at a plan.
+"""A world's networks as ONNX: the frame step, the decoder, and in some what looks at a floor plan.
 
     step:    noise, last_condition, action (view, numbers), finished, before, k, v, mask, cos, sin
              -> latent (not yet rounded), own_k, own_v, condition
     decode:  latent, (view, of a scene) -> frame, RGBA
 
 The step is `engine.graphs.FrameGraph`: the finished frame's clean pass and all denoising steps of
-the new one. A world with a plan has five graphs. Two of them need nothing but the view, so that
-they can run beside the others:
+the new one. A world with a floor plan has five graphs. Two of them need nothing but the view, so
+that they can run beside the others:
 
     look:    view -> numbers, depth (of rays)
     draw:    view, numbers, depth -> told, picture
@@ -38,10 +38,10 @@ from worldmodel.engine.graphs import FrameGraph, FrameInputs, empty_inputs, exam
 from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.events import Events, Recent
-from worldmodel.model.plan import Plan
+from worldmodel.model.floor_plan import FloorPlan
 from worldmodel.model.state_numbers import encode_told
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.web.plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
+from worldmodel.web.floor_plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 
 if TYPE_CHECKING:
     import onnx
@@ -88,7 +88,7 @@ class StepGraph(nn.Module):
 
 
 class PictureGraph(nn.Module):
-    """Latents 1 1 c h w to pictures uint8 1 h w 4, RGBA; with a plan, to what `ShowGraph` needs."""
+    """Latents 1 1 c h w to pictures uint8 1 h w 4, RGBA; or to what `ShowGraph` needs."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class PictureGraph(nn.Module):
         self.has_plan = autoencoder.plan is not None
 
     def forward(self, latent: Tensor, view: Tensor | None = None) -> Tensor:
-        """The decoder, or its part that knows nothing of the plan; a scene's view is 1 n."""
+        """The decoder, or its part that knows nothing of the floor plan; a scene's view is 1 n."""
         if self.has_plan:
             return self.decoder.layers(latent[:, 0])
         if self.scene is None or view is None:
@@ -168,7 +168,7 @@ def step_graph(
 
 
 def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
-    """The ONNX graphs from latents, and in a world with a plan from a view, to pictures."""
+    """The ONNX graphs from latents, and in a world with a floor plan from a view, to pictures."""
     latent = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
     graph = PictureGraph(autoencoder)
     if autoencoder.plan is None:
@@ -207,7 +207,7 @@ def events_graph(events: Events, model: ModelConfig) -> OnnxGraph:
 
 
 @torch.no_grad()
-def _example_rays(plan: Plan) -> dict[str, Tensor]:
+def _example_rays(plan: FloorPlan) -> dict[str, Tensor]:
     """A view and what its rays meet."""
     view = example_views(plan.config, 1)
     numbers, depth = RayGraph(plan)(view)

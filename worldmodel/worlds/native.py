@@ -29,7 +29,7 @@ from worldmodel.engine.saved_state import load_playing, save_playing
 from worldmodel.engine.static_cache import is_finite
 from worldmodel.model.autoencoder import channels_last
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.model.plan import Sight
+from worldmodel.model.floor_plan import Sight
 from worldmodel.reference.game import Origin
 from worldmodel.reference.trajectory import ENDING as TRAJECTORY_ENDING
 from worldmodel.schedule import sigma_grid

@@ -24,10 +24,10 @@ from torch import Tensor
 from worldmodel.engine import Engine
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.events import Events, Recent
+from worldmodel.model.floor_plan import Sight, seen_rays
 from worldmodel.model.motion import Motion
-from worldmodel.model.plan import Sight, seen_rays
 from worldmodel.model.scene import scene_views
-from worldmodel.model.state_configs import PlanConfig, SceneConfig
+from worldmodel.model.state_configs import FloorPlanConfig, SceneConfig
 from worldmodel.model.state_numbers import encode_told
 from worldmodel.world import StateError
 from worldmodel.worlds.happenings import NAMES, Happenings
@@ -43,7 +43,7 @@ class PlaceTracker:
         self,
         engine: Engine,
         motion: Motion | None,
-        view: PlanConfig | SceneConfig | None,
+        view: FloorPlanConfig | SceneConfig | None,
         events: Events | None = None,
         model: ModelConfig | None = None,
     ) -> None:
@@ -52,7 +52,7 @@ class PlaceTracker:
         self.model = model if model is not None and model.is_told else None  # that is told numbers
         self.happenings = None if events is None else Happenings(events)
         # Columns whose rays a model is told.
-        self._seen = seen_rays(view) if isinstance(view, PlanConfig) else None
+        self._seen = seen_rays(view) if isinstance(view, FloorPlanConfig) else None
         self.kept = KEPT if events is not None else (STATE,)  # its names in a saved state
         self.state: Tensor | None = None  # b v, fp32, on the CPU
 
@@ -96,7 +96,7 @@ class PlaceTracker:
             self.happenings.saw(latents[:, -1])
 
     def look(self) -> Sight | None:
-        """What is seen from where everybody is, in a world with a plan or a scene."""
+        """What is seen from where everybody is, in a world with a floor plan or a scene."""
         if self.state is None:
             return None
         if self.scene is not None and self.happenings is not None:

@@ -22,7 +22,7 @@ from worldmodel.action import Action
 from worldmodel.engine import EngineError
 from worldmodel.engine.rows import BatchedEngine, RowEngine
 from worldmodel.engine.static_rollout import StaticRollout
-from worldmodel.model.plan import Sight
+from worldmodel.model.floor_plan import Sight
 from worldmodel.world import Frame, Split, World
 from worldmodel.worlds.native import NativeWorld
 

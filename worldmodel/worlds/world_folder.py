@@ -131,7 +131,7 @@ class WorldFile:
         if scene and scene.objects != objects:
             raise ConfigError("the scene and the transformer must name the same objects")
         if plan and objects:
-            raise ConfigError("rays tell a plan or objects, and this world has both")
+            raise ConfigError("rays tell a floor plan or objects, and this world has both")
         view = plan or objects
         rays = (view.rays, view.ray_features) if view else (0, 0)
         if rays != (self.transformer.rays, self.transformer.ray_features):

@@ -1,5 +1,5 @@
 /**
- * What a plan of the level shows from where the player is: two graphs that need nothing but the view,
+ * What a floor plan of the level shows from where the player is: two graphs that need nothing but the view,
  * so that a second worker can run them while the first one makes the frame's latents.
  *
  *     const looker = new Looker(Tensor, graphs);          // in this worker; graphs.look, graphs.draw

@@ -3,7 +3,7 @@
  *
  * It is told { kind: "load" | "reset" | "step", id, ... } and answers { kind: "done", id, ... } or
  * { kind: "failed", id, message }. While it loads it tells { kind: "world", description } and
- * { kind: "progress", loaded, total }. In a world with a plan it starts itself a second time, as the
+ * { kind: "progress", loaded, total }. In a world with a floor plan it starts itself a second time, as the
  * one that looks at the plan: that one is told "assist", "look" and "draw" (`looker.js`).
  */
 

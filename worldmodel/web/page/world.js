@@ -7,7 +7,7 @@
  *     frame.pixels                                        // Uint8Array, rows x columns x RGBA
  *
  * `graphs` has `Tensor` and functions, `step` and `decode`, which take and give tensors by name. In a
- * world with a plan there is one more, `show`, and a `looker` (`looker.js`); in one whose numbers are
+ * world with a floor plan there is one more, `show`, and a `looker` (`looker.js`); in one whose numbers are
  * drawn, `events` (`happenings.js`).
  */
 

@@ -1,4 +1,4 @@
-"""How a page looks at a plan: `model.plan` for one view, arranged for ONNX Runtime.
+"""How a page looks at a plan: `model.floor_plan` for one view, arranged for ONNX Runtime.
 
     seen = RayGraph(plan)(view)                 # what each column's ray meets
     pixels = PixelGraph(plan)(view, *seen)      # what each pixel shows
@@ -13,7 +13,7 @@ fp32. In WebAssembly moving numbers costs as much as computing them, so here
   the last convolution instead of after it, walls are mixed as columns of a texture instead of
   pixels, and what is one number for a column of pixels is added after the first layer.
 
-Letters as in `model.plan`; l grids, i and j features, t textures of walls.
+Letters as in `model.floor_plan`; l grids, i and j features, t textures of walls.
 """
 
 import math
@@ -24,7 +24,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldmodel.model.autoencoder import Autoencoder
-from worldmodel.model.plan import EDGE, FAR, GAIN, MARGIN, Plan, seen_rays
+from worldmodel.model.floor_plan import EDGE, FAR, GAIN, MARGIN, FloorPlan, seen_rays
 
 
 class RayGraph(nn.Module):
@@ -42,7 +42,7 @@ class RayGraph(nn.Module):
     leave_bias: Tensor
     before: Tensor  # sums what lies before a sample: s s
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: FloorPlan) -> None:
         super().__init__()
         config, reader = plan.config, plan.reader
         self.config, self.low, self.span = config, plan.low, plan.span
@@ -121,7 +121,7 @@ class PixelGraph(nn.Module):
     slope: Tensor  # 1 h w
     standing: Tensor  # row of the walls' columns, as they are mixed, at which one begins: o 1 w
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: FloorPlan) -> None:
         super().__init__()
         config = plan.config
         self.config, self.low, self.span = config, plan.low, plan.span
@@ -229,7 +229,7 @@ class DrawGraph(nn.Module):
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         plan, merge = autoencoder.plan, autoencoder.decoder.merge
-        assert plan is not None, "only a plan is looked at"
+        assert plan is not None, "only a floor plan is looked at"
         self.pixels = PixelGraph(plan)
         self.spread, self.leave = plan.drawing.spread, _Few(plan.drawing.leave)
         self.hidden, _ = _apart(merge, plan.config.hidden)
@@ -243,12 +243,12 @@ class DrawGraph(nn.Module):
 
 
 class MergeGraph(nn.Module):
-    """The last layers of a decoder with a plan: where latents and drawing meet."""
+    """The last layers of a decoder with a floor plan: where latents and drawing meet."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         decoder, plan = autoencoder.decoder, autoencoder.plan
-        assert plan is not None, "without a plan there is nothing to merge"
+        assert plan is not None, "without a floor plan there is nothing to merge"
         _, self.coarse = _apart(decoder.merge, plan.config.hidden)
         self.change = _Few(decoder.change)
 
@@ -278,15 +278,15 @@ def _apart(merge: nn.Conv2d, hidden: int) -> tuple[Tensor, Tensor]:
     return merge.weight[:, coarse:].contiguous(), merge.weight[:, :coarse].contiguous()
 
 
-def rays_for_transformer(plan: Plan, view: Tensor, numbers: Tensor) -> Tensor:
-    """`Plan.rays` of numbers w (o r) of all columns: 1 w r of the columns that it is told."""
+def rays_for_transformer(plan: FloorPlan, view: Tensor, numbers: Tensor) -> Tensor:
+    """`FloorPlan.rays` of numbers w (o r) of all columns: 1 w r of the columns that it is told."""
     columns = seen_rays(plan.config)
     told = numbers.index_select(0, columns)
     height = (view[:, 2] - plan.config.floor) / 64 - 0.5
     return torch.cat((told, height[:, None].expand(len(columns), -1)), dim=-1)[None]
 
 
-def _across(plan: Plan) -> Tensor:
+def _across(plan: FloorPlan) -> Tensor:
     """How far to the right a column's ray goes for one unit forward: w."""
     config = plan.config
     wide = math.tan(math.radians(config.field_of_view) / 2)

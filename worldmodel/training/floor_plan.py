@@ -21,12 +21,12 @@ from worldmodel.config import ConfigError, require_positive
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import to_frames, to_tensor
 from worldmodel.model.context import Device
-from worldmodel.model.plan import Plan
-from worldmodel.model.state_configs import PlanConfig
+from worldmodel.model.floor_plan import FloorPlan
+from worldmodel.model.state_configs import FloorPlanConfig
 from worldmodel.training.autoencoder import gradient_loss
 from worldmodel.training.clips import load_frames, load_views
 from worldmodel.training.row_files import ReadSpeed
-from worldmodel.training.runs import begin_plan
+from worldmodel.training.runs import begin_floor_plan
 from worldmodel.training.sample_grids import save_grid
 from worldmodel.training.stage import LoopConfig
 from worldmodel.training.torch_streams import host_stream, seed_default
@@ -37,13 +37,13 @@ AT_ONCE = 4  # views drawn whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlanTraining:
+class FloorPlanTraining:
     """Everything that the stage `plan` reads from its TOML file."""
 
     stage: Literal["plan"]
     data: Path
     heldout: Path
-    model: PlanConfig
+    model: FloorPlanConfig
     loop: LoopConfig
     batch: int  # strips
     columns: int = 20  # of a strip
@@ -59,10 +59,10 @@ class PlanTraining:
             )
 
 
-class PlanStage:
+class FloorPlanStage:
     """Holds frames, their views and the plan; gives the loop its loss."""
 
-    def __init__(self, config: PlanTraining, folder: Path, device: Device = "cpu") -> None:
+    def __init__(self, config: FloorPlanTraining, folder: Path, device: Device = "cpu") -> None:
         self.config, self.reading, self.device = config, ReadSpeed(), device
         size = (config.model.frame_height, config.model.frame_width)
         self.views = load_views(config.data, config.frame_stride)
@@ -74,9 +74,9 @@ class PlanStage:
         self.known = torch.nonzero(torch.isfinite(self.views).all(dim=1))[:, 0]
         _check_reach(self.views[self.known], config.model)
         seed_default(config.loop.seed, config.stage, "weights")
-        student = Plan(config.model)
+        student = FloorPlan(config.model)
         if config.begin:
-            begin_plan(student, config.begin)
+            begin_floor_plan(student, config.begin)
         self.student = student.to(device)
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
 
@@ -129,15 +129,15 @@ class PlanStage:
 
 
 @torch.no_grad()
-def draw_views(plan: Plan, views: Tensor) -> Tensor:
-    """What a plan shows of views b 4, whole: uint8 b h w 3, on the CPU."""
+def draw_views(plan: FloorPlan, views: Tensor) -> Tensor:
+    """What a floor plan shows of views b 4, whole: uint8 b h w 3, on the CPU."""
     columns = torch.arange(plan.config.frame_width, device=views.device)
     parts = [plan(part, columns.expand(len(part), -1)) for part in views.split(AT_ONCE)]
     return to_frames(torch.cat(parts)).cpu()
 
 
-def _check_reach(views: Tensor, config: PlanConfig) -> None:
-    """Refuse a plan that does not reach where the player was."""
+def _check_reach(views: Tensor, config: FloorPlanConfig) -> None:
+    """Refuse a floor plan that does not reach where the player was."""
     low, high = views[:, :2].amin(dim=0), views[:, :2].amax(dim=0)
     inside = all(
         a <= float(x) and float(y) <= b

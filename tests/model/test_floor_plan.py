@@ -8,32 +8,32 @@ import torch
 
 from tests.worlds.make_world import PLAN
 from worldmodel.config import ConfigError
-from worldmodel.model.plan import GAIN, Plan, seen_rays
+from worldmodel.model.floor_plan import GAIN, FloorPlan, seen_rays
 
 VIEWS = torch.tensor([[30.0, 5.0, 8.0, 20.0], [60.0, -12.0, 9.0, 250.0]])
 ALL = torch.arange(PLAN.frame_width).expand(len(VIEWS), -1)
 
 
 @pytest.fixture
-def plan() -> Plan:
+def plan() -> FloorPlan:
     torch.manual_seed(0)
-    return Plan(PLAN).eval().requires_grad_(requires_grad=False)
+    return FloorPlan(PLAN).eval().requires_grad_(requires_grad=False)
 
 
-def test_a_strip_is_part_of_the_whole_picture(plan: Plan) -> None:
+def test_a_strip_is_part_of_the_whole_picture(plan: FloorPlan) -> None:
     """Training draws a few columns, play all of them: what is looked up must be the same."""
     whole, strip = plan.look(VIEWS, ALL), plan.look(VIEWS, ALL[:, 5:9])
     assert torch.allclose(strip.pixels, whole.pixels[..., 5:9], atol=1e-6)
     assert torch.allclose(strip.rays, whole.rays[:, 5:9], atol=1e-6)
 
 
-def test_a_transformer_is_told_some_of_the_rays_of_play(plan: Plan) -> None:
+def test_a_transformer_is_told_some_of_the_rays_of_play(plan: FloorPlan) -> None:
     told = plan.look(VIEWS, ALL).rays[:, seen_rays(PLAN)]
     assert torch.allclose(plan.rays(VIEWS), told, atol=1e-6)
     assert told.shape == (2, PLAN.rays, PLAN.ray_features)
 
 
-def test_a_pixel_below_the_horizon_reads_the_floor_where_it_meets_it(plan: Plan) -> None:
+def test_a_pixel_below_the_horizon_reads_the_floor_where_it_meets_it(plan: FloorPlan) -> None:
     """The floor's first feature is its x, its second its y: pixels must read their own points."""
     (x0, y0), (x1, y1) = PLAN.low, PLAN.high
     rows, columns = PLAN.floor_cells
@@ -52,7 +52,7 @@ def test_a_pixel_below_the_horizon_reads_the_floor_where_it_meets_it(plan: Plan)
     assert pixels[1, 0, row, column].item() == pytest.approx(point[1], abs=0.05)
 
 
-def test_what_is_opaque_is_seen_and_hides_what_is_behind(plan: Plan) -> None:
+def test_what_is_opaque_is_seen_and_hides_what_is_behind(plan: FloorPlan) -> None:
     with torch.no_grad():
         for layer in (plan.reader.enter, plan.reader.along, plan.reader.leave):
             for parameter in layer.parameters():

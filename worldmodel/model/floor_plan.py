@@ -9,7 +9,7 @@ those depths then have fine textures of their own, read at the very point that a
     ray of column u      p(d) = p₀ + d (forward + u right),  u from −1 to 1 for 90 degrees
     pixel of slope v     height of the point = eye + d v
 
-    plan = Plan(config)
+    plan = FloorPlan(config)
     sight = plan.look(views)               # what each ray meets, and what each pixel shows
     picture, hidden = plan.drawing(sight.pixels)
 
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldmodel.model.state_configs import PlanConfig
+from worldmodel.model.state_configs import FloorPlanConfig
 
 MARGIN = 16.0  # map units that wall textures reach below the floor and above the ceiling
 FAR = 2000.0  # map units: the farthest that a floor or ceiling is looked up
@@ -41,7 +41,7 @@ class Sight(NamedTuple):
     pixels: Tensor  # a b h w: what floor, ceiling and walls look like where the pixel shows them
 
 
-def seen_rays(config: PlanConfig) -> Tensor:
+def seen_rays(config: FloorPlanConfig) -> Tensor:
     """The columns w whose rays a transformer is told."""
     step = config.frame_width // config.rays
     return torch.arange(config.rays) * step + step // 2
@@ -52,7 +52,7 @@ class RayReader(nn.Module):
 
     distances: Tensor  # s, of the points along a ray
 
-    def __init__(self, config: PlanConfig) -> None:
+    def __init__(self, config: FloorPlanConfig) -> None:
         super().__init__()
         self.config = config
         width = config.ray_width
@@ -90,9 +90,9 @@ class RayReader(nn.Module):
 
 
 class Drawing(nn.Module):
-    """What is known of pixels becomes a picture: the one part of a plan that needs no fp32."""
+    """What is known of pixels becomes a picture: the one part that needs no fp32."""
 
-    def __init__(self, config: PlanConfig) -> None:
+    def __init__(self, config: FloorPlanConfig) -> None:
         super().__init__()
         self.enter = nn.Linear(config.pixel_features, config.width)
         self.spread = spreading(config.width, config.hidden, depthwise=config.depthwise)
@@ -115,13 +115,13 @@ def spreading(incoming: int, outgoing: int, *, depthwise: bool) -> nn.Module:
     )
 
 
-class Plan(nn.Module):
+class FloorPlan(nn.Module):
     """A level as tensors, and how a view of it becomes a picture."""
 
     low: Tensor  # x, y where the plan begins
     span: Tensor  # and how far it reaches
 
-    def __init__(self, config: PlanConfig) -> None:
+    def __init__(self, config: FloorPlanConfig) -> None:
         super().__init__()
         self.config = config
         self.reader = RayReader(config)
