@@ -4,7 +4,7 @@ import gc
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.game.drawn_world import DrawnWorld
-from tests.game.test_timeline import play, random_take, wait_for
+from tests.game.walks import play, random_take, wait_for
 from tests.worlds.make_world import make_world
 from worldmodel.action import IDLE, Action
 from worldmodel.game import play_clock
@@ -28,7 +28,7 @@ from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.replay import Replay
 from worldmodel.game.save_worker import SaveWorker
 from worldmodel.game.step import Step
-from worldmodel.game.window import DisplayLostError, Window
+from worldmodel.game.window import Window
 from worldmodel.storage.moments import list_moments
 from worldmodel.storage.recording import read_recording
 from worldmodel.world import Frame, State, World
@@ -68,13 +68,6 @@ class FaultyWorld(DrawnWorld):
             self.left -= 1
             self._place += 1000.0  # whatever state it is in now is a wrong one
             raise self.error
-
-
-@pytest.fixture
-def save_worker(tmp_path: Path) -> Iterator[SaveWorker]:
-    save_worker = SaveWorker(tmp_path / "moments")
-    yield save_worker
-    save_worker.close(None)
 
 
 def session_of(world: World, save_worker: SaveWorker | None) -> Session:
@@ -191,24 +184,6 @@ def test_a_session_whose_display_goes_away_is_kept(
     (kept,) = list_moments("drawn")
     rows = read_recording(Path("clip.jsonl"))[1]
     assert kept.header.index >= rows[-1].index
-
-
-def test_a_refused_fullscreen_leaves_the_window_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    with Window("test") as window:
-        real = pygame.display.set_mode
-
-        def refuse(size: Any, flags: int = 0) -> Any:
-            if flags & pygame.FULLSCREEN:
-                raise pygame.error("no such mode")
-            return real(size, flags)
-
-        monkeypatch.setattr(pygame.display, "set_mode", refuse)
-        window.toggle_fullscreen()
-        assert "no fullscreen here: no such mode" in window.overlay.note
-        monkeypatch.setattr(pygame.display, "set_mode", lambda *_: refuse(0, pygame.FULLSCREEN))
-        with pytest.raises(DisplayLostError):
-            window.toggle_fullscreen()
 
 
 def test_numbers_that_are_none_cost_a_frame_and_the_weight_is_named(

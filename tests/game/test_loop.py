@@ -25,16 +25,9 @@ from worldmodel.game.loop import Game
 from worldmodel.game.play_session import Session
 from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.reference_play import SideBySide
-from worldmodel.game.window import Window, fitting, room_on_screen
+from worldmodel.game.window import Window
 from worldmodel.storage.moments import load_moment
 from worldmodel.storage.recording import read_recording
-
-
-@pytest.fixture
-def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    with Window("test") as window:
-        yield window
 
 
 @pytest.fixture
@@ -218,46 +211,6 @@ def test_a_screenshot_never_replaces_another(game: Game, tmp_path: Path) -> None
     ]
 
 
-def test_a_window_is_never_larger_than_can_be_drawn(window: Window) -> None:
-    window.fit((4, 6000), 64)
-    assert window.screen.get_size() == (6000, 4), "of 8192 pixels at most, by a whole number"
-
-
-def test_a_window_is_never_larger_than_its_screen(
-    window: Window, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pygame.display, "get_driver", lambda: "x11")
-    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1024, 600)])
-    room = room_on_screen()
-    assert room[0] < 1024
-    assert room[1] < 600, "a title and a task bar find room too"
-    assert fitting((960, 720), room) == (704, 528)
-    for scale, size in ((None, (704, 528)), (4, (256, 192)), (40, (704, 528))):
-        window.fit((48, 64), scale)
-        assert window.screen.get_size() == size
-        assert ("--scale" in window.overlay.note) == (scale == 40)
-
-
-def test_on_the_screen_files_have_names_and_no_paths(
-    window: Window, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", "/home/Some Body")
-    monkeypatch.setenv("USERPROFILE", "/home/Some Body")
-    path = "/var/lib/somebody/worldmodel/storage/moments/doom-rooms/20261128-205a0b74.safetensors"
-    for text, shown in (
-        (f"saved this moment: {path}", "saved this moment: 20261128-205a0b74.safetensors"),
-        (f"saved {Path.home() / 'a' / 'c.png'}", "saved c.png"),
-        (
-            "recordings/clip.mp4: cannot be written: disk full",
-            "clip.mp4: cannot be written: disk full",
-        ),
-        (r"saved C:\games\clip.mp4", "saved clip.mp4"),
-        ("9.8 of 17.5 frames/s, and/or 1/2", "9.8 of 17.5 frames/s, and/or 1/2"),
-    ):
-        window.note(text)
-        assert window.overlay.note == shown
-
-
 def test_a_newcomer_is_told_what_to_press_for_five_seconds_and_sees_no_numbers(
     game: Game, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,16 +302,6 @@ def test_a_screenshot_is_the_picture_without_the_numbers(game: Game, tmp_path: P
     seen = game.window.screen
     assert picture.get_at((480, 360)) == seen.get_at((480, 360))
     assert picture.get_at((30, 30)) != seen.get_at((30, 30)), "the numbers are drawn here"
-
-
-def test_the_picture_keeps_its_shape_in_a_window_of_any_shape(game: Game) -> None:
-    game.play()
-    wide = pygame.Surface((1000, 300))
-    game.window._draw_frame(wide)
-    assert wide.get_at((10, 150))[:3] == (0, 0, 0)
-    assert wide.get_at((500, 280))[:3] != (0, 0, 0)
-    assert wide.get_at((302, 280))[:3] != (0, 0, 0), "as large as it fits: 400 x 300"
-    assert wide.get_at((297, 280))[:3] == (0, 0, 0)
 
 
 def test_every_overlay_can_be_switched_and_drawn(game: Game) -> None:

@@ -12,20 +12,11 @@ import pytest
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
-from tests.game.drawn_world import DrawnWorld
 from worldmodel.__main__ import main as run_job
-from worldmodel.game.cli import main
 from worldmodel.storage.recording import load_recording
 
 Play = Callable[..., int]
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="displays of X")
-
-
-@pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    return lambda *arguments: main(list(map(str, arguments)), lambda _: DrawnWorld())
 
 
 @pytest.fixture

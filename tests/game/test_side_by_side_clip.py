@@ -16,7 +16,7 @@ import pygame
 
 from tests.game.drawn_real import LearnedWorld, open_drawn
 from tests.game.drawn_world import DrawnWorld
-from tests.game.test_launch import press_keys, record_with_a_branch
+from tests.game.walks import press_keys, record_with_a_branch
 from worldmodel.config import UserError
 from worldmodel.game.cli import main
 from worldmodel.game.reference_play import origin_of
