@@ -97,7 +97,8 @@ class RayGraph(nn.Module):
         depth = (weight * self.distances).sum(dim=-1) + (1 - total) * self.distances[-1]
         wide = F.pad(weight, (1, 1))
         shifted = torch.stack((wide[..., 2:], wide[..., 1:-1], wide[..., :-2]))
-        kept = x[0].transpose(0, 1) @ rearrange(shifted, "k o w s -> w s (k o)")  # w d (k o)
+        samples = rearrange(x, "1 d w s -> w d s")
+        kept = samples @ rearrange(shifted, "k o w s -> w s (k o)")  # w d (k o)
         features = kept.flatten(1) @ self.leave + total.T @ self.leave_bias
         features = features.unflatten(1, (config.depths, -1))
         numbers = torch.cat((features, depth.T[..., None] / 200), dim=-1)
@@ -198,13 +199,13 @@ class PixelGraph(nn.Module):
             parts += [1 - (along - left), along - left]
             first += cells
         row = torch.stack(rows, dim=-1).flatten().int()  # (o w t 2)
-        part = torch.stack(parts, dim=-1).view(-1, 1, 2)
+        part = rearrange(torch.stack(parts, dim=-1), "o w (t two) -> (o w t) 1 two", two=2)
         read = part @ self.walls.index_select(0, row).unflatten(0, (-1, 2))  # (o w t) 1 (a y)
         gate = F.linear(numbers, self.gate.weight, self.gate.bias)
         gate = rearrange(gate, "w (o a) -> o w a 1", o=config.depths)
         share = (gate * self.mix).flatten(0, 1)  # (o w) (t a) i
-        columns = read.view(len(share), -1, self.tall)  # (o w) (t a) y
-        table = (columns.transpose(1, 2) @ share).flatten(0, 1)  # (o w y) i
+        columns = rearrange(read, "(ow t) 1 (a y) -> ow (t a) y", ow=len(share), y=self.tall)
+        table = (rearrange(columns, "ow a y -> ow y a") @ share).flatten(0, 1)  # (o w y) i
         low, high = config.floor - MARGIN, config.ceiling + MARGIN
         stretch = (self.tall - 1) / (high - low)
         along = (eye - low) * stretch + self.slopes[:, None] * (depth[:, None] * stretch)  # o h w
@@ -214,8 +215,8 @@ class PixelGraph(nn.Module):
         mixed = _between(
             table.index_select(0, at), table.index_select(0, at + 1), (along - under).flatten()
         )
-        mixed = mixed.view(config.depths, -1, mixed.shape[-1]).transpose(1, 2)
-        return mixed.reshape(-1, *along.shape[1:])  # (o i) h w
+        height, width = config.frame_height, config.frame_width
+        return rearrange(mixed, "(o h w) i -> (o i) h w", h=height, w=width)
 
     def _edges(self, eye: Tensor, depth: Tensor) -> Tensor:
         edge = (self.heights - eye)[:, None] / (2 * self.pixel * depth[:, None])  # o 2 w
@@ -265,7 +266,7 @@ class _Few(nn.Module):
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
-        self.register_buffer("weight", layer.weight.transpose(0, 1).flip(2, 3).contiguous())
+        self.register_buffer("weight", rearrange(layer.weight, "o i y x -> i o y x").flip(2, 3))
         self.bias, self.padding = layer.bias, layer.kernel_size[0] // 2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -312,7 +313,7 @@ def _sample(table: Tensor, x: Tensor, y: Tensor, cells: Tensor, first: Tensor) -
     right, low = (x - left).flatten(), (y - top).flatten()
     upper = _between(table.index_select(0, at), table.index_select(0, at + 1), right)
     lower = _between(table.index_select(0, at + wide), table.index_select(0, at + wide + 1), right)
-    return _between(upper, lower, low).view(*x.shape, -1)
+    return _between(upper, lower, low).unflatten(0, x.shape)
 
 
 def _between(one: Tensor, other: Tensor, part: Tensor) -> Tensor:
