@@ -99,6 +99,7 @@ def _enter(source: GameSource) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that has started them
     _studio = Studio(source)
     Finalize(_studio, _studio.close, exitpriority=10)
+    # A daemon: it waits for the parent as long as this process lives, and must not prolong that.
     threading.Thread(target=_leave_with_parent, args=(_studio,), daemon=True).start()
 
 

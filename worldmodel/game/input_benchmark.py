@@ -31,7 +31,7 @@ class KeyPresser(threading.Thread):
     """Presses and releases the keys of a world until it is stopped."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
-        super().__init__(name="hands", daemon=True)
+        super().__init__(name="hands")
         scancodes = {name: code for code, name in KEYS.items()}
         self._codes = [scancodes[key] for key in keys if key in scancodes]
         self._random = random.Random(0)
@@ -79,7 +79,7 @@ def rehearse(
         game = Game(source, window, devices, recording_control, frames=frames + WARM_UP)
         hands: list[KeyPresser] = []
         ended = threading.Event()
-        watch = threading.Thread(target=_watch, args=(game, hands, ended, progress), daemon=True)
+        watch = threading.Thread(target=_watch, args=(game, hands, ended, progress))
         watch.start()
         try:
             game.play()

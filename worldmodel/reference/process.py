@@ -53,6 +53,7 @@ class RealProcess:
     def __init__(self, open_real: OpenReal, source: Mapping[str, Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self._link, theirs = context.Pipe()
+        # A daemon: whoever ends without `close` leaves no game behind.
         self._process = context.Process(
             target=_serve, args=(theirs, open_real, dict(source)), name="real game", daemon=True
         )

@@ -73,9 +73,7 @@ def run_server(
     with listening or listen(host, port) as listening, contextlib.ExitStack() as open_halls:
         for hall in halls:
             open_halls.enter_context(hall.open())
-        thread = threading.Thread(
-            target=web.run, kwargs={"sockets": [listening]}, name="web", daemon=True
-        )
+        thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]}, name="web")
         thread.start()
         shown = f"[{shown}]" if ":" in shown else shown
         try:

@@ -7,6 +7,7 @@ Weights, averages and optimizer states are split over the processes, block by bl
 arXiv 1910.02054): before a block computes, its weights are gathered, and afterwards let go.
 """
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ def shard_models(stage: Any, *, bfloat16: bool) -> None:
             f"the stage {stage.config.stage!r} trains no transformer and is small: run it as one "
             "process, without torchrun"
         )
-    for model in vars(stage).values():
+    for model in vars(stage).values():  # all: one that a list forgot would lie whole everywhere
         if isinstance(model, Transformer):
             for block in model.blocks:
                 fully_shard(block, mp_policy=policy)
@@ -155,9 +156,15 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_copy(model: nn.Module) -> nn.Module:
+def with_whole_average(stage: Any) -> Any:
+    """The stage with an average of its own, whose weights are not split; every process must ask."""
+    alone = copy.copy(stage)
+    alone.ema = whole_copy(stage.ema)
+    return alone
+
+
+def whole_copy(model: Transformer) -> Transformer:
     """A model of its own with all the weights of one that may be split; every process must ask."""
-    assert isinstance(model, Transformer)
     weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     device = next(iter(weights.values())).device
     alike = model.alike() if isinstance(model, WanTransformer) else WorldTransformer(model.config)

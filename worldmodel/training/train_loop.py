@@ -28,7 +28,7 @@ from worldmodel.system.progress import Progress, note
 from worldmodel.training.budget import StepTime, clock, steps_that_fit
 from worldmodel.training.kept_states import BrokenStateError, load_newest
 from worldmodel.training.metrics_log import MetricsLog, readable
-from worldmodel.training.processes import Processes, whole, whole_copy
+from worldmodel.training.processes import Processes, whole, with_whole_average
 from worldmodel.training.sharded import load_sharded, save_sharded
 from worldmodel.training.stage import (
     NEVER,
@@ -272,12 +272,10 @@ class Run:
         with self._pause():
             if self.processes.count == 1:
                 return self.stage.sample(self.folder / "samples", self.state.step)
-            average, copied = self.stage.ema, whole_copy(self.stage.ema)
+            alone = with_whole_average(self.stage)
             figures: dict[str, float] = {}
             if self.processes.leads:  # with weights of its own: the others need not take part
-                vars(self.stage)["ema"] = copied
-                figures = self.stage.sample(self.folder / "samples", self.state.step)
-                vars(self.stage)["ema"] = average
+                figures = alone.sample(self.folder / "samples", self.state.step)
             self.processes.wait()
             return figures
 
