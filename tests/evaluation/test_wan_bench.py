@@ -14,7 +14,6 @@ from worldmodel.evaluation import wan_bench as module
 from worldmodel.evaluation.wan_bench import wan_bench
 from worldmodel.evaluation.wan_bench_plan import (
     WanPlan,
-    check_windows,
     choose_steps,
     load_size,
     plan_of,
@@ -22,19 +21,19 @@ from worldmodel.evaluation.wan_bench_plan import (
 )
 from worldmodel.model.counting import count
 from worldmodel.wan.float8 import FLOAT8
-from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.model_config import WanConfig, WindowConfig
 from worldmodel.world import step
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.importer import import_files
 from worldmodel.worlds.wan.world import WanWorld
 
+TINY_BLOCK = WindowConfig(rows=4, columns=6)
 TINY = WanPlan(
     config=WanConfig(width=64, heads=2, layers=2, feed_forward=96, text_width=12, time_features=16),
     device=torch.device("cpu"),
     windows=(2, 4),
     steps=(1, 2),
-    rows=4,
-    columns=6,
+    block=TINY_BLOCK,
     dtype="float32",
     decoders=("taehv",),
 )
@@ -58,7 +57,12 @@ def test_a_machine_that_is_too_small_or_too_slow_says_so_and_runs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_measure", lambda *_: pytest.fail("measured"))
-    full = replace(TINY, config=load_size("wan-1.3b", 0), rows=60, columns=104, windows=(21,))
+    full = replace(
+        TINY,
+        config=load_size("wan-1.3b", 0),
+        block=WindowConfig(rows=60, columns=104),
+        windows=(21,),
+    )
     monkeypatch.setattr(module, "free_bytes", lambda _: 8e9)
     assert "8.0 GB are free" in wan_bench("wan-1.3b", full)["not_measured"]
     monkeypatch.setattr(module, "free_bytes", lambda _: 1e12)
@@ -76,9 +80,9 @@ def test_sizes_steps_and_windows_that_do_not_exist_are_named() -> None:
         choose_steps(3)
     assert choose_steps(0) == (1, 2, 4)
     with pytest.raises(ConfigError, match="at least block_frames"):
-        check_windows([6, 2], block_frames=3)
+        replace(TINY, windows=(6, 2), block=replace(TINY_BLOCK, block_frames=3))
     with pytest.raises(ConfigError, match="a multiple of block_frames"):
-        check_windows([6], block_frames=3, sink_frames=1)
+        replace(TINY_BLOCK, block_frames=3, sink_frames=1)
 
 
 def test_an_imported_world_is_measured_at_its_own_size(
@@ -107,7 +111,7 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
     for _ in range(8):
         step(world, IDLE)
     plan = plan_of(folder, replace(TINY, dtype="bfloat16", decoders=(decoder,), steps=(2,)))
-    assert plan.sink_frames == 3
+    assert plan.block.sink_frames == 3
     found = plan.memory(plan.windows[0], decoder)
     session, parts = world.session, world.parts
     assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())
@@ -124,7 +128,7 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
 
 
 def test_float8_weights_and_sinks_are_measured_too() -> None:
-    plan = replace(TINY, float8=True, sink_frames=2, steps=(2,))
+    plan = replace(TINY, float8=True, block=replace(TINY_BLOCK, sink_frames=2), steps=(2,))
     plain, result = wan_bench("tiny", TINY), wan_bench("tiny", plan)
     for row, other in zip(result["rows"], plain["rows"][1::2], strict=True):
         assert row["fps"] > 0
@@ -137,22 +141,31 @@ def test_float8_weights_and_sinks_are_measured_too() -> None:
 
 def test_a_model_with_keys_and_mouse_is_measured_as_it_is_played() -> None:
     plan = played_as_released("matrix-game2", replace(TINY, config=load_size("matrix-game2", 2)))
-    assert (plan.rows, plan.columns, plan.block_frames) == (44, 80, 3)
-    assert (plan.windows, plan.action_frames, plan.steps) == ((6,), 6, (3,))
+    assert (plan.block.rows, plan.block.columns, plan.block.block_frames) == (44, 80, 3)
+    assert (plan.windows, plan.block.action_frames, plan.steps) == ((6,), 6, (3,))
     assert plan.levels[3] == pytest.approx((1.0, 0.9088, 0.714, 0.0), abs=1e-4)
     assert plan.config.actions is not None
     assert plan.config.actions.layers == (0, 1)
-    tiny = replace(plan, config=matrix_tiny.size(layers=2), rows=4, columns=6)
+    tiny = replace(
+        plan,
+        config=matrix_tiny.size(layers=2),
+        block=replace(plan.block, rows=4, columns=6),
+    )
     (row,) = wan_bench("matrix-game2", tiny)["rows"]
     assert row["fps"] > 0
     assert row["action_to_frame_ms"] >= row["denoise_ms"]
     gta = played_as_released("matrix-game2-gta", tiny)
-    (row,) = wan_bench("x", replace(gta, rows=4, columns=6))["rows"]
+    (row,) = wan_bench("x", replace(gta, block=replace(gta.block, rows=4, columns=6)))["rows"]
     assert row["window"] == 4
     assert row["fps"] > 0
     assert played_as_released("wan-1.3b", TINY) == TINY
     base = played_as_released("forgewm-base", replace(TINY, config=load_size("forgewm-base", 0)))
-    assert (base.rows, base.block_frames, base.windows, base.steps) == (44, 3, (21,), (4,))
+    assert (base.block.rows, base.block.block_frames, base.windows, base.steps) == (
+        44,
+        3,
+        (21,),
+        (4,),
+    )
 
 
 def test_the_released_size_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +195,7 @@ def test_memory_by_formula_is_that_of_a_played_world_with_keys_and_mouse(tmp_pat
     for _ in range(24):
         step(world, IDLE)
     plan = plan_of(folder, replace(TINY, dtype="bfloat16"))
-    assert (plan.windows, plan.action_frames, plan.steps) == ((4,), 4, (3,))
+    assert (plan.windows, plan.block.action_frames, plan.steps) == ((4,), 4, (3,))
     found = plan.memory(plan.windows[0], "taehv")
     session, parts = world.session, world.parts
     assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())

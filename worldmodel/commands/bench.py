@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 from worldmodel.commands.argument_types import JSON_HELP, count, positive, workers
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 
 PLAYERS, SECONDS = 8, 10  # of --serve
-WINDOWS = (6, 9, 21)  # of a Wan model
 PLAIN, WAN, IMPORTED = "a bench of one world", "a bench of a Wan model", "a bench of a Wan world"
 _RUNS = {"steps", "dtype", "device", "engine", "compile", "threads"}
 _ONE = {"world", "frames", "json", *_RUNS}
@@ -174,8 +174,9 @@ def _bench_wan(options: argparse.Namespace) -> None:
     """The speed of a released model or an imported world of one, which no weights decide."""
     from worldmodel.evaluation.wan_bench import print_wan_bench, wan_bench
     from worldmodel.evaluation.wan_bench_plan import (
+        FRAME_WISE,
+        WINDOWS,
         WanPlan,
-        check_windows,
         choose_steps,
         load_size,
         plan_of,
@@ -185,14 +186,13 @@ def _bench_wan(options: argparse.Namespace) -> None:
 
     name = options.world or "wan-1.3b"
     is_world = _is_wan(options.world)
-    block, sinks, decoder = options.block or 1, options.sinks or 0, options.decoder or "both"
+    decoder = options.decoder or "both"
     plan = WanPlan(
         config=load_size("wan-1.3b" if is_world else name, options.layers or 0),
-        windows=check_windows(options.windows or WINDOWS, block, sinks),
-        sink_frames=sinks,
+        block=replace(FRAME_WISE, block_frames=options.block or 1, sink_frames=options.sinks or 0),
+        windows=tuple(options.windows or WINDOWS),
         float8=options.float8,
         steps=choose_steps(options.steps),
-        block_frames=block,
         device=choose_device(options.device),
         dtype="bfloat16" if options.dtype == "auto" else options.dtype,
         decoders=("taehv", "vae") if decoder == "both" else (decoder,),

@@ -67,9 +67,9 @@ def wan_bench(name: str, plan: WanPlan) -> dict[str, Any]:
         "layers": plan.config.layers,
         "device": _device_name(plan.device),
         "dtype": plan.dtype,
-        "size": f"{8 * plan.columns} x {8 * plan.rows}",
+        "size": f"{8 * plan.block.columns} x {8 * plan.block.rows}",
         "matrix_tflops": round(rate / 1e12, 2),
-        "block_ms": round(1000 * FRAMES * plan.block_frames / plan.frames_per_second, 1),
+        "block_ms": round(1000 * FRAMES * plan.block.block_frames / plan.frames_per_second, 1),
         "not_measured": refusal,
         "expected_on": f"{H200.name}, {H200.share:.0%} of its data sheet's operations",
         "rows": rows,
@@ -86,10 +86,12 @@ def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
         passes = block_flops(plan.config, window, window.slots, steps)
         for decoder in plan.decoders:
             layers, kept = plan.autoencoder(decoder).decoder_layers, plan.memory(frames, decoder)
-            decoding = decoder_flops(layers, plan.rows, plan.columns) * plan.block_frames
+            decoding = (
+                decoder_flops(layers, plan.block.rows, plan.block.columns) * plan.block.block_frames
+            )
             moved = (steps + 1) * reading
             seconds = max((passes + decoding) / (H200.share * H200.flops), moved / H200.bytes)
-            first = passes * steps / (steps + 1) + decoding / plan.block_frames
+            first = passes * steps / (steps + 1) + decoding / plan.block.block_frames
             rows.append(
                 {
                     "window": frames,
@@ -99,7 +101,7 @@ def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
                     "gb_read_a_block": round(moved / 1e9, 2),
                     "memory_gb": round(kept.kept / 1e9, 2),
                     "memory": asdict(kept),
-                    "expected_fps": round(FRAMES * plan.block_frames / seconds, 1),
+                    "expected_fps": round(FRAMES * plan.block.block_frames / seconds, 1),
                     "expected_ms": round(1000 * first / (H200.share * H200.flops), 1),
                 }
             )
@@ -109,7 +111,7 @@ def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
 def _refusal(plan: WanPlan, seconds: float) -> str:
     """Why nothing is measured here; empty where it can be."""
     most = [plan.memory(max(plan.windows), decoder) for decoder in plan.decoders]
-    size = plan.block_frames * plan.rows * plan.columns / (ROWS * COLUMNS)
+    size = plan.block.block_frames * plan.block.rows * plan.block.columns / (ROWS * COLUMNS)
     need = max(found.kept + found.decoding for found in most) + MOMENTARY * size
     have = free_bytes(plan.device)
     if need > have:
@@ -140,7 +142,7 @@ def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
             rollout = WanRollout(model, window, sampler, sampler, noise)
             rollout.say(text)
             row |= _play(rollout, decoder, plan)
-            seconds = FRAMES * plan.block_frames / row["fps"]
+            seconds = FRAMES * plan.block.block_frames / row["fps"]
             row["efficiency"] = round(row["tflop_a_block"] * 1e12 / rate / seconds, 3)
             del rollout
 
@@ -148,7 +150,7 @@ def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
 def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, float]:
     """Blocks with the window full: frames a second, milliseconds, memory."""
     stream, window = decoder.stream(), rollout.window
-    conditions = no_conditions(plan.config, window, plan.block_frames)
+    conditions = no_conditions(plan.config, window, plan.block.block_frames)
     rollout.cache.conditions = conditions = conditions.to(plan.device) if conditions else None
     past = window.kept_frames(window.window_frames)
     rollout.prime(torch.randn(1, past, *rollout.latent_shape[2:]))
@@ -173,7 +175,7 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
     whole = statistics.mean(sum(row[:3]) for row in times[2:])
     denoise, decode, clean, first_frame = (1000 * statistics.median(c) for c in columns)
     measured = {
-        "fps": FRAMES * plan.block_frames / whole,
+        "fps": FRAMES * plan.block.block_frames / whole,
         "action_to_frame_ms": round(first_frame, 1),
         "denoise_ms": round(denoise, 1),
         "decode_ms": round(decode, 1),

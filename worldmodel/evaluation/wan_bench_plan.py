@@ -1,6 +1,5 @@
 """What `worldmodel bench` plays of a Wan world: a size by name or an imported world, and how."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from worldmodel.wan.weight_files import read_tensors
 from worldmodel.worlds.wan.world_file import TRANSFORMER, read_wan_world
 
 ROWS, COLUMNS = 60, 104  # latents of 480 x 832 pixels
+FRAME_WISE = WindowConfig(rows=ROWS, columns=COLUMNS)
 WINDOWS = (6, 9, 21)
 
 
@@ -47,37 +47,12 @@ class PlayMemory:
         return self.weights + self.cache + self.text + self.decoder + self.remembered
 
 
-def play_memory(
-    config: WanConfig,
-    window: WindowConfig,
-    autoencoder: Autoencoder,
-    number_bytes: int,
-    *,
-    float8: bool,
-) -> PlayMemory:
-    """With numbers of `number_bytes` each; `float8`: the transformer's matrices of one."""
-    transformer = memory(config, window, number_bytes, float8=float8)
-    layers, size = autoencoder.decoder_layers, (window.rows, window.columns)
-    with torch.device("meta"):
-        decoder: nn.Module = kind_of(autoencoder)(autoencoder)
-    return PlayMemory(
-        weights=transformer.weights,
-        cache=transformer.cache,
-        text=transformer.text,
-        decoder=number_bytes * sum(weight.numel() for weight in decoder.parameters()),
-        remembered=remembered_bytes(layers, *size, number_bytes),
-        decoding=working_bytes(layers, *size, number_bytes),
-    )
-
-
 def kind_of(autoencoder: Autoencoder) -> Any:
     """The class that is made from such a config."""
     return Taehv if isinstance(autoencoder, TaehvConfig) else WanVAE
 
 
-def few_steps() -> dict[int, tuple[float, ...]]:
-    """Noise levels of Wan's students by their number of steps."""
-    return {count: warped_sigmas(steps) for count, steps in STEPS.items()}
+FEW_STEPS = {count: warped_sigmas(steps) for count, steps in STEPS.items()}  # of Wan's students
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,41 +61,46 @@ class WanPlan:
 
     config: WanConfig
     device: torch.device
+    block: WindowConfig = FRAME_WISE  # drawn at once, and what is seen beside windows
     windows: tuple[int, ...] = WINDOWS
     steps: tuple[int, ...] = (1, 2, 4)
-    block_frames: int = 1
-    rows: int = ROWS
-    columns: int = COLUMNS
     frames_per_second: float = 16.0  # at which it is played: how often a player is heard
     dtype: str = "bfloat16"
     decoders: tuple[str, ...] = ("taehv", "vae")
-    sink_frames: int = 0
-    action_frames: int = 0  # the window of attention to keys and mouse; 0: the same
-    levels: dict[int, tuple[float, ...]] = field(default_factory=few_steps)  # by number of steps
+    levels: dict[int, tuple[float, ...]] = field(default_factory=FEW_STEPS.copy)  # by their number
     float8: bool = False  # whether the transformer's matrices are
     taehv: TaehvConfig = TAEW2_1
     vae: VaeConfig = WAN21_VAE
 
+    def __post_init__(self) -> None:
+        for frames in self.windows:
+            self.window(frames)  # refuses one that holds no whole block
+
     def window(self, frames: int) -> WindowConfig:
         """The window in which so many frames are seen."""
-        return WindowConfig(
-            rows=self.rows,
-            columns=self.columns,
-            block_frames=self.block_frames,
-            window_frames=frames,
-            sink_frames=self.sink_frames,
-            action_frames=min(self.action_frames, frames),
-        )
+        actions = min(self.block.action_frames, frames)
+        return replace(self.block, window_frames=frames, action_frames=actions)
 
-    def autoencoder(self, decoder: str) -> TaehvConfig | VaeConfig:
+    def autoencoder(self, decoder: str) -> Autoencoder:
         """The shape of a decoder's network, `taehv` or `vae`."""
         return self.taehv if decoder == "taehv" else self.vae
 
     def memory(self, frames: int, decoder: str) -> PlayMemory:
         """Bytes that playing takes, part by part."""
         number, window = DTYPES[self.dtype].itemsize, self.window(frames)
+        transformer = memory(self.config, window, number, float8=self.float8)
         autoencoder = self.autoencoder(decoder)
-        return play_memory(self.config, window, autoencoder, number, float8=self.float8)
+        layers, size = autoencoder.decoder_layers, (window.rows, window.columns)
+        with torch.device("meta"):
+            network: nn.Module = kind_of(autoencoder)(autoencoder)
+        return PlayMemory(
+            weights=transformer.weights,
+            cache=transformer.cache,
+            text=transformer.text,
+            decoder=number * sum(weight.numel() for weight in network.parameters()),
+            remembered=remembered_bytes(layers, *size, number),
+            decoding=working_bytes(layers, *size, number),
+        )
 
 
 def sizes_folder() -> Path:
@@ -153,12 +133,8 @@ def played_as_released(name: str, plan: WanPlan) -> WanPlan:
         return plan
     return replace(
         plan,
+        block=recipe.window,
         windows=(recipe.window_frames,),
-        action_frames=recipe.action_frames,
-        sink_frames=recipe.sink_frames,
-        block_frames=recipe.block_frames,
-        rows=recipe.rows,
-        columns=recipe.columns,
         frames_per_second=recipe.frames_per_second,
         steps=(len(recipe.steps),),
         levels={len(recipe.steps): recipe.sampler.sigmas},
@@ -175,13 +151,9 @@ def plan_of(folder: Path, plan: WanPlan) -> WanPlan:
     return replace(
         plan,
         config=world.transformer,
+        block=world.window,
         windows=(world.window.window_frames,),
-        sink_frames=world.window.sink_frames,
-        action_frames=world.window.action_frames,
         **own,
-        block_frames=world.window.block_frames,
-        rows=world.window.rows,
-        columns=world.window.columns,
         frames_per_second=world.frames_per_second,
         float8=holds_float8(read_tensors(folder / TRANSFORMER)),
         taehv=world.taehv,
@@ -194,18 +166,3 @@ def choose_steps(steps: int) -> tuple[int, ...]:
     if steps and steps not in STEPS:
         raise UserError(f"--steps {steps}: choose from {', '.join(map(str, sorted(STEPS)))}")
     return (steps,) if steps else tuple(sorted(STEPS))
-
-
-def check_windows(
-    windows: Sequence[int], block_frames: int, sink_frames: int = 0
-) -> tuple[int, ...]:
-    """Windows, in latent frames, that hold whole blocks beside sinks that do."""
-    for frames in windows:
-        WindowConfig(
-            rows=2,
-            columns=2,
-            block_frames=block_frames,
-            window_frames=frames,
-            sink_frames=sink_frames,
-        )
-    return tuple(windows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worldmodel.model.configs import SamplerConfig
-from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.model_config import WanConfig, WindowConfig
 
 SHIFT = 5.0
 TICKS = 1000  # entries of step lists count thousandths
@@ -55,6 +55,18 @@ class ReleasedSampler:
     def is_whole(self) -> bool:
         """Whether whole clips are drawn at once, their later frames being seen too."""
         return self.block_frames == self.window_frames
+
+    @property
+    def window(self) -> WindowConfig:
+        """What is drawn at once and what it sees."""
+        return WindowConfig(
+            rows=self.rows,
+            columns=self.columns,
+            block_frames=self.block_frames,
+            window_frames=self.window_frames,
+            sink_frames=self.sink_frames,
+            action_frames=self.action_frames,
+        )
 
     @property
     def sampler(self) -> SamplerConfig:

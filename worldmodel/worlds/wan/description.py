@@ -7,7 +7,7 @@ from typing import Any
 from worldmodel.action import ActionSpec
 from worldmodel.config import UserError
 from worldmodel.system.printable import shown
-from worldmodel.wan.model_config import WanConfig, WindowConfig
+from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.samplers import RECIPES, ReleasedSampler
 from worldmodel.worlds.wan.found_parts import FoundParts, ImportPlan
 from worldmodel.worlds.wan.matrix_game import controls_of, known_controls
@@ -129,13 +129,10 @@ def new_world(
         sampler=recipe.sampler,
         first_sampler=recipe.first_sampler,
         transformer=config,
-        window=WindowConfig(
+        window=replace(
+            recipe.window,
             rows=plan.rows or recipe.rows,
             columns=plan.columns or recipe.columns,
-            block_frames=recipe.block_frames,
-            window_frames=recipe.window_frames,
-            sink_frames=recipe.sink_frames,
-            action_frames=recipe.action_frames,
         ),
         actions=actions,
         controls=controls,
