@@ -46,6 +46,15 @@ class LastFrameStage(DecoderStage):
         autoencoder.decoder.layers[0] = widen(autoencoder.decoder.layers[0])
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
 
+    @property
+    def shown(self) -> Autoencoder:
+        """What a verdict on single frames is on: the decoder of a frame that stays as it was."""
+        shown = copy.deepcopy(super().shown)
+        wide = shown.decoder.layers[0]
+        assert isinstance(wide, nn.Conv2d)
+        wide.weight = nn.Parameter(wide.weight.unflatten(1, (2, -1)).sum(dim=1))
+        return shown
+
     def _encode(self, index: Tensor, pixels: Tensor) -> Tensor:
         latents = super()._encode(index, pixels)
         return torch.cat((latents, self.last[index].to(latents)), dim=1)

@@ -61,6 +61,8 @@ def test_it_begins_where_the_decoder_does_and_learns_from_the_last_frame(root: P
         LastFrameTraining(stage="decoder_with_last_frame", **shared), root / "wide"
     )
     before = stage.sample(root, 0)
+    frame = torch.randn(1, *AUTOENCODER.latent_shape)
+    torch.testing.assert_close(stage.shown.decode(frame), plain.shown.decode(frame))
     assert before["heldout_psnr"] == pytest.approx(plain.sample(root, 0)["heldout_psnr"])
     optimizer = torch.optim.AdamW(stage.student.parameters(), lr=3e-3)
     for step in range(30):
