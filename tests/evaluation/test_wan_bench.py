@@ -27,13 +27,13 @@ from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.importer import import_files
 from worldmodel.worlds.wan.world import WanWorld
 
-TINY_BLOCK = WindowConfig(rows=4, columns=6)
+TINY_CHUNK = WindowConfig(rows=4, columns=6)
 TINY = WanPlan(
     config=WanConfig(width=64, heads=2, layers=2, feed_forward=96, text_width=12, time_features=16),
     device=torch.device("cpu"),
     windows=(2, 4),
     steps=(1, 2),
-    block=TINY_BLOCK,
+    chunk=TINY_CHUNK,
     dtype="float32",
     decoders=("taehv",),
 )
@@ -60,7 +60,7 @@ def test_a_machine_that_is_too_small_or_too_slow_says_so_and_runs_nothing(
     full = replace(
         TINY,
         config=load_size("wan-1.3b", 0),
-        block=WindowConfig(rows=60, columns=104),
+        chunk=WindowConfig(rows=60, columns=104),
         windows=(21,),
     )
     monkeypatch.setattr(module, "free_bytes", lambda _: 8e9)
@@ -79,10 +79,10 @@ def test_sizes_steps_and_windows_that_do_not_exist_are_named() -> None:
     with pytest.raises(UserError, match="choose from 1, 2, 4"):
         choose_steps(3)
     assert choose_steps(0) == (1, 2, 4)
-    with pytest.raises(ConfigError, match="at least block_frames"):
-        replace(TINY, windows=(6, 2), block=replace(TINY_BLOCK, block_frames=3))
-    with pytest.raises(ConfigError, match="a multiple of block_frames"):
-        replace(TINY_BLOCK, block_frames=3, sink_frames=1)
+    with pytest.raises(ConfigError, match="at least chunk_frames"):
+        replace(TINY, windows=(6, 2), chunk=replace(TINY_CHUNK, chunk_frames=3))
+    with pytest.raises(ConfigError, match="a multiple of chunk_frames"):
+        replace(TINY_CHUNK, chunk_frames=3, sink_frames=1)
 
 
 def test_an_imported_world_is_measured_at_its_own_size(
@@ -111,7 +111,7 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
     for _ in range(8):
         step(world, IDLE)
     plan = plan_of(folder, replace(TINY, dtype="bfloat16", decoders=(decoder,), steps=(2,)))
-    assert plan.block.sink_frames == 3
+    assert plan.chunk.sink_frames == 3
     found = plan.memory(plan.windows[0], decoder)
     session, parts = world.session, world.parts
     assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())
@@ -128,7 +128,7 @@ def test_memory_by_formula_is_that_of_a_world_that_is_played(
 
 
 def test_float8_weights_and_sinks_are_measured_too() -> None:
-    plan = replace(TINY, float8=True, block=replace(TINY_BLOCK, sink_frames=2), steps=(2,))
+    plan = replace(TINY, float8=True, chunk=replace(TINY_CHUNK, sink_frames=2), steps=(2,))
     plain, result = wan_bench("tiny", TINY), wan_bench("tiny", plan)
     for row, other in zip(result["rows"], plain["rows"][1::2], strict=True):
         assert row["fps"] > 0
@@ -136,31 +136,31 @@ def test_float8_weights_and_sinks_are_measured_too() -> None:
         assert row["memory"]["cache"] * row["window"] == other["memory"]["cache"] * (
             row["window"] + 4
         )
-        assert row["tflop_a_block"] >= other["tflop_a_block"]
+        assert row["tflop_a_chunk"] >= other["tflop_a_chunk"]
 
 
 def test_a_model_with_keys_and_mouse_is_measured_as_it_is_played() -> None:
     plan = played_as_released("matrix-game2", replace(TINY, config=load_size("matrix-game2", 2)))
-    assert (plan.block.rows, plan.block.columns, plan.block.block_frames) == (44, 80, 3)
-    assert (plan.windows, plan.block.action_frames, plan.steps) == ((6,), 6, (3,))
+    assert (plan.chunk.rows, plan.chunk.columns, plan.chunk.chunk_frames) == (44, 80, 3)
+    assert (plan.windows, plan.chunk.action_frames, plan.steps) == ((6,), 6, (3,))
     assert plan.levels[3] == pytest.approx((1.0, 0.9088, 0.714, 0.0), abs=1e-4)
     assert plan.config.actions is not None
     assert plan.config.actions.layers == (0, 1)
     tiny = replace(
         plan,
         config=matrix_tiny.size(layers=2),
-        block=replace(plan.block, rows=4, columns=6),
+        chunk=replace(plan.chunk, rows=4, columns=6),
     )
     (row,) = wan_bench("matrix-game2", tiny)["rows"]
     assert row["fps"] > 0
     assert row["action_to_frame_ms"] >= row["denoise_ms"]
     gta = played_as_released("matrix-game2-gta", tiny)
-    (row,) = wan_bench("x", replace(gta, block=replace(gta.block, rows=4, columns=6)))["rows"]
+    (row,) = wan_bench("x", replace(gta, chunk=replace(gta.chunk, rows=4, columns=6)))["rows"]
     assert row["window"] == 4
     assert row["fps"] > 0
     assert played_as_released("wan-1.3b", TINY) == TINY
     base = played_as_released("forgewm-base", replace(TINY, config=load_size("forgewm-base", 0)))
-    assert (base.block.rows, base.block.block_frames, base.windows, base.steps) == (
+    assert (base.chunk.rows, base.chunk.chunk_frames, base.windows, base.steps) == (
         44,
         3,
         (21,),
@@ -173,10 +173,10 @@ def test_the_released_size_says_what_it_takes(capsys: pytest.CaptureFixture[str]
     command = ["bench", "--world", "matrix-game2", "--random-weights", "--decoder", "taehv"]
     assert main([*command, "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any("a block is shown for 1000 ms; a key waits until it ends" in line for line in lines)
+    assert any("a chunk is shown for 1000 ms; a key waits until it ends" in line for line in lines)
     result = json.loads(lines[-1])
     (row,) = result["rows"]
-    assert result["block_ms"] == 1000.0  # twelve frames, at twelve a second
+    assert result["chunk_ms"] == 1000.0  # twelve frames, at twelve a second
     assert result["size"] == "640 x 352"
     assert row["memory"]["weights"] == 2 * 1_619_242_304
     frames = (
@@ -195,7 +195,7 @@ def test_memory_by_formula_is_that_of_a_played_world_with_keys_and_mouse(tmp_pat
     for _ in range(24):
         step(world, IDLE)
     plan = plan_of(folder, replace(TINY, dtype="bfloat16"))
-    assert (plan.windows, plan.block.action_frames, plan.steps) == ((4,), 4, (3,))
+    assert (plan.windows, plan.chunk.action_frames, plan.steps) == ((4,), 4, (3,))
     found = plan.memory(plan.windows[0], "taehv")
     session, parts = world.session, world.parts
     assert found.weights == sum(tensor.nbytes for tensor in parts.transformer.state_dict().values())

@@ -105,7 +105,7 @@ def model_of(reference: Any, case: MatrixCase, *, causal: bool) -> Any:
     }
     if causal:
         model = reference.causal_model.CausalWanModel(**sizes, local_attn_size=case.window)
-        model.num_frame_per_block = cases.BLOCK
+        model.num_frame_per_block = cases.CHUNK
     else:
         model = reference.model.WanModel(**sizes)
     fill(model, cases.GAIN)
@@ -144,7 +144,7 @@ def roll_out(reference: Any, case: MatrixCase) -> Tensor:
     args = types.SimpleNamespace(
         denoising_step_list=list(case.steps),
         warp_denoising_step=True,
-        num_frame_per_block=cases.BLOCK,
+        num_frame_per_block=cases.CHUNK,
         independent_first_frame=False,
         context_noise=0,
     )
@@ -191,7 +191,7 @@ def whole_clips(reference: Any) -> dict[str, Tensor]:
     noisy = case.noise().movedim(1, 2)
     model = model_of(reference, case, causal=False)
     found["bidirectional"] = model(noisy, t=torch.tensor([625.0]), **ours).movedim(1, 2)
-    levels = torch.tensor(cases.TICKS).repeat_interleave(cases.BLOCK)[None]
+    levels = torch.tensor(cases.TICKS).repeat_interleave(cases.CHUNK)[None]
     model = model_of(reference, case, causal=True)
     found["causal"] = model(noisy, t=levels, **ours).movedim(1, 2)
     case = cases.PACKED

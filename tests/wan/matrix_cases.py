@@ -15,7 +15,7 @@ CHANNELS, MASK = 16, 4  # of latents; of the mask beside the picture's latents
 PICTURE_WIDTH, PICTURE_TOKENS = 20, 5
 WIDTH, HEADS, LAYERS, FEED_FORWARD, TIME_FEATURES = 32, 2, 3, 48, 16
 KEY_WIDTH, ACTION_HEADS, ACTION_HEAD_WIDTH = 8, 2, 64
-BLOCK = 3
+CHUNK = 3
 GAIN = 1.3
 IMAGE_ENCODER = ImageEncoderConfig(width=160, layers=2, feed_forward=640, patch=14, side=28)
 
@@ -43,8 +43,8 @@ class MatrixCase:
         return 3**0.5 * uniform((1, self.frames, CHANNELS, ROWS, COLUMNS), 1)
 
     def renoise(self, number: int) -> Tensor:
-        """Of the draw of this number within the rollout, for one block: n c h w."""
-        return 3**0.5 * uniform((BLOCK, CHANNELS, ROWS, COLUMNS), 100 + number)
+        """Of the draw of this number within the rollout, for one chunk: n c h w."""
+        return 3**0.5 * uniform((CHUNK, CHANNELS, ROWS, COLUMNS), 100 + number)
 
     def picture(self) -> Tensor:
         """Mask and latents beside the noise: 1 f 20 h w."""
@@ -80,10 +80,10 @@ ROLLOUTS = {
     "forgewm.9": MatrixCase(6, 2, (0, 1), FOUR, 9, 12),
     "forgewm.all": MatrixCase(6, 2, (0, 1), FOUR, -1, 21),
 }
-# One pass over a whole clip: noise level 0.625 for every frame, or its own for every block.
+# One pass over a whole clip: noise level 0.625 for every frame, or its own for every chunk.
 WHOLE = MatrixCase(6, 2, (0, 1, 2), FOUR, -1, 6)
 PACKED = MatrixCase(7, 0, (0, 1, 2), FOUR, -1, 6)
-TICKS = (937.5, 625.0)  # of the two blocks
+TICKS = (937.5, 625.0)  # of the two chunks
 
 
 def clean() -> Tensor:

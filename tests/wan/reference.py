@@ -32,7 +32,7 @@ class Case:
     @property
     def window_config(self) -> WindowConfig:
         whole_blocks = self.window - self.window % self.block
-        return WindowConfig(rows=4, columns=6, block_frames=self.block, window_frames=whole_blocks)
+        return WindowConfig(rows=4, columns=6, chunk_frames=self.block, window_frames=whole_blocks)
 
     @property
     def samplers(self) -> tuple[SamplerConfig, SamplerConfig]:

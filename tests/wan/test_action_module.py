@@ -23,16 +23,16 @@ WINDOW = replace(window_of(CASE), window_frames=4, action_frames=5, sink_frames=
 
 
 def played(window: WindowConfig, frames: int, cache: RollingCache | None = None) -> Tensor:
-    """Velocities of noisy blocks, each of which sees the clean ones before it: 1 f c h w."""
+    """Velocities of noisy chunks, each of which sees the clean ones before it: 1 f c h w."""
     model = model_of(CASE)
     cache = cache or RollingCache(model.config, window)
     cache.text, found = model.read_text(CASE.features()), []
-    for now in range(cache.now, frames, cases.BLOCK):
-        here = slice(now, now + cases.BLOCK)
+    for now in range(cache.now, frames, cases.CHUNK):
+        here = slice(now, now + cases.CHUNK)
         cache.conditions = conditions(CASE).at(here)
-        cameras = no_cameras(1, cases.BLOCK)
-        found.append(model(CASE.noise()[:, here], levels(cases.BLOCK), cameras, cache))
-        model(clean()[:, here], torch.zeros(1, cases.BLOCK), cameras, cache)
+        cameras = no_cameras(1, cases.CHUNK)
+        found.append(model(CASE.noise()[:, here], levels(cases.CHUNK), cameras, cache))
+        model(clean()[:, here], torch.zeros(1, cases.CHUNK), cameras, cache)
         cache.advance()
     return torch.cat(found, dim=1)
 
@@ -65,7 +65,7 @@ def test_a_packed_clip_is_what_play_sees_mouse_included(window: WindowConfig) ->
 @torch.inference_mode()
 @pytest.mark.parametrize("window", [WINDOW, window_of(CASE), window_of(cases.ROLLOUTS["gta"])])
 def test_a_rollout_of_training_sees_what_play_sees(window: WindowConfig) -> None:
-    model, frames, n, found = model_of(CASE), CASE.frames, cases.BLOCK, []
+    model, frames, n, found = model_of(CASE), CASE.frames, cases.CHUNK, []
     cache = GrowingCache(model.config, window, frames, CASE.features(), conditions=conditions(CASE))
     for now in range(0, frames, n):
         here, cameras = slice(now, now + n), no_cameras(1, n)
@@ -76,7 +76,7 @@ def test_a_rollout_of_training_sees_what_play_sees(window: WindowConfig) -> None
 
 
 @torch.inference_mode()
-def test_a_stream_of_blocks_is_the_whole_clip() -> None:
+def test_a_stream_of_chunks_is_the_whole_clip() -> None:
     frames, model = CASE.frames, model_of(CASE)
     window = replace(window_of(CASE), window_frames=frames, action_frames=frames)
     clip = WholeClipContext(
@@ -85,10 +85,10 @@ def test_a_stream_of_blocks_is_the_whole_clip() -> None:
     whole = model(clean(), torch.zeros(1, frames), no_cameras(1, frames), clip)
     cache, found = RollingCache(model.config, window), []
     cache.text = model.read_text(CASE.features())
-    for now in range(0, frames, cases.BLOCK):
-        here = slice(now, now + cases.BLOCK)
+    for now in range(0, frames, cases.CHUNK):
+        here = slice(now, now + cases.CHUNK)
         cache.conditions = conditions(CASE).at(here)
-        zeros, cameras = torch.zeros(1, cases.BLOCK), no_cameras(1, cases.BLOCK)
+        zeros, cameras = torch.zeros(1, cases.CHUNK), no_cameras(1, cases.CHUNK)
         found.append(model(clean()[:, here], zeros, cameras, cache))
         cache.advance()
     torch.testing.assert_close(torch.cat(found, dim=1), whole, rtol=1e-4, atol=5e-5)
@@ -137,7 +137,7 @@ def test_memory_does_not_grow_and_is_that_of_the_formula() -> None:
 def test_operations_by_formula_are_operations_counted(name: str) -> None:
     case = cases.ROLLOUTS[name]
     model, window = model_of(case), replace(window_of(case), action_frames=3)
-    cache, n = RollingCache(model.config, window), cases.BLOCK
+    cache, n = RollingCache(model.config, window), cases.CHUNK
     cache.text = model.read_text(case.features())
     cache.conditions = conditions(case).at(slice(0, n))
     for seen in (3, 6, 6):
@@ -158,8 +158,8 @@ def test_windows_of_a_log_are_those_of_the_whole_clip() -> None:
     assert whole[0, 5, :, 0].tolist() == list(range(8, 20))
     for n in (1, 3):
         log, parts, at = ActionRows(12), [], 0
-        for block in range(12 // n):
-            end = 1 + 4 * (n * (block + 1) - 1)
+        for chunk in range(12 // n):
+            end = 1 + 4 * (n * (chunk + 1) - 1)
             parts.append(log.next(rows[:, at:end]))
             at = end
         assert torch.equal(torch.cat(parts, dim=1), whole)

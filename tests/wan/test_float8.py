@@ -35,7 +35,7 @@ def small(model: WanTransformer, path: Path, dtype: torch.dtype) -> WanTransform
 
 @torch.no_grad()
 def velocities(model: WanTransformer, text: Tensor, seed: int = 0) -> Tensor:
-    """Of three blocks, each of which sees those before it."""
+    """Of three chunks, each of which sees those before it."""
     cache = RollingCache(model.config, WINDOW, 1, model.dtype)
     cache.text = model.read_text(text)
     generator, found = torch.Generator().manual_seed(seed), []

@@ -38,17 +38,17 @@ def latents_of(frames: int) -> Tensor:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("block", [1, 2])
-def test_frames_played_one_by_one_equal_the_whole_clip(block: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_frames_played_one_by_one_equal_the_whole_clip(chunk: int) -> None:
     model, text = model_and_text()
-    window = replace(WINDOW, block_frames=block, window_frames=6, sink_frames=0)
+    window = replace(WINDOW, chunk_frames=chunk, window_frames=6, sink_frames=0)
     latents, sigmas = latents_of(6), torch.rand(1, 6)
     cache = RollingCache(model.config, window)
     cache.text = text
     played = []
-    for f in range(0, 6, block):
-        here = slice(f, f + block)
-        played.append(model(latents[:, here], sigmas[:, here], no_cameras(1, block), cache))
+    for f in range(0, 6, chunk):
+        here = slice(f, f + chunk)
+        played.append(model(latents[:, here], sigmas[:, here], no_cameras(1, chunk), cache))
         cache.advance()
     clip = WholeClipContext(model.config, window, 6, text, causal=True)
     whole = model(latents, sigmas, no_cameras(1, 6), clip)
@@ -86,8 +86,8 @@ def test_a_session_past_1024_latent_frames_is_as_exact_as_its_beginning() -> Non
         played.cache.frames.sink_k.copy_(
             latents_of(1).new_tensor(0.3).expand_as(played.cache.frames.sink_k)
         )
-        for block in latents_of(4).split(1, dim=1):
-            played.prime(block)
+        for chunk in latents_of(4).split(1, dim=1):
+            played.prime(chunk)
     torch.testing.assert_close(late.denoise(), early.denoise(), rtol=1e-4, atol=1e-4)
 
 
@@ -163,12 +163,12 @@ def test_history_read_again_under_the_same_prompt_is_the_same_while_nothing_was_
     torch.testing.assert_close(renewed.denoise(), plain.denoise(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_window_holds_a_block_and_sinks_are_whole_ones() -> None:
-    with pytest.raises(ConfigError, match="a multiple of block_frames"):
-        WindowConfig(rows=4, columns=6, block_frames=3, window_frames=6, sink_frames=1)
+def test_a_window_holds_a_chunk_and_sinks_are_whole_ones() -> None:
+    with pytest.raises(ConfigError, match="a multiple of chunk_frames"):
+        WindowConfig(rows=4, columns=6, chunk_frames=3, window_frames=6, sink_frames=1)
     for frames in ({"window_frames": 2}, {"window_frames": 6, "action_frames": 2}):
-        with pytest.raises(ConfigError, match="at least block_frames"):
-            WindowConfig(rows=4, columns=6, block_frames=3, **frames)
+        with pytest.raises(ConfigError, match="at least chunk_frames"):
+            WindowConfig(rows=4, columns=6, chunk_frames=3, **frames)
 
 
 def test_cameras_need_heads_in_groups_of_four() -> None:

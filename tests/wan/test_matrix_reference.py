@@ -62,7 +62,7 @@ def window_of(case: MatrixCase) -> WindowConfig:
     return WindowConfig(
         rows=cases.ROWS,
         columns=cases.COLUMNS,
-        block_frames=cases.BLOCK,
+        chunk_frames=cases.CHUNK,
         window_frames=case.frames if case.window < 0 else case.window,
         action_frames=case.action_window,
     )
@@ -81,7 +81,7 @@ def conditions(case: MatrixCase) -> FrameConditions:
 def roll_out(
     case: MatrixCase, told: FrameConditions, window: WindowConfig, features: Tensor | None = None
 ) -> Tensor:
-    model, n = model_of(case), cases.BLOCK
+    model, n = model_of(case), cases.CHUNK
     levels = SamplerConfig(sigmas=warped_sigmas(case.steps), renoise=True)
     fresh = iter(case.noise().split(n, dim=1))
     draws = [-1, *range(len(case.steps) - 1)]
@@ -166,7 +166,7 @@ def test_all_frames_at_once_equal_the_reference_bidirectional_model() -> None:
 
 
 def levels() -> Tensor:
-    return torch.tensor(cases.TICKS).repeat_interleave(cases.BLOCK)[None] / 1000
+    return torch.tensor(cases.TICKS).repeat_interleave(cases.CHUNK)[None] / 1000
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ FRAMES = 8
 WINDOWS = [
     replace(WINDOW, window_frames=FRAMES, sink_frames=0),  # all of the past
     WINDOW,  # a sink, and frames that the window has left behind
-    replace(WINDOW, block_frames=2, window_frames=4, sink_frames=2),
+    replace(WINDOW, chunk_frames=2, window_frames=4, sink_frames=2),
     replace(WINDOW, window_frames=2, sink_frames=0),
 ]
 
@@ -49,16 +49,16 @@ def packed(model: WanTransformer, window: WindowConfig, text: Tensor) -> Tensor:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["causal_forcing", "minwm"])
 @pytest.mark.parametrize("window", WINDOWS)
-def test_a_packed_clip_is_what_play_sees_block_by_block(name: str, window: WindowConfig) -> None:
-    """Noisy block, clean pass, next block: with the ring of play, which wraps; both halves."""
+def test_a_packed_clip_is_what_play_sees_chunk_by_chunk(name: str, window: WindowConfig) -> None:
+    """Noisy chunk, clean pass, next chunk: with the ring of play, which wraps; both halves."""
     tensors, _, model = load(name)
     clean, noisy, sigmas, cameras = make_clip()
     rolling = RollingCache(model.config, window)
     rolling.text = model.read_text(tensors["text"])
     growing = GrowingCache(model.config, window, FRAMES, tensors["text"])
     played: dict[str, list[Tensor]] = {"clean": [], "noisy": [], "grown": []}
-    for now in range(0, FRAMES, window.block_frames):
-        here = slice(now, now + window.block_frames)
+    for now in range(0, FRAMES, window.chunk_frames):
+        here = slice(now, now + window.chunk_frames)
         zeros = torch.zeros_like(sigmas[:, here])
         seen = cameras[:, here]
         played["noisy"].append(model(noisy[:, here], sigmas[:, here], seen, rolling))
@@ -73,12 +73,12 @@ def test_a_packed_clip_is_what_play_sees_block_by_block(name: str, window: Windo
     torch.testing.assert_close(expected["grown"], expected["noisy"], rtol=1e-4, atol=1e-5)
 
 
-def test_no_noisy_block_is_seen_by_another() -> None:
+def test_no_noisy_chunk_is_seen_by_another() -> None:
     tensors, _, model = load("causal_forcing")
     clean, noisy, sigmas, cameras = make_clip()
     noisy.requires_grad_()
     clean.requires_grad_()
-    window = replace(WINDOW, block_frames=2, window_frames=4, sink_frames=2)
+    window = replace(WINDOW, chunk_frames=2, window_frames=4, sink_frames=2)
     context = WanTeacherForcing(model.config, window, FRAMES, tensors["text"])
     levels = torch.cat((torch.zeros_like(sigmas), sigmas), dim=1)
     latents = torch.cat((clean, noisy), dim=1)
@@ -94,7 +94,7 @@ def test_no_noisy_block_is_seen_by_another() -> None:
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_rollout_s_gradient_survives_the_passes_after_it(twice: bool) -> None:
-    """Also where activations are computed a second time, when later blocks are already kept."""
+    """Also where activations are computed a second time, when later chunks are already kept."""
     gradients = []
     for checkpointed in (False, twice):
         tensors, _, model = load("minwm")

@@ -12,7 +12,7 @@ from worldmodel.model.counting import ON_CPUS
 from worldmodel.wan.camera import no_cameras
 from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.model_config import WanConfig, WindowConfig
-from worldmodel.wan.transformer_cost import block_flops, memory, parameters, pass_bytes, pass_flops
+from worldmodel.wan.transformer_cost import chunk_flops, memory, parameters, pass_bytes, pass_flops
 
 SIZES = Path(__file__).parents[2] / "configs" / "wan"
 FULL = WindowConfig(rows=60, columns=104)
@@ -29,7 +29,7 @@ def test_memory_by_formula_is_memory_measured(name: str) -> None:
     tensors, _, model = load(name)
     for window in (
         WindowConfig(rows=4, columns=6, window_frames=3, sink_frames=1),
-        WindowConfig(rows=8, columns=4, block_frames=2, window_frames=6, sink_frames=2),
+        WindowConfig(rows=8, columns=4, chunk_frames=2, window_frames=6, sink_frames=2),
     ):
         for dtype in (torch.float32, torch.bfloat16):
             model.to(dtype)
@@ -43,7 +43,7 @@ def test_memory_by_formula_is_memory_measured(name: str) -> None:
 @pytest.mark.parametrize("name", ["causal_forcing", "minwm"])
 def test_operations_by_formula_are_operations_counted(name: str) -> None:
     tensors, _, model = load(name)
-    window = WindowConfig(rows=4, columns=6, block_frames=2, window_frames=4)
+    window = WindowConfig(rows=4, columns=6, chunk_frames=2, window_frames=4)
     cache = RollingCache(model.config, window)
     cache.text = model.read_text(tensors["text"])
     latents = torch.randn(1, 2, 4, 4, 6)
@@ -61,7 +61,7 @@ def test_full_sizes_cost_what_the_reference_report_counted() -> None:
     counted = [pass_flops(config, FULL, seen) / 1e12 for seen in (1, 10, 21)]
     assert counted == pytest.approx([4.49776, 8.53481, 13.46898], rel=1e-5)
     assert memory(config, FULL, 2).cache / 21 / 2**20 == pytest.approx(274.2, abs=0.1)
-    assert block_flops(config, FULL, 6, steps=2) == 3 * pass_flops(config, FULL, 6)
+    assert chunk_flops(config, FULL, 6, steps=2) == 3 * pass_flops(config, FULL, 6)
     more = replace(FULL, window_frames=9)
     assert memory(config, more, 2).cache < memory(config, FULL, 2).cache
     assert pass_bytes(config, FULL, 6, 2) > memory(config, FULL, 2).weights

@@ -20,7 +20,7 @@ PLAYERS, SECONDS = 8, 10  # of --serve
 PLAIN, WAN, IMPORTED = "a bench of one world", "a bench of a Wan model", "a bench of a Wan world"
 _RUNS = {"steps", "dtype", "device", "engine", "compile", "threads"}
 _ONE = {"world", "frames", "json", *_RUNS}
-_WAN = {"random_weights", "layers", "windows", "sinks", "float8", "block", "decoder"}
+_WAN = {"random_weights", "layers", "windows", "sinks", "float8", "chunk", "decoder"}
 READS = {
     "--serve": {"serve", "players", "seconds", "world", "json", *_RUNS},
     "--sessions": {"sessions", *_ONE},
@@ -72,7 +72,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     wan.add_argument("--windows", type=positive, nargs="+", metavar="N", help=seen)
     wan.add_argument("--sinks", type=count, help="first frames that stay visible (0)")
     wan.add_argument("--float8", action="store_true", help="the transformer's matrices as float8")
-    wan.add_argument("--block", type=positive, help="latent frames drawn together (1)")
+    wan.add_argument(
+        "--chunk", "--block", type=positive, help="latent frames drawn together (1; once --block)"
+    )
     wan.add_argument("--decoder", choices=["both", "taehv", "vae"], help="(both)")
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
@@ -189,7 +191,7 @@ def _bench_wan(options: argparse.Namespace) -> None:
     decoder = options.decoder or "both"
     plan = WanPlan(
         config=load_size("wan-1.3b" if is_world else name, options.layers or 0),
-        block=replace(FRAME_WISE, block_frames=options.block or 1, sink_frames=options.sinks or 0),
+        chunk=replace(FRAME_WISE, chunk_frames=options.chunk or 1, sink_frames=options.sinks or 0),
         windows=tuple(options.windows or WINDOWS),
         float8=options.float8,
         steps=choose_steps(options.steps),

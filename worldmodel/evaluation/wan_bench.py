@@ -1,8 +1,8 @@
 """How fast a Wan world plays: `worldmodel bench --world wan-1.3b --random-weights`.
 
 Speed does not depend on what the weights say, so random ones of the full size measure it. For each
-window, number of steps and decoder, a session plays blocks as in play: denoise, decode, bring the
-pixels to the host, clean pass. Where a block would take minutes, nothing is measured: operations,
+window, number of steps and decoder, a session plays chunks as in play: denoise, decode, bring the
+pixels to the host, clean pass. Where a chunk would take minutes, nothing is measured: operations,
 bytes and memory are counted, and what a data sheet's GPU would need is marked "expected".
 The last line is one JSON object.
 """
@@ -29,11 +29,11 @@ from worldmodel.wan.kv_cache import no_conditions
 from worldmodel.wan.layer_costs import flops as decoder_flops
 from worldmodel.wan.streaming_decoder import Stepwise, as_bytes
 from worldmodel.wan.transformer import WanTransformer
-from worldmodel.wan.transformer_cost import block_flops, pass_bytes
+from worldmodel.wan.transformer_cost import chunk_flops, pass_bytes
 from worldmodel.wan.wan_rollout import WanRollout, seeded_noise
 
-BLOCKS = 8  # timed, after two that are not
-LONGEST_BLOCK = 30.0  # seconds; a machine that would take longer is not kept busy
+CHUNKS = 8  # timed, after two that are not
+LONGEST_CHUNK = 30.0  # seconds; a machine that would take longer is not kept busy
 SPREAD = 0.02  # standard deviation of random weights
 SCALE = 2.0**-12  # of float8 ones
 MOMENTARY = 0.5e9  # bytes of a pass's own tensors for each latent frame at 480 x 832, about
@@ -57,7 +57,7 @@ def wan_bench(name: str, plan: WanPlan) -> dict[str, Any]:
     """A row for each window, number of steps and decoder; what the JSON line holds."""
     rate = product_rate([(1560, 1536, 1536)], plan.dtype, plan.device) * 1e9
     rows = [row for window in plan.windows for row in _formulas(plan, window)]
-    longest = max(row["tflop_a_block"] for row in rows) * 1e12 / rate
+    longest = max(row["tflop_a_chunk"] for row in rows) * 1e12 / rate
     refusal = _refusal(plan, longest)
     if not refusal:
         with torch.inference_mode():
@@ -67,9 +67,9 @@ def wan_bench(name: str, plan: WanPlan) -> dict[str, Any]:
         "layers": plan.config.layers,
         "device": _device_name(plan.device),
         "dtype": plan.dtype,
-        "size": f"{8 * plan.block.columns} x {8 * plan.block.rows}",
+        "size": f"{8 * plan.chunk.columns} x {8 * plan.chunk.rows}",
         "matrix_tflops": round(rate / 1e12, 2),
-        "block_ms": round(1000 * FRAMES * plan.block.block_frames / plan.frames_per_second, 1),
+        "chunk_ms": round(1000 * FRAMES * plan.chunk.chunk_frames / plan.frames_per_second, 1),
         "not_measured": refusal,
         "expected_on": f"{H200.name}, {H200.share:.0%} of its data sheet's operations",
         "rows": rows,
@@ -83,25 +83,25 @@ def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
     reading = pass_bytes(plan.config, window, window.slots, number, float8=plan.float8)
     rows = []
     for steps in plan.steps:
-        passes = block_flops(plan.config, window, window.slots, steps)
+        passes = chunk_flops(plan.config, window, window.slots, steps)
         for decoder in plan.decoders:
             layers, kept = plan.autoencoder(decoder).decoder_layers, plan.memory(frames, decoder)
             decoding = (
-                decoder_flops(layers, plan.block.rows, plan.block.columns) * plan.block.block_frames
+                decoder_flops(layers, plan.chunk.rows, plan.chunk.columns) * plan.chunk.chunk_frames
             )
             moved = (steps + 1) * reading
             seconds = max((passes + decoding) / (H200.share * H200.flops), moved / H200.bytes)
-            first = passes * steps / (steps + 1) + decoding / plan.block.block_frames
+            first = passes * steps / (steps + 1) + decoding / plan.chunk.chunk_frames
             rows.append(
                 {
                     "window": frames,
                     "steps": steps,
                     "decoder": decoder,
-                    "tflop_a_block": round((passes + decoding) / 1e12, 2),
-                    "gb_read_a_block": round(moved / 1e9, 2),
+                    "tflop_a_chunk": round((passes + decoding) / 1e12, 2),
+                    "gb_read_a_chunk": round(moved / 1e9, 2),
                     "memory_gb": round(kept.kept / 1e9, 2),
                     "memory": asdict(kept),
-                    "expected_fps": round(FRAMES * plan.block.block_frames / seconds, 1),
+                    "expected_fps": round(FRAMES * plan.chunk.chunk_frames / seconds, 1),
                     "expected_ms": round(1000 * first / (H200.share * H200.flops), 1),
                 }
             )
@@ -111,7 +111,7 @@ def _formulas(plan: WanPlan, frames: int) -> list[dict[str, Any]]:
 def _refusal(plan: WanPlan, seconds: float) -> str:
     """Why nothing is measured here; empty where it can be."""
     most = [plan.memory(max(plan.windows), decoder) for decoder in plan.decoders]
-    size = plan.block.block_frames * plan.block.rows * plan.block.columns / (ROWS * COLUMNS)
+    size = plan.chunk.chunk_frames * plan.chunk.rows * plan.chunk.columns / (ROWS * COLUMNS)
     need = max(found.kept + found.decoding for found in most) + MOMENTARY * size
     have = free_bytes(plan.device)
     if need > have:
@@ -119,9 +119,9 @@ def _refusal(plan: WanPlan, seconds: float) -> str:
             f"needs {need / 1e9:.1f} GB, {have / 1e9:.1f} GB are free; "
             "fewer --layers or smaller --windows need less"
         )
-    if seconds > LONGEST_BLOCK:
+    if seconds > LONGEST_CHUNK:
         return (
-            f"a block would take about {seconds:.0f} s here; measure on a GPU, "
+            f"a chunk would take about {seconds:.0f} s here; measure on a GPU, "
             "or a part of the model with --layers 1 --windows 6 --decoder taehv"
         )
     return ""
@@ -142,22 +142,22 @@ def _measure(plan: WanPlan, rows: list[dict[str, Any]], rate: float) -> None:
             rollout = WanRollout(model, window, sampler, sampler, noise)
             rollout.say(text)
             row |= _play(rollout, decoder, plan)
-            seconds = FRAMES * plan.block.block_frames / row["fps"]
-            row["efficiency"] = round(row["tflop_a_block"] * 1e12 / rate / seconds, 3)
+            seconds = FRAMES * plan.chunk.chunk_frames / row["fps"]
+            row["efficiency"] = round(row["tflop_a_chunk"] * 1e12 / rate / seconds, 3)
             del rollout
 
 
 def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, float]:
-    """Blocks with the window full: frames a second, milliseconds, memory."""
+    """Chunks with the window full: frames a second, milliseconds, memory."""
     stream, window = decoder.stream(), rollout.window
-    conditions = no_conditions(plan.config, window, plan.block.block_frames)
+    conditions = no_conditions(plan.config, window, plan.chunk.chunk_frames)
     rollout.cache.conditions = conditions = conditions.to(plan.device) if conditions else None
     past = window.kept_frames(window.window_frames)
     rollout.prime(torch.randn(1, past, *rollout.latent_shape[2:]))
     if plan.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(plan.device)
     times = []
-    for _ in range(2 + BLOCKS):
+    for _ in range(2 + CHUNKS):
         began = time.perf_counter()
         latents = rollout.denoise(conditions=conditions)
         denoised = clock(plan.device)
@@ -175,7 +175,7 @@ def _play(rollout: WanRollout, decoder: Stepwise, plan: WanPlan) -> dict[str, fl
     whole = statistics.mean(sum(row[:3]) for row in times[2:])
     denoise, decode, clean, first_frame = (1000 * statistics.median(c) for c in columns)
     measured = {
-        "fps": FRAMES * plan.block.block_frames / whole,
+        "fps": FRAMES * plan.chunk.chunk_frames / whole,
         "action_to_frame_ms": round(first_frame, 1),
         "denoise_ms": round(denoise, 1),
         "decode_ms": round(decode, 1),
@@ -224,11 +224,11 @@ def print_wan_bench(result: dict[str, Any]) -> None:
         tell(f"not measured: {result['not_measured']}")
     tell(f"expected: on {result['expected_on']}")
     tell(
-        f"a block is shown for {result['block_ms']:g} ms; a key waits until it ends, and then for "
+        f"a chunk is shown for {result['chunk_ms']:g} ms; a key waits until it ends, and then for "
         "the time from action to frame"
     )
     tell(
-        "window steps decoder  TFLOP/block  GB read  keeps GB | expected fps, action to frame | "
+        "window steps decoder  TFLOP/chunk  GB read  keeps GB | expected fps, action to frame | "
         "measured fps, action to frame, denoise + decode + clean, efficiency"
     )
     for row in result["rows"]:
@@ -238,8 +238,8 @@ def print_wan_bench(result: dict[str, Any]) -> None:
 
 def _line(row: dict[str, Any]) -> str:
     known = (
-        f"{row['window']:6} {row['steps']:5} {row['decoder']:8} {row['tflop_a_block']:11.2f} "
-        f"{row['gb_read_a_block']:8.2f} {row['memory_gb']:9.2f} | "
+        f"{row['window']:6} {row['steps']:5} {row['decoder']:8} {row['tflop_a_chunk']:11.2f} "
+        f"{row['gb_read_a_chunk']:8.2f} {row['memory_gb']:9.2f} | "
         f"{row['expected_fps']:6.1f} fps {row['expected_ms']:7.1f} ms (expected) |"
     )
     if "fps" not in row:

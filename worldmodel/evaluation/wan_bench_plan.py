@@ -61,7 +61,7 @@ class WanPlan:
 
     config: WanConfig
     device: torch.device
-    block: WindowConfig = FRAME_WISE  # drawn at once, and what is seen beside windows
+    chunk: WindowConfig = FRAME_WISE  # drawn at once, and what is seen beside windows
     windows: tuple[int, ...] = WINDOWS
     steps: tuple[int, ...] = (1, 2, 4)
     frames_per_second: float = 16.0  # at which it is played: how often a player is heard
@@ -74,12 +74,12 @@ class WanPlan:
 
     def __post_init__(self) -> None:
         for frames in self.windows:
-            self.window(frames)  # refuses one that holds no whole block
+            self.window(frames)  # refuses one that holds no whole chunk
 
     def window(self, frames: int) -> WindowConfig:
         """The window in which so many frames are seen."""
-        actions = min(self.block.action_frames, frames)
-        return replace(self.block, window_frames=frames, action_frames=actions)
+        actions = min(self.chunk.action_frames, frames)
+        return replace(self.chunk, window_frames=frames, action_frames=actions)
 
     def autoencoder(self, decoder: str) -> Autoencoder:
         """The shape of a decoder's network, `taehv` or `vae`."""
@@ -126,14 +126,14 @@ def load_size(name: str, layers: int) -> WanConfig:
 
 
 def played_as_released(name: str, plan: WanPlan) -> WanPlan:
-    """The plan for a size that has a recipe of its own: its block, window, steps and pixels."""
+    """The plan for a size that has a recipe of its own: its chunk, window, steps and pixels."""
     fitting = (recipe for recipe in RECIPES.values() if recipe.fits(plan.config))
     recipe = RECIPES.get(name) or next(fitting, None)
     if recipe is None or plan.config.actions is None:
         return plan
     return replace(
         plan,
-        block=recipe.window,
+        chunk=recipe.window,
         windows=(recipe.window_frames,),
         frames_per_second=recipe.frames_per_second,
         steps=(len(recipe.steps),),
@@ -142,7 +142,7 @@ def played_as_released(name: str, plan: WanPlan) -> WanPlan:
 
 
 def plan_of(folder: Path, plan: WanPlan) -> WanPlan:
-    """The plan for an imported world: its own sizes, window, block and kind of weights."""
+    """The plan for an imported world: its own sizes, window, chunk and kind of weights."""
     world = read_wan_world(folder)
     own: dict[str, Any] = {}
     if world.controls is not None:  # a student of one number of steps
@@ -151,7 +151,7 @@ def plan_of(folder: Path, plan: WanPlan) -> WanPlan:
     return replace(
         plan,
         config=world.transformer,
-        block=world.window,
+        chunk=world.window,
         windows=(world.window.window_frames,),
         **own,
         frames_per_second=world.frames_per_second,

@@ -1,11 +1,11 @@
 """From rows of actions, one a pixel frame, to what each latent frame is told.
 
     log = ActionRows(actions.rows)          # one for keys, one for the mouse, of one session
-    windows = log.next(rows)                # rows of a block in, windows of its frames out
+    windows = log.next(rows)                # rows of a chunk in, windows of its frames out
 
 Latent frame i covers the pixel frames 4i - 3 … 4i, the first one pixel frame 0 alone, and is told
 the twelve rows 4i - 12 … 4i - 1; rows before the first are as the first. So row g says what is done
-while frame g is on the screen, and the last row of a block acts in the block after it.
+while frame g is on the screen, and the last row of a chunk acts in the chunk after it.
 
 Letter of its own: r rows of a window. A latent frame f is some frames g of pixels.
 """
@@ -25,10 +25,10 @@ class ActionRows:
 
     def __init__(self, size: int, step: int = 4) -> None:
         self.size, self.step = size, step
-        self.tail: Tensor | None = None  # b 9 k; nothing before the first block
+        self.tail: Tensor | None = None  # b 9 k; nothing before the first chunk
 
     def next(self, rows: Tensor) -> Tensor:
-        """Rows b g k of a block's pixel frames -> windows b f r k of its latent frames."""
+        """Rows b g k of a chunk's pixel frames -> windows b f r k of its latent frames."""
         if self.tail is None:  # its first latent frame is one pixel frame
             first = rows[:, :1].expand(-1, self.step - 1, -1)
             rows = torch.cat((first, rows), dim=1)

@@ -96,7 +96,7 @@ class WanContext(Protocol):
 
 
 class WholeClipContext:
-    """All frames of a clip at once: every frame sees every other, or blocks see earlier blocks."""
+    """All frames of a clip at once: every frame sees every other, or chunks see earlier chunks."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class WholeClipContext:
         self.text, self.conditions = text, conditions
         self.rope_cos_sin = frame_cos_sin(config, window, torch.arange(frames), device)
         self.action_cos_sin = time_turns(config, torch.arange(frames), device)
-        self._seen = _earlier_blocks(window, frames).to(device) if causal else None
+        self._seen = _earlier_chunks(window, frames).to(device) if causal else None
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
         """Attention over the clip: b n t e each -> b n t e."""
@@ -145,7 +145,7 @@ class RollingCache:
         window.tokens(config)  # refuses what no memory holds
         self.config, self.window, self.device, self.dtype = config, window, device, dtype
         self.text: Text = ()
-        self.conditions: FrameConditions | None = None  # of the current block
+        self.conditions: FrameConditions | None = None  # of the current chunk
         self.rings: dict[Kind, StreamCache] = {
             kind: StreamCache(stream, window, ring_turns(config, kind), batch, dtype, device)
             for kind, stream in window.streams(config).items()
@@ -155,7 +155,7 @@ class RollingCache:
 
     @property
     def now(self) -> int:
-        """The latent frame at which the current block begins."""
+        """The latent frame at which the current chunk begins."""
         return self.frames.now
 
     @property
@@ -164,11 +164,11 @@ class RollingCache:
         return sum(ring.bytes for ring in self.rings.values())
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
-        """Keep the current block in its slots and attend to everything that it sees."""
+        """Keep the current chunk in its slots and attend to everything that it sees."""
         return self.rings[kind].attend(bank, q, k, v)
 
     def advance(self) -> None:
-        """Keep the current block and open the slots of the next one."""
+        """Keep the current chunk and open the slots of the next one."""
         for ring in self.rings.values():
             ring.advance()
         self._find_turns()
@@ -184,7 +184,7 @@ class RollingCache:
         self._find_turns()
 
     def save(self) -> dict[str, KeptSlot | Tensor]:
-        """What is kept, by name, between two blocks: `slot.3`, `mouse.slot.3`, …, and `moved`."""
+        """What is kept, by name, between two chunks: `slot.3`, `mouse.slot.3`, …, and `moved`."""
         kept: dict[str, KeptSlot | Tensor] = {"moved": self.frames.moved.clone()}
         for kind, ring in self.rings.items():
             kept |= {_of(kind, name): slot for name, slot in ring.save().items()}
@@ -206,8 +206,8 @@ class RollingCache:
         self._find_turns()
 
     def _find_turns(self) -> None:
-        """The positions of the current block."""
-        times = self.now + torch.arange(self.window.block_frames)
+        """The positions of the current chunk."""
+        times = self.now + torch.arange(self.window.chunk_frames)
         self.rope_cos_sin = frame_cos_sin(self.config, self.window, times, self.device)
         self.action_cos_sin = time_turns(self.config, times, self.device)
 
@@ -239,10 +239,10 @@ def time_turns(config: WanConfig, times: Tensor, device: Device) -> Turns | None
     return cos.to(device), sin.to(device)
 
 
-def _earlier_blocks(window: WindowConfig, frames: int) -> Tensor:
-    """Which frames a frame may look at: those of its own block and of earlier ones."""
-    block = torch.arange(frames) // window.block_frames
-    return block[:, None] >= block
+def _earlier_chunks(window: WindowConfig, frames: int) -> Tensor:
+    """Which frames a frame may look at: those of its own chunk and of earlier ones."""
+    chunk = torch.arange(frames) // window.chunk_frames
+    return chunk[:, None] >= chunk
 
 
 def heads(x: Tensor, count: int) -> Tensor:

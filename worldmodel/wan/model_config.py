@@ -4,7 +4,7 @@ Everything comes from TOML or from the shapes in a checkpoint; no size is writte
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from worldmodel.config import ConfigError, require_at_most, require_positive
 from worldmodel.system.limits import LARGEST_WAN_CACHE, MOST_WAN_LATENTS
@@ -77,7 +77,7 @@ class Stream:
     heads: int
     head_width: int
     tokens: int  # of a frame in each sequence, that are attended to
-    window: int  # latent frames that a query sees, its own block included, sinks excluded
+    window: int  # latent frames that a query sees, its own chunk included, sinks excluded
 
     @property
     def numbers(self) -> int:
@@ -163,24 +163,25 @@ class WanConfig:
 class WindowConfig:
     """What is drawn at once and what it sees: sizes in latent rows, columns and frames."""
 
+    FORMERLY: ClassVar[dict[str, str]] = {"block_frames": "chunk_frames"}
     rows: int
     columns: int
-    block_frames: int = 1  # drawn together; 1 is frame-wise
-    window_frames: int = 21  # a query sees so many, its own block included, sinks excluded
+    chunk_frames: int = 1  # drawn together; 1 is frame-wise
+    window_frames: int = 21  # a query sees so many, its own chunk included, sinks excluded
     sink_frames: int = 0  # the first frames of a session, which stay visible for good
     action_frames: int = 0  # the window of attention to keys and mouse; 0: the same
 
     def __post_init__(self) -> None:
-        require_positive(self, "rows", "columns", "block_frames", "window_frames")
-        require_at_most(self, 4096, "block_frames", "window_frames", "sink_frames", "action_frames")
+        require_positive(self, "rows", "columns", "chunk_frames", "window_frames")
+        require_at_most(self, 4096, "chunk_frames", "window_frames", "sink_frames", "action_frames")
         if self.rows * self.columns > MOST_WAN_LATENTS:
             raise ConfigError(
                 f"latents of {self.rows} x {self.columns}: at most {MOST_WAN_LATENTS} positions"
             )
-        n, sinks = self.block_frames, self.sink_frames
+        n, sinks = self.chunk_frames, self.sink_frames
         if sinks < 0 or sinks % n:
             raise ConfigError(
-                f"sink_frames ({sinks}) must be a multiple of block_frames ({n}): a block is drawn "
+                f"sink_frames ({sinks}) must be a multiple of chunk_frames ({n}): a chunk is drawn "
                 "as a whole"
             )
         for name, frames in (
@@ -189,7 +190,7 @@ class WindowConfig:
         ):
             if frames < n:
                 raise ConfigError(
-                    f"{name} ({frames}) must be at least block_frames ({n}): a block sees itself"
+                    f"{name} ({frames}) must be at least chunk_frames ({n}): a chunk sees itself"
                 )
 
     @property
@@ -198,9 +199,9 @@ class WindowConfig:
         return self.sink_frames + self.window_frames
 
     def kept_frames(self, window: int) -> int:
-        """Latent frames that are kept for a window: blocks are written as a whole."""
-        blocks = -(-window // self.block_frames)
-        return self.sink_frames + blocks * self.block_frames
+        """Latent frames that are kept for a window: chunks are written as a whole."""
+        chunks = -(-window // self.chunk_frames)
+        return self.sink_frames + chunks * self.chunk_frames
 
     def streams(self, config: WanConfig) -> dict[Kind, Stream]:
         """What each kind of attention over time keeps of a frame."""

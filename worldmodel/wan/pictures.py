@@ -1,7 +1,7 @@
 """What an image-to-video model is told of the picture that a session begins with.
 
     start = PictureCondition(features, latents)
-    channels = start.channels(now, frames=3)      # mask and latents beside the noise of a block
+    channels = start.channels(now, frames=3)      # mask and latents beside the noise of a chunk
     save_pictures(path, {"a forest": start}); load_pictures(path)
 
 The latents are those of a clip: the picture, then grey. They depend on the picture ever less and

@@ -28,7 +28,7 @@ class ReleasedSampler:
     about: str
     steps: tuple[int, ...]
     first_steps: tuple[int, ...]
-    block_frames: int
+    chunk_frames: int
     window_frames: int
     sink_frames: int
     cameras: bool = False
@@ -54,7 +54,7 @@ class ReleasedSampler:
     @property
     def is_whole(self) -> bool:
         """Whether whole clips are drawn at once, their later frames being seen too."""
-        return self.block_frames == self.window_frames
+        return self.chunk_frames == self.window_frames
 
     @property
     def window(self) -> WindowConfig:
@@ -62,7 +62,7 @@ class ReleasedSampler:
         return WindowConfig(
             rows=self.rows,
             columns=self.columns,
-            block_frames=self.block_frames,
+            chunk_frames=self.chunk_frames,
             window_frames=self.window_frames,
             sink_frames=self.sink_frames,
             action_frames=self.action_frames,
@@ -70,12 +70,12 @@ class ReleasedSampler:
 
     @property
     def sampler(self) -> SamplerConfig:
-        """The noise levels at which a block is denoised."""
+        """The noise levels at which a chunk is denoised."""
         return SamplerConfig(sigmas=warped_sigmas(self.steps), renoise=self.renoise)
 
     @property
     def first_sampler(self) -> SamplerConfig:
-        """How the first block of a session is denoised."""
+        """How the first chunk of a session is denoised."""
         return SamplerConfig(sigmas=warped_sigmas(self.first_steps), renoise=self.renoise)
 
 
@@ -86,9 +86,9 @@ STEPS = {4: FOUR, 2: TWO, 1: ONE}  # the lists that students were trained on
 
 
 def _matrix_game(**values: Any) -> ReleasedSampler:
-    """What Matrix-Game 2's descendants share: 352 x 640 pixels, keys and mouse, blocks of three."""
+    """What Matrix-Game 2's descendants share: 352 x 640 pixels, keys and mouse, chunks of three."""
     shared = {
-        "block_frames": 3,
+        "chunk_frames": 3,
         "sink_frames": 0,
         "first_steps": values["steps"],
         "mouse": 2,
@@ -106,38 +106,38 @@ def _matrix_game(**values: Any) -> ReleasedSampler:
 RECIPES = {
     "framewise-4step": ReleasedSampler(
         about="Causal-Forcing framewise/causal_forcing.pt",
-        steps=FOUR, first_steps=FOUR, block_frames=1, window_frames=18, sink_frames=3,
+        steps=FOUR, first_steps=FOUR, chunk_frames=1, window_frames=18, sink_frames=3,
     ),
     "framewise-2step": ReleasedSampler(
         about="Causal-Forcing causal-forcing++/framewise-2step.pt",
-        steps=TWO, first_steps=FOUR, block_frames=1, window_frames=18, sink_frames=3,
+        steps=TWO, first_steps=FOUR, chunk_frames=1, window_frames=18, sink_frames=3,
     ),
     "framewise-1step": ReleasedSampler(
         about="Causal-Forcing causal-forcing++/framewise-1step.pt",
-        steps=ONE, first_steps=FOUR, block_frames=1, window_frames=18, sink_frames=3,
+        steps=ONE, first_steps=FOUR, chunk_frames=1, window_frames=18, sink_frames=3,
     ),
     "chunkwise-4step": ReleasedSampler(
         about="Causal-Forcing chunkwise/causal_forcing.pt and longvideo.pt",
-        steps=FOUR, first_steps=FOUR, block_frames=3, window_frames=18, sink_frames=3,
+        steps=FOUR, first_steps=FOUR, chunk_frames=3, window_frames=18, sink_frames=3,
     ),
     "action2v": ReleasedSampler(
         about="minWM Wan21/Action2V/dmd/model.pt (and its other stages)",
-        steps=FOUR, first_steps=FOUR, block_frames=4, window_frames=20, sink_frames=0,
+        steps=FOUR, first_steps=FOUR, chunk_frames=4, window_frames=20, sink_frames=0,
         cameras=True,
     ),
     "teacher-framewise": ReleasedSampler(
         about="Causal-Forcing framewise/ar_diffusion.pt, without guidance",
-        steps=FIFTY, first_steps=FIFTY, block_frames=1, window_frames=18, sink_frames=3,
+        steps=FIFTY, first_steps=FIFTY, chunk_frames=1, window_frames=18, sink_frames=3,
         renoise=False,
     ),
     "teacher-chunkwise": ReleasedSampler(
         about="Causal-Forcing chunkwise/ar_diffusion.pt, without guidance",
-        steps=FIFTY, first_steps=FIFTY, block_frames=3, window_frames=18, sink_frames=3,
+        steps=FIFTY, first_steps=FIFTY, chunk_frames=3, window_frames=18, sink_frames=3,
         renoise=False,
     ),
     "bidirectional": ReleasedSampler(
         about="Wan2.1-T2V as Alibaba released it, a whole clip of 81 frames at a time, no guidance",
-        steps=FIFTY, first_steps=FIFTY, block_frames=21, window_frames=21, sink_frames=0,
+        steps=FIFTY, first_steps=FIFTY, chunk_frames=21, window_frames=21, sink_frames=0,
         renoise=False,
     ),
     # Matrix-Game 2 plays with the window that it was distilled with. Of ForgeWM's third stage the
@@ -171,6 +171,6 @@ RECIPES = {
     ),
     "forgewm-bidirectional": _matrix_game(
         about="ForgeWM stage0/model.pt and Matrix-Game-2.0 base_model, whole clips, no guidance",
-        steps=FIFTY, block_frames=21, window_frames=21, keys=6, action_layers=30, renoise=False,
+        steps=FIFTY, chunk_frames=21, window_frames=21, keys=6, action_layers=30, renoise=False,
     ),
 }  # fmt: skip

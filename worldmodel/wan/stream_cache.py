@@ -1,8 +1,8 @@
 """Keys and values of the sinks and of the last frames of one kind of attention, in fixed slots.
 
-Each pass over a block overwrites its slots, so the last pass before `advance` (the clean one) is
-what later blocks see. Slots fill from the front, sinks first, then a ring of whole blocks. Where a
-window ends within a block, the frames of that block that are too old lie in the ring unseen.
+Each pass over a chunk overwrites its slots, so the last pass before `advance` (the clean one) is
+what later chunks see. Slots fill from the front, sinks first, then a ring of whole chunks. Where a
+window ends within a chunk, the frames of that chunk that are too old lie in the ring unseen.
 
 Keys are turned to the time of their frame. Times are reduced to one turn in fp64, so scores depend
 on differences of time alone, however late it is. Sinks that the window has left behind are seen as
@@ -58,7 +58,7 @@ class StreamCache:
         self.moved = torch.eye(4, dtype=torch.float64)  # of all re-anchorings, together
         self.now = 0
         self.lent: dict[int, weakref.ref[KeptSlot]] = {}  # of slots, as `save` handed them out
-        self._is_begun = False  # whether the current block's slots have been written to
+        self._is_begun = False  # whether the current chunk's slots have been written to
         self.lock = threading.RLock()  # a state may be looked at while play goes on
 
     @property
@@ -68,7 +68,7 @@ class StreamCache:
         return sum(x.element_size() * x.nelement() for x in kept)
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep the current block in its slots, attend to what it sees: b n t e -> b n t e."""
+        """Keep the current chunk in its slots, attend to what it sees: b n t e -> b n t e."""
         if not self._is_begun:
             self._take_back(self._open_slots())
             self._is_begun = True
@@ -78,10 +78,10 @@ class StreamCache:
         return F.scaled_dot_product_attention(q, self._seen(self.k[bank]), self._seen(self.v[bank]))
 
     def advance(self) -> None:
-        """Keep the current block and open the slots of the next one."""
+        """Keep the current chunk and open the slots of the next one."""
         if self.now < self.window.sink_frames:
             self._keep_sinks()
-        self._move_to(self.now + self.window.block_frames)
+        self._move_to(self.now + self.window.chunk_frames)
 
     def re_anchor(self, motion: Tensor) -> None:
         """Let the world begin at another camera, at `motion` (4 4) in the old one.
@@ -100,10 +100,10 @@ class StreamCache:
             self._move_into(seen[..., sinks:, :], seen[..., sinks:, :], inverse)
 
     def save(self) -> "dict[str, KeptSlot]":
-        """What is kept, by name, between two blocks: `slot.3` 2 a b n p e for each slot.
+        """What is kept, by name, between two chunks: `slot.3` 2 a b n p e for each slot.
 
         A slot that two calls found unchanged is the very same object in both answers, so states of
-        neighbouring blocks share what they can. Slots that no later block sees hold nothing.
+        neighbouring chunks share what they can. Slots that no later chunk sees hold nothing.
         """
         kept: dict[str, KeptSlot] = {}
         for slot in self._kept_slots(self.now):
@@ -147,7 +147,7 @@ class StreamCache:
         return torch.stack((k[..., here, :], v[..., here, :])).cpu()
 
     def _seen(self, kept: Tensor) -> Tensor:
-        """What the current block sees of b n (s p) e; a view, unless it lies in pieces."""
+        """What the current chunk sees of b n (s p) e; a view, unless it lies in pieces."""
         runs = self._seen_runs()
         if len(runs) == 1:
             return kept[:, :, runs[0]]
@@ -164,24 +164,24 @@ class StreamCache:
         return [slice(first * self.p, end * self.p) for first, end in runs]
 
     def _seen_slots(self, now: int) -> set[int]:
-        """Sinks and the window, as the block at `now` sees them, its own frames included."""
-        end, sinks = now + self.window.block_frames, self.window.sink_frames
+        """Sinks and the window, as the chunk at `now` sees them, its own frames included."""
+        end, sinks = now + self.window.chunk_frames, self.window.sink_frames
         recent = range(max(sinks, end - self.stream.window), end)
         return {*range(min(sinks, end)), *map(self.ring.slot, recent)}
 
     def _kept_slots(self, now: int) -> list[int]:
-        """The slots that were written to and that the block at `now` sees."""
+        """The slots that were written to and that the chunk at `now` sees."""
         opened = self._open_slots(now)
         return [slot for slot in sorted(self._seen_slots(now)) if slot not in opened]
 
     def _open_slots(self, now: int | None = None) -> range:
-        """The slots that the block at `now` (the current one) is written to."""
+        """The slots that the chunk at `now` (the current one) is written to."""
         first = self.ring.slot(self.now if now is None else now)
-        return range(first, first + self.window.block_frames)
+        return range(first, first + self.window.chunk_frames)
 
     def _here(self) -> slice:
-        """The tokens of the slots of the current block."""
-        return self.ring.place(self.ring.slot(self.now), self.window.block_frames)
+        """The tokens of the slots of the current chunk."""
+        return self.ring.place(self.ring.slot(self.now), self.window.chunk_frames)
 
     def _take_back(self, slots: Iterable[int]) -> None:
         """Before slots are written to: who still holds what they kept gets a copy."""
@@ -197,7 +197,7 @@ class StreamCache:
             to.copy_(move(bank, matrix))
 
     def _keep_sinks(self) -> None:
-        """Keep the block's keys and values as they came, its camera banks in the first anchor."""
+        """Keep the chunk's keys and values as they came, its camera banks in the first anchor."""
         here, back = self._here(), torch.linalg.inv(self.moved)
         for kept, sinks in ((self.k, self.sink_k), (self.v, self.sink_v)):
             timed = self.stream.timed
@@ -205,14 +205,14 @@ class StreamCache:
             self._move_into(sinks[timed:, ..., here, :], kept[timed:, ..., here, :], back)
 
     def _move_to(self, now: int) -> None:
-        """The block that begins at `now` is open, and the sinks are where it sees them."""
+        """The chunk that begins at `now` is open, and the sinks are where it sees them."""
         self.now, self._is_begun = now, False
         self._pin_sinks()
 
     def _pin_sinks(self) -> None:
-        """Move the sinks' keys to where the block that is now open sees them."""
+        """Move the sinks' keys to where the chunk that is now open sees them."""
         sinks, timed = self.window.sink_frames, self.stream.timed
-        late = self.now + self.window.block_frames - sinks - self.stream.window
+        late = self.now + self.window.chunk_frames - sinks - self.stream.window
         if not sinks or late <= 0:
             return
         cos, sin = self._turns(torch.tensor([late]))

@@ -2,7 +2,7 @@
 
 Both see exactly what play's `RollingCache` would show them: sinks, then the window. What is done
 differently has its reason: nothing here is overwritten while autograd, or a pass that is computed
-a second time, may still need it. No mask is used: for every block, attention gets the keys that it
+a second time, may still need it. No mask is used: for every chunk, attention gets the keys that it
 may see and no others, so the work is that of play and any fast kernel serves.
 
 Letter of its own: a banks.
@@ -34,13 +34,13 @@ class _Streams:
     def past(
         self, kind: Kind, bank: int, kept: tuple[Tensor, Tensor], now: int
     ) -> tuple[Tensor, Tensor]:
-        """What the block at `now` sees of the keys and values b n (f p) e of all earlier frames.
+        """What the chunk at `now` sees of the keys and values b n (f p) e of all earlier frames.
 
         Sinks that the window has left behind are seen as if they stood directly before it; their
         keys are turned there unless they carry no time (a camera's).
         """
         (k, v), stream, sinks = kept, self.streams[kind], self.window.sink_frames
-        p, late = stream.tokens, now + self.window.block_frames - sinks - stream.window
+        p, late = stream.tokens, now + self.window.chunk_frames - sinks - stream.window
         if late <= 0:
             return k[:, :, : now * p], v[:, :, : now * p]
         first, ring = k[:, :, : sinks * p], slice((sinks + late) * p, now * p)
@@ -54,7 +54,7 @@ class _Streams:
 class WanTeacherForcing:
     """A clip once clean and once noisy, one after the other: [clean | noisy].
 
-    A clean block sees the clean past and itself, a noisy block the *clean* past and itself: what
+    A clean chunk sees the clean past and itself, a noisy chunk the *clean* past and itself: what
     the sampler sees in play (teacher forcing, Causal Forcing, arXiv 2602.02214, §3). That holds for
     what keys and mouse did, too.
     """
@@ -77,8 +77,8 @@ class WanTeacherForcing:
         self.action_cos_sin = turns
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
-        """Both halves, block by block; t = 2 f p."""
-        n, frames = self.window.block_frames, self.frames
+        """Both halves, chunk by chunk; t = 2 f p."""
+        n, frames = self.window.chunk_frames, self.frames
         q, k = q.to(v.dtype), k.to(v.dtype)
         asking, asked = q.shape[2] // (2 * frames), k.shape[2] // (2 * frames)  # tokens of a frame
         clean = k[:, :, : frames * asked], v[:, :, : frames * asked]
@@ -97,7 +97,7 @@ class GrowingCache:
 
     cache = GrowingCache(config, window, frames=21, text=embeddings)
     model(noisy, sigmas, cameras, cache.at(3))                # looks, and leaves nothing behind
-    model(clean, zeros, cameras, cache.at(3, keeps=True))     # the clean pass: later blocks see it
+    model(clean, zeros, cameras, cache.at(3, keeps=True))     # the clean pass: later chunks see it
 
     No slot is written twice, so a pass that is computed again for its gradient finds the past as it
     was. Play, which runs for hours, overwrites what it has left behind.
@@ -122,9 +122,9 @@ class GrowingCache:
             for kind, stream in self.streams.streams.items()
         }
 
-    def at(self, now: int, *, keeps: bool = False) -> "BlockContext":
-        """The context of one pass over the block that begins at frame `now`."""
-        return BlockContext(self, now, keeps=keeps)
+    def at(self, now: int, *, keeps: bool = False) -> "ChunkContext":
+        """The context of one pass over the chunk that begins at frame `now`."""
+        return ChunkContext(self, now, keeps=keeps)
 
 
 def _room(
@@ -137,12 +137,12 @@ def _room(
     return keys, torch.zeros_like(keys)
 
 
-class BlockContext:
-    """One pass over one block of a rollout."""
+class ChunkContext:
+    """One pass over one chunk of a rollout."""
 
     def __init__(self, cache: GrowingCache, now: int, *, keeps: bool) -> None:
         self.cache, self.now, self.keeps, self.text = cache, now, keeps, cache.text
-        n = cache.window.block_frames
+        n = cache.window.chunk_frames
         times = now + torch.arange(n)
         self.rope_cos_sin = frame_cos_sin(cache.config, cache.window, times, cache.device)
         self.action_cos_sin = time_turns(cache.config, times, cache.device)
@@ -150,18 +150,18 @@ class BlockContext:
         self.conditions = whole.at(slice(now, now + n)) if whole else None
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
-        """Attention to the kept past and to the block itself: b n t e each -> b n t e."""
+        """Attention to the kept past and to the chunk itself: b n t e each -> b n t e."""
         cache, (keys, values) = self.cache, self.cache.kept[kind]
         q, k, v = (x.to(keys.dtype) for x in (q, k, v))
         if self.keeps:
             p = cache.streams.streams[kind].tokens
-            here = slice(self.now * p, (self.now + cache.window.block_frames) * p)
+            here = slice(self.now * p, (self.now + cache.window.chunk_frames) * p)
             keys[bank, :, :, here], values[bank, :, :, here] = k.detach(), v.detach()
         past = cache.streams.past(kind, bank, (keys[bank], values[bank]), self.now)
         return _attend(q, past, (k, v))
 
 
 def _attend(q: Tensor, past: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> Tensor:
-    """Queries b n t e to the past's keys and values, then to the block's own."""
+    """Queries b n t e to the past's keys and values, then to the chunk's own."""
     k, v = (torch.cat(pair, dim=2) for pair in zip(past, own, strict=True))
     return F.scaled_dot_product_attention(q, k, v)

@@ -1,6 +1,6 @@
 """What a Wan transformer costs in play: operations as they are counted, memory, bytes moved.
 
-A pass takes a block of latent frames through all layers while `seen` latent frames, its own
+A pass takes a chunk of latent frames through all layers while `seen` latent frames, its own
 included, lie in the cache. What is elementwise is left out of operations: it costs memory traffic,
 not arithmetic.
 """
@@ -59,8 +59,8 @@ def over_layers(config: WanConfig, run: Callable[[WanConfig], Cost]) -> Cost:
 
 @lru_cache(maxsize=64)
 def pass_flops(config: WanConfig, window: WindowConfig, seen: int) -> int:
-    """Operations of one pass over one block, the prompt's keys and values being there already."""
-    n = window.block_frames
+    """Operations of one pass over one chunk, the prompt's keys and values being there already."""
+    n = window.chunk_frames
 
     def run(part: WanConfig) -> Cost:
         with fake_tensors(), torch.no_grad():
@@ -75,8 +75,8 @@ def pass_flops(config: WanConfig, window: WindowConfig, seen: int) -> int:
     return over_layers(config, run).flops
 
 
-def block_flops(config: WanConfig, window: WindowConfig, seen: int, steps: int) -> int:
-    """Operations of a block in play: every denoising step and the clean pass."""
+def chunk_flops(config: WanConfig, window: WindowConfig, seen: int, steps: int) -> int:
+    """Operations of a chunk in play: every denoising step and the clean pass."""
     return (steps + 1) * pass_flops(config, window, seen)
 
 

@@ -1,4 +1,4 @@
-"""One played session of a Wan world: blocks of latent frames, one after the other.
+"""One played session of a Wan world: chunks of latent frames, one after the other.
 
     rollout = WanRollout(model, window, sampler, first_sampler, seeded_noise([0]))
     rollout.say(model.read_text(embeddings))
@@ -6,7 +6,7 @@
     latents = rollout.denoise(cameras)         # decode and show them ...
     rollout.remember()                         # ... then make them the past; again and again
 
-Latents b f c h w are those of one block.
+Latents b f c h w are those of one chunk.
 """
 
 from collections import deque
@@ -53,22 +53,22 @@ class WanRollout:
         self.sampler, self.first_sampler = sampler, first_sampler
         self.noise = noise
         self.cache = cache or RollingCache(model.config, window, batch, model.dtype, model.device)
-        self.drawn = 0  # blocks that were drawn, not given
-        self.sinks: list[tuple[Tensor, Tensor]] = []  # latents and cameras, block by block
+        self.drawn = 0  # chunks that were drawn, not given
+        self.sinks: list[tuple[Tensor, Tensor]] = []  # latents and cameras, chunk by chunk
         self.recent: deque[tuple[Tensor, Tensor]] = deque(
-            maxlen=-(-window.window_frames // window.block_frames)
+            maxlen=-(-window.window_frames // window.chunk_frames)
         )
         self._current: tuple[Tensor, Tensor] | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int, int]:
-        """The shape of one block: b f c h w."""
+        """The shape of one chunk: b f c h w."""
         window = self.window
         channels = self.model.config.latent_channels
-        return self.batch, window.block_frames, channels, window.rows, window.columns
+        return self.batch, window.chunk_frames, channels, window.rows, window.columns
 
     def say(self, text: Text) -> None:
-        """Another prompt, from the next block on; what is remembered stays as it was."""
+        """Another prompt, from the next chunk on; what is remembered stays as it was."""
         self.cache.text = text
 
     @torch.inference_mode()
@@ -76,23 +76,23 @@ class WanRollout:
         """Another prompt, and everything still visible is read again under it."""
         self.cache.reset()
         self.cache.text = text
-        for block in (*self.sinks, *self.recent):
-            self._read(*block)
+        for chunk in (*self.sinks, *self.recent):
+            self._read(*chunk)
 
     @torch.inference_mode()
     def prime(self, latents: Tensor, cameras: Tensor | None = None) -> None:
-        """Show the world its past: clean latents b f c h w in whole blocks, and their cameras."""
+        """Show the world its past: clean latents b f c h w in whole chunks, and their cameras."""
         cameras = no_cameras(latents.shape[0], latents.shape[1]) if cameras is None else cameras
-        n = self.window.block_frames
-        for block in zip(latents.split(n, dim=1), cameras.split(n, dim=1), strict=True):
-            self._current = block
+        n = self.window.chunk_frames
+        for chunk in zip(latents.split(n, dim=1), cameras.split(n, dim=1), strict=True):
+            self._current = chunk
             self.remember()
 
     @torch.inference_mode()
     def denoise(
         self, cameras: Tensor | None = None, conditions: FrameConditions | None = None
     ) -> Tensor:
-        """The next block, seen from projections b f 4 4: clean latents b f c h w in fp32.
+        """The next chunk, seen from projections b f 4 4: clean latents b f c h w in fp32.
 
         An image-to-video model is told its `conditions`, frame by frame; so is the clean pass.
         """
@@ -113,10 +113,10 @@ class WanRollout:
 
     @torch.inference_mode()
     def remember(self) -> None:
-        """The clean pass: overwrite the block's slots with clean keys and values, move on."""
+        """The clean pass: overwrite the chunk's slots with clean keys and values, move on."""
         assert self._current is not None, "denoise or prime comes first"
         if self.model.config.picture is None:  # else there are no words under which to read again
-            late = len(self.sinks) * self.window.block_frames >= self.window.sink_frames
+            late = len(self.sinks) * self.window.chunk_frames >= self.window.sink_frames
             (self.recent if late else self.sinks).append(self._current)
         self._read(*self._current)
         self._current = None

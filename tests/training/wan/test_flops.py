@@ -81,7 +81,7 @@ def config_of(folder: Path, stage: str, size: WanConfig, **loop: object) -> WanT
 
 
 def first_exit(config: WanTraining, model: WanTransformer, given: Conditions) -> Tensor:
-    """Play whose every block is done after one step."""
+    """Play whose every chunk is done after one step."""
     assert isinstance(config, WanDmdTraining)
     return rollout(config, 0, model, given)
 

@@ -41,7 +41,7 @@ from worldmodel.worlds.wan.world import WanWorld
 from worldmodel.worlds.wan.world_file import read_wan_world
 
 SIZE = matrix_tiny.size(keys=4, layers=2)
-FRAMES = 6  # latent: two blocks
+FRAMES = 6  # latent: two chunks
 CLIPS = WanClips(batch=1, frames=FRAMES, prompt_dropout=0.0)
 THREE = SamplerConfig(sigmas=(1.0, 0.9088, 0.714, 0.0), renoise=True)
 LORA = LoraConfig(rank=4, alpha=8.0, targets=("self_attn.q", "ffn.0", "t_qkv"), also=("head",))
@@ -61,7 +61,7 @@ class MatrixRoot(Root):
         files.append(matrix_tiny.save_encoded(folder / "pictures.safetensors"))
         import_files(files, folder / "base", matrix_tiny.plan())
         self.model = WanModel(
-            kind="wan", size=folder / "size.toml", rows=4, columns=6, block_frames=3,
+            kind="wan", size=folder / "size.toml", rows=4, columns=6, chunk_frames=3,
             window_frames=6, sink_frames=0, action_frames=3,
         )  # fmt: skip
         self.common: dict[str, Any] = {
@@ -184,12 +184,12 @@ W = Action(frozenset({"KeyW"}))
 
 
 @torch.no_grad()
-def test_later_blocks_of_a_rollout_see_clean_ones(
+def test_later_chunks_of_a_rollout_see_clean_ones(
     root: MatrixRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clean pass of every block renews what is remembered, of frames, keys and mouse alike.
+    """The clean pass of every chunk renews what is remembered, of frames, keys and mouse alike.
 
-    Without it, later blocks would see keys of the exit step, noisy in all cases but the last.
+    Without it, later chunks would see keys of the exit step, noisy in all cases but the last.
     """
     stage = make_stage(root.dmd(student=root.folder / "start.safetensors",
         real=root.folder / "start.safetensors", sampler=THREE), root.runs / "none")  # fmt: skip

@@ -183,7 +183,7 @@ def test_weights_without_cameras_get_a_branch_that_adds_nothing(root: Root, tmp_
 
 
 def test_two_processes_train_what_one_does(root: Root) -> None:
-    """Split block by block, with checkpointing; LoRA leaves the same small file."""
+    """Split chunk by chunk, with checkpointing; LoRA leaves the same small file."""
     loop = replace(LOOP, steps=3, micro_batches=2, checkpointing=True)
     for name, config in {
         "split_dmd": root.dmd(loop=loop),
@@ -261,18 +261,18 @@ def test_trajectories_end_where_the_teacher_goes_and_survive_a_kill(root: Root) 
     root.run(root.trajectories(clips=1))
 
 
-def test_blocks_of_two_and_a_longer_list_for_the_first(root: Root) -> None:
-    model = replace(root.model, block_frames=2, window_frames=4, sink_frames=0)
+def test_chunks_of_two_and_a_longer_list_for_the_first(root: Root) -> None:
+    model = replace(root.model, chunk_frames=2, window_frames=4, sink_frames=0)
     loop = replace(LOOP, steps=6)
     first = SamplerConfig(sigmas=(1.0, 0.0), first_sigmas=(1.0, 0.9, 0.5, 0.0), renoise=True)
-    root.run(root.teacher(model=model, loop=loop), "block_teacher")
+    root.run(root.teacher(model=model, loop=loop), "chunk_teacher")
     own = {"model": model, "loop": loop}
-    root.run(root.student(teacher=root.runs / "block_teacher", **own), "block_student")
-    student = root.runs / "block_student"
-    root.run(root.dmd(student=student, sampler=first, **own), "block_dmd")
-    root.run(root.world(run=root.runs / "block_dmd", sampler=first), "block_world")
-    world = read_wan_world(root.runs / "block_world")
-    assert (world.window.block_frames, world.actions.frames) == (2, 8)
+    root.run(root.student(teacher=root.runs / "chunk_teacher", **own), "chunk_student")
+    student = root.runs / "chunk_student"
+    root.run(root.dmd(student=student, sampler=first, **own), "chunk_dmd")
+    root.run(root.world(run=root.runs / "chunk_dmd", sampler=first), "chunk_world")
+    world = read_wan_world(root.runs / "chunk_world")
+    assert (world.window.chunk_frames, world.actions.frames) == (2, 8)
     assert world.sampler.sigmas == (1.0, 0.0)
     assert world.first_sampler.sigmas == (1.0, 0.9, 0.5, 0.0)
 
@@ -310,8 +310,8 @@ CHANGES: dict[str, tuple[Callable[[Root], object], str]] = {
     "frames": (lambda r: r.teacher(clips=replace(ONE, frames=9)), "have 4 latent frames"),
     "rows": (lambda r: r.teacher(model=replace(r.model, rows=8)), "latents of 16 x 4 x 6"),
     "blocks": (
-        lambda r: r.teacher(model=replace(r.model, block_frames=3, window_frames=3, sink_frames=0)),
-        "multiple of block",
+        lambda r: r.teacher(model=replace(r.model, chunk_frames=3, window_frames=3, sink_frames=0)),
+        "multiple of chunk",
     ),
     "compile": (lambda r: r.teacher(loop=replace(LOOP, compile=True)), "compile = true is not"),
     "muon": (lambda r: r.teacher(loop=replace(LOOP, muon_learning_rate=0.1)), "muon_learning"),

@@ -48,7 +48,7 @@ def test_a_training_checkpoint_becomes_a_world_with_its_exact_weights(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("recipe", "steps", "block", "frames"),
+    ("recipe", "steps", "chunk", "frames"),
     [
         ("framewise-4step", WARPED, 1, 4),
         ("framewise-2step", (1.0, 0.8333, 0.0), 1, 4),
@@ -57,12 +57,12 @@ def test_a_training_checkpoint_becomes_a_world_with_its_exact_weights(tmp_path: 
     ],
 )
 def test_a_recipe_gives_the_sampler_of_training(
-    tmp_path: Path, recipe: str, steps: tuple[float, ...], block: int, frames: int
+    tmp_path: Path, recipe: str, steps: tuple[float, ...], chunk: int, frames: int
 ) -> None:
     world = read_wan_world(make_wan_world(tmp_path / "world", recipe))
     assert world.sampler.sigmas == pytest.approx(steps, abs=1e-4)
     assert world.first_sampler.sigmas == pytest.approx(WARPED, abs=1e-4)
-    assert (world.window.block_frames, world.actions.frames) == (block, frames)
+    assert (world.window.chunk_frames, world.actions.frames) == (chunk, frames)
     assert world.window.slots == 21
 
 
@@ -164,12 +164,12 @@ def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*command, "--key", "Digit1"]) == 2
 
 
-def test_recipes_hold_whole_blocks() -> None:
-    """But for GTA's, which was distilled with a window that ends within a block."""
-    cut = {name for name, r in RECIPES.items() if r.window_frames % r.block_frames}
+def test_recipes_hold_whole_chunks() -> None:
+    """But for GTA's, which was distilled with a window that ends within a chunk."""
+    cut = {name for name, r in RECIPES.items() if r.window_frames % r.chunk_frames}
     assert cut == {"matrix-game2-gta"}
     for recipe in RECIPES.values():
-        assert recipe.sink_frames % recipe.block_frames == 0
+        assert recipe.sink_frames % recipe.chunk_frames == 0
         assert recipe.sampler.steps == len(recipe.steps)
 
 

@@ -56,7 +56,7 @@ def test_a_released_file_is_recognised_by_its_contents(
     assert world.sampler.sigmas == world.first_sampler.sigmas
     assert world.sampler.sigmas == pytest.approx(steps, abs=1e-4)
     assert (world.window.window_frames, world.window.action_frames) == (window, action_window)
-    assert (world.window.block_frames, world.actions.frames) == (3, 12)
+    assert (world.window.chunk_frames, world.actions.frames) == (3, 12)
     assert world.window.sink_frames == 0
     assert world.frames_per_second == 12.0
     assert world.captions == ["hall", "field"]
@@ -79,11 +79,11 @@ def test_the_sizes_of_real_latents_are_the_recipe_s(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "steps", "block"),
+    ("recipe", "steps", "chunk"),
     [("forgewm-teacher", 50, 3), ("forgewm-consistency", 4, 3), ("forgewm-bidirectional", 50, 21)],
 )
 def test_stages_with_an_action_module_in_every_layer_are_named(
-    tmp_path: Path, recipe: str, steps: int, block: int
+    tmp_path: Path, recipe: str, steps: int, chunk: int
 ) -> None:
     path = save_student(tmp_path / "model.pt", keys=6, layers=30, network="generator")
     told = r"model\.pt … --to WORLD --recipe NAME, .*: forgewm-consistency .*stage0"
@@ -97,7 +97,7 @@ def test_stages_with_an_action_module_in_every_layer_are_named(
     assert f"that it is {recipe} was named" in card  # a wrong answer is not silent
     assert all(f"ForgeWM stage{number}" in card for number in (0, 1, 2))
     assert "tensors of generator" in card
-    assert (world.sampler.steps, world.window.block_frames) == (steps, block)
+    assert (world.sampler.steps, world.window.chunk_frames) == (steps, chunk)
     assert world.sampler.renoise == (recipe == "forgewm-consistency")
 
 

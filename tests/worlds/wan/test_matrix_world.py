@@ -66,20 +66,20 @@ def differ(one: list[Frame], other: list[Frame]) -> list[int]:
 
 
 def rows(
-    world: WanWorld, actions: list[Action], blocks: int = 2
+    world: WanWorld, actions: list[Action], chunks: int = 2
 ) -> tuple[list[float], list[float]]:
-    """The last row of keys and of the mouse that a block is told after some frames."""
+    """The last row of keys and of the mouse that a chunk is told after some frames."""
     control = RowControl(world.file)
     control.next(3)
     for action in actions:
         control.feed(action)
-    for _ in range(blocks - 1):
+    for _ in range(chunks - 1):
         keys, mouse = control.next(3)
     return keys[0, -1, -1].tolist(), [] if mouse is None else mouse[0, -1, -1].tolist()
 
 
 def test_keys_and_mouse_are_told_as_they_were_trained(world: WanWorld) -> None:
-    """W, S, A, D; the mouse is up, right; a tap and a small move count for the whole block."""
+    """W, S, A, D; the mouse is up, right; a tap and a small move count for the whole chunk."""
     assert world.file.controls is not None
     assert world.file.controls.keys == ("KeyW", "KeyS", "KeyA", "KeyD")
     one = [IDLE] * 5 + [Action(frozenset({"KeyS", "KeyD"}), (0.6, -0.3))] + [IDLE] * 6
@@ -95,8 +95,8 @@ def test_keys_and_mouse_are_told_as_they_were_trained(world: WanWorld) -> None:
     assert rows(world, [flick])[1] == pytest.approx([0.0, 0.05])
 
 
-def test_the_first_rows_of_a_block_are_those_that_the_player_has_done(world: WanWorld) -> None:
-    """The window of a block's first latent frame ends with three of its rows, as in the log."""
+def test_the_first_rows_of_a_chunk_are_those_that_the_player_has_done(world: WanWorld) -> None:
+    """The window of a chunk's first latent frame ends with three of its rows, as in the log."""
     control = RowControl(world.file)
     first, _ = control.next(3)
     assert first.shape == (1, 3, 12, 4)
@@ -126,8 +126,8 @@ def test_gta_steers_and_temple_run_presses_one_key(tmp_path: Path) -> None:
     assert names["KeyC"] == "turn right"
 
 
-def test_taps_that_a_block_has_no_room_for_wait_for_the_next_one(tmp_path: Path) -> None:
-    """Of temple run's keys one is down in a block: what was pressed after it comes later."""
+def test_taps_that_a_chunk_has_no_room_for_wait_for_the_next_one(tmp_path: Path) -> None:
+    """Of temple run's keys one is down in a chunk: what was pressed after it comes later."""
     run = WanWorld.load(make_matrix_world(tmp_path / "run", "matrix-game2-templerun"), SETTINGS)
     jump, side = Action(frozenset({"KeyW"})), Action(frozenset({"KeyA"}))
     control = RowControl(run.file)
@@ -148,13 +148,13 @@ def test_taps_that_a_block_has_no_room_for_wait_for_the_next_one(tmp_path: Path)
     assert differ([step(run, IDLE) for _ in range(26)], expected) == []
 
 
-def test_play_follows_keys_and_mouse_from_the_next_block_on(world: WanWorld) -> None:
+def test_play_follows_keys_and_mouse_from_the_next_chunk_on(world: WanWorld) -> None:
     assert world.actions.frames == 12
     idle = play(world, [IDLE] * 32)
     assert {frame.shape for frame in idle} == {(32, 48, 3)}
     assert differ(play(world, [IDLE] * 32), idle) == []
     tapped = play(world, [IDLE] * 2 + [FORWARD] + [IDLE] * 29)
-    assert min(differ(tapped, idle)) == 9  # the first block shows 9 frames
+    assert min(differ(tapped, idle)) == 9  # the first chunk shows 9 frames
     later = play(world, [IDLE] * 9 + [Action(mouse=(0.3, 0.0))] + [IDLE] * 22)
     assert min(differ(later, idle)) == 21
     assert differ(play(world, [IDLE] * 8, start=1), idle[:9]) == list(range(9))
@@ -168,7 +168,7 @@ def test_f1_tells_what_the_keys_do(folder: Path) -> None:
 
 
 def test_a_gymnasium_env_plays_it(world: WanWorld) -> None:
-    """An action is told to the block that is drawn next, as in play."""
+    """An action is told to the chunk that is drawn next, as in play."""
     env = WorldEnv(world)
     nothing = np.zeros_like(env.action_space.sample())
     forward = nothing.copy()

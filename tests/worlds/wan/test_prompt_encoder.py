@@ -71,7 +71,7 @@ def make(folder: Path, encoder: Path, openings: tuple[str, ...] = ("a forest",))
 
 
 def play(world: WanWorld, said: str, frames: int = 9) -> list[Frame]:
-    """The words are said with the second frame; blocks begin at frames 1, 5 and 9."""
+    """The words are said with the second frame; chunks begin at frames 1, 5 and 9."""
     first = world.reset(0, seed=0)
     actions = [Action(prompt=Prompt(said)) if i == 2 and said else IDLE for i in range(1, frames)]
     return [first, *(step(world, action) for action in actions)]
@@ -154,7 +154,7 @@ def follow(world: WanWorld, action: Action) -> tuple[Frame, Action]:
 def test_play_goes_on_under_the_old_words_while_the_new_ones_are_encoded(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Said with frame 2, encoded after frame 6; blocks begin at frames 5, 9 and 13."""
+    """Said with frame 2, encoded after frame 6; chunks begin at frames 5, 9 and 13."""
     world, gate = WanWorld.load(make(tmp_path / "world", encoder), SETTINGS), Gate(monkeypatch)
     seen, told = [world.reset(0, seed=0)], [IDLE]
     for i in range(1, 17):

@@ -35,7 +35,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def around(world: WanWorld) -> int:
     """Frames after which the window is full and some of its slots have been written twice."""
     window = world.file.window
-    return world.actions.frames * (window.slots // window.block_frames + 2)
+    return world.actions.frames * (window.slots // window.chunk_frames + 2)
 
 
 @pytest.mark.parametrize("frames", [0, 3, 8, 101])

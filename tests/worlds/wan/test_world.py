@@ -127,8 +127,8 @@ def test_a_camera_follows_keys_and_mouse(camera_world: WanWorld) -> None:
     assert camera_world.session.drive.path.pose[:3, 3].abs().max() == 0
 
 
-def test_keys_add_up_and_mouse_travel_is_spread_over_the_block() -> None:
-    drive = Drive(MINWM_CAMERA, block_frames=4)
+def test_keys_add_up_and_mouse_travel_is_spread_over_the_chunk() -> None:
+    drive = Drive(MINWM_CAMERA, chunk_frames=4)
     for frame in range(16):
         buttons = frozenset({"KeyW", "KeyD"}) if frame == 3 else frozenset[str]()
         drive.feed(Action(buttons, (0.75, -0.25)))
@@ -141,7 +141,7 @@ def test_keys_add_up_and_mouse_travel_is_spread_over_the_block() -> None:
     assert pose[2, 3] > 0.25
     still = drive.cameras()
     assert torch.equal(still[:, 0], still[:, 3])
-    held_to = Drive(MINWM_CAMERA, block_frames=4, most_degrees=12.0)
+    held_to = Drive(MINWM_CAMERA, chunk_frames=4, most_degrees=12.0)
     for _ in range(3):
         held_to.feed(Action(mouse=(12.0, 0.0)))
     held_to.cameras()

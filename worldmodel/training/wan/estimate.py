@@ -56,7 +56,7 @@ def memory(config: WanTraining, batch: BatchCost, gpus: int = 1) -> StageMemory:
     if isinstance(config, WanDmdTraining):
         real = parameters(real_size(config.real_size, config))
         others = number * real + WIDE * (frozen + 4 * learned)  # the critic trains as well
-    # Of weights that are split over GPUs, two blocks are gathered at a time.
+    # Of weights that are split over GPUs, two chunks are gathered at a time.
     gathered = 2 * number * all_of_it // size.layers if number == 2 else 0
     # Frozen weights are shared with the average, unless each is split by itself.
     average = WIDE * (learned + (frozen if gpus > 1 else 0))

@@ -141,7 +141,7 @@ def _trained(config: WanExport, base: WanWorldFile) -> tuple[dict[str, Tensor], 
         transformer=size,
         window=model.window,
         camera=camera,
-        actions=_actions(base, camera, model.block_frames * scale),
+        actions=_actions(base, camera, model.chunk_frames * scale),
         source=source,
     )
 

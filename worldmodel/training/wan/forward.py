@@ -44,7 +44,7 @@ class WanClip:
 def packed_velocity(
     model: WanTransformer, clip: WanClip, noisy: Tensor, sigmas: Tensor, window: WindowConfig
 ) -> Tensor:
-    """Velocity of noisy copies b 1 f c h w at σ b 1 f, each block given the clean ones before it.
+    """Velocity of noisy copies b 1 f c h w at σ b 1 f, each chunk given the clean ones before it.
 
     The clean half passes at σ = 0, as what is remembered in play does.
     """

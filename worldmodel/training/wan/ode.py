@@ -1,7 +1,7 @@
 """A Wan teacher's trajectories, stored, and the regression on them (Causal Forcing, §4.1).
 
 Of every clip of true latents, noise is followed along the teacher's probability-flow ODE to where
-it ends, all blocks at once, each given its true past. Kept are the states at the student's levels
+it ends, all chunks at once, each given its true past. Kept are the states at the student's levels
 and the end; the clips themselves are read from the latents again, by their numbers. Shards are
 written one after the other, and a run that was killed goes on with the first that is missing.
 
@@ -52,10 +52,10 @@ class WanOdeTrajectories(Trajectories):
 
     def __post_init__(self) -> None:
         super(WanOdeTrajectories, self).__post_init__()  # slots make a new class
-        if self.frames % self.model.block_frames:
+        if self.frames % self.model.chunk_frames:
             raise ConfigError(
-                f"frames ({self.frames}) must be a multiple of block_frames "
-                f"({self.model.block_frames})"
+                f"frames ({self.frames}) must be a multiple of chunk_frames "
+                f"({self.model.chunk_frames})"
             )
 
 

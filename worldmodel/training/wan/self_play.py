@@ -1,6 +1,6 @@
 """A Wan student's own play, for training: play's sampler, a past that gradients cannot disturb.
 
-Every block leaves at the rollout's exit step (Self Forcing, arXiv 2506.08009, Algorithm 1), with a
+Every chunk leaves at the rollout's exit step (Self Forcing, arXiv 2506.08009, Algorithm 1), with a
 gradient through that step alone; then the clean pass, without gradient, makes it the past.
 """
 
@@ -25,7 +25,7 @@ def self_play(
     generator: torch.Generator,
 ) -> Tensor:
     """Frames b f c h w of play from words alone, as many as `conditions` have cameras for."""
-    device, n = generator.device, window.block_frames
+    device, n = generator.device, window.chunk_frames
     batch, frames = conditions.cameras.shape[:2]
     shape = (batch, n, model.config.latent_channels, window.rows, window.columns)
     cache = GrowingCache(
@@ -56,7 +56,7 @@ def full_play(
     conditions: Conditions,
     generator: torch.Generator,
 ) -> Tensor:
-    """Play to the last step of every block, as a player would see it: b f c h w."""
+    """Play to the last step of every chunk, as a player would see it: b f c h w."""
     last = Exit(sampler.first.steps - 1, sampler.steps - 1)
     with torch.no_grad():
         return self_play(model, window, sampler, conditions, last, generator)

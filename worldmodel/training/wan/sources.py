@@ -68,7 +68,7 @@ class PixelClip:
 
     def cameras(self, camera: CameraConfig, frames_per_latent: int) -> Tensor:
         """Projections f 4 4: at first it stands; then each latent frame moves it as in play."""
-        drive = Drive(camera, block_frames=1)
+        drive = Drive(camera, chunk_frames=1)
         seen = [drive.first_cameras(1)]
         for first in range(1, len(self.actions), frames_per_latent):
             for done in self.actions[first : first + frames_per_latent]:

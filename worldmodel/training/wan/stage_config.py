@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from worldmodel.config import (
     ConfigError,
@@ -21,13 +21,14 @@ from worldmodel.wan.samplers import SHIFT
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanModel:
-    """Which transformer, on latents of which size, and what a block of them sees."""
+    """Which transformer, on latents of which size, and what a chunk of them sees."""
 
+    FORMERLY: ClassVar[dict[str, str]] = {"block_frames": "chunk_frames"}
     kind: Literal["wan"]
     size: Path  # the TOML file of a `WanConfig`, for instance configs/wan/wan-1.3b.toml
     rows: int  # of latents
     columns: int
-    block_frames: int = 1  # drawn together; 1 is frame-wise
+    chunk_frames: int = 1  # drawn together; 1 is frame-wise
     window_frames: int = 18
     sink_frames: int = 3
     action_frames: int = 0  # the window of attention to keys and mouse; 0: the same
@@ -38,7 +39,7 @@ class WanModel:
         return WindowConfig(
             rows=self.rows,
             columns=self.columns,
-            block_frames=self.block_frames,
+            chunk_frames=self.chunk_frames,
             window_frames=self.window_frames,
             sink_frames=self.sink_frames,
             action_frames=self.action_frames,
@@ -94,15 +95,15 @@ class WanTraining:
     def __post_init__(self) -> None:
         window, size = self.model.window, self.model.load_size()
         window.tokens(size)
-        if self.clips.frames % window.block_frames:
+        if self.clips.frames % window.chunk_frames:
             raise ConfigError(
-                f"[clips] frames ({self.clips.frames}) must be a multiple of block_frames "
-                f"({window.block_frames})"
+                f"[clips] frames ({self.clips.frames}) must be a multiple of chunk_frames "
+                f"({window.chunk_frames})"
             )
-        if self.preview and self.preview.frames % window.block_frames:
+        if self.preview and self.preview.frames % window.chunk_frames:
             raise ConfigError(
-                f"[preview] frames ({self.preview.frames}) must be a multiple of block_frames "
-                f"({window.block_frames})"
+                f"[preview] frames ({self.preview.frames}) must be a multiple of chunk_frames "
+                f"({window.chunk_frames})"
             )
         if self.loop.muon_learning_rate:
             raise ConfigError(
@@ -114,7 +115,7 @@ class WanTraining:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanTeacherTraining(WanTraining):
-    """The stage `teacher`: the next block from a clean past, at any noise level."""
+    """The stage `teacher`: the next chunk from a clean past, at any noise level."""
 
     stage: Literal["teacher"]
     start: Path

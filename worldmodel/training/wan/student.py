@@ -23,14 +23,14 @@ class WanStudentStage(WanStage[WanStudentTraining]):
         self.grid = sigma_grid(config.levels, config.level_shift).to(self.device)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Consistency loss of a batch, a level for every block."""
+        """Consistency loss of a batch, a level for every chunk."""
         del step
-        clips, config, n = self.config.clips, self.config, self.window.block_frames
+        clips, config, n = self.config.clips, self.config, self.window.chunk_frames
         # Never without words: guidance is distilled into a student that is always told.
         clip = self.data.draw(clips.batch, clips.frames, 0.0, generator)
         noise = torch.randn(clip.clean[:, None].shape, generator=generator, device=self.device)
-        blocks = (clips.batch, 1, clips.frames // n)
-        index = torch.randint(config.levels, blocks, generator=generator, device=self.device)
+        chunks = (clips.batch, 1, clips.frames // n)
+        index = torch.randint(config.levels, chunks, generator=generator, device=self.device)
         index = index.repeat_interleave(n, dim=-1)
         error = consistency_loss(
             packed_velocity,

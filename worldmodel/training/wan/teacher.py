@@ -4,7 +4,7 @@
 
 σ comes from the 1 000 shifted levels that Wan was trained on, w is its bell-shaped weight
 (`wan.noise_levels`). The teacher packs a clip once clean and once noisy, with a level for every
-block (Causal Forcing, arXiv 2602.02214, §3); to the other a clip has one level, and
+chunk (Causal Forcing, arXiv 2602.02214, §3); to the other a clip has one level, and
 every frame sees all.
 """
 
@@ -23,11 +23,11 @@ class WanTeacherStage(WanStage[WanTeacherTraining]):
     """The causal teacher of a Wan world, trained by teacher forcing."""
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted error of every frame's velocity, given the clean frames before its block."""
+        """Weighted error of every frame's velocity, given the clean frames before its chunk."""
         del step
         clips = self.config.clips
         clip = self.data.draw(clips.batch, clips.frames, clips.prompt_dropout, generator)
-        n = self.window.block_frames
+        n = self.window.chunk_frames
         levels = draw_levels((clips.batch, clips.frames // n), generator, clips.shift)
         sigmas, weights = (x.repeat_interleave(n, dim=1) for x in levels)
         noise = torch.randn(clip.clean.shape, generator=generator, device=generator.device)

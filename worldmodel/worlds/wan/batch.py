@@ -60,7 +60,7 @@ class WanBatch:
 
     @torch.inference_mode()
     def step(self, actions: Sequence[Action]) -> Frame:
-        """The next frame of every session; a block is drawn when all of the last one is shown."""
+        """The next frame of every session; a chunk is drawn when all of the last one is shown."""
         for control, action in zip(self.controls, actions, strict=True):
             control.feed(action)
         return self._next()
@@ -83,8 +83,8 @@ class WanBatch:
         return self.frames.popleft()
 
     def _conditions(self) -> FrameConditions:
-        """The conditions of all sessions' next block."""
-        sizes, frames = self.file.transformer.picture, self.file.window.block_frames
+        """The conditions of all sessions' next chunk."""
+        sizes, frames = self.file.transformer.picture, self.file.window.chunk_frames
         assert sizes is not None
         pictures = [
             picture.channels(self.cache.now, frames, sizes.mask_channels)

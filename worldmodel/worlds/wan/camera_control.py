@@ -1,11 +1,11 @@
-"""From what a player does during several frames to what one block of latents is told.
+"""From what a player does during several frames to what one chunk of latents is told.
 
-    drive = Drive(world.camera, block_frames=1)
+    drive = Drive(world.camera, chunk_frames=1)
     drive.feed(action)                       # once a frame
-    cameras = drive.cameras()                # once a block: projections 1 f 4 4
+    cameras = drive.cameras()                # once a chunk: projections 1 f 4 4
 
-A button that was down in any frame since the last block moves the camera for the whole block, so no
-tap is lost; mouse travel adds up and is spread over the block's latent frames.
+A button that was down in any frame since the last chunk moves the camera for the whole chunk, so no
+tap is lost; mouse travel adds up and is spread over the chunk's latent frames.
 """
 
 import math
@@ -19,13 +19,13 @@ from worldmodel.worlds.wan.world_file import CameraConfig
 
 
 class Drive:
-    """The camera of one session and what has been done since the last block."""
+    """The camera of one session and what has been done since the last chunk."""
 
     def __init__(
-        self, config: CameraConfig, block_frames: int, most_degrees: float = math.inf
+        self, config: CameraConfig, chunk_frames: int, most_degrees: float = math.inf
     ) -> None:
-        self.config, self.block_frames = config, block_frames
-        self.most_degrees = most_degrees  # of mouse travel that count in a block
+        self.config, self.chunk_frames = config, chunk_frames
+        self.most_degrees = most_degrees  # of mouse travel that count in a chunk
         self.path = CameraPath(config.focal)
         self.held: set[str] = set()
         self.mouse = (0.0, 0.0)
@@ -36,11 +36,11 @@ class Drive:
         self.mouse = self.mouse[0] + action.mouse[0], self.mouse[1] + action.mouse[1]
 
     def cameras(self) -> Tensor:
-        """Move on by one block: projections 1 f 4 4."""
+        """Move on by one chunk: projections 1 f 4 4."""
         motion = self._motion()
         self.held, self.mouse = set(), (0.0, 0.0)
         seen = []
-        for _ in range(self.block_frames):
+        for _ in range(self.chunk_frames):
             self.path.walk(motion)
             seen.append(self.path.projection())
         return torch.cat(seen, dim=1)
@@ -50,10 +50,10 @@ class Drive:
         return self.path.projection().expand(1, frames, 4, 4)
 
     def _motion(self) -> CameraMotion:
-        """The camera's motion in each latent frame of the block."""
+        """The camera's motion in each latent frame of the chunk."""
         most = self.most_degrees
         right, down = (min(max(degrees, -most), most) for degrees in self.mouse)
-        motion = CameraMotion(yaw=right / self.block_frames, pitch=-down / self.block_frames)
+        motion = CameraMotion(yaw=right / self.chunk_frames, pitch=-down / self.chunk_frames)
         for button in sorted(self.held.intersection(self.config.motions)):
             motion += CameraMotion(*self.config.motions[button])
         return motion

@@ -108,7 +108,7 @@ def new_world(
         known_controls(config.actions, where)
     recipe_name, recipe = choose_recipe(config, plan.recipe, networks, where)
     scale = plan.vae.frames_per_latent
-    frames = recipe.block_frames * scale
+    frames = recipe.chunk_frames * scale
     controls: ControlsConfig | None = None
     if config.actions is not None:
         if plan.openings or plan.keys or plan.text_encoder:
@@ -231,7 +231,7 @@ def _card_controls(world: WanWorldFile) -> list[str]:
     keys = ", ".join(button or "none" for button in world.controls.keys)
     return [
         f"Keys: {'; '.join(f'{button} {name}' for button, name in pairs)}. The model's own, in its "
-        f"order: {keys}. What is done while a block is shown makes all rows of the next.{mouse}",
+        f"order: {keys}. What is done while a chunk is shown makes all rows of the next.{mouse}",
         "",
     ]
 
@@ -252,7 +252,7 @@ def card(world: WanWorldFile) -> str:
         "",
         *_card_controls(world),
         *((alike(world), "") if alike(world) else ()),
-        f"Noise levels: {', '.join(f'{s:.4g}' for s in world.sampler.sigmas)}; of the first block: "
+        f"Noise levels: {', '.join(f'{s:.4g}' for s in world.sampler.sigmas)}; of the first chunk: "
         f"{', '.join(f'{s:.4g}' for s in world.first_sampler.sigmas)}.",
         "",
         "Imported from:",

@@ -59,8 +59,8 @@ class PendingPrompt:
         return self._say(action, session)
 
     def _say(self, action: Action, session: WanSession) -> Action:
-        """Add the words that waited, once they are encoded and a block is about to be drawn."""
-        if self._prompt is None or not self._answer.done() or not session.is_at_block:
+        """Add the words that waited, once they are encoded and a chunk is about to be drawn."""
+        if self._prompt is None or not self._answer.done() or not session.is_at_chunk:
             return action
         prompt, self._prompt = self._prompt, None
         error = self._answer.exception()

@@ -1,12 +1,12 @@
-"""From what a player does during several frames to the rows of keys and mouse of the next block.
+"""From what a player does during several frames to the rows of keys and mouse of the next chunk.
 
     control = RowControl(file)
     control.feed(action)                        # once a frame
-    keys, mouse = control.next(frames=3)        # once a block: the windows of its latent frames
+    keys, mouse = control.next(frames=3)        # once a chunk: the windows of its latent frames
 
-A button that was down in any frame since the last block is down in all rows of the block, so no tap
+A button that was down in any frame since the last chunk is down in all rows of the chunk, so no tap
 is lost; mouse travel adds up and is spread over the rows (`ControlsConfig`). Of one-hot keys a
-block has room for one: what was pressed after it waits for the blocks that follow.
+chunk has room for one: what was pressed after it waits for the chunks that follow.
 
 Letter of its own: r rows of a window.
 """
@@ -22,14 +22,14 @@ from worldmodel.worlds.wan.world_file import ControlsConfig, WanWorldFile
 
 
 class RowControl:
-    """What was done since the last block, and the rows that later windows still need."""
+    """What was done since the last chunk, and the rows that later windows still need."""
 
     def __init__(self, file: WanWorldFile) -> None:
         assert file.controls is not None
         assert file.transformer.actions is not None
         self.config, self.spec, self.model = file.controls, file.actions, file.transformer.actions
         self.held: set[str] = set()
-        self.waiting: list[str] = []  # one-hot buttons as they were pressed, one for each block
+        self.waiting: list[str] = []  # one-hot buttons as they were pressed, one for each chunk
         self.mouse = (0.0, 0.0)
         sizes = self.model.rows, self.model.rows_per_latent
         self.key_rows, self.mouse_rows = ActionRows(*sizes), ActionRows(*sizes)
@@ -43,7 +43,7 @@ class RowControl:
         self.mouse = self.mouse[0] + action.mouse[0], self.mouse[1] + action.mouse[1]
 
     def next(self, frames: int) -> tuple[Tensor, Tensor | None]:
-        """Move on by one block: windows of keys 1 f r k, and of the mouse 1 f r 2 if it has one."""
+        """Move on by one chunk: windows of keys 1 f r k, and of the mouse 1 f r 2 if it has one."""
         rows = self.model.rows_per_latent * frames
         if self.key_rows.tail is None:  # the first latent frame of a session is one pixel frame
             rows -= self.model.rows_per_latent - 1

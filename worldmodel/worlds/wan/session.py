@@ -4,8 +4,8 @@
     frame = session.begin()
     frame = session.generate(action); session.remember()
 
-A block of latents is drawn when its predecessor's last frame has been shown; what the player does
-until then counts for the next block.
+A chunk of latents is drawn when its predecessor's last frame has been shown; what the player does
+until then counts for the next chunk.
 """
 
 import time
@@ -59,7 +59,7 @@ class WanSession:
         self.stream = parts.decoder.stream()
         actions = parts.file.actions
         most = actions.max_mouse_degrees * actions.frames
-        self.drive = Drive(parts.file.camera or NO_CAMERA, window.block_frames, most)
+        self.drive = Drive(parts.file.camera or NO_CAMERA, window.chunk_frames, most)
         self.control = RowControl(parts.file) if parts.file.controls else None
         self.picture = start.picture
         self.latents: deque[Tensor] = deque()  # drawn, not decoded: 1 1 c h w each
@@ -74,12 +74,12 @@ class WanSession:
         self._arrays: dict[Memory, tuple[Tensor, NDArray[Any]]] = {}
 
     def begin(self) -> Frame:
-        """Draw the first block; where there is a picture or a clip, its last frame is seen."""
+        """Draw the first chunk; where there is a picture or a clip, its last frame is seen."""
         self.rollout.cache.reset()
         self.rollout.say(self.read_start())
         given = self.start.latents
         if given is None:
-            self._draw(self.drive.first_cameras(self.file.window.block_frames))
+            self._draw(self.drive.first_cameras(self.file.window.chunk_frames))
             self.remember()
             return self._next_frame()
         self.rollout.prime(given, self.drive.first_cameras(given.shape[1]))
@@ -90,14 +90,14 @@ class WanSession:
         return frame
 
     @property
-    def is_at_block(self) -> bool:
-        """Whether nothing of the last block is left, so that the next frame needs another one."""
+    def is_at_chunk(self) -> bool:
+        """Whether nothing of the last chunk is left, so that the next frame needs another one."""
         return not self.frames and not self.latents
 
     def generate(self, action: Action) -> Frame:
-        """The next frame; a block is drawn when nothing of the last one is left."""
+        """The next frame; a chunk is drawn when nothing of the last one is left."""
         self._listen(action)
-        if self.is_at_block:
+        if self.is_at_chunk:
             began = time.perf_counter()
             self._hear()
             self._draw(self.drive.cameras())
@@ -105,7 +105,7 @@ class WanSession:
         return self._next_frame()
 
     def remember(self) -> None:
-        """The clean pass, once a block; then the anchor follows a camera that is far away."""
+        """The clean pass, once a chunk; then the anchor follows a camera that is far away."""
         if self._is_remembered:
             return
         began = time.perf_counter()
@@ -140,7 +140,7 @@ class WanSession:
 
     @property
     def devices(self) -> Drive | RowControl:
-        """What keeps the player's doings until the next block."""
+        """What keeps the player's doings until the next chunk."""
         return self.control or self.drive
 
     def _listen(self, action: Action) -> None:
@@ -173,11 +173,11 @@ class WanSession:
         self._is_remembered = False
 
     def _conditions(self) -> FrameConditions | None:
-        """What the next block of an image-to-video world is told."""
+        """What the next chunk of an image-to-video world is told."""
         sizes = self.file.transformer.picture
         if self.control is None or self.picture is None or sizes is None:
             return None
-        frames = self.file.window.block_frames
+        frames = self.file.window.chunk_frames
         channels = self.picture.channels(self.rollout.cache.now, frames, sizes.mask_channels)
         return FrameConditions(channels, *self.control.next(frames))
 

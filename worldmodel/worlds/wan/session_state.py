@@ -58,10 +58,10 @@ def save_session(session: WanSession, start: int) -> LazyArrays:
             tensors[f"cache.{name}"] = found
     tensors |= {f"decoder.{name}": tensor for name, tensor in session.stream.state().items()}
     kept = [*rollout.sinks, *rollout.recent]
-    seen = rollout.cache.now // rollout.window.block_frames
+    seen = rollout.cache.now // rollout.window.chunk_frames
     numbers = _numbers(len(rollout.sinks), len(rollout.recent), seen)
-    for block, pair in zip(numbers, kept, strict=True):
-        tensors |= {f"history.{block}.latents": pair[0], f"history.{block}.cameras": pair[1]}
+    for chunk, pair in zip(numbers, kept, strict=True):
+        tensors |= {f"history.{chunk}.latents": pair[0], f"history.{chunk}.cameras": pair[1]}
     tensors |= {f"latent.{i}": latent for i, latent in enumerate(session.latents)}
     tensors |= _told(session)
     tensors["pose"], tensors["noise"] = drive.path.pose, session.generator.get_state()
@@ -161,21 +161,21 @@ def _fill_history(session: WanSession, table: dict[str, Any], arrays: Arrays) ->
     rollout = session.rollout
     sinks, recent = map(int, table["history"])
     if not (0 <= sinks <= rollout.window.slots and 0 <= recent <= rollout.window.slots):
-        raise ValueError(f"a history of {sinks} and {recent} blocks")
+        raise ValueError(f"a history of {sinks} and {recent} chunks")
     shape, device = rollout.latent_shape, session.parts.transformer.device
-    blocks = [
+    chunks = [
         (
             _to_tensor(arrays[f"history.{i}.latents"], shape, torch.float32).to(device),
             _to_tensor(arrays[f"history.{i}.cameras"], (*shape[:2], 4, 4), torch.float32),
         )
-        for i in _numbers(sinks, recent, int(table["now"]) // rollout.window.block_frames)
+        for i in _numbers(sinks, recent, int(table["now"]) // rollout.window.chunk_frames)
     ]
-    rollout.sinks = blocks[:sinks]
-    rollout.recent = deque(blocks[sinks:], maxlen=rollout.recent.maxlen)
+    rollout.sinks = chunks[:sinks]
+    rollout.recent = deque(chunks[sinks:], maxlen=rollout.recent.maxlen)
 
 
 def _numbers(sinks: int, recent: int, seen: int) -> list[int]:
-    """Numbers of the blocks whose latents are kept, when so many blocks were seen."""
+    """Numbers of the chunks whose latents are kept, when so many chunks were seen."""
     return [*range(sinks), *range(seen - recent, seen)]
 
 

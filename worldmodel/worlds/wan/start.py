@@ -29,7 +29,7 @@ class WanStart:
 
     caption: str
     opening: str  # the prompt
-    latents: Tensor | None = None  # 1 f c h w, in whole blocks
+    latents: Tensor | None = None  # 1 f c h w, in whole chunks
     picture: PictureCondition | None = None  # what an image-to-video world begins with
 
 
@@ -91,15 +91,15 @@ def check_picture(file: WanWorldFile, picture: PictureCondition, where: str) -> 
 
 
 def encode_start(
-    encoder: WanVAE | Taehv, frames: NDArray[np.uint8], size: tuple[int, int], block: int, most: int
+    encoder: WanVAE | Taehv, frames: NDArray[np.uint8], size: tuple[int, int], chunk: int, most: int
 ) -> Tensor:
-    """The last of frames t h w 3 as at most `most` latents, in whole blocks: 1 f c h w.
+    """The last of frames t h w 3 as at most `most` latents, in whole chunks: 1 f c h w.
 
-    f latents show 1 + 4 (f - 1) frames. Too few frames for a block: the first is held before them.
+    f latents show 1 + 4 (f - 1) frames. Too few frames for a chunk: the first is held before them.
     """
     step = encoder.config.frames_per_latent
     latents = max(1, (len(frames) - 1) // step + 1)
-    latents = min(most, max(block, latents - latents % block))
+    latents = min(most, max(chunk, latents - latents % chunk))
     needed = 1 + step * (latents - 1)
     frames = frames[-needed:]
     still = np.repeat(frames[:1], needed - len(frames), axis=0)

@@ -4,7 +4,7 @@
     frame = world.reset(start=0, seed=0)
     frame = world.generate(action); world.remember()
 
-A latent frame is four pixel frames (the first of a session one), a block one latent frame or a
+A latent frame is four pixel frames (the first of a session one), a chunk one latent frame or a
 few. Everything is used from one thread at a time.
 """
 
@@ -73,7 +73,7 @@ class WanWorld:
         dtype = getattr(torch, choose_dtype(settings.dtype, device))
         world = cls(parts_of(folder, device, dtype, settings.prompt), settings, device)
         if device.type == "cuda":
-            world.reset(0, seed=0)  # a GPU's first blocks pay for kernels being chosen
+            world.reset(0, seed=0)  # a GPU's first chunks pay for kernels being chosen
             world.generate(IDLE)
             world.remember()
         return world
@@ -89,7 +89,7 @@ class WanWorld:
         return self.session.generate(action)
 
     def remember(self) -> None:
-        """The clean pass, once a block."""
+        """The clean pass, once a chunk."""
         self.session.remember()
 
     def save_state(self) -> State:
@@ -120,7 +120,7 @@ class WanWorld:
 
     @property
     def split(self) -> Split:
-        """Times of the last block; on a GPU, denoising is only handed over, decoding waits."""
+        """Times of the last chunk; on a GPU, denoising is only handed over, decoding waits."""
         return self.session.split
 
     @property
@@ -226,12 +226,12 @@ def own_start(
     window, scale = file.window, encoder.config.frames_per_latent
     most, rate = 1 + scale * (window.slots - 1), file.frames_per_second
     frames = read_frames(path, most, file.frame_size, rate)
-    latents = encode_start(encoder, frames, file.frame_size, window.block_frames, window.slots)
+    latents = encode_start(encoder, frames, file.frame_size, window.chunk_frames, window.slots)
     return WanStart(path.name, opening, latents)
 
 
 def choose_samplers(file: WanWorldFile, steps: int) -> tuple[SamplerConfig, SamplerConfig]:
-    """Samplers of a block and of the first one: the world's, or with another number of steps."""
+    """Samplers of a chunk and of the first one: the world's, or with another number of steps."""
     if not steps or steps == file.sampler.steps:
         return file.sampler, file.first_sampler
     if not file.sampler.renoise:

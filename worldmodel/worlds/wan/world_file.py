@@ -66,7 +66,7 @@ class CameraConfig:
 class ControlsConfig:
     """How devices become a model's rows of keys and mouse, one row a pixel frame.
 
-    What is done while a block is shown makes all rows of the next block: a button that was down at
+    What is done while a chunk is shown makes all rows of the next chunk: a button that was down at
     all is down in each of them, mouse travel is spread over them. A row of the mouse is [up,
     right], and `actions.mouse_degrees` of travel are 1.
     """
