@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-C = TypeVar("C")  # what a network is told
+C = TypeVar("C")  # what a network is given
 
 
 def broadcast(sigmas: Tensor, like: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def check_chunk(contender: Contender) -> None:
 
 
 def played_actions(contender: Contender, actions: Tensor) -> Tensor:
-    """The actions b f (k+2) that the row is told: those of play, where it plays in chunks."""
+    """The actions b f (k+2) that the row is given: those of play, where it plays in chunks."""
     if not contender.row.holds_actions:
         return actions
     chunk = contender.model.config.chunk_frames

@@ -22,7 +22,9 @@ class Row:
     run: Path  # of any stage that trains a transformer
     sigmas: tuple[float, ...] = ()  # none: the teacher's grid of as many steps as asked for
     renoise: bool = True  # false: follow the velocity, as a teacher does
-    holds_actions: bool = False  # a chunk is told its first action only, which is all that play has
+    holds_actions: bool = (
+        False  # a chunk is given its first action only, which is all that play has
+    )
     cache_from_last_step: bool = False  # no clean pass: only for runs that were trained so
     stage2: tuple[Path, ...] = ()  # the runs that made it a few-step student
     stage3: tuple[Path, ...] = ()  # and those that went on from there

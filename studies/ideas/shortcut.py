@@ -69,7 +69,7 @@ class ShortcutTraining(TeacherTraining):
 
     @property
     def told_model(self) -> ModelConfig:
-        """The shape of the transformer, which is told that number too."""
+        """The shape of the transformer, which is given that number too."""
         return replace(self.model, state_numbers=(*self.model.state_numbers, self.number))
 
     def halvings(self, device: Device) -> Tensor:
@@ -133,7 +133,7 @@ class ShortcutStage(TeacherStage):
         self.told = ToldClips(self.data, config)
 
     def begin(self, run: Path | None) -> None:
-        """The transformer, which is told how long its steps are, and its average."""
+        """The transformer, which is given how long its steps are, and its average."""
         self._shared = replace(self.config, model=self.config.told_model)
         super().begin(run)
 

@@ -46,7 +46,7 @@ def lively(
     runtime: dict[str, bytes],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Made:
-    """A world in which things happen, and whose transformer is told of them."""
+    """A world in which things happen, and whose transformer is given them."""
     folder = tmp_path_factory.mktemp("lively")
     world = make_world(folder / "bar", is_numbered=True, **request.param)
     return make(world, runtime, folder / "site")

@@ -183,7 +183,7 @@ def make_world(
     """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's.
 
     One that is placed knows where the player is, has a plan, and moves by chance. In one that is
-    numbered things happen by chance, health, reward and death, and its transformer is told of them;
+    numbered things happen by chance, health, reward and death, and its transformer is given them;
     one that is both has the numbers of its place, of which events draw the health. One that is
     numbered and has objects has monsters and what they throw; with a scene, the picture begins with
     them.

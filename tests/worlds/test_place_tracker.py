@@ -170,7 +170,7 @@ def test_half_a_place_is_refused(folder: Path) -> None:
     file = read_world_file(folder)
     with pytest.raises(ConfigError, match="needs all of"):
         replace(file, motion=None)
-    with pytest.raises(ConfigError, match="is told 0 rays"):
+    with pytest.raises(ConfigError, match="is given 0 rays"):
         replace(file, transformer=replace(file.transformer, rays=0, ray_features=0))
     with pytest.raises(ConfigError, match="motion was made for 5"):
         replace(file, motion=replace(MOTION, buttons=5))

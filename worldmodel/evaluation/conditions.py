@@ -1,4 +1,4 @@
-"""What models are told of real clips, and where what they draw is seen from.
+"""What models are given of real clips, and where what they draw is seen from.
 
 In a world that knows its place, a player's first states are the game's; from then on they follow
 from the actions, as in play. In other worlds a condition is the action, and there are no views.
@@ -18,7 +18,7 @@ from worldmodel.evaluation.subject import Subjects
 from worldmodel.model.autoencoder import encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
-from worldmodel.model.state_numbers import with_told
+from worldmodel.model.state_numbers import with_state
 from worldmodel.worlds.happenings import Happenings
 
 AT_ONCE = 256  # frames whose rays are read at once
@@ -40,7 +40,7 @@ class Guide:
 
 @torch.inference_mode()
 def guide(subjects: Subjects, clips: Clips, known: int) -> Guide:
-    """What a world is told of clips whose first `known` frames have the game's states."""
+    """What a world is given of clips whose first `known` frames have the game's states."""
     motion, events = subjects.motion, subjects.events
     if motion is None and events is None:
         return Guide(clips.actions, None, None)
@@ -73,9 +73,9 @@ def recent_of(events: Events, clips: Clips, latents: Tensor) -> Recent:
 
 
 def condition(subjects: Subjects, actions: Tensor, states: Tensor) -> Tensor:
-    """What a transformer is told of frames with actions b f (k+2) and states b f v: b f z."""
+    """What a transformer is given of frames with actions b f (k+2) and states b f v: b f z."""
     file = subjects.file
-    actions = with_told(file.transformer, file.state, states, actions)
+    actions = with_state(file.transformer, file.state, states, actions)
     if file.autoencoder.plan is None:
         return subjects.autoencoder.conditions(actions, None)
     views = subjects.views(states)

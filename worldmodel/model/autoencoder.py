@@ -155,7 +155,7 @@ class Autoencoder(nn.Module):
         return self.plan.look(views, columns.expand(len(views), -1))
 
     def conditions(self, actions: Tensor, views: Tensor | None) -> Tensor:
-        """What a transformer is told of frames: actions b f (k+2), views b f 4 -> b f z.
+        """What a transformer is given of frames: actions b f (k+2), views b f 4 -> b f z.
 
         The actions alone without a floor plan; else, before them, what the views' rays read.
         """

@@ -112,7 +112,7 @@ class ModelConfig:
             self.objects.ray_features,
         ):
             raise ConfigError(
-                f"{self.rays} rays of {self.ray_features} numbers, but the objects are told in "
+                f"{self.rays} rays of {self.ray_features} numbers, but the objects are given in "
                 f"{self.objects.rays} of {self.objects.ray_features}"
             )
         if (
@@ -164,12 +164,12 @@ class ModelConfig:
         return self.rays * self.ray_features + self.state_features
 
     @property
-    def is_told(self) -> bool:
+    def is_conditioned_on_state(self) -> bool:
         """Whether a frame's condition holds more of the state than a floor plan gives."""
         return bool(self.state_numbers or self.objects)
 
     @property
-    def told_names(self) -> tuple[str, ...]:
+    def condition_names(self) -> tuple[str, ...]:
         """Numbers of the state that this takes."""
         placed = () if self.objects is None else (*self.objects.viewer, *self.objects.numbers)
         numbers = (number.name for number in self.state_numbers)

@@ -10,9 +10,9 @@ Every number has a few *bins*, the changes that occur in the data, each of one k
 
 with `base` the number as it goes on by itself: a heading turned by the mouse, a phase one step on,
 any other as it was. A network gives the probabilities of the bins; which of them happens is drawn,
-not averaged. The numbers of a frame are drawn one after the other, each told of those before it, so
+not averaged. The numbers of a frame are drawn one after the other, each given those before it, so
 that a death and what begins anew with it come together. Objects have transitions instead of bins
-(`model.objects`), and all else is told of where they are. All in fp32.
+(`model.objects`), and all else is given of where they are. All in fp32.
 
 Letters of its own: i numbers that are drawn, s frames of latents, q bins.
 """

@@ -42,7 +42,7 @@ class Sight(NamedTuple):
 
 
 def seen_rays(config: FloorPlanConfig) -> Tensor:
-    """The columns w whose rays a transformer is told."""
+    """The columns w whose rays a transformer is given."""
     step = config.frame_width // config.rays
     return torch.arange(config.rays) * step + step // 2
 
@@ -146,7 +146,7 @@ class FloorPlan(nn.Module):
         return self.drawing(self.look(views, columns).pixels)[0]
 
     def rays(self, views: Tensor) -> Tensor:
-        """What a transformer is told of views b 4: b w r, the rays of `seen_rays`."""
+        """What a transformer is given of views b 4: b w r, the rays of `seen_rays`."""
         columns = seen_rays(self.config).to(views.device).expand(len(views), -1)
         return self._columns(views, columns)[0]
 

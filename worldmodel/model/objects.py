@@ -1,4 +1,4 @@
-"""Objects around the player: where they are next, and what a transformer is told of them.
+"""Objects around the player: where they are next, and what a transformer is given of them.
 
     places of the last frames, what was seen, the action  ->  places in the next frame
 
@@ -36,7 +36,7 @@ FEATURES = 3 + 10 + 6 + len(CLOSE) + 3  # of an object in the network
 
 
 def encode_objects(config: ObjectsConfig, names: Sequence[str], states: Tensor) -> Tensor:
-    """What each ray of the view is told, of states ... v with the `names`: ... (rays a), fp32.
+    """What each ray of the view is given, of states ... v with the `names`: ... (rays a), fp32.
 
     First where the ray points, as waves; then of every object how far beside the ray it stands,
     in rays and in its own widths, and how large it looks. Zeros of what is not in sight.
@@ -69,8 +69,8 @@ def encode_objects(config: ObjectsConfig, names: Sequence[str], states: Tensor) 
     )
     assert features.shape[-1] == OBJECT_FEATURES
     features = features * there[..., None, :, None]
-    told = torch.cat((waves.cos(), waves.sin(), features.flatten(-2)), dim=-1)
-    return told.flatten(-2)
+    given = torch.cat((waves.cos(), waves.sin(), features.flatten(-2)), dim=-1)
+    return given.flatten(-2)
 
 
 class Objects(nn.Module):
@@ -213,4 +213,4 @@ def _column(names: Sequence[str], name: str, states: Tensor) -> Tensor:
 def check_known(names: Sequence[str], name: str) -> None:
     """Refuse a number that the state does not have; the error names those that there are."""
     if name not in names:
-        raise ConfigError(f"the world is told {name!r}, the state has {', '.join(names)}")
+        raise ConfigError(f"the world wants {name!r}, the state has {', '.join(names)}")

@@ -12,7 +12,7 @@ OBJECT_FEATURES = 6  # of an object in a ray (`model.objects.encode_objects`)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionNumber:
-    """A number of the state that a transformer is told of every frame (`model.state_numbers`)."""
+    """A number of the state that a transformer is given of every frame (`model.state_numbers`)."""
 
     name: str
     kind: Kind
@@ -47,7 +47,7 @@ class ObjectsConfig:
     names: tuple[str, ...]
     viewer: tuple[str, str, str] = ("x", "y", "heading")  # numbers that say who sees them
     field_of_view: float = 90.0  # degrees, from the left edge of the picture to the right
-    rays: int = 16  # columns of the picture in which a transformer is told of them
+    rays: int = 16  # columns of the picture in which a transformer is given of them
     half_width: float = 24.0  # of an object, units of the map
     nearest: float = 8.0  # units ahead of the viewer; what is nearer is out of sight
     waves: tuple[int, ...] = (1, 2, 4, 8, 16)  # to a full turn, that tell where a ray points
@@ -84,7 +84,7 @@ class ObjectsConfig:
 
     @property
     def ray_features(self) -> int:
-        """Numbers that a transformer is told of a ray: where it points, then each object."""
+        """Numbers that a transformer is given of a ray: where it points, then each object."""
         return 2 * len(self.waves) + OBJECT_FEATURES * len(self.names)
 
 
@@ -157,7 +157,7 @@ class FloorPlanConfig:
     depths: int = 2  # surfaces that a ray can meet
     depth_features: int = 16
     ray_width: int = 48  # of the convolutions along a ray
-    rays: int = 16  # that a transformer is told of
+    rays: int = 16  # that a transformer is given of
     texture_cell: float = 3.8  # units, of floor and ceiling
     wall_cell: float = 2.0  # of walls, which are seen from nearer
     texture_features: int = 16  # of floor and ceiling
@@ -216,7 +216,7 @@ class FloorPlanConfig:
 
     @property
     def ray_features(self) -> int:
-        """Numbers that a transformer is told of a ray: features, depths, the eye's height."""
+        """Numbers that a transformer is given of a ray: features, depths, the eye's height."""
         return self.depths * (self.depth_features + 1) + 1
 
     @property

@@ -20,7 +20,7 @@ TURNS = (1, 2, 4, 8)  # waves to a full turn that tell a direction
 
 
 def choose_state_numbers(spec: StateSpec, names: Sequence[str]) -> tuple[ConditionNumber, ...]:
-    """The numbers of a state that a transformer is to be told, by name; unknown is an error."""
+    """The numbers of a state that a transformer is to be given, by name; unknown is an error."""
     for name in names:
         spec.index(name)
     known = spec.numbers
@@ -37,15 +37,13 @@ def encode_state_numbers(
     parts = []
     for number in state_numbers:
         if number.name not in names:
-            raise ConfigError(
-                f"the world is told {number.name!r}, the state has {', '.join(names)}"
-            )
+            raise ConfigError(f"the world wants {number.name!r}, the state has {', '.join(names)}")
         parts.append(_features(number, states[..., list(names).index(number.name)].float()))
     return torch.cat(parts, dim=-1)
 
 
-def encode_told(config: ModelConfig, names: Sequence[str], states: Tensor) -> Tensor:
-    """All that a transformer is told of states ... v: objects ray by ray, then numbers; ... d."""
+def encode_state(config: ModelConfig, names: Sequence[str], states: Tensor) -> Tensor:
+    """All that a transformer is given of states ... v: objects ray by ray, then numbers; ... d."""
     parts = []
     if config.objects is not None:
         parts.append(encode_objects(config.objects, names, states))
@@ -54,14 +52,14 @@ def encode_told(config: ModelConfig, names: Sequence[str], states: Tensor) -> Te
     return torch.cat(parts, dim=-1)
 
 
-def with_told(
+def with_state(
     config: ModelConfig, spec: StateSpec | None, states: Tensor, actions: Tensor
 ) -> Tensor:
-    """Actions ... k behind what a transformer is told of states ... v, if anything."""
-    if not config.is_told:
+    """Actions ... k behind what a transformer is given of states ... v, if anything."""
+    if not config.is_conditioned_on_state:
         return actions
     assert spec is not None
-    return torch.cat((encode_told(config, spec.names, states).to(actions), actions), dim=-1)
+    return torch.cat((encode_state(config, spec.names, states).to(actions), actions), dim=-1)
 
 
 def _features(number: ConditionNumber, values: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Every frame of a clip sees all others, later ones too; one noise level for all t
 
 The first frames of part of the clips stay clean: what they are, is known, and they do not count in
 the loss. With none of them known, the same network says how likely a stretch of play is anywhere
-in the game. Part of the clips are not told their actions, so that sampling and scoring can be
+in the game. Part of the clips are not given their actions, so that sampling and scoring can be
 guided by them (classifier-free guidance, arXiv 2207.12598, Algorithm 1).
 """
 
@@ -48,7 +48,7 @@ class WholeClips:
     known_share: float = 0.7  # of the clips, with 1 to `known` of them; the rest have none
     sigma_shift: float = 3.0  # above 1: more of the noise levels are high
     frame_levels: float = 0.0  # share of clips whose frames have a level each
-    action_dropout: float = 0.1  # share of clips that are not told their actions
+    action_dropout: float = 0.1  # share of clips that are not given their actions
 
     def __post_init__(self) -> None:
         require_positive(self, "batch")

@@ -20,7 +20,7 @@ from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.context import Device
 from worldmodel.model.state_configs import SceneConfig
-from worldmodel.model.state_numbers import encode_told
+from worldmodel.model.state_numbers import encode_state
 from worldmodel.state_spec import StateTrack
 from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.storage.episode import RATES_AGREE, Episode, EpisodeError
@@ -64,20 +64,21 @@ def load_views(folder: Path, stride: int, scene: SceneConfig | None = None) -> T
 
 
 def load_facts(folder: Path, model: ModelConfig) -> Tensor:
-    """What is told of every frame of every episode: t features, in the order of the episodes."""
+    """What is given of every frame of every episode: t features, in the order of the episodes."""
     parts = [facts_of(load_state(path), model, path) for path in find_episodes(folder)]
     return torch.cat(parts)
 
 
 def facts_of(track: StateTrack | None, model: ModelConfig, path: Path) -> Tensor:
-    """What is told of the frames of a track: f t; an `EpisodeError` if there is none."""
+    """What is given of the frames of a track: f t; an `EpisodeError` if there is none."""
     if track is None:
         raise EpisodeError(
-            f"{path}: holds no state, and the transformer is told {', '.join(model.told_names)}; "
+            f"{path}: holds no state, and the transformer is given "
+            f"{', '.join(model.condition_names)}; "
             "record the episode again"
         )
     try:
-        return encode_told(model, track.spec.names, torch.from_numpy(track.values))
+        return encode_state(model, track.spec.names, torch.from_numpy(track.values))
     except ConfigError as error:
         raise EpisodeError(f"{path}: {error}") from error
 
@@ -93,7 +94,7 @@ class LatentEpisodes:
     reading: ReadSpeed = field(default_factory=ReadSpeed)
     views: Tensor | None = None  # total 4, where frames are seen from, in a world with a floor plan
     autoencoder: Autoencoder | None = None  # whose plan says what is seen from there
-    facts: Tensor | None = None  # total t, what is told of the state (`encode_told`)
+    facts: Tensor | None = None  # total t, what is given of the state (`encode_state`)
 
     @classmethod
     def encode(
@@ -110,7 +111,7 @@ class LatentEpisodes:
         `model`: the transformer whose conditions clips have; none: actions are all they have.
         """
         found = cls._encode(folder, autoencoder, spec, cache)
-        if model is None or not model.is_told:
+        if model is None or not model.is_conditioned_on_state:
             return found
         return replace(found, facts=load_facts(folder, model))
 

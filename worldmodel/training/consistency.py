@@ -9,8 +9,8 @@ for every chunk, drawn from 0 … N−1 (the last interval, which ends in the da
 
 with θ⁻ the moving average of θ, errors weighed as in stage 1 where little moves. At σ_N = 0, f is
 the identity: the loss is anchored in the data. σ and its differences are fp32 throughout. With a
-`guidance` g above 1, v_φ = v_u + g (v_c − v_u), v_u being told no action of the noisy frames. Where
-histories drift (`drifted_history`), that of the teacher does not: the student learns to come back.
+`guidance` g above 1, v_φ = v_u + g (v_c − v_u), v_u being given no action of the noisy frames.
+Where histories drift (`drifted_history`), the teacher's does not: the student learns to come back.
 """
 
 import copy

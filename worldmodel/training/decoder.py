@@ -196,7 +196,7 @@ class PlayedFrames:
             acts = torch.from_numpy(
                 np.stack([training.actions.encode(stretch.actions) for stretch in part])
             )
-            if training.model.is_told:
+            if training.model.is_conditioned_on_state:
                 facts = [facts_of(stretch.state, training.model, data) for stretch in part]
                 acts = torch.cat((torch.stack(facts), acts), dim=-1)
             acts = acts.to(device)

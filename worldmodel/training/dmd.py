@@ -52,7 +52,7 @@ from worldmodel.training.self_play import Exit, let_go, let_go_of, self_play
 from worldmodel.training.stage import Critic, LoopConfig
 from worldmodel.training.train_loop import CONFIG
 
-HALF_TOLD = 4  # frames of play after which what really came counts half
+TRUTH_HALF_LIFE = 4  # frames of play after which what really came counts half
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +135,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
         return self.config.model.sink_frames + self.config.model.context_frames
 
     def unconditional(self, played: PlayedClips[Tensor]) -> Tensor:
-        """The actions of a clip, not told."""
+        """A clip without its actions."""
         return unconditional(played.conditions)
 
     def play(self, step: int, generator: torch.Generator) -> PlayedClips[Tensor]:
@@ -177,7 +177,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
         truth = None
         if self.config.truth:
             ages = torch.arange(begin - clips.known, length, device=whole.device)
-            weight = self.config.truth * 0.5 ** (ages / HALF_TOLD)
+            weight = self.config.truth * 0.5 ** (ages / TRUTH_HALF_LIFE)
             conditional = ~let_go_of(len(whole), rollouts.idle, whole.device)
             truth = Truth(latents[:, first : first + clips.frames], conditional[:, None] * weight)
         known_frames = torch.full((len(whole),), known, device=whole.device)

@@ -87,7 +87,7 @@ class DistributionMatching(Generic[M, T]):
         raise NotImplementedError
 
     def unconditional(self, played: PlayedClips[T]) -> T:
-        """What the teacher is told for the velocity without a condition."""
+        """What the teacher is given for the velocity without a condition."""
         raise NotImplementedError
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -81,7 +81,7 @@ class Probe:
             if autoencoder.view is not None:
                 seen = views_of(episode, path, autoencoder.config.scene)
                 views.append(seen[first : first + length])
-            if config.is_told:
+            if config.is_conditioned_on_state:
                 facts.append(facts_of(episode.state, config, path)[first : first + length])
         if not frames:
             raise EpisodeError(f"{folder}: no episode is as long as {length} frames")
@@ -126,8 +126,8 @@ class Probe:
         marks = self.marks
         figures |= {"copy": marks.copy, "limit": marks.limit}
         for steps in (1, 2, 8):
-            told = self.conditions(steps)[:, stretch]
-            sampled = next_frames(model, _sampler(steps, renoise), self.latents[:, stretch], told)
+            given = self.conditions(steps)[:, stretch]
+            sampled = next_frames(model, _sampler(steps, renoise), self.latents[:, stretch], given)
             decoded = self.decode(sampled[:, self.prime :], self.prime)
             score = float(self._score(decoded)[moving].mean())
             figures[f"next_{steps}"] = score
@@ -135,9 +135,9 @@ class Probe:
                 figures[f"gap_{steps}"] = gained
         rows = []
         for steps in (1, 2):
-            told = self.conditions(steps)
-            past = self.latents[:, : self.prime], told[:, : self.prime]
-            latents = roll_out(model, _sampler(steps, renoise), past, told[:, self.prime :])
+            given = self.conditions(steps)
+            past = self.latents[:, : self.prime], given[:, : self.prime]
+            latents = roll_out(model, _sampler(steps, renoise), past, given[:, self.prime :])
             played = self.decode(latents, self.prime)
             scores = self._score(played)
             figures |= {f"roll16_{steps}": float(scores[:, 15].mean())}
@@ -149,7 +149,7 @@ class Probe:
         return figures
 
     def conditions(self, steps: int) -> Tensor:
-        """What a model is told of the unseen clips, b f z, whose frames have so many steps."""
+        """What a model is given of the unseen clips, b f z, whose frames have so many steps."""
         del steps
         return self.actions
 

@@ -70,7 +70,7 @@ class ClipTraining:
     own_history: float = 0.0  # share of clips whose history the model resampled itself
     drifted_history: float = 0.0  # share of clips whose history is off by the same in every frame
     drift: float = 2.0  # the most of that, as standard deviation of the latents' numbers
-    action_dropout: float = 0.0  # share of noisy chunks that are not told their actions
+    action_dropout: float = 0.0  # share of noisy chunks that are not given their actions
     weight: Literal["residual", "ramp"] = "residual"  # of the teacher's error at a noise level
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class PackedClip:
     history: Tensor  # b f c h w, what the clean half shows
     history_sigmas: Tensor  # b f, and how noisy that is
     actions: Tensor  # b f z, the conditions of its frames
-    conditions: Tensor  # b f z, of those what the noisy frames are told
+    conditions: Tensor  # b f z, of those what the noisy frames are given
     drift: Tensor | float = 0.0  # b f c h w, how much of `history` is drift
 
     @property

@@ -1,6 +1,6 @@
 """What keys and mouse do to the tokens of a latent frame: Matrix-Game 2's action module.
 
-Actions come one row a pixel frame. A latent frame i is told the twelve rows 4i - 12, …, 4i - 1:
+Actions come one row a pixel frame. A latent frame i is given the twelve rows 4i - 12, …, 4i - 1:
 what was done until its first pixel frame, and twice as long before that. Two branches follow one
 another (Matrix-Game 2, arXiv 2508.13009; the module is that of GameFactory, arXiv 2501.08325):
 
@@ -70,9 +70,9 @@ class ActionModule(nn.Module):
     def forward(self, x: Tensor, context: WanContext) -> Tensor:
         """x b f p d -> b f p d."""
         conditions = context.conditions
-        assert conditions is not None, "a model with an action module is told actions"
+        assert conditions is not None, "a model with an action module is given actions"
         if self.has_mouse:
-            assert conditions.mouse is not None, "this model is told what the mouse does"
+            assert conditions.mouse is not None, "this model is given what the mouse does"
             x = x + self._mouse(x, conditions.mouse.to(x.dtype), context)
         return x + self._keyboard(x, conditions.keys.to(x.dtype), context)
 

@@ -1,4 +1,4 @@
-"""Cameras: how a latent frame's motion becomes a pose, and a pose what attention is told.
+"""Cameras: how a latent frame's motion becomes a pose, and a pose what attention is given.
 
 PRoPE (arXiv 2507.10496) tells attention where each frame was seen from: P = lift(K) w2c, a 4 x 4
 matrix a frame, with K = diag(fx, fy, 1). Every group of 4 channels is multiplied: Pᵀ q, P⁻¹ k,

@@ -1,9 +1,9 @@
-"""From rows of actions, one a pixel frame, to what each latent frame is told.
+"""From rows of actions, one a pixel frame, to what each latent frame is given.
 
     log = ActionRows(actions.rows)          # one for keys, one for the mouse, of one session
     windows = log.next(rows)                # rows of a chunk in, windows of its frames out
 
-Latent frame i covers the pixel frames 4i - 3 … 4i, the first one pixel frame 0 alone, and is told
+Latent frame i covers the pixel frames 4i - 3 … 4i, the first one pixel frame 0 alone, and is given
 the twelve rows 4i - 12 … 4i - 1; rows before the first are as the first. So row g says what is done
 while frame g is on the screen, and the last row of a chunk acts in the chunk after it.
 

@@ -30,10 +30,10 @@ Turns = tuple[Tensor, Tensor]  # cosines and sines
 
 @dataclass(frozen=True, slots=True)
 class FrameConditions:
-    """What each latent frame of an image-to-video model is told beside its noise level."""
+    """What each latent frame of an image-to-video model is given beside its noise level."""
 
     picture: Tensor  # b f c h w: mask and latents of the picture, beside the noise
-    keys: Tensor  # b f r k: for each frame, the rows of keys that it is told
+    keys: Tensor  # b f r k: for each frame, the rows of keys that it is given
     mouse: Tensor | None = None  # b f r m
 
     def repeat(self, times: int) -> "FrameConditions":

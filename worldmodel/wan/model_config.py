@@ -14,7 +14,7 @@ Kind = Literal["frames", "mouse", "keys"]  # of attention over time
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PictureConfig:
-    """What an image-to-video model is told of the picture that a session begins with."""
+    """What an image-to-video model is given of the picture that a session begins with."""
 
     width: int  # channels of the image encoder
     tokens: int = 257  # of the image encoder: its class, and 16 x 16 patches
@@ -39,7 +39,7 @@ class ActionModuleConfig:
     head_width: int = 64
     turned: int = 8  # of a head's channels, those that turn with time
     rows_per_latent: int = 4  # rows of actions, one a pixel frame, that come with a latent frame
-    latents_per_window: int = 3  # a latent frame is told the rows of so many latent frames
+    latents_per_window: int = 3  # a latent frame is given the rows of so many latent frames
 
     def __post_init__(self) -> None:
         require_positive(self, "keys", "key_width", "heads", "head_width")
@@ -63,7 +63,7 @@ class ActionModuleConfig:
 
     @property
     def rows(self) -> int:
-        """Rows of actions that a latent frame is told."""
+        """Rows of actions that a latent frame is given."""
         return self.rows_per_latent * self.latents_per_window
 
 

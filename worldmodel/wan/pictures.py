@@ -1,4 +1,4 @@
-"""What an image-to-video model is told of the picture that a session begins with.
+"""What an image-to-video model is given of the picture that a session begins with.
 
     start = PictureCondition(features, latents)
     channels = start.channels(now, frames=3)      # mask and latents beside the noise of a chunk

@@ -229,7 +229,7 @@ class WanTransformer(nn.Module):
         """Latents b f c h w, sigmas b f, projections b f 4 4 -> velocity b f c h w, in fp32."""
         q = self.config.patch
         if self.config.picture is not None:
-            assert context.conditions is not None, "an image-to-video model is told its picture"
+            assert context.conditions is not None, "an image-to-video model is given its picture"
             latents = torch.cat((latents, context.conditions.picture.to(latents.dtype)), dim=2)
         rows, columns = latents.shape[-2] // q, latents.shape[-1] // q
         x = rearrange(latents, "b f c (h p) (w q) -> b f (h w) (c p q)", p=q, q=q)

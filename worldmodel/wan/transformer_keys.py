@@ -145,7 +145,7 @@ def _config_of(tensors: Mapping[str, Tensor], where: str) -> WanConfig:
 def _picture_of(
     tensors: Mapping[str, Tensor], inputs: int, channels: int, where: str
 ) -> PictureConfig | None:
-    """What an image-to-video model is told of a picture, which takes the place of the words."""
+    """What an image-to-video model is given of a picture, which takes the place of the words."""
     reads = PICTURE in tensors
     if inputs == channels and not reads:
         return None

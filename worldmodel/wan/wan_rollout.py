@@ -94,7 +94,7 @@ class WanRollout:
     ) -> Tensor:
         """The next chunk, seen from projections b f 4 4: clean latents b f c h w in fp32.
 
-        An image-to-video model is told its `conditions`, frame by frame; so is the clean pass.
+        An image-to-video model is given its `conditions`, frame by frame; so is the clean pass.
         """
         self.cache.conditions = conditions.to(self.model.device) if conditions else None
         shape, device = self.latent_shape, self.model.device

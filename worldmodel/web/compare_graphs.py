@@ -68,7 +68,7 @@ class Graphs:
     outputs: FrameOutputs
     seen: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # view, numbers, depth
     view: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # of a scene
-    facts: Tensor | None = None  # b d, what the step is told of the state's numbers
+    facts: Tensor | None = None  # b d, what the step is given of the state's numbers
 
     def look(self, view: Tensor) -> None:
         """Look at the plan from a view 1 4: what is computed next is seen from there."""
@@ -89,10 +89,10 @@ class Graphs:
         *written, condition = step.run(None, given)
         for target, source in zip(self.outputs, written, strict=True):
             target.copy_(torch.from_numpy(source))
-        new.copy_(torch.from_numpy(condition))  # so that the next frame is told what this one was
+        new.copy_(torch.from_numpy(condition))  # so that the next frame is given what this one was
 
     def draw(self, recent: Recent, moved: Tensor, action: Tensor, chance: Tensor) -> Tensor:
-        """The next states 1 v, as `Events.forward` has them; the step is told of them."""
+        """The next states 1 v, as `Events.forward` has them; the step is given of them."""
         given = {
             "states": recent.states, "actions": recent.actions, "latents": recent.latents,
             "moved": moved, "action": action, "chance": chance,

@@ -74,7 +74,7 @@ class RayGraph(nn.Module):
         self.register_buffer("before", before)
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """View 1 4 -> numbers of rays w (o r), as a transformer is told them; depths o w."""
+        """View 1 4 -> numbers of rays w (o r), as a transformer is given them; depths o w."""
         config = self.config
         ray, place = _rays(view, self.across), view[0, :2]
         where = []
@@ -280,7 +280,7 @@ def _apart(merge: nn.Conv2d, hidden: int) -> tuple[Tensor, Tensor]:
 
 
 def rays_for_transformer(plan: FloorPlan, view: Tensor, numbers: Tensor) -> Tensor:
-    """`FloorPlan.rays` of numbers w (o r) of all columns: 1 w r of the columns that it is told."""
+    """`FloorPlan.rays` of numbers w (o r) of all columns: 1 w r of the columns that it is given."""
     columns = seen_rays(plan.config)
     told = numbers.index_select(0, columns)
     height = (view[:, 2] - plan.config.floor) / 64 - 0.5

@@ -39,7 +39,7 @@ from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.floor_plan import FloorPlan
-from worldmodel.model.state_numbers import encode_told
+from worldmodel.model.state_numbers import encode_state
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.web.floor_plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
 
@@ -117,7 +117,7 @@ class ShowGraph(nn.Module):
 
 
 class EventsGraph(nn.Module):
-    """What happens in the next frame, and what the transformer is told of it."""
+    """What happens in the next frame, and what the transformer is given of it."""
 
     def __init__(self, events: Events, model: ModelConfig) -> None:
         super().__init__()
@@ -135,9 +135,9 @@ class EventsGraph(nn.Module):
         """`Recent`, action b (k+2), chances b i, states b v that motion moved: b v, b d."""
         moved = states[:, -1] if moved is None else moved
         after = self.events(Recent(states, actions, latents), moved, action, chance)
-        if not self.model.is_told:
+        if not self.model.is_conditioned_on_state:
             return (after,)
-        return after, encode_told(self.model, self.events.spec.names, after)
+        return after, encode_state(self.model, self.events.spec.names, after)
 
 
 def _rgba(decoded: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
 
 
 def events_graph(events: Events, model: ModelConfig) -> OnnxGraph:
-    """The graph that draws a world's numbers; it gives facts where the transformer is told them."""
+    """The graph that draws a world's numbers; its facts go to the transformer."""
     config, spec = events.config, events.spec
     states = events.low.expand(1, config.frames, spec.width).clone()
     action = torch.zeros(1, config.buttons + 2)
@@ -202,7 +202,7 @@ def events_graph(events: Events, model: ModelConfig) -> OnnxGraph:
     }
     if config.moved:
         given["moved"] = states[:, -1].clone()
-    names = ("next", "facts") if model.is_told else ("next",)
+    names = ("next", "facts") if model.is_conditioned_on_state else ("next",)
     return _export(EventsGraph(events, model), given, names)
 
 

@@ -138,7 +138,7 @@ def _describe_state(world: NativeWorld) -> list[dict[str, Any]]:
 
 
 def _describe_events(events: Events, config: ModelConfig) -> dict[str, Any]:
-    """How many numbers are drawn a frame, how many motion moves, what the step is told of them."""
+    """How many numbers are drawn a frame, how many motion moves, what the step is given of them."""
     return {
         "drawn": events.chances,
         "moved": len(events.config.moved),

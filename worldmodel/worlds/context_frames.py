@@ -11,7 +11,7 @@ from worldmodel.config import UserError
 from worldmodel.model.autoencoder import Autoencoder, encode_frames
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.motion import Motion
-from worldmodel.model.state_numbers import with_told
+from worldmodel.model.state_numbers import with_state
 from worldmodel.storage.episode import Episode
 from worldmodel.worlds.world_folder import WorldFile
 
@@ -55,12 +55,12 @@ class ContextEncoder:
         return ContextFrames(latents, self._conditions(actions, states), states[:, -1], recent)
 
     def _conditions(self, actions: Tensor, states: Tensor) -> Tensor:
-        """What the transformer is told of frames: actions b f (k+2), states b f v -> b f z."""
+        """What the transformer is given of frames: actions b f (k+2), states b f v -> b f z."""
         with torch.inference_mode():
             views = None
             if self.motion is not None:
                 views = self.motion.views(states).to(self.device)
-            actions = with_told(self.file.transformer, self.file.state, states, actions)
+            actions = with_state(self.file.transformer, self.file.state, states, actions)
             return self.autoencoder.conditions(actions, views)
 
     def _recent(self, states: Tensor, actions: Tensor, latents: Tensor) -> Recent | None:

@@ -1,4 +1,4 @@
-"""What the players of a world are told of themselves: their states, what is seen from there.
+"""What the players of a world are given of themselves: their states, what is seen from there.
 
     where = PlaceTracker(engine, motion, plan)
     where.begin(states)                        # as the start's clip ends
@@ -9,7 +9,7 @@
 
 In a world without state, a condition is the action alone. In one that knows its place, the rays of
 the view stand before it, and there is a sight; in one whose numbers are predicted (`happenings`),
-what the transformer is told of them. What changes in the game and nothing here predicts, a reward
+what the transformer is given of them. What changes in the game and nothing here predicts, a reward
 or armour, is NaN after the start: not known.
 """
 
@@ -28,7 +28,7 @@ from worldmodel.model.floor_plan import Sight, seen_rays
 from worldmodel.model.motion import Motion
 from worldmodel.model.scene import scene_views
 from worldmodel.model.state_configs import FloorPlanConfig, SceneConfig
-from worldmodel.model.state_numbers import encode_told
+from worldmodel.model.state_numbers import encode_state
 from worldmodel.world import StateError
 from worldmodel.worlds.happenings import NAMES, Happenings
 
@@ -49,9 +49,11 @@ class PlaceTracker:
     ) -> None:
         self.engine, self.motion = engine, motion
         self.scene = view if isinstance(view, SceneConfig) else None
-        self.model = model if model is not None and model.is_told else None  # that is told numbers
+        self.model = (
+            model if model is not None and model.is_conditioned_on_state else None
+        )  # that is given numbers
         self.happenings = None if events is None else Happenings(events)
-        # Columns whose rays a model is told.
+        # Columns whose rays a model is given.
         self._seen = seen_rays(view) if isinstance(view, FloorPlanConfig) else None
         self.kept = KEPT if events is not None else (STATE,)  # its names in a saved state
         self.state: Tensor | None = None  # b v, fp32, on the CPU
@@ -82,7 +84,7 @@ class PlaceTracker:
             self.state = state
         conditions = actions
         if self.model is not None and self.happenings is not None:
-            facts = encode_told(self.model, self.happenings.events.spec.names, self.state)[:, None]
+            facts = encode_state(self.model, self.happenings.events.spec.names, self.state)[:, None]
             conditions = torch.cat((facts.to(actions), conditions), dim=-1)
         sight = self.look()
         if sight is not None and self._seen is not None:

@@ -25,7 +25,7 @@ class RunSettings:
     compile: bool = False  # torch on fixed shapes, fused by its compiler; takes minutes to begin
     threads: int = 0  # 0: one per core, or fewer if that is faster
     start: Pathlike | None = None  # a clip, a video or an image of the user's own as one more start
-    prompt: str | None = None  # what a world with text is told first
+    prompt: str | None = None  # what a world with text is given first
 
     def __post_init__(self) -> None:
         for name, value, kind in (

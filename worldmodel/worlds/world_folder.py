@@ -136,7 +136,7 @@ class WorldFile:
         rays = (view.rays, view.ray_features) if view else (0, 0)
         if rays != (self.transformer.rays, self.transformer.ray_features):
             raise ConfigError(
-                f"the transformer is told {self.transformer.rays} rays of "
+                f"the transformer is given {self.transformer.rays} rays of "
                 f"{self.transformer.ray_features} numbers, the "
                 f"{'plan has' if plan else 'objects have'} {rays[0]} of {rays[1]}"
             )
@@ -149,16 +149,16 @@ class WorldFile:
             self._check_buttons("motion", motion)
 
     def _check_events(self) -> None:
-        """Events need a state, and what the transformer is told needs events."""
-        events, is_told = self.events, self.transformer.is_told
-        if (events or is_told) and not (events and self.state):
+        """Events need a state, and what the transformer is given needs events."""
+        events, wants = self.events, self.transformer.is_conditioned_on_state
+        if (events or wants) and not (events and self.state):
             raise ConfigError(
                 "a world whose numbers are predicted needs [state] and [events]"
-                f"{', as its transformer is told of them' if is_told else ''}; one is missing"
+                f"{', which its transformer is given' if wants else ''}; one is missing"
             )
         if not events or not self.state:
             return
-        for name in (*events.moved, *self.transformer.told_names):
+        for name in (*events.moved, *self.transformer.condition_names):
             self.state.index(name)
         if events.objects != self.transformer.objects:
             raise ConfigError("events and the transformer must name the same objects")

@@ -124,14 +124,14 @@ class LatentClips:
         self._files = OpenFiles(OPEN, LARGEST_WEIGHTS)
 
     def _check_conditions(self) -> None:
-        """Refuse clips without the keys and pictures that the model is told, and others' ones."""
+        """Refuse clips without the keys and pictures that the model is given, and others' ones."""
         sizes, actions = self.size.picture, self.size.actions
         wanted = (sizes.tokens, sizes.width) if sizes else (0, 0)
         keys = actions.keys if actions else 0
         if (self.index.keys, self.index.picture) != (keys, wanted):
             raise ConfigError(
                 f"{self.folder}: clips with {self.index.keys} keys and pictures of "
-                f"{list(self.index.picture)} features, the size in [model] is told {keys} and "
+                f"{list(self.index.picture)} features, the size in [model] is given {keys} and "
                 f"{list(wanted)}; make latents with `controls_of` a world of that model"
             )
 

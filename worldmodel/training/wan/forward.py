@@ -13,7 +13,7 @@ from worldmodel.wan.transformer import WanTransformer
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What clips are told: words, and what their cameras see through; or a picture and actions."""
+    """What clips are given: words, and what their cameras see through; or a picture and actions."""
 
     text: Tensor  # b u d, embeddings, zero after the prompt
     nothing: Tensor  # u d, the embedding that stands for no words

@@ -131,7 +131,7 @@ class Driven:
 
     world: WanWorldFile
     encoder: ImageEncoder
-    untold: Counter[str] = field(default_factory=Counter)  # by what rows cannot say, frames
+    not_in_rows: Counter[str] = field(default_factory=Counter)  # by what rows cannot say, frames
 
     @classmethod
     def load(cls, config: WanLatents, device: Device) -> "Driven":
@@ -151,7 +151,7 @@ class Driven:
         scale = vae.config.pixels_per_latent
         picture = fit(clip.frames[0], scale * config.rows, scale * config.columns)
         keys, mouse = clip.rows(self.world)
-        self.untold.update(clip.untold(self.world.actions))
+        self.not_in_rows.update(clip.not_in_rows(self.world.actions))
         return {
             "keys": keys,
             "mouse": mouse,
@@ -162,9 +162,9 @@ class Driven:
     @property
     def warning(self) -> str:
         """A sentence about what was done and is told by no row; nothing where all is."""
-        if not self.untold:
+        if not self.not_in_rows:
             return ""
-        most = (f"{what} ({frames})" for what, frames in self.untold.most_common(MOST_NAMED))
+        most = (f"{what} ({frames})" for what, frames in self.not_in_rows.most_common(MOST_NAMED))
         return (
             f"no row tells of what was done in so many frames of the new clips: {', '.join(most)}; "
             f"[controls] and [actions] in world.toml of {self.world.name} say what rows tell of"
@@ -337,7 +337,7 @@ def _finish(
 
 
 def _sizes(world: WanWorldFile) -> dict[str, Any]:
-    """Sizes of what clips are told beside their latents."""
+    """Sizes of what clips are given beside their latents."""
     model, picture = world.transformer.actions, world.transformer.picture
     assert model is not None
     assert picture is not None

@@ -54,7 +54,7 @@ class PixelClip:
             mouse.append(mouse_row(controls, world.actions, held, travel))
         return torch.tensor(keys), torch.tensor(mouse)
 
-    def untold(self, spec: ActionSpec) -> Counter[str]:
+    def not_in_rows(self, spec: ActionSpec) -> Counter[str]:
         """What rows cannot say: a world's unknown buttons and too fast turns, in frames of each."""
         found: Counter[str] = Counter()
         most = spec.max_mouse_degrees

@@ -26,7 +26,7 @@ class WanStudentStage(WanStage[WanStudentTraining]):
         """Consistency loss of a batch, a level for every chunk."""
         del step
         clips, config, n = self.config.clips, self.config, self.window.chunk_frames
-        # Never without words: guidance is distilled into a student that is always told.
+        # Never without words: guidance is distilled into a student that is always given them.
         clip = self.data.draw(clips.batch, clips.frames, 0.0, generator)
         noise = torch.randn(clip.clean[:, None].shape, generator=generator, device=self.device)
         chunks = (clips.batch, 1, clips.frames // n)

@@ -1,4 +1,4 @@
-"""From what a player does during several frames to what one chunk of latents is told.
+"""From what a player does during several frames to what one chunk of latents is given.
 
     drive = Drive(world.camera, chunk_frames=1)
     drive.feed(action)                       # once a frame

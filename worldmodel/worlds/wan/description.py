@@ -146,7 +146,7 @@ def new_world(
 
 
 def _spoken(config: WanConfig, plan: ImportPlan, frames: int) -> ActionSpec:
-    """The actions of a world that is told words, and of its camera if it has one."""
+    """The actions of a world that is given words, and of its camera if it has one."""
     buttons = (*MINWM_CAMERA.motions,) if config.cameras else ()
     names = MINWM_NAMES if config.cameras else ()
     return ActionSpec(

@@ -1,7 +1,7 @@
 """Words that cannot steer yet: they are kept back, and said when they can be followed.
 
     pending = PendingPrompt(words, file)
-    action = pending.accept(action, session)     # what the world is told now
+    action = pending.accept(action, session)     # what the world is given now
     ear.waiting                            # the words that are being encoded, for people
 
 What a recording holds is what `hear` gives: words stand at the frame from which they steer, so that

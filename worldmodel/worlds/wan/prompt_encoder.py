@@ -1,4 +1,4 @@
-"""What a Wan world can be told: prompts with embeddings on file, or an encoder for any other."""
+"""What can be said to a Wan world: prompts with embeddings on file, or an encoder for any other."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future

@@ -173,7 +173,7 @@ class WanSession:
         self._is_remembered = False
 
     def _conditions(self) -> FrameConditions | None:
-        """What the next chunk of an image-to-video world is told."""
+        """What the next chunk of an image-to-video world is given."""
         sizes = self.file.transformer.picture
         if self.control is None or self.picture is None or sizes is None:
             return None

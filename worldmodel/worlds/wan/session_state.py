@@ -72,7 +72,7 @@ def save_session(session: WanSession, start: int) -> LazyArrays:
 
 
 def _told(session: WanSession) -> dict[str, Tensor]:
-    """What an image-to-video world was told and still needs: its picture, the last rows."""
+    """What an image-to-video world was given and still needs: its picture, the last rows."""
     if session.control is None or session.picture is None:
         return {}
     kept = {

@@ -86,7 +86,7 @@ class ControlsConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptsConfig:
-    """What the world is told. A text that begins with "+" is said after the opening one."""
+    """What is said to the world. A text that begins with "+" is said after the opening one."""
 
     opening: tuple[str, ...] = ()  # each is a start
     keys: dict[str, str] = field(default_factory=dict)  # button -> text
