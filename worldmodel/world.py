@@ -70,7 +70,7 @@ class LazyArrays(Mapping[str, "NDArray[Any]"]):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class SavedState:
     """All that changes in play, as it is between two frames.
 
     Nobody writes to its arrays again; what did not change from one frame to the next is the same
@@ -80,7 +80,7 @@ class State:
     identity: Mapping[str, Any]  # of the world that it was taken from
     arrays: Mapping[str, NDArray[Any]]
 
-    def bytes_beside(self, before: "State | None") -> int:
+    def bytes_beside(self, before: "SavedState | None") -> int:
         """Bytes of the arrays that are not the same memory in an earlier state; fetches none."""
         held, known = _held(self), _held(before) if before else {}
         return sum(x.nbytes for name, x in held.items() if not _is_same(x, known.get(name)))
@@ -118,10 +118,10 @@ class World(Protocol):
     def remember(self) -> None:
         """Make the generated frame part of the past."""
 
-    def save_state(self) -> State:
+    def save_state(self) -> SavedState:
         """All that changes in play; cheap enough for every frame."""
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         """Go on from a state; after a `StateError`, which says why not, all is as it was."""
 
     @property
@@ -230,7 +230,7 @@ class PreparesWords(Protocol):
         """What it gets ready for, for people; mostly nothing."""
 
 
-def _held(state: State) -> Mapping[str, NDArray[Any] | Later]:
+def _held(state: SavedState) -> Mapping[str, NDArray[Any] | Later]:
     return state.arrays.held if isinstance(state.arrays, LazyArrays) else state.arrays
 
 

@@ -18,7 +18,7 @@ from worldmodel.action import IDLE
 from worldmodel.config import UserError, to_toml
 from worldmodel.selftest.targets import Target, check_sentence, dictionary, targets
 from worldmodel.training.wan.clips import INDEX, Index
-from worldmodel.world import State, StateError, WorldFaultError, step
+from worldmodel.world import SavedState, StateError, WorldFaultError, step
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.world_folder import read_world_file
@@ -203,7 +203,7 @@ def test_a_damaged_state_is_refused_or_plays_on(data: st.DataObject) -> None:
             raw[at] = data.draw(st.integers(0, 255))
         arrays[name] = np.frombuffer(bytes(raw), arrays[name].dtype).reshape(arrays[name].shape)
     try:
-        WORLD.load_state(State(state.identity, arrays))
+        WORLD.load_state(SavedState(state.identity, arrays))
     except StateError as error:
         check_sentence(str(error))
         return

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel.action import Action, ActionSpec
-from worldmodel.world import Frame, Split, State, StateError
+from worldmodel.world import Frame, SavedState, Split, StateError
 
 SPEC = ActionSpec(
     buttons=("KeyW", "KeyS", "KeyA", "KeyD"),
@@ -52,11 +52,11 @@ class DrawnWorld:
         self.calls.append("remember")
         self._split = Split(denoise=2.0, decode=1.0, clean=0.5)
 
-    def save_state(self) -> State:
+    def save_state(self) -> SavedState:
         place, frames = self._place.copy(), np.array(self.frames)
-        return State(self.identity, {"place": place, "frames": frames})
+        return SavedState(self.identity, {"place": place, "frames": frames})
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         if state.identity != self.identity:
             raise StateError(f"it belongs to {state.identity}")
         if state.arrays.keys() != {"place", "frames"} or state.arrays["place"].shape != (3,):

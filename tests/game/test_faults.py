@@ -24,14 +24,14 @@ from worldmodel.game.generator import Generator, InLine
 from worldmodel.game.input import Input
 from worldmodel.game.loop import Game
 from worldmodel.game.play_session import Keeping, LostWorldError, Session
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.replay import Replay
 from worldmodel.game.save_worker import SaveWorker
-from worldmodel.game.step import Step
 from worldmodel.game.window import Window
 from worldmodel.storage.moments import list_moments
 from worldmodel.storage.recording import read_recording
-from worldmodel.world import Frame, State, World
+from worldmodel.world import Frame, SavedState, World
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
 
@@ -58,7 +58,7 @@ class FaultyWorld(DrawnWorld):
         self._break("remember")
         super().remember()
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         if self.is_lost:
             raise self.error
         super().load_state(state)
@@ -74,9 +74,9 @@ def session_of(world: World, save_worker: SaveWorker | None) -> Session:
     return Session(world, random_take(world), seed=1, keeping=Keeping(save_worker=save_worker))
 
 
-def walk(session: Session, frames: int) -> list[Step]:
+def walk(session: Session, frames: int) -> list[PlayedFrame]:
     """Turns until so many frames are there; a fault makes none."""
-    steps: list[Step] = []
+    steps: list[PlayedFrame] = []
     while len(steps) < frames:
         assert not session.paused
         if step := session.turn(None):

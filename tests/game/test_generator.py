@@ -12,7 +12,7 @@ from worldmodel.game.controls import Command
 from worldmodel.game.generator import FrameSource, Generator, InLine
 from worldmodel.game.input import Taken
 from worldmodel.game.play_session import Session
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.players import RandomPlayer
 
 Kind = Callable[[Callable[[], Session]], FrameSource]
@@ -24,7 +24,7 @@ def opener(world: DrawnWorld, rate: float = 0.0) -> Callable[[], Session]:
     return lambda: Session(world, lambda i: Taken(player.act(i), None), seed=1, rate=rate)
 
 
-def next_step(source: FrameSource, seconds: float = 5.0) -> Step:
+def next_step(source: FrameSource, seconds: float = 5.0) -> PlayedFrame:
     ends = time.perf_counter() + seconds
     while (step := source.poll()) is None:
         assert time.perf_counter() < ends, "no frame came"

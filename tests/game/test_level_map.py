@@ -24,12 +24,12 @@ from worldmodel.game.level_map import LARGE, SMALL, LevelMap
 from worldmodel.game.loop import Game
 from worldmodel.game.panels import GREY
 from worldmodel.game.play_session import Session
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.recording_control import Place, RecordingControl
-from worldmodel.game.step import Step
 from worldmodel.game.timeline import TimelineEntry
 from worldmodel.game.window import Window
 from worldmodel.storage.recording import read_recording
-from worldmodel.world import Level, Split, Spot, State
+from worldmodel.world import Level, SavedState, Split, Spot
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
 
@@ -129,10 +129,10 @@ def test_the_map_shows_ground_way_and_player(game: Game) -> None:
     assert (small == (255, 196, 61)).all(axis=-1).any(), "an arrow"
 
 
-def step_at(segment: int, x: float, y: float, back_to: int | None = None) -> Step:
+def step_at(segment: int, x: float, y: float, back_to: int | None = None) -> PlayedFrame:
     """Somebody stands at a place."""
     frame = np.zeros((8, 16, 3), np.uint8)
-    return Step(
+    return PlayedFrame(
         segment=segment,
         start=0,
         seed=0,
@@ -145,7 +145,7 @@ def step_at(segment: int, x: float, y: float, back_to: int | None = None) -> Ste
         time=0.0,
         split=Split(),
         count=1,
-        past=TimelineEntry(0, IDLE, frame, State({}, {}), 0),
+        past=TimelineEntry(0, IDLE, frame, SavedState({}, {}), 0),
         back_to=back_to,
         state=tuple({"x": x, "y": y}.get(name, 0.0) for name in STATE.names),
     )

@@ -16,9 +16,9 @@ from worldmodel.action import Action
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.play_session import Keeping, Session
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.reference_play import DIED, OVER, SideBySide
 from worldmodel.game.save_worker import SaveWorker
-from worldmodel.game.step import Step
 from worldmodel.metrics import psnr as psnr_of_many
 from worldmodel.players import RandomPlayer
 from worldmodel.reference.game import SLIDES, psnr
@@ -51,7 +51,7 @@ class Stage:
         for _ in range(frames):
             self.turn(None)
 
-    def turn(self, command: Command | None) -> Step | None:
+    def turn(self, command: Command | None) -> PlayedFrame | None:
         """A step is shown before or after it is remembered, as threads have it."""
         step = self.session.turn(command)
         if step and self.acted % 2:

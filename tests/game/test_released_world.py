@@ -15,7 +15,7 @@ from tests.worlds.wan.matrix_tiny import make_matrix_world
 from worldmodel.game.choice import Choice
 from worldmodel.game.cli import main
 from worldmodel.storage.moments import list_moments, moments_folder
-from worldmodel.world import State, World
+from worldmodel.world import SavedState, World
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.world import WanWorld
 
@@ -27,7 +27,7 @@ class Watched(WanWorld):
 
     jumps: list[tuple[int, int]]
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         before = self.session.rollout.cache.now
         super().load_state(state)
         self.jumps.append((before, self.session.rollout.cache.now))

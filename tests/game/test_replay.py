@@ -18,8 +18,8 @@ from worldmodel.action import IDLE
 from worldmodel.game.choice import Choice
 from worldmodel.game.input import Taken
 from worldmodel.game.play_session import Session
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.replay import Replay
-from worldmodel.game.step import Step
 from worldmodel.storage.recording import RecordingError, load_recording, read_recording
 
 
@@ -105,7 +105,7 @@ def walked(play: Play, frames: int = 5) -> Replay:
     return Replay.read(Path("walk.jsonl"))
 
 
-def steps_of(replay: Replay) -> list[Step]:
+def steps_of(replay: Replay) -> list[PlayedFrame]:
     """The frames of another session that does the same."""
     session = Session(DrawnWorld(), replay.take)
     return [session.begin(), *walk(session, len(replay.rows) - 1)]

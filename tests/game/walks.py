@@ -15,15 +15,15 @@ from tests.game.drawn_world import DrawnWorld
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.play_session import Session
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.recording_control import Place, RecordingControl
-from worldmodel.game.step import Step
 from worldmodel.game.window import Window
 from worldmodel.players import RandomPlayer
 from worldmodel.storage.recording import read_recording
 from worldmodel.world import Frame, World
 
 
-def play(session: Session, frames: int) -> list[Step]:
+def play(session: Session, frames: int) -> list[PlayedFrame]:
     steps = []
     for _ in range(frames):
         step = session.turn(None)

@@ -16,7 +16,7 @@ from worldmodel.selftest.fuzz import check, fuzz
 from worldmodel.selftest.soak import soak
 from worldmodel.selftest.targets import FuzzError, Target
 from worldmodel.selftest.trials import SelftestError
-from worldmodel.world import Frame, State, World
+from worldmodel.world import Frame, SavedState, World
 
 Trial = Callable[[World, int], object]
 TRIALS: list[Trial] = [trials.save_and_load, trials.branch, trials.faults, trials.replay]
@@ -25,7 +25,7 @@ TRIALS: list[Trial] = [trials.save_and_load, trials.branch, trials.faults, trial
 class ForgetfulWorld(DrawnWorld):
     """Goes on from a state as if some of it had not been kept."""
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         super().load_state(state)
         self._place[0] += 5.0
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from worldmodel.action import IDLE, Action, ActionSpec
-from worldmodel.world import Frame, Split, State
+from worldmodel.world import Frame, SavedState, Split
 
 WIDE = 4096  # pixels all around
 SPEC = ActionSpec(
@@ -60,11 +60,11 @@ class DrawnWorld:
     def remember(self) -> None:
         """Nothing is kept."""
 
-    def save_state(self) -> State:
+    def save_state(self) -> SavedState:
         """Where it looks."""
-        return State(self.identity, {"heading": np.array(self.heading)})
+        return SavedState(self.identity, {"heading": np.array(self.heading)})
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         """Look there."""
         self.heading = float(state.arrays["heading"])
 

@@ -30,7 +30,7 @@ from worldmodel.storage.moments import (
     peek,
     save_moment,
 )
-from worldmodel.world import State, step
+from worldmodel.world import SavedState, step
 
 WALK = [Action(frozenset({"KeyW"} if i % 4 else set()), (0.1 * i, 0.0)) for i in range(20)]
 
@@ -263,7 +263,7 @@ def test_a_moment_of_every_kind_of_array_reads_back_exactly(tmp_path: Path) -> N
     kinds = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
     arrays = {kind: rng.integers(0, 2, (3, 5)).astype(kind).T for kind in kinds}
     arrays |= {"none": np.zeros((0, 4), np.float32), "one": np.array(7)}
-    state = State(moment.state.identity, arrays)
+    state = SavedState(moment.state.identity, arrays)
     save_moment(tmp_path / "m.safetensors", replace(moment, state=state))
     again = load_moment(tmp_path / "m.safetensors").state.arrays
     assert again.keys() == arrays.keys()

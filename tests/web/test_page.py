@@ -16,7 +16,7 @@ from tests.web.pages import ONE_CORE, READY, Made
 from worldmodel.action import Action, ActionSpec
 from worldmodel.game.loop import told_state
 from worldmodel.game.play_session import Session
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.motion import Motion
 from worldmodel.random_streams import arrays
@@ -237,7 +237,7 @@ def test_a_flick_counts_for_all_frames_that_are_drawn_together(tiny: Made, page:
 def native_line(world: NativeWorld, state: Any) -> str:
     """What a window of native play says over a frame."""
     session, step = SimpleNamespace(world=world), SimpleNamespace(state=tuple(state.tolist()))
-    return told_state(cast(Session, session), cast(Step, step))
+    return told_state(cast(Session, session), cast(PlayedFrame, step))
 
 
 def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) -> None:

@@ -13,7 +13,7 @@ from worldmodel.action import Action
 from worldmodel.config import ConfigError, UserError
 from worldmodel.gym_env import WorldEnv, WorldVectorEnv
 from worldmodel.storage.episodes import load_episode, save_episode
-from worldmodel.world import State, StateError, step
+from worldmodel.world import SavedState, StateError, step
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.world_folder import WorldError, check_weights, read_world_file
@@ -80,7 +80,7 @@ def test_what_a_number_is_decides_the_frame(world: NativeWorld) -> None:
     shown = step(world, PLAY[0])
     hurt = kept.arrays["happened.states"].copy()
     hurt[:, :, 1] = 3.0
-    world.load_state(State(kept.identity, {**kept.arrays, "happened.states": hurt}))
+    world.load_state(SavedState(kept.identity, {**kept.arrays, "happened.states": hurt}))
     assert not np.array_equal(step(world, PLAY[0]), shown)
 
 
@@ -102,7 +102,7 @@ def test_a_saved_state_without_what_happened_is_refused(
     if array is not None:
         arrays[name] = array  # type: ignore[assignment]  # on purpose
     with pytest.raises(StateError, match=message):
-        world.load_state(State(before.identity, arrays))
+        world.load_state(SavedState(before.identity, arrays))
     step(world, PLAY[0])  # play goes on as it was
 
 
@@ -224,7 +224,7 @@ def test_the_picture_follows_where_objects_are(crowded: Path) -> None:
         arrays = {name: np.array(array) for name, array in saved.arrays.items()}
         columns = [AMONG_OBJECTS.index(name) for name in OBJECTS.numbers[1::2]]
         arrays["happened.states"][..., columns] += shift
-        world.load_state(State(saved.identity, arrays))
+        world.load_state(SavedState(saved.identity, arrays))
         frames.append(step(world, PLAY[0]))
     assert not np.array_equal(frames[0], frames[1])
 

@@ -13,7 +13,7 @@ from worldmodel.config import ConfigError, UserError
 from worldmodel.gym_env import WorldEnv, WorldVectorEnv
 from worldmodel.state_spec import StateNumber, StateSpec, StateTrack
 from worldmodel.storage.episodes import episode_bytes, load_episode, save_episode
-from worldmodel.world import State, StateError, step
+from worldmodel.world import SavedState, StateError, step
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.world_folder import (
@@ -155,7 +155,7 @@ def test_a_saved_state_without_its_place_is_refused(
     if place is None:
         del arrays["place"]
     with pytest.raises(StateError, match=message):
-        world.load_state(State(before.identity, arrays))  # type: ignore[arg-type]  # on purpose
+        world.load_state(SavedState(before.identity, arrays))  # type: ignore[arg-type]  # on purpose
     assert np.array_equal(world.save_state().arrays["place"], before.arrays["place"])
 
 

@@ -18,7 +18,7 @@ from tests.worlds.make_world import make_world
 from worldmodel.action import Action
 from worldmodel.storage.checkpoint import CheckpointError
 from worldmodel.storage.recording import hash_frame
-from worldmodel.world import Frame, State, StateError, WorldFaultError, step
+from worldmodel.world import Frame, SavedState, StateError, WorldFaultError, step
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.world_folder import (
@@ -120,13 +120,13 @@ import numpy as np
 from pathlib import Path
 from tests.worlds.test_state import play_on
 from worldmodel.storage.recording import hash_frame
-from worldmodel.world import State
+from worldmodel.world import SavedState
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.run_settings import RunSettings
 folder, file, engine, dtype, since = sys.argv[1:]
 world = NativeWorld.load(Path(folder), RunSettings(threads=1, engine=engine, dtype=dtype))
 arrays = dict(np.load(file))
-world.load_state(State(json.loads(Path(file).with_suffix(".json").read_text()), arrays))
+world.load_state(SavedState(json.loads(Path(file).with_suffix(".json").read_text()), arrays))
 print(json.dumps([hash_frame(frame) for frame in play_on(world, int(since))]))
 """
 
@@ -240,7 +240,7 @@ def test_a_broken_state_is_refused_and_changes_nothing(
     if array is None:
         del arrays[name]
     with pytest.raises(StateError, match=message):
-        world.load_state(State(state.identity, arrays))  # type: ignore[arg-type]  # wrong on purpose
+        world.load_state(SavedState(state.identity, arrays))  # type: ignore[arg-type]  # wrong on purpose
     world.load_state(state)
 
 

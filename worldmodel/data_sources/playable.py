@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from worldmodel.action import Action, ActionSpec
 from worldmodel.data_sources.gym import GymGame
 from worldmodel.state_spec import StateSpec
-from worldmodel.world import Frame, Split, State, StateError
+from worldmodel.world import Frame, SavedState, Split, StateError
 
 
 class PlayableGame:
@@ -37,11 +37,11 @@ class PlayableGame:
     def remember(self) -> None:
         """The game has done it already."""
 
-    def save_state(self) -> State:
+    def save_state(self) -> SavedState:
         """Nothing that could be gone on from."""
-        return State({"world": self.name}, {})
+        return SavedState({"world": self.name}, {})
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         """Always a `StateError`."""
         del state
         raise StateError(f"{self.name} is a real game: it cannot be gone back in")

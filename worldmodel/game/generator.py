@@ -16,7 +16,7 @@ from typing import Protocol
 
 from worldmodel.game.jumps import Order
 from worldmodel.game.play_session import Session
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 
 PATIENCE = 0.01  # seconds the window may wait for devices before it looks for a frame anyway
 
@@ -30,7 +30,7 @@ class FrameSource(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def poll(self) -> Step | None:
+    def poll(self) -> PlayedFrame | None:
         """The next finished step, or None while the world is still thinking."""
 
     def send(self, command: Order) -> None:
@@ -48,7 +48,7 @@ class Generator:
     ) -> None:
         self.session: Session | None = None
         self._open_session, self._announce = open_session, announce
-        self._steps: queue.Queue[Step | Exception] = queue.Queue(maxsize=1)
+        self._steps: queue.Queue[PlayedFrame | Exception] = queue.Queue(maxsize=1)
         self._mailbox: queue.Queue[Order | None] = queue.Queue()  # None only wakes
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="generator")
@@ -62,7 +62,7 @@ class Generator:
         self._mailbox.put(None)
         self._thread.join()
 
-    def poll(self) -> Step | None:
+    def poll(self) -> PlayedFrame | None:
         """The next finished step, or None while the world is still thinking."""
         try:
             step = self._steps.get_nowait()
@@ -102,7 +102,7 @@ class Generator:
         except queue.Empty:
             return None
 
-    def _offer(self, step: Step | Exception) -> None:
+    def _offer(self, step: PlayedFrame | Exception) -> None:
         """Wait for room, but not past the end of the game."""
         while not self._stopping.is_set():
             with contextlib.suppress(queue.Full):
@@ -125,7 +125,7 @@ class InLine:
     def __exit__(self, *_: object) -> None:
         """Nothing runs between two polls."""
 
-    def poll(self) -> Step | None:
+    def poll(self) -> PlayedFrame | None:
         """The next step, made now if it is due."""
         if self.session is None:
             self.session = self._open_session()

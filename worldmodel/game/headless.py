@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from worldmodel.game.fps_meter import Meter, PlaySpeed
 from worldmodel.game.play_session import Session
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.recording_control import RecordingControl
 from worldmodel.game.replay import Replay
-from worldmodel.game.step import Step
 from worldmodel.system.printable import counted, printable
 from worldmodel.system.progress import through
 from worldmodel.world import Split
@@ -58,7 +58,7 @@ def play_headless(
 
 
 def _keep(
-    session: Session, step: Step, recording_control: RecordingControl, replay: Replay | None
+    session: Session, step: PlayedFrame, recording_control: RecordingControl, replay: Replay | None
 ) -> None:
     if step.notice:
         sys.stderr.write(f"{printable(step.notice)}\n")

@@ -16,7 +16,7 @@ import pygame
 
 from worldmodel.game.free_space import FreeSpace
 from worldmodel.game.panels import ACCENT, COVERS, GREY, draw_panel
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.state_spec import StateSpec
 from worldmodel.world import Level, Spot
 
@@ -55,7 +55,7 @@ class LevelMap:
         """The next size of the map: none, small, large, none."""
         self.size = SIZES[(SIZES.index(self.size) + 1) % len(SIZES)]
 
-    def follow(self, step: Step) -> None:
+    def follow(self, step: PlayedFrame) -> None:
         """Where the player is in this frame."""
         if step.state is None or self._roles is None:
             return

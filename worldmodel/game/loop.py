@@ -19,12 +19,12 @@ from worldmodel.game.menu.content import HOME, Answer, GoOn, Quit
 from worldmodel.game.menu.menu import BACK, DIRECTIONS, PRESS, Menu
 from worldmodel.game.pace import Pace, what_would_help
 from worldmodel.game.play_session import Session
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.preferences import Preferences
 from worldmodel.game.recording_control import RecordingControl
 from worldmodel.game.reference_play import SideBySide
 from worldmodel.game.replay import Replay
 from worldmodel.game.save_worker import SaveWorker
-from worldmodel.game.step import Step
 from worldmodel.game.window import Window
 from worldmodel.system.other_programs import Others
 from worldmodel.world import HasState, Walkable
@@ -95,7 +95,7 @@ class Game:
                 self.window.overlay.line = self.devices.line
                 self.window.refresh()
 
-    def show(self, step: Step) -> None:
+    def show(self, step: PlayedFrame) -> None:
         """One frame: to the eye first, then to everything that wants to know about it."""
         session = self._session()
         if self.shown == 0:
@@ -298,7 +298,7 @@ class Game:
             has_pad = bool(self.devices.pads.names)
             self.window.hint(hint(spec, self.devices.keys, has_pad=has_pad))
 
-    def _show_past(self, session: Session, step: Step) -> None:
+    def _show_past(self, session: Session, step: PlayedFrame) -> None:
         """A frame on the way back: seen, but neither recorded nor measured."""
         frames = session.index - step.index
         self.window.note(f"{frames / session.world.frames_per_second:.1f} s back", seconds=0.5)
@@ -359,7 +359,7 @@ class Game:
         return self.source.session
 
 
-def told_state(session: Session, step: Step) -> str:
+def told_state(session: Session, step: PlayedFrame) -> str:
     """The numbers that a player cares for: health 100, ammo 24; not where one is."""
     world = session.world
     spec = world.state_spec if isinstance(world, HasState) else None

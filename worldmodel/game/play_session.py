@@ -21,8 +21,8 @@ from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.jumps import Order, ToMoment, ToSpot, ToStart
 from worldmodel.game.play_clock import PlayClock
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.save_worker import SaveWorker
-from worldmodel.game.step import Step
 from worldmodel.game.timeline import MEGABYTES, Timeline, TimelineEntry, first_past
 from worldmodel.storage.action_history import History
 from worldmodel.storage.moments import Moment, MomentHeader, load_moment
@@ -90,14 +90,14 @@ class Session:
         self.timeline = Timeline(world, keeping.megabytes)
         self._clock = PlayClock(rate)
         self._moment = moment  # to begin with
-        self._newest: Step | None = None
+        self._newest: PlayedFrame | None = None
         self._clean_ms = 0.0
         self._count = self._faults = 0
         self._back_to: int | None = None  # where play went back to since the last frame
         self._cursor: int | None = None  # the frame that is seen while going back
         self._back_frames = 0  # seen since going back began
 
-    def begin(self) -> Step:
+    def begin(self) -> PlayedFrame:
         """Show the start again from its first frame; the first time, a moment if there is one."""
         moment, self._moment = self._moment, None
         if moment:
@@ -112,7 +112,7 @@ class Session:
         first = first_past(0, IDLE, frame, self.world.save_state())
         return self._begin_with(first, History(), sampled)
 
-    def load(self, moment: Moment) -> Step:
+    def load(self, moment: Moment) -> PlayedFrame:
         """Go on from a saved moment; after a `UserError` all is as it was."""
         sampled, header = time.perf_counter(), moment.header
         if moment.frame.shape[:2] != self.world.frame_size:
@@ -128,7 +128,7 @@ class Session:
         history = moment.history.copy(header.index)
         return self._begin_with(first, history, sampled)
 
-    def turn(self, command: Order | None) -> Step | None:
+    def turn(self, command: Order | None) -> PlayedFrame | None:
         """Obey a command, or make the next frame when there is none."""
         match command:
             case None:
@@ -170,7 +170,7 @@ class Session:
                 pass
         return None
 
-    def advance(self) -> Step | None:
+    def advance(self) -> PlayedFrame | None:
         """The next frame; while going back, the one before; after an end, the next episode."""
         if isinstance(self.world, Ending) and self.world.is_over:
             self.seed += 1  # the next episode is another one
@@ -240,7 +240,7 @@ class Session:
         is_resting = self.paused and self._cursor is None
         return None if is_resting else self._clock.seconds_to_wait()
 
-    def _begin_with(self, first: TimelineEntry, history: History, sampled: float) -> Step:
+    def _begin_with(self, first: TimelineEntry, history: History, sampled: float) -> PlayedFrame:
         self.timeline.begin(first, history)
         self.segment, self.index, self.is_remembered = self.segment + 1, first.index, True
         self._clean_ms, self._count, self._faults = 0.0, 0, 0
@@ -248,7 +248,7 @@ class Session:
         ready = self._clock.begin()
         return self._step(Taken(IDLE, None), first.frame, sampled, ready)
 
-    def _stand(self, spot: Spot) -> Step | None:
+    def _stand(self, spot: Spot) -> PlayedFrame | None:
         before, self.spot = self.spot, spot
         try:
             return self.begin()
@@ -259,7 +259,7 @@ class Session:
             self.save_worker.tell(str(error))
             return None
 
-    def _step_back(self) -> Step | None:
+    def _step_back(self) -> PlayedFrame | None:
         """The frame before the one that is seen, faster the longer it goes on."""
         assert self._cursor is not None
         sampled = self._clock.tick(1 / self.world.frames_per_second)
@@ -283,7 +283,7 @@ class Session:
         self.timeline.go_to(index)
         self.index = self._back_to = index
 
-    def _load_from(self, save_worker: SaveWorker, read: Callable[[], Moment]) -> Step | None:
+    def _load_from(self, save_worker: SaveWorker, read: Callable[[], Moment]) -> PlayedFrame | None:
         try:
             return self.load(read())
         except UserError as error:
@@ -310,9 +310,9 @@ class Session:
         self._clock.go_on()
         self.save_worker.tell(f"{fault}; back at frame {good}, {what}")
 
-    def _step(self, taken: Taken, frame: Frame, sampled: float, ready: float) -> Step:
+    def _step(self, taken: Taken, frame: Frame, sampled: float, ready: float) -> PlayedFrame:
         self.frame = frame
-        return Step(
+        return PlayedFrame(
             segment=self.segment,
             start=self.start,
             seed=self.seed,

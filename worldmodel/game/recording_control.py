@@ -11,7 +11,7 @@ from pathlib import Path
 
 from worldmodel.config import UserError
 from worldmodel.game.play_session import Session
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.storage.files import plain
 from worldmodel.storage.recording import (
     ENDINGS,
@@ -89,7 +89,7 @@ class RecordingControl:
             self.say(f"recorded {self._recorder.path}" if self._recorder else "nothing recorded")
             self._cut()
 
-    def show(self, session: Session, step: Step, latency_ms: float | None) -> None:
+    def show(self, session: Session, step: PlayedFrame, latency_ms: float | None) -> None:
         """Record a step if a recording is on; when the disk refuses, say so and stop."""
         if not self.is_rolling or step.is_past:
             return
@@ -112,7 +112,7 @@ class RecordingControl:
             self._wait_for(recorder)
         self._finished.clear()
 
-    def _record(self, session: Session, step: Step, latency_ms: float | None) -> None:
+    def _record(self, session: Session, step: PlayedFrame, latency_ms: float | None) -> None:
         is_first = self._recorder is None or step.segment != self._segment
         if not is_first and step.back_to is not None and step.back_to < self._first:
             is_first = True  # to before this recording: another one
@@ -132,7 +132,7 @@ class RecordingControl:
         assert self._recorder is not None
         self._recorder.write(step.frame, row)
 
-    def _begin(self, session: Session, step: Step) -> None:
+    def _begin(self, session: Session, step: PlayedFrame) -> None:
         """A recording that begins with what the step found; in the middle of play, as a moment."""
         past = step.past
         is_at_start = not past.index and session.spot is None
@@ -163,7 +163,7 @@ class RecordingControl:
         self._cut()
         self.say(str(error))
 
-    def _header(self, session: Session, step: Step) -> Header:
+    def _header(self, session: Session, step: PlayedFrame) -> Header:
         world, spot = session.world, session.spot
         began = str(spot) if spot else "" if session.knows_start else ELSEWHERE
         return Header(

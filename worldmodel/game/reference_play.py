@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.game.play_session import Session
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.reference.game import (
     Learned,
     OpenReal,
@@ -95,7 +95,7 @@ class SideBySide:
         self._begins = not self._begins
         return self._begins
 
-    def show(self, session: Session, step: Step) -> None:
+    def show(self, session: Session, step: PlayedFrame) -> None:
         """The world's next frame; the game is asked for the one beside it."""
         if self._begins:  # with the first frame there is
             self._begins = False
@@ -163,7 +163,7 @@ class SideBySide:
         self.close()
         self._say(f"the real game is not shown: {error}")
 
-    def _follow(self, session: Session, step: Step) -> None:
+    def _follow(self, session: Session, step: PlayedFrame) -> None:
         """The action that led to the step, or all of them where play has jumped."""
         is_next = step.segment == self._segment and step.index == self._index + 1
         if not is_next or step.back_to is not None:
@@ -175,7 +175,7 @@ class SideBySide:
             request = _Request(self._route, step.index, step.frame, place=place)
             self._wanted.append((None, [step.action], request))
 
-    def _begin(self, session: Session, step: Step) -> None:
+    def _begin(self, session: Session, step: PlayedFrame) -> None:
         """Bring the game to this step from its own beginning."""
         history = session.timeline.history.copy(step.index)
         if step.count and len(history) == step.index - 1:  # the step is not remembered yet

@@ -8,7 +8,7 @@ from typing import Any
 
 from worldmodel.action import IDLE
 from worldmodel.game.input import Taken
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.storage.files import is_file
 from worldmodel.storage.moments import Moment, load_moment
 from worldmodel.storage.recording import (
@@ -76,7 +76,7 @@ class Replay:
         row = self.rows[self.played]
         return Taken(row.action, None, row.back_to)
 
-    def check(self, step: Step) -> None:
+    def check(self, step: PlayedFrame) -> None:
         """Compare one frame with its row."""
         if step.is_past or step.count >= len(self.rows):
             return

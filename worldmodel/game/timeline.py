@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from worldmodel.action import Action
 from worldmodel.config import UserError
 from worldmodel.storage.action_history import History
-from worldmodel.world import Frame, State, World, step
+from worldmodel.world import Frame, SavedState, World, step
 
 MEGABYTES = 256  # of states and pictures; what is older is forgotten
 
@@ -28,7 +28,7 @@ class TimelineEntry:
     index: int
     action: Action
     frame: Frame
-    state: State
+    state: SavedState
     size: int  # bytes that no older one holds
 
 
@@ -111,6 +111,6 @@ class Timeline:
             self._size -= self._ring.popleft().size
 
 
-def first_past(index: int, action: Action, frame: Frame, state: State) -> TimelineEntry:
+def first_past(index: int, action: Action, frame: Frame, state: SavedState) -> TimelineEntry:
     """The past as it is where it begins."""
     return TimelineEntry(index, action, frame, state, frame.nbytes + state.bytes_beside(None))

@@ -41,7 +41,7 @@ from worldmodel.system.limits import LONGEST_MESSAGE
 from worldmodel.wan.model_config import WanConfig
 from worldmodel.wan.prompts import load_prompts
 from worldmodel.wan.weight_files import read_tensors
-from worldmodel.world import State
+from worldmodel.world import SavedState
 from worldmodel.worlds.wan.description import new_world
 from worldmodel.worlds.wan.found_parts import ImportPlan
 from worldmodel.worlds.wan.start import read_frames
@@ -233,7 +233,9 @@ def _moment() -> bytes:
         sets=((), ("KeyW",)),
         versions={"python": "3"},
     )
-    state = State(header.identity, {"now": np.array(4), "slot.0": np.zeros((2, 3), np.float32)})
+    state = SavedState(
+        header.identity, {"now": np.array(4), "slot.0": np.zeros((2, 3), np.float32)}
+    )
     frame = np.zeros((8, 16, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m"

@@ -12,13 +12,13 @@ from worldmodel.action import Action
 from worldmodel.game.controls import Command
 from worldmodel.game.input import Taken
 from worldmodel.game.play_session import Keeping, Session
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.game.recording_control import Place, RecordingControl
 from worldmodel.game.replay import Replay
 from worldmodel.game.save_worker import SaveWorker
-from worldmodel.game.step import Step
 from worldmodel.players import RandomPlayer
 from worldmodel.storage.moments import Moment, load_moment, save_moment
-from worldmodel.world import Frame, State, World
+from worldmodel.world import Frame, SavedState, World
 
 
 class SelftestError(AssertionError):
@@ -46,7 +46,7 @@ class FaultyWorld:
         self._break("the device is lost")
         self._world.remember()
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         """Go on from a state; faults end here."""
         self._world.load_state(state)
 
@@ -75,9 +75,9 @@ def session_of(
     return Session(world, take, start=start, seed=seed, keeping=keeping, moment=moment)
 
 
-def play(session: Session, frames: int) -> list[Step]:
+def play(session: Session, frames: int) -> list[PlayedFrame]:
     """So many new frames; a turn with a fault makes none."""
-    steps: list[Step] = []
+    steps: list[PlayedFrame] = []
     while len(steps) < frames:
         if session.paused:
             session.turn(Command.PAUSE)
@@ -170,7 +170,7 @@ def _replay(world: World, path: Path) -> int:
     return recorded.same
 
 
-def _compare(expected: list[Step], found: list[Step], when: str) -> None:
+def _compare(expected: list[PlayedFrame], found: list[PlayedFrame], when: str) -> None:
     for one, other in zip(expected, found, strict=True):
         if one.index != other.index or not np.array_equal(one.frame, other.frame):
             raise SelftestError(f"frame {one.index} is another one {when}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.serve.session_store import KeptSession
-from worldmodel.world import Frame, HasNotices, HasState, PreparesWords, State, World
+from worldmodel.world import Frame, HasNotices, HasState, PreparesWords, SavedState, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ServedMoment:
 
     number: int
     frame: Frame
-    state: State
+    state: SavedState
 
 
 Listener = Callable[[Picture | Note], None]

@@ -29,7 +29,7 @@ from worldmodel.storage.tensor_files import array_file, open_tensors
 from worldmodel.system.limits import LARGEST_MOMENT
 from worldmodel.system.paths import list_files
 from worldmodel.system.progress import note
-from worldmodel.world import Frame, State
+from worldmodel.world import Frame, SavedState
 
 FORMAT = "worldmodel session 1"
 ENDING = ".safetensors"
@@ -50,7 +50,7 @@ class KeptSession:
     seed: int
     number: int  # of the frame that is shown
     frame: Frame
-    state: State
+    state: SavedState
     is_own: bool = True  # whether it was kept by the store that is asked
 
 
@@ -194,6 +194,6 @@ def _read(path: Path, key: str, world: str, writer: str) -> KeptSession | None:
         seed=int(facts["seed"]),
         number=int(facts["number"]),
         frame=frame,
-        state=State(facts["identity"], state),
+        state=SavedState(facts["identity"], state),
         is_own=facts["writer"] == writer,
     )

@@ -30,7 +30,7 @@ from worldmodel.storage.user_dirs import data_folder
 from worldmodel.system.limits import LARGEST_MOMENT, LARGEST_PICTURE, LATEST_FRAME
 from worldmodel.system.paths import list_files
 from worldmodel.system.printable import counted, shown
-from worldmodel.world import Frame, State
+from worldmodel.world import Frame, SavedState
 
 FORMAT = "worldmodel moment 1"
 ENDING = ".safetensors"
@@ -70,7 +70,7 @@ class Moment:
     """A world at rest between two frames, and how it came there."""
 
     header: MomentHeader
-    state: State
+    state: SavedState
     frame: Frame
     history: History
 
@@ -103,7 +103,7 @@ def load_moment(path: Path) -> Moment:
     try:
         return Moment(
             header=header,
-            state=State(
+            state=SavedState(
                 header.identity,
                 {n.removeprefix("state."): a for n, a in arrays.items() if n.startswith("state.")},
             ),

@@ -36,7 +36,7 @@ from worldmodel.schedule import sigma_grid
 from worldmodel.state_spec import FULL_TURN, StateSpec
 from worldmodel.storage.checkpoint import broken_weight
 from worldmodel.system.printable import counted
-from worldmodel.world import Frame, Level, Split, Spot, State, WorldFaultError
+from worldmodel.world import Frame, Level, SavedState, Split, Spot, WorldFaultError
 from worldmodel.worlds.context_frames import ContextEncoder, ContextFrames
 from worldmodel.worlds.devices import choose_device
 from worldmodel.worlds.engine_candidates import engine_candidates
@@ -216,11 +216,11 @@ class NativeWorld:
         clean = 1000 * (time.perf_counter() - began)
         self._split = Split(self._split.denoise, self._split.decode, clean)
 
-    def save_state(self) -> State:
+    def save_state(self) -> SavedState:
         """KV cache, last latents, time and noise generators."""
-        return State(self._identity, {**save_playing(self.playing), **self.where.save()})
+        return SavedState(self._identity, {**save_playing(self.playing), **self.where.save()})
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         """Go on from a state of the same weights and sampler, whatever engine it was taken on."""
         check_same_world(state.identity, self._identity)
         if self.device.type == "cuda":

@@ -11,7 +11,7 @@ import pytest
 from tests.worlds.wan.wan_tiny import make_wan_world
 from worldmodel.config import UserError, read_toml, to_toml
 from worldmodel.system.limits import LATEST_FRAME
-from worldmodel.world import State, StateError
+from worldmodel.world import SavedState, StateError
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.start import read_frames
 from worldmodel.worlds.wan.world import WanWorld
@@ -127,4 +127,4 @@ def test_a_state_that_counts_beyond_all_bounds_is_refused(folder: Path) -> None:
         session = np.frombuffer(json.dumps(table | odd).encode(), np.uint8)
         arrays = {name: saved.arrays[name] for name in saved.arrays} | {"session": session}
         with pytest.raises(StateError, match="broken or of another world"):
-            world.load_state(State(saved.identity, arrays))
+            world.load_state(SavedState(saved.identity, arrays))

@@ -12,7 +12,7 @@ from worldmodel.action import Prompt
 from worldmodel.font import words
 from worldmodel.game.cli import main
 from worldmodel.game.play_session import Session
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.storage.recording import read_recording
 
 RUN = ("--device", "cpu", "--dtype", "float32", "--threads", "1")
@@ -116,7 +116,7 @@ def test_memory_for_going_back_can_be_chosen(world: Path, monkeypatch: pytest.Mo
     made: list[Session] = []
     begin = Session.begin
 
-    def note(session: Session) -> Step:
+    def note(session: Session) -> PlayedFrame:
         made.append(session)
         return begin(session)
 

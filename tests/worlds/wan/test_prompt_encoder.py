@@ -22,7 +22,7 @@ from worldmodel.action import IDLE, Action, Prompt
 from worldmodel.config import UserError
 from worldmodel.game.cli import main
 from worldmodel.game.loop import Game
-from worldmodel.game.step import Step
+from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.storage.recording import read_recording
 from worldmodel.wan.background_encoder import PlayEncoder
 from worldmodel.wan.prompts import load_prompts
@@ -316,7 +316,7 @@ def test_words_typed_in_the_window_are_recorded_where_they_steer(
     typed = iter([enter, pygame.event.Event(pygame.TEXTINPUT, text="a red ball"), enter])
     show, drawn = Game.show, list[str]()
 
-    def type_and_show(game: Game, step: Step) -> None:
+    def type_and_show(game: Game, step: PlayedFrame) -> None:
         show(game, step)
         drawn.append(game.window.overlay.waiting)
         if event := next(typed, None):

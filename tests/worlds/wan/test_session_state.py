@@ -14,7 +14,7 @@ from worldmodel.game.timeline import Timeline, first_past
 from worldmodel.players import RandomPlayer
 from worldmodel.storage.action_history import History
 from worldmodel.wan.stream_cache import StreamCache
-from worldmodel.world import State, StateError, step
+from worldmodel.world import SavedState, StateError, step
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.world import WanWorld
 
@@ -155,7 +155,7 @@ def test_a_broken_state_changes_nothing(world: WanWorld, name: str) -> None:
     for broken in ({}, {name: saved.arrays[name][:0]}, {name: np.full((2, 2), np.nan)}):
         arrays = {k: v for k, v in saved.arrays.items() if k != name} | broken
         with pytest.raises(StateError, match="broken or of another world"):
-            world.load_state(State(saved.identity, arrays))
+            world.load_state(SavedState(saved.identity, arrays))
         assert world.session is session
 
 
@@ -170,4 +170,4 @@ def test_a_state_of_another_world_is_refused(world: WanWorld, tmp_path: Path) ->
         world.load_state(other.save_state())
     arrays = other.save_state().arrays
     with pytest.raises(StateError, match="broken or of another world"):
-        world.load_state(State(world.save_state().identity, arrays))
+        world.load_state(SavedState(world.save_state().identity, arrays))

@@ -25,7 +25,7 @@ from worldmodel.wan.kv_cache import RollingCache
 from worldmodel.wan.samplers import STEPS, warped_sigmas
 from worldmodel.wan.taehv import Taehv
 from worldmodel.wan.vae import WanVAE
-from worldmodel.world import Frame, Split, State
+from worldmodel.world import Frame, SavedState, Split
 from worldmodel.worlds.devices import choose_device, choose_dtype
 from worldmodel.worlds.fork_guard import refuse_fork
 from worldmodel.worlds.identity import check_same_world
@@ -92,12 +92,12 @@ class WanWorld:
         """The clean pass, once a chunk."""
         self.session.remember()
 
-    def save_state(self) -> State:
+    def save_state(self) -> SavedState:
         """All that changes in play, as it is between two frames."""
         start = next(i for i, start in enumerate(self._starts) if start is self.session.start)
-        return State(self._identity, save_session(self.session, start))
+        return SavedState(self._identity, save_session(self.session, start))
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: SavedState) -> None:
         """Go on from a state of the same weights and sampler, bit for bit."""
         names = [name for name in (TRANSFORMER, TAEHV, VAE) if name in self.file.sha256]
         check_same_world(state.identity, self._identity, names)

@@ -8,7 +8,7 @@ from worldmodel.world import Frame, Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class PlayedFrame:
     """One frame, the action that led to it and when that happened."""
 
     segment: int  # counts beginnings: restarts, changes of start, loaded moments
