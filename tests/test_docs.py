@@ -89,5 +89,5 @@ def test_every_page_is_in_the_sites_navigation() -> None:
 def test_the_recipe_of_the_tutorial_names_its_buttons_for_people() -> None:
     table = read_toml(ROOT / "configs/gym/recipe.toml")
     recipe = read_recipe(ROOT / "configs/gym/recipe.toml")
-    assert recipe.drawn_by == "student"
+    assert recipe.played_stage == "student"
     assert len(table["actions"]["names"]) == len(table["actions"]["buttons"]) == 2

@@ -175,7 +175,7 @@ class SharedSettings:
             "title": recipe.title,
             "licence": recipe.licence,
             "notice": str(recipe.notice),
-            "student": str(self.run(recipe.drawn_by)),
+            "student": str(self.run(recipe.played_stage)),
             "decoder": str(self.run("decoder" if "decoder" in stages else "autoencoder")),
             **({"events": str(self.run("events"))} if "events" in stages else {}),
             "frames_per_second": self.frames_per_second,

@@ -307,7 +307,7 @@ class Maker:
             f"{self.recipe.record.frames:,} frames of {game}; {self.job.recipe.as_posix()}; "
             f"{self.minutes:g} minutes on {self.device.type}"
         )
-        between = self.recipe.drawn_by == INTERPOLATION
+        between = self.recipe.played_stage == INTERPOLATION
         before = [str(self.out), *self.keys.values(), *([str(play.dmd_share)] if between else [])]
         key = key_of(self.shared.world(starts, ""), before)
 

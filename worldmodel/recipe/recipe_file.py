@@ -162,7 +162,7 @@ class Recipe:
         return found
 
     @property
-    def drawn_by(self) -> str:
+    def played_stage(self) -> str:
         """The stage whose transformer is played."""
         if self.play.dmd_share < 1:
             return INTERPOLATION
