@@ -7,13 +7,21 @@ import pytest
 from studies.distillation.rows import read_comparison
 from studies.ideas.try_ideas import read_ideas
 from tests.conftest import TINY
-from worldmodel.config import ConfigError, load_config, read_derived_toml, read_toml, to_toml
+from worldmodel.config import (
+    ConfigError,
+    build_config,
+    load_config,
+    read_derived_toml,
+    read_toml,
+    to_toml,
+)
 from worldmodel.model.configs import AutoencoderConfig, ModelConfig, SamplerConfig
-from worldmodel.recipe.recipe_file import read_recipe
+from worldmodel.recipe.recipe_file import Measuring, read_recipe
 from worldmodel.training.run_stage import Config, read_stage
-from worldmodel.wan.model_config import WanConfig
+from worldmodel.wan.model_config import WanConfig, WindowConfig
 
 ROOT = Path(__file__).parents[1]
+SIZE = {"rows": 4, "columns": 6}  # of latents
 
 
 def write(path: Path, text: str) -> Path:
@@ -131,3 +139,17 @@ def test_a_key_that_was_renamed_is_read_by_its_old_name_and_told_once(
     both = write(tmp_path / "both.toml", f"critic_width = 8\n{text}")
     with pytest.raises(ConfigError, match="critic_width and discriminator_width are the same key"):
         read_stage(both)
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        (Measuring, {"judge_clips": 5}, {"inverse_dynamics_clips": 5}),
+        (Measuring, {"judge_steps": 5}, {"inverse_dynamics_steps": 5}),
+        (WindowConfig, SIZE | {"block_frames": 3}, SIZE | {"chunk_frames": 3}),
+    ],
+)
+def test_every_key_that_was_renamed_is_read(
+    kind: type, old: dict[str, int], new: dict[str, int]
+) -> None:
+    assert build_config(kind, old, "x.toml") == build_config(kind, new, "x.toml")

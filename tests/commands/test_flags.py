@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worldmodel.__main__ import main
+from worldmodel.__main__ import main, make_parser
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,18 @@ def test_a_port_that_is_taken_is_told_before_a_world_is_loaded(
     busy, missing = capsys.readouterr().err.splitlines()
     assert f"--port {port} cannot be listened on: [Errno" in busy
     assert "missing" in missing
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("evaluate --judge-clips 5", "evaluate --inverse-dynamics-clips 5"),
+        ("evaluate --judge-steps 7", "evaluate --inverse-dynamics-steps 7"),
+        ("bench --block 3", "bench --chunk 3"),
+        ("clip walk.jsonl --beside", "clip walk.jsonl --side-by-side"),
+        ("play --beside", "play --side-by-side"),
+    ],
+)
+def test_a_flag_that_was_renamed_is_taken_by_its_old_name(old: str, new: str) -> None:
+    parser = make_parser()
+    assert vars(parser.parse_args(old.split())) == vars(parser.parse_args(new.split()))

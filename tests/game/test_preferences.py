@@ -24,6 +24,12 @@ def test_what_was_set_is_there_the_next_time(tmp_path: Path) -> None:
     assert again.controls == controls
 
 
+def test_a_command_that_was_renamed_is_read_by_its_old_name(tmp_path: Path) -> None:
+    (tmp_path / "controls.toml").write_text('[commands]\nbeside = "KeyO"\n', encoding="utf-8")
+    controls = Preferences.read(folder=tmp_path).controls
+    assert command_keys(controls)["KeyO"] is Command.SIDE_BY_SIDE
+
+
 def test_the_command_line_overrules_and_is_not_kept(tmp_path: Path) -> None:
     preferences = Preferences.read(folder=tmp_path)
     preferences.overrule(numbers=False)
