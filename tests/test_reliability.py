@@ -13,7 +13,7 @@ PROMISES = {
     "the disk hangs": "test_survival::a_disk_that_hangs_stops_the_recording_and_not_the_play",
     "the encoder fails": "test_survival::an_encoder_that_fails_in_the_middle",
     "the disk is full for a moment (F5)": (
-        "game/test_timeline::a_disk_that_refuses_costs_neither_play_nor_the_moment"
+        "game/test_save_worker::a_disk_that_refuses_costs_neither_play_nor_the_moment"
     ),
     "two processes record or save": "test_survival::processes_that_record_under_one_name_at_once",
     "the world raises once": "game/test_faults::a_fault_costs_a_frame_and_play_goes_on",

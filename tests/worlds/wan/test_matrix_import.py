@@ -179,7 +179,8 @@ def test_parts_that_were_made_for_another_model_are_refused_at_import(tmp_path: 
     assert not (tmp_path / "world").exists()
 
 
-def test_words_are_refused_where_a_picture_is_read(tmp_path: Path, folder: Path) -> None:
+def test_words_are_refused_where_a_picture_is_read(tmp_path: Path) -> None:
+    folder = make_matrix_world(tmp_path / "matrix")
     path = save_student(tmp_path / "m.safetensors")
     with pytest.raises(UserError, match="a picture and no words"):
         import_files([path], tmp_path / "world", replace(plan(), openings=("a forest",)))
