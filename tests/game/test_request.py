@@ -163,11 +163,14 @@ def request(*flags: object) -> Request:
         ("--replay a.jsonl --start 1", "--replay and --start: the recording says which"),
         ("--replay a.jsonl --seed 2", "--replay and --seed: the recording says which"),
         ("--replay a.jsonl --player random", "--replay and --player: the recording says which"),
-        ("--replay a.jsonl --headless --beside", "--beside is of a clip: add --record"),
+        ("--replay a.jsonl --headless --side-by-side", "--side-by-side is of a clip: add --record"),
         ("--load --replay walk.jsonl", "--load and --replay: one of them"),
         ("--at 1,2,3 --load", "--at and --load: each says where play begins"),
         ("--at 1,2,3 --start 1", "--at and --start: each says where play begins"),
-        ("--at 1,2,3 --beside", "--at and --beside: the real game begins at its starts"),
+        (
+            "--at 1,2,3 --side-by-side",
+            "--at and --side-by-side: the real game begins at its starts",
+        ),
         ("--start real", "--start real: no real game can be started here"),
     ],
 )
