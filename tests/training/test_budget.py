@@ -1,13 +1,11 @@
 """Minutes become a number of steps, once, and stay one."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training.tiny_data import AUTOENCODER, write_episodes
-from tests.training.tiny_recipe import LOOP, KillAfter
+from tests.training.tiny_recipe import KillAfter, autoencoder_training
 from worldmodel.config import ConfigError, to_toml
 from worldmodel.storage.checkpoint import load_tensors
 from worldmodel.training import budget, train_loop
@@ -26,15 +24,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AutoencoderTraini
     """A stage that has six seconds."""
     monkeypatch.setattr(budget, "LEAST_SECONDS", 0.5)
     torch.set_num_threads(1)
-    data = write_episodes(tmp_path / "data", count=2)
-    return AutoencoderTraining(
-        stage="autoencoder",
-        data=data,
-        heldout=data,
-        model=AUTOENCODER,
-        loop=replace(LOOP, steps=0, minutes=0.1, save_every=1000, sample_every=1000),
-        batch=4,
-    )
+    times = {"save_every": 1000, "sample_every": 1000}
+    return autoencoder_training(tmp_path, steps=0, minutes=0.1, **times)
 
 
 def stage_of(config: AutoencoderTraining, kill: int) -> KillAfter:
