@@ -94,10 +94,13 @@ def test_a_refused_fullscreen_leaves_the_window_as_it_was(monkeypatch: pytest.Mo
 
 def test_what_a_person_sets_is_drawn_from_the_next_picture_on(window: Window) -> None:
     window.show(np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3))
-    smooth = pygame.image.tobytes(window.screen, "RGB")
-    window.adopt(DisplaySettings(filter="nearest", font=2.0, numbers=True))
-    window.draw()
-    assert pygame.image.tobytes(window.screen, "RGB") != smooth
+    drawn = []
+    for settings in (DisplaySettings(), DisplaySettings(filter="nearest", font=2.0, numbers=True)):
+        window.adopt(settings)
+        surface = pygame.Surface((640, 480))
+        window._draw_frame(surface)
+        drawn.append(pygame.image.tobytes(surface, "RGB"))
+    assert drawn[0] != drawn[1]
     assert (window.overlay.font, window.overlay.shows_numbers) == (2.0, True)
     narrow = pygame.Surface((150, 110))
     window.adopt(DisplaySettings(scaling="integer"))
