@@ -82,44 +82,46 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do what the parsed flags ask for; a `UserError` says what cannot be done."""
-    check_flags(options, add, _doing(options), READS)
+    doing = _doing(options)
+    check_flags(options, add, doing, READS)
     from worldmodel.evaluation.bench_report import print_bench, print_comparison, print_throughput
     from worldmodel.evaluation.speed import bench, compare, throughput
 
-    if options.serve is None and (options.random_weights or _is_wan(options.world)):
+    if doing in (WAN, IMPORTED):
         _bench_wan(options)
         return
     settings = RunSettings(**{name: getattr(options, name) for name in _RUNS})
-    if options.serve is not None:
+    if doing == "--serve":
         _bench_serve(options, settings)
         return
-    if options.sessions:
+    if doing == "--sessions":
         print_throughput(throughput(options.world, settings, options.sessions, options.frames))
         return
     os.environ["SDL_VIDEODRIVER"] = "dummy"  # frames are drawn and flipped, no screen is needed
     from worldmodel.game.window import Window
 
     with Window("bench") as window:
-        if options.sizes:
-            from worldmodel.evaluation.scaling import measure_sizes, print_sizes
+        match doing:
+            case "--sizes":
+                from worldmodel.evaluation.scaling import measure_sizes, print_sizes
 
-            names = [None if name == "default" else name for name in options.sizes]
-            results = measure_sizes(names, settings, options.frames, window)
-            print_sizes(results)
-            tell_json(results)
-        elif options.live:
-            _bench_live(options, settings, window)
-        elif options.growth:
-            from worldmodel.evaluation.scaling import measure_growth, plot_growth
+                names = [None if name == "default" else name for name in options.sizes]
+                results = measure_sizes(names, settings, options.frames, window)
+                print_sizes(results)
+                tell_json(results)
+            case "--live":
+                _bench_live(options, settings, window)
+            case "--growth":
+                from worldmodel.evaluation.scaling import measure_growth, plot_growth
 
-            growth = measure_growth(settings, options.frames, window)
-            plot_growth(growth, options.growth)
-            tell_json(growth)
-        elif options.compare:
-            pair = (options.compare[0], options.compare[1])
-            print_comparison(compare(options.world, settings, pair, options.frames, window))
-        else:
-            print_bench(bench(options.world, settings, options.frames, window, options.soak))
+                growth = measure_growth(settings, options.frames, window)
+                plot_growth(growth, options.growth)
+                tell_json(growth)
+            case "--compare":
+                pair = (options.compare[0], options.compare[1])
+                print_comparison(compare(options.world, settings, pair, options.frames, window))
+            case _:
+                print_bench(bench(options.world, settings, options.frames, window, options.soak))
 
 
 def _doing(options: argparse.Namespace) -> str:

@@ -45,16 +45,18 @@ def make_action_mapping(env: "Env[Any, Any]", keys: str | None, noop: str | None
         own = _own_keys(env.get_wrapper_attr("get_keys_to_action")())
         nothing = own.get(frozenset(), nothing) if noop is None else nothing
         return _table(own, nothing, env)
-    if isinstance(space, spaces.Discrete):
-        actions = [a for a in _all_of(space) if a != nothing]
-        named = zip(_spare(len(actions), env), actions, strict=True)
-        return _table({frozenset({key}): a for key, a in named}, nothing, env)
-    if isinstance(space, spaces.MultiBinary):
-        return _groups([2] * int(np.prod(space.shape)), space, env)
-    if isinstance(space, spaces.MultiDiscrete):
-        return _groups(space.nvec.reshape(-1).tolist(), space, env)
-    if isinstance(space, spaces.Box) and _is_mouse(space):
-        return _mouse(space)
+    match space:
+        case spaces.Discrete():
+            every = range(int(space.start), int(space.start + space.n))
+            actions = [action for action in every if action != nothing]
+            named = zip(_spare(len(actions), env), actions, strict=True)
+            return _table({frozenset({key}): a for key, a in named}, nothing, env)
+        case spaces.MultiBinary():
+            return _groups([2] * int(np.prod(space.shape)), space, env)
+        case spaces.MultiDiscrete():
+            return _groups(space.nvec.reshape(-1).tolist(), space, env)
+        case spaces.Box() if _is_mouse(space):
+            return _mouse(space)
     raise UserError(
         f"{_id(env)}: its actions are {space}; recorded are Discrete, MultiBinary, MultiDiscrete, "
         "a Box of one or two bounded numbers (the mouse), and any other where --keys says "
@@ -175,15 +177,13 @@ def _is_mouse(space: spaces.Box) -> bool:
 
 def _first_noop(space: "spaces.Space[Any]") -> Any:
     """What doing nothing is unless somebody says otherwise: 0, as in `gymnasium.utils.play`."""
-    if isinstance(space, spaces.Discrete):
-        return int(space.start)
-    if isinstance(space, spaces.MultiDiscrete):
-        return np.asarray(space.start, space.dtype)
-    return np.zeros(space.shape or (), space.dtype)
-
-
-def _all_of(space: spaces.Discrete) -> range:
-    return range(int(space.start), int(space.start + space.n))
+    match space:
+        case spaces.Discrete():
+            return int(space.start)
+        case spaces.MultiDiscrete():
+            return np.asarray(space.start, space.dtype)
+        case _:
+            return np.zeros(space.shape or (), space.dtype)
 
 
 def _spare(count: int, env: "Env[Any, Any]") -> Sequence[str]:

@@ -148,14 +148,16 @@ def _bounded(number: float) -> float:
 
 def _leaves(found: Any, path: str = "") -> Iterator[str]:
     """The paths of all numbers, arrays cut short."""
+    if _as_number(found) is not None:
+        yield path
+        return
     if isinstance(found, Mapping):
         for key, value in found.items():
             if isinstance(key, str):
                 yield from _leaves(value, f"{path}.{key}" if path else key)
-    elif _as_number(found) is not None:
-        yield path
-    elif _is_list(found):
-        for i in range(min(len(found), MOST_ENTRIES)):
-            yield from _leaves(found[i], f"{path}.{i}")
-        if len(found) > MOST_ENTRIES:
-            yield f"… {path}.{len(found) - 1}"
+    if not _is_list(found):
+        return
+    for i in range(min(len(found), MOST_ENTRIES)):
+        yield from _leaves(found[i], f"{path}.{i}")
+    if len(found) > MOST_ENTRIES:
+        yield f"… {path}.{len(found) - 1}"

@@ -142,7 +142,7 @@ def record_together(
 
         def results() -> Iterator[int]:
             nonlocal number
-            while True:
+            while done < frames:
                 while len(waiting) < AHEAD * processes:
                     waiting.append(pool.submit(_record, folder, number, episode_frames))
                     number += 1
@@ -154,8 +154,6 @@ def record_together(
                 done += length
                 kept += 1
                 progress.update(length)
-                if done >= frames:
-                    break
         except BrokenProcessPool as error:
             raise UserError(
                 f"{folder}: a recording process was killed, perhaps for want of memory; the "

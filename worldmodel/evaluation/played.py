@@ -85,18 +85,20 @@ def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[
     Of what wraps, by the shorter way; of objects, how many of a kind are there.
     """
     found: Off = {}
-    for horizon in horizons:
-        if horizon > made.shape[1]:
-            continue
+    changing = {
+        name: number
+        for name, number in spec.numbers.items()
+        if number.low < number.high and number.kind != "object"
+    }
+    for horizon in (one for one in horizons if one <= made.shape[1]):
         off = (made[:, horizon - 1] - real[:, horizon - 1]).abs()
         row = {}
-        for i, (name, number) in enumerate(spec.numbers.items()):
-            if number.low < number.high and number.kind != "object":
-                column = off[:, i]
-                if number.kind in ("heading", "phase"):
-                    period = number.high - number.low
-                    column = torch.minimum(column % period, period - column % period)
-                row[name] = float(column.nanmean())
+        for name, number in changing.items():
+            column = off[:, spec.index(name)]
+            if number.kind in ("heading", "phase"):
+                period = number.high - number.low
+                column = torch.minimum(column % period, period - column % period)
+            row[name] = float(column.nanmean())
         there = [_there(spec, states[:, horizon - 1]) for states in (made, real)]
         row |= {kind: float((there[0][kind] - there[1][kind]).abs().mean()) for kind in there[0]}
         found[horizon] = row

@@ -196,12 +196,11 @@ def random_model(kind: Any, config: Any, plan: WanPlan) -> Any:
     model.to_empty(device=plan.device)
     for name, parameter in model.named_parameters():
         parameter.requires_grad = False
+        is_scale = name.endswith(".scale")
         if parameter.dtype is FLOAT8:
             parameter.copy_(SPREAD / SCALE * torch.randn(parameter.shape, device=plan.device))
-        elif name.endswith(".scale"):
-            parameter.fill_(SCALE)
-        elif "norm" in name or "gamma" in name:
-            parameter.fill_(1.0)
+        elif is_scale or "norm" in name or "gamma" in name:
+            parameter.fill_(SCALE if is_scale else 1.0)
         else:
             parameter.normal_(0.0, SPREAD)
     return model.eval()

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from worldmodel.config import UserError
 from worldmodel.game.choice import OpenWorld
@@ -12,6 +13,11 @@ from worldmodel.system import console
 from worldmodel.system.exit_codes import exit_code_of
 from worldmodel.system.starting import Starting
 from worldmodel.world import WorldFaultError
+
+if TYPE_CHECKING:
+    from worldmodel.game.launch import Launch
+    from worldmodel.game.preferences import Preferences
+    from worldmodel.game.window import Window
 
 
 def main(arguments: Sequence[str], open_world: OpenWorld, open_real: OpenReal | None = None) -> int:
@@ -48,7 +54,6 @@ def play_worlds(
         from worldmodel.system.signals import on_hangup
 
     launched = Launch(options, open_world, open_real)
-    before: Launch | None = None
     if options.headless:
         return launched.play_headless()
     try:
@@ -61,19 +66,24 @@ def play_worlds(
         say(f"{error}: {launched.request.stand_in} plays a short session instead")
         return launched.play_headless()
     with window, on_hangup(ask_to_close):
-        while True:
-            try:
-                with launched.opened(window, preferences) as game:
-                    game.play()
-                code = launched.verdict(game.recording_control)
-            except UserError as error:
-                if before is None:  # nothing to go back to
-                    raise
-                launched, before = before.again(str(error)), None
-                continue
-            if game.elsewhere is None:
-                return code
-            try:
-                launched, before = launched.then(game.elsewhere), launched
-            except UserError as error:
-                launched, before = launched.again(str(error)), None
+        return _play_in(window, launched, preferences)
+
+
+def _play_in(window: "Window", launched: "Launch", preferences: "Preferences") -> int:
+    before: Launch | None = None
+    while True:
+        try:
+            with launched.opened(window, preferences) as game:
+                game.play()
+            code = launched.verdict(game.recording_control)
+        except UserError as error:
+            if before is None:  # nothing to go back to
+                raise
+            launched, before = before.again(str(error)), None
+            continue
+        if game.elsewhere is None:
+            return code
+        try:
+            launched, before = launched.then(game.elsewhere), launched
+        except UserError as error:
+            launched, before = launched.again(str(error)), None

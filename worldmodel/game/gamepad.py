@@ -88,18 +88,18 @@ class Gamepads:
 
     def _move(self, pad: _Pad, axis: int, value: float) -> Iterator[pygame.event.Event]:
         pad.axes[axis] = max(-1.0, value)
-        if axis in PAD_TRIGGERS:
-            code = PAD_TRIGGERS[axis]
-            yield from self._press(pad, {code}, {code} if value > TRIGGER else ())
-        elif axis in (pygame.CONTROLLER_AXIS_LEFTX, pygame.CONTROLLER_AXIS_LEFTY):
-            x, y = pad.axes.get(0, 0.0), pad.axes.get(1, 0.0)
-            way = _directions(x, y, max(self.dead_zone, SMALLEST_ZONE))
-            yield from self._press(pad, set(PAD_STICK), way)
-        elif axis in (pygame.CONTROLLER_AXIS_RIGHTX, pygame.CONTROLLER_AXIS_RIGHTY):
-            look = _out_of_dead_zone(pad.axes.get(2, 0.0), pad.axes.get(3, 0.0), self.dead_zone)
-            if look != pad.look:
-                pad.look = look
-                yield pygame.event.Event(PAD_LOOK, x=look[0], y=look[1])
+        match axis:
+            case pygame.CONTROLLER_AXIS_LEFTX | pygame.CONTROLLER_AXIS_LEFTY:
+                x, y = pad.axes.get(0, 0.0), pad.axes.get(1, 0.0)
+                way = _directions(x, y, max(self.dead_zone, SMALLEST_ZONE))
+                yield from self._press(pad, set(PAD_STICK), way)
+            case pygame.CONTROLLER_AXIS_RIGHTX | pygame.CONTROLLER_AXIS_RIGHTY:
+                look = _out_of_dead_zone(pad.axes.get(2, 0.0), pad.axes.get(3, 0.0), self.dead_zone)
+                if look != pad.look:
+                    pad.look = look
+                    yield pygame.event.Event(PAD_LOOK, x=look[0], y=look[1])
+            case _ if code := PAD_TRIGGERS.get(axis):
+                yield from self._press(pad, {code}, {code} if value > TRIGGER else ())
 
     def _press(
         self, pad: _Pad, asked: set[str], down: Iterable[str]

@@ -84,9 +84,10 @@ class Game:
                     self._hear(event)
                 self.window.capture(captured=self.devices.captured and self.is_human)
                 has_news = self.side_by_side is not None and self.side_by_side.poll()
-                if step := source.poll():
+                step = source.poll()
+                if step:
                     self.show(step)
-                elif has_news and self.side_by_side:
+                if not step and has_news and self.side_by_side:
                     self.window.show_view(self.side_by_side.view)
                 self._pass_on_notices()
                 self._welcome()

@@ -136,12 +136,13 @@ def _play(running: Running, players: int, seconds: float) -> tuple[list[dict[str
         began = ended = 0.0
         found: list[dict[str, Any]] | None = None
         for line in process.stdout:
-            if line == "begin\n":
-                began = time.process_time()
-            elif line == "end\n":
-                ended = time.process_time()
-            else:
-                found = json.loads(line)
+            match line:
+                case "begin\n":
+                    began = time.process_time()
+                case "end\n":
+                    ended = time.process_time()
+                case _:
+                    found = json.loads(line)
     if found is None:
         raise UserError("the players of the benchmark ended early; what they said is above")
     return found, ended - began

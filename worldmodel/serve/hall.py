@@ -181,8 +181,9 @@ class Hall:
         for session in self.sessions:
             if self.store is None:
                 self.end(session, "the server is closing")
-            elif session.picture is not None:  # pages ask for it again, of the next server
-                with self._breaking(session):
+                continue
+            with self._breaking(session):
+                if session.picture is not None:  # pages ask for it again, of the next server
                     self._keep(session)
 
     def _keep(self, session: ServedSession) -> None:

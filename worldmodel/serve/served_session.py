@@ -134,20 +134,19 @@ class ServedSession:
 
     def obey(self, order: str) -> None:
         """Save, load or rewind, between two frames."""
-        if order == "save":
-            self._saved = self._moment()
-            self.tell(Note("told", "saved"))
-        elif order == "load":
-            if self._saved is None:
-                self.tell(Note("told", "nothing was saved yet: F5 saves"))
-            else:
+        match order:
+            case "save":
+                self._saved = self._moment()
+                self.tell(Note("told", "saved"))
+            case "load" if self._saved is not None:
                 self._go_back(self._saved)
                 self.tell(Note("told", "loaded"))
-        elif order == "rewind":
-            if not self._past:
-                self.tell(Note("told", "there is nothing further back"))
-            else:
+            case "load":
+                self.tell(Note("told", "nothing was saved yet: F5 saves"))
+            case "rewind" if self._past:
                 self._go_back(self._past.pop())
+            case "rewind":
+                self.tell(Note("told", "there is nothing further back"))
 
     @property
     def moments(self) -> tuple[ServedMoment, ...]:

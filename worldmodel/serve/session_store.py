@@ -120,9 +120,8 @@ class SessionStore:
                 self._attempt(self._write if kept else self._remove, self._path(key), kept)
             if time.monotonic() - self._swept > SWEEP:
                 self._swept = time.monotonic()
-                for path in list_files(self.folder, f"*{ENDING}"):
-                    if self._is_over(path):
-                        self._attempt(self._sweep, path, None)
+                for path in filter(self._is_over, list_files(self.folder, f"*{ENDING}")):
+                    self._attempt(self._sweep, path, None)
             if closing and not self._jobs:
                 return
 

@@ -344,10 +344,9 @@ def _defragment(path: Path) -> None:
             av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as new,
         ):
             stream = new.add_stream_from_template(old.streams.video[0])
-            for packet in old.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = stream
-                    new.mux(packet)
+            for packet in (one for one in old.demux(video=0) if one.dts is not None):
+                packet.stream = stream
+                new.mux(packet)
         with part.open("rb+") as file:
             sync(file.fileno())
         part.replace(path)

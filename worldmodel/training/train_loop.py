@@ -87,10 +87,11 @@ def train(
         while not run.is_over and not run.processes.any(stopping()):
             run.take_step()
             progress.update(1)
-            if not run.config.steps:
-                if seconds := pace.after_step():
-                    log.write(state.step, run.settle(seconds, began))
-                    progress.total = run.config.steps
+            is_open = not run.config.steps
+            if is_open and (seconds := pace.after_step()):
+                log.write(state.step, run.settle(seconds, began))
+                progress.total = run.config.steps
+            if is_open:
                 continue
             last = run.is_over
             if state.step % config.log_every == 0 or last:

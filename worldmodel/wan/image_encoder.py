@@ -149,7 +149,9 @@ def released_layout(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not name.startswith(VISION):
             found[name] = tensor
-        elif (match := APART.fullmatch(name)) and match[2] == "q":
+            continue
+        match = APART.fullmatch(name)
+        if match and match[2] == "q":
             parts = [tensors.get(f"{match[1]}{part}{match[3]}", tensor[:0]) for part in "qkv"]
             found[_released_name(f"{match[1]}to_qkv.{match[4]}")] = torch.cat(parts)
         elif not match and not name.endswith(".position_ids"):

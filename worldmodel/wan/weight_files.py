@@ -188,9 +188,9 @@ def _check_records(path: Path) -> None:
                 raise ValueError(f"{record.filename} is compressed, which torch.save never does")
             if record.filename.endswith(".pkl") and record.file_size > LARGEST_PICKLE:
                 raise ValueError(f"{record.filename} has {record.file_size} bytes")
-            if record.filename.endswith("data.pkl"):
-                with archive.open(record) as stream:
-                    _check_pickle(stream)
+        for record in (one for one in records if one.filename.endswith("data.pkl")):
+            with archive.open(record) as stream:
+                _check_pickle(stream)
 
 
 def _check_pickle(stream: IO[bytes]) -> None:

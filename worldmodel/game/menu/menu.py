@@ -181,12 +181,14 @@ class Menu:
             self._key_down("Escape")
         elif one := self._at(event.pos):
             self.focus = one.item.key
-            box = one.box.move(0, self._view.top - self.scroll)
-            less, _ = arrows_of(box, self._unit)
-            if one.item.change and less.collidepoint(event.pos):
-                one.item.change(-1)
-            else:
-                self._press(one)
+            self._click_on(one, event.pos)
+
+    def _click_on(self, one: Placed, position: tuple[int, int]) -> None:
+        less, _ = arrows_of(one.box.move(0, self._view.top - self.scroll), self._unit)
+        if one.item.change and less.collidepoint(position):
+            one.item.change(-1)
+        else:
+            self._press(one)
 
     def _press(self, one: Placed | None) -> None:
         if one and one.item.press:

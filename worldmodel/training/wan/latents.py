@@ -104,12 +104,13 @@ def write_latents(config: WanLatents, folder: Path, device: Device = "cpu") -> d
             caption = "" if driven else caption_of(source, config.caption)
             stamp = _stamp(recipe, source, caption)
             header = load_header(path)
-            if header.get("stamp") != stamp:
-                if stopping():
-                    raise UnfinishedError(
-                        f"{folder}: stopped at source {number} of {len(sources)}; what is written "
-                        "stays, the same command goes on from here"
-                    )
+            is_new = header.get("stamp") != stamp
+            if is_new and stopping():
+                raise UnfinishedError(
+                    f"{folder}: stopped at source {number} of {len(sources)}; what is written "
+                    "stays, the same command goes on from here"
+                )
+            if is_new:
                 stamped = {"stamp": stamp}
                 header = _encode(config, vae, words, driven, source, path, stamped, caption)
             if header["clips"]:
