@@ -95,7 +95,7 @@ def weights_at(path: Path) -> dict[str, Tensor]:
 
 def check_sight(path: Path, key: str, *, whole: bool) -> None:
     """Refuse weights that are known to see clips otherwise than the config's `key` needs: whole
-    ones, or blocks and their past.
+    ones, or chunks and their past.
 
     Tensors do not tell the two apart; a run's stage and an imported world's recipe do. Of a file
     of weights nothing is known.
@@ -110,7 +110,7 @@ def check_sight(path: Path, key: str, *, whole: bool) -> None:
     if is_whole != whole:
         sees = "sees whole clips" if is_whole else "sees no later frames"
         wanted = (
-            "sees whole clips (`bidirectional`)" if whole else "goes block by block (`teacher`)"
+            "sees whole clips (`bidirectional`)" if whole else "goes chunk by chunk (`teacher`)"
         )
         raise ConfigError(
             f"{key} = {path}: it is of the kind {shown(kind)}, which {sees}; name a run or a "
