@@ -5,8 +5,11 @@ import torch
 
 from tests.conftest import make_lively
 from tests.training.tiny_data import MODEL
+from worldmodel.config import ConfigError
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.context import TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.rollout import roll_out
 from worldmodel.training.clips import LatentEpisodes
 from worldmodel.training.teacher_forcing import (
     ClipTraining,
@@ -15,6 +18,7 @@ from worldmodel.training.teacher_forcing import (
     packed_velocity,
     stillness_weight,
 )
+from worldmodel.training.torch_streams import host_stream
 
 FRAMES, KNOWN = 6, 1 + MODEL.sink_frames
 
@@ -113,3 +117,20 @@ def test_history_and_target_meet_in_the_packed_forward(
     other = replace(clip, history=changed)
     moved = (packed_velocity(model, other, noisy, sigmas, context) - before).abs() > 1e-6
     assert moved.any(dim=(0, 1, 3, 4, 5)).tolist() == [False] * 4 + [True] * 2
+
+
+def test_a_played_history_is_what_play_gives_from_the_clip_s_first_frames(
+    model: WorldTransformer, numbered: LatentEpisodes
+) -> None:
+    clip = draw(model, numbered, played_history=0.5)
+    assert torch.equal(clip.history[:2], clip.clean[:2])
+    sampler = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
+    generator = torch.Generator().manual_seed(1)
+    seeds = torch.randint(2**31, (2,), generator=host_stream(generator, "play"))
+    past = clip.clean[2:, :KNOWN], clip.actions[2:, :KNOWN]
+    played = roll_out(model, sampler, past, clip.actions[2:, KNOWN:], seeds=seeds.tolist())
+    assert torch.equal(clip.history[2:, :KNOWN], clip.clean[2:, :KNOWN])
+    torch.testing.assert_close(clip.history[2:, KNOWN:], played.clone())
+    assert not clip.history.requires_grad
+    with pytest.raises(ConfigError, match=r"own_history \(0\.6\) and played_history \(0\.5\)"):
+        draw(model, numbered, own_history=0.6, played_history=0.5)

@@ -14,9 +14,10 @@ The history that play will give is the model's own and not quite clean. So part 
 noise on their history (and say how much, as in GameNGen, arXiv 2408.14837), and part have a
 history that the model resampled itself: noised to a random level and denoised in one step of the
 same packed forward, without gradient. The target stays the true frame, so the model learns to come
-back from its own errors. (Histories that it had played for many frames on its own were tried
-instead. Their errors move the view, the true next frame no longer follows from them, and the model
-learns to answer with a blur: sharpness of rollouts fell from 0.60 to 0.36 of the game's.)
+back from its own errors. Histories that it has played for many frames (`played_history`) are
+another matter: where nothing tells what a frame shows, their errors move the view, the true next
+frame no longer follows from them, and the model learns to answer with a blur (sharpness of rollouts
+fell from 0.60 to 0.36 of the game's). Where the conditions tell it, they teach the way back.
 
 A frame is drawn as a change of the last one, so errors add up like a random walk. Where the
 conditions tell what a frame shows (a plan's rays), the model can learn to walk back: a share of
@@ -37,9 +38,10 @@ from torch import Tensor
 from worldmodel.action import ActionSpec
 from worldmodel.config import ConfigError, require_no_less, require_positive
 from worldmodel.model.action_encoder import unconditional
-from worldmodel.model.configs import ModelConfig
+from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.context import Device, TeacherForcing
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.rollout import Rollout
 from worldmodel.schedule import (
     add_noise,
     ramp_weight,
@@ -51,9 +53,10 @@ from worldmodel.schedule import (
 from worldmodel.training.clips import check_change
 from worldmodel.training.latent_stage import LatentStage
 from worldmodel.training.stage import LoopConfig
-from worldmodel.training.torch_streams import seed_default
+from worldmodel.training.torch_streams import host_stream, seed_default
 
 STILL = 0.4  # δ: a change of latents that is hardly seen
+ONE_STEP = SamplerConfig(sigmas=(1.0, 0.0), renoise=True)
 HIGH = 0.9  # σ above which the loss is logged on its own: what play's first step has to do
 
 
@@ -68,6 +71,7 @@ class ClipTraining:
     noisy_history: float = 0.3  # share of clips with noise on their history
     history_sigma: float = 0.3  # the most of it
     own_history: float = 0.0  # share of clips whose history the model resampled itself
+    played_history: float = 0.0  # share of clips whose history it played itself, a step a frame
     drifted_history: float = 0.0  # share of clips whose history is off by the same in every frame
     drift: float = 2.0  # the most of that, as standard deviation of the latents' numbers
     action_dropout: float = 0.0  # share of noisy chunks that are not given their actions
@@ -79,6 +83,7 @@ class ClipTraining:
             self.noisy_history,
             self.history_sigma,
             self.own_history,
+            self.played_history,
             self.drifted_history,
             self.action_dropout,
         )
@@ -88,6 +93,11 @@ class ClipTraining:
                 f"above 0, the shares and levels {list(shares)} between 0 and 1"
             )
         require_no_less(self, 0, "drift")
+        if self.own_history + self.played_history > 1:
+            raise ConfigError(
+                f"own_history ({self.own_history}) and played_history ({self.played_history}) are "
+                "shares of the same clips: expected at most 1 together"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +225,9 @@ def draw_clip(
         acts = actions[:own]
         exact = PackedClip(clean[:own], clean[:own], torch.zeros_like(sigmas[:own]), acts, acts)
         history = torch.cat((_resample(packed, model, exact, generator), clean[own:]))
+    if played := round(config.played_history * config.batch):  # and the last
+        shown = _play(model, clean[-played:], actions[-played:], generator)
+        history = torch.cat((history[:-played], shown))
     noise = torch.randn(clean.shape, generator=generator, device=device)
     conditions = actions
     if config.action_dropout:
@@ -263,6 +276,19 @@ def _resample(
     known = first_taught(model.config)
     sampled[:, :known] = clip.clean[:, :known]
     return sampled
+
+
+@torch.no_grad()
+def _play(
+    model: WorldTransformer, clean: Tensor, actions: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Clips as the model plays them on from their first frames, in one step each: b f c h w."""
+    known, chunk = first_taught(model.config), model.config.chunk_frames
+    seeds = torch.randint(2**31, (len(clean),), generator=host_stream(generator, "play"))
+    rollout = Rollout(model, ONE_STEP, seeds.tolist())
+    rollout.prime(clean[:, :known], actions[:, :known])
+    played = [rollout.step(told) for told in actions[:, known:].split(chunk, dim=1)]
+    return torch.cat((clean[:, :known], *played), dim=1)
 
 
 class TeacherStage(LatentStage):
