@@ -120,7 +120,7 @@ def test_every_shipped_config_is_valid(path: Path, monkeypatch: pytest.MonkeyPat
     elif path.parent.name == "ideas":  # runs of `worldmodel ideas`
         assert read_ideas(path).variants
     elif "stages" in read_toml(path):
-        assert read_recipe(path).played_stage in ("interpolation", "student")
+        assert read_recipe(path).played_stage in ("interpolation", "student", "teacher")
     else:
         assert isinstance(read_stage(path), Config)
 

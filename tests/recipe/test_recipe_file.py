@@ -30,6 +30,15 @@ def read(tmp_path: Path, table: dict[str, Any]) -> Recipe:
     return read_recipe(write_recipe(tmp_path, table))
 
 
+def test_without_a_student_the_teacher_is_played(tmp_path: Path, table: dict[str, Any]) -> None:
+    assert read(tmp_path, table).played_stage == "student"
+    stages = [stage for stage in table["stages"] if stage["stage"] != "student"]
+    recipe = read(tmp_path, {**table, "stages": stages})
+    assert recipe.played_stage == "teacher"
+    shared = share_settings(recipe, tmp_path)
+    assert shared.world({}, "")["student"] == str(tmp_path / "teacher")
+
+
 def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, Any]) -> None:
     stages = table["stages"]
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -47,7 +56,7 @@ def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, A
         ({"stages": [{**stages[0], "stage": ["a"]}]}, r"stage 1: \['a'\]; choose from"),
         ({"stages": stages[1:]}, "teacher needs autoencoder before it"),
         ({"stages": [*stages, stages[3]]}, "decoder is there twice"),
-        ({"stages": stages[:2]}, "needs the stages autoencoder, teacher, and student or dmd"),
+        ({"stages": stages[:1]}, "needs the stages autoencoder and teacher at least"),
         ({"stages": [{**stages[0], "share": 1.0}]}, "a share of the minutes above 0, or steps"),
         ({"play": {**table["play"], "dmd_share": 0.5}}, "dmd_share = 0.5 needs the stage dmd"),
         ({"play": {**table["play"], "dmd_share": 0.0}}, "above 0 and at most 1"),

@@ -16,7 +16,7 @@ from worldmodel.model.configs import AutoencoderConfig, ModelConfig
 from worldmodel.model.state_configs import ConditionNumber, ObjectsConfig
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.recipe.recipe_file import INTERPOLATION, Recipe, StagePart
+from worldmodel.recipe.recipe_file import DRAWS, INTERPOLATION, Recipe, StagePart
 from worldmodel.storage.episodes import find_episodes, load_episode
 from worldmodel.system.printable import shown
 from worldmodel.training.run_stage import Config, build_stage
@@ -145,7 +145,7 @@ class SharedSettings:
             table |= {"student": str(self.run(player)), "real": str(self.run("bidirectional"))}
             table["rollouts"] = {"sampler": sampler, **_table_in(part, "rollouts")}
         if part.stage == "decoder" and "own_play" in part.settings:
-            player = next(name for name in ("dmd", "student", "teacher") if name in before)
+            player = next(name for name in DRAWS if name in before)
             own = {"student": str(self.run(player)), "sampler": sampler}
             table["own_play"] = {**own, **_table_in(part, "own_play")}
         return {**part.settings, **table}
