@@ -16,7 +16,7 @@ from worldmodel.config import (
     to_toml,
 )
 from worldmodel.model.configs import AutoencoderConfig, ModelConfig, SamplerConfig
-from worldmodel.recipe.recipe_file import Measuring, read_recipe
+from worldmodel.recipe.recipe_file import DRAWS, INTERPOLATION, Measuring, read_recipe
 from worldmodel.training.run_stage import Config, read_stage
 from worldmodel.wan.model_config import WanConfig, WindowConfig
 
@@ -120,7 +120,7 @@ def test_every_shipped_config_is_valid(path: Path, monkeypatch: pytest.MonkeyPat
     elif path.parent.name == "ideas":  # runs of `worldmodel ideas`
         assert read_ideas(path).variants
     elif "stages" in read_toml(path):
-        assert read_recipe(path).played_stage in ("interpolation", "student", "teacher")
+        assert read_recipe(path).played_stage in (INTERPOLATION, *DRAWS)
     else:
         assert isinstance(read_stage(path), Config)
 

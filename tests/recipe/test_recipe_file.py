@@ -39,6 +39,21 @@ def test_without_a_student_the_teacher_is_played(tmp_path: Path, table: dict[str
     assert shared.world({}, "")["student"] == str(tmp_path / "teacher")
 
 
+def test_a_teacher_that_is_trained_longer_is_what_others_learn_from(
+    tmp_path: Path, table: dict[str, Any]
+) -> None:
+    stages = table["stages"]
+    teacher = next(stage for stage in stages if stage["stage"] == "teacher")
+    place = stages.index(teacher) + 1
+    longer = {**teacher, "stage": "teacher_longer"}
+    recipe = read(tmp_path, {**table, "stages": [*stages[:place], longer, *stages[place:]]})
+    shared = share_settings(recipe, tmp_path)
+    parts = {part.stage: shared.config(part, 0.5) for part in recipe.parts}
+    first, second = parts["teacher"], parts["teacher_longer"]
+    assert second == {**first, "start": str(tmp_path / "teacher")}
+    assert parts["student"]["teacher"] == str(tmp_path / "teacher_longer")
+
+
 def test_what_a_recipe_cannot_mean_is_refused(tmp_path: Path, table: dict[str, Any]) -> None:
     stages = table["stages"]
     wrong: list[tuple[dict[str, Any], str]] = [

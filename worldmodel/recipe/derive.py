@@ -16,7 +16,7 @@ from worldmodel.model.configs import AutoencoderConfig, ModelConfig
 from worldmodel.model.state_configs import ConditionNumber, ObjectsConfig
 from worldmodel.model.state_numbers import choose_state_numbers
 from worldmodel.model.transformer import WorldTransformer
-from worldmodel.recipe.recipe_file import DRAWS, INTERPOLATION, Recipe, StagePart
+from worldmodel.recipe.recipe_file import DRAWS, INTERPOLATION, TEACHERS, Recipe, StagePart
 from worldmodel.storage.episodes import find_episodes, load_episode
 from worldmodel.system.printable import shown
 from worldmodel.training.run_stage import Config, build_stage
@@ -125,6 +125,7 @@ class SharedSettings:
             if other.stage == part.stage:
                 break
             before.append(other.stage)
+        teacher = str(self.run(next((name for name in TEACHERS if name in before), "teacher")))
         table: dict[str, Any] = {"stage": part.stage}
         table |= {"data": str(self.data(TRAIN)), "heldout": str(self.data(HELDOUT))}
         if part.stage == "autoencoder":
@@ -135,14 +136,16 @@ class SharedSettings:
             table |= {"actions": asdict(self.actions), "model": self._events(part)}
         elif part.stage not in ("autoencoder", "decoder"):
             table |= {"actions": asdict(self.actions), "model": asdict(self.model(change))}
-        if part.stage == "bidirectional" and "teacher" in before:
-            table["start"] = str(self.run("teacher"))
+        if part.stage == "teacher_longer":
+            table["stage"] = "teacher"
+        if part.stage in ("bidirectional", "teacher_longer") and "teacher" in before:
+            table["start"] = teacher
         if part.stage == "student":
-            table["teacher"] = str(self.run("teacher"))
+            table["teacher"] = teacher
         sampler = asdict(recipe.play.sampler)
         if part.stage == "dmd":
-            player = "student" if "student" in before else "teacher"
-            table |= {"student": str(self.run(player)), "real": str(self.run("bidirectional"))}
+            player = str(self.run("student")) if "student" in before else teacher
+            table |= {"student": player, "real": str(self.run("bidirectional"))}
             table["rollouts"] = {"sampler": sampler, **_table_in(part, "rollouts")}
         if part.stage == "decoder" and "own_play" in part.settings:
             player = next(name for name in DRAWS if name in before)
@@ -156,7 +159,7 @@ class SharedSettings:
         return {
             "stage": INTERPOLATION,
             "student": str(self.run("dmd")),
-            "start": str(self.run("student" if "student" in stages else "teacher")),
+            "start": str(self.run(next(name for name in DRAWS[1:] if name in stages))),
             "share": self.recipe.play.dmd_share,
         }
 

@@ -22,13 +22,15 @@ from worldmodel.system.printable import shown
 NEEDS: dict[str, tuple[str, ...]] = {
     "autoencoder": (),
     "teacher": ("autoencoder",),
+    "teacher_longer": ("teacher",),  # the same stage goes on from its weights, with other settings
     "bidirectional": ("autoencoder",),
     "student": ("teacher",),
     "dmd": ("teacher", "bidirectional"),  # from the student, if there is one
     "decoder": ("autoencoder",),
     "events": ("autoencoder",),
 }
-DRAWS = ("dmd", "student", "teacher")  # what can be played; the first that a recipe has is
+TEACHERS = ("teacher_longer", "teacher")  # what others learn from: the first that a recipe has
+DRAWS = ("dmd", "student", *TEACHERS)  # what can be played: the first that a recipe has
 INTERPOLATION = "interpolation"  # takes no time; `[play] dmd_share` asks for it
 
 

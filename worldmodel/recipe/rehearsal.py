@@ -26,6 +26,8 @@ def shrink(table: dict[str, Any]) -> dict[str, Any]:
     autoencoder["widths"] = [max(NARROWEST, width // 8) for width in autoencoder["widths"]]
     autoencoder["blocks"] = 1
     small = {"width": WIDTH, "heads": HEADS, "layers": LAYERS}
+    if "time_attention_every" in table["model"]:
+        small["time_attention_every"] = min(LAYERS, table["model"]["time_attention_every"])
     measured = {
         "clips": 2,
         "next_clips": 4,
