@@ -87,20 +87,6 @@ def test_a_drifted_history_is_off_by_the_same_in_every_frame_but_the_sinks(
     assert torch.allclose(clip.undrifted.history, clip.clean, atol=1e-5)
 
 
-def test_histories_drift_in_every_position_or_in_patterns_of_tokens(
-    numbered: LatentEpisodes,
-) -> None:
-    patched = WorldTransformer(replace(MODEL, patch=2)).eval()
-    config = ClipTraining(batch=60, frames=FRAMES, noisy_history=0.0, drifted_history=1.0)
-    clip = draw_clip(packed_velocity, patched, numbered, config, torch.Generator().manual_seed(1))
-    assert isinstance(clip.drift, torch.Tensor)
-    error = clip.drift[:, -1]  # b c 2 4: two tokens side by side
-    alike = torch.isclose(error[..., :2], error[..., 2:]).all(dim=(1, 2, 3))
-    of_tokens = torch.isclose(error[..., :1, :1], error[..., :2]).all(dim=(1, 2, 3)) & ~alike
-    for share in (alike, of_tokens, ~alike & ~of_tokens):
-        assert 0.2 < float(share.float().mean()) < 0.47
-
-
 def test_so_many_histories_drift_as_the_config_says(
     model: WorldTransformer, numbered: LatentEpisodes
 ) -> None:

@@ -235,28 +235,20 @@ def draw_clip(
         roll = torch.rand(config.batch, chunks, generator=generator, device=device)
         hidden = per_chunk(roll < config.action_dropout, model.config)
         conditions = torch.where(hidden[..., None], unconditional(actions), actions)
-    drift = _drift(clean, model.config, config, generator)
+    drift = _drift(clean, model.config.sink_frames, config, generator)
     history = add_noise(history, noise, sigmas) + drift
     return PackedClip(clean, history, sigmas, actions, conditions, drift)
 
 
 def _drift(
-    clean: Tensor, model: ModelConfig, config: ClipTraining, generator: torch.Generator
+    clean: Tensor, sinks: int, config: ClipTraining, generator: torch.Generator
 ) -> Tensor | float:
-    """The same error of every frame but the sinks, of its own size in each clip: b f c h w.
-
-    Play drifts in patterns: in a third of the clips all tokens are off alike, in a third each token
-    is off by the same in all its positions.
-    """
+    """The same error of every frame but the sinks, of its own size in each clip: b f c h w."""
     if not config.drifted_history:
         return 0.0
-    device, sinks, patch = generator.device, model.sink_frames, model.patch
-    kind, chosen, size = torch.rand(3, len(clean), 1, 1, 1, 1, generator=generator, device=device)
+    device = generator.device
+    chosen, size = torch.rand(2, len(clean), 1, 1, 1, 1, generator=generator, device=device)
     error = torch.randn(clean[:, :1].shape, generator=generator, device=device)
-    rows, columns = model.token_grid
-    alike = error[..., :patch, :patch].repeat(1, 1, 1, rows, columns)
-    tokens = error[..., ::patch, ::patch].repeat_interleave(patch, 3).repeat_interleave(patch, 4)
-    error = torch.where(kind < 1 / 3, alike, torch.where(kind < 2 / 3, tokens, error))
     error = torch.where(chosen < config.drifted_history, config.drift * size * error, 0.0)
     drift = error.expand_as(clean).clone()
     drift[:, :sinks] = 0.0
