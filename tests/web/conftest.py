@@ -52,7 +52,7 @@ def lively(
     return make(world, runtime, folder / "site")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it is open, nothing else can run asyncio
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("browser")
     with open_browser(folder, viewport={"width": 1000, "height": 700}) as context:
