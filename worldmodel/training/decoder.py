@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from worldmodel.config import ConfigError, require_no_less, require_positive
+from worldmodel.config import ConfigError, require_positive
 from worldmodel.metrics import psnr, sharpness
 from worldmodel.model.autoencoder import (
     Autoencoder,
@@ -58,7 +58,7 @@ from worldmodel.training.autoencoder import (
     take_frames,
 )
 from worldmodel.training.clips import facts_of, load_frames, load_views
-from worldmodel.training.perceptual import LEAST_SIZE, PerceptualDistance
+from worldmodel.training.perceptual import LEAST_SIZE, Perceptual, PerceptualDistance
 from worldmodel.training.row_files import ReadSpeed, nearby
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.sample_grids import save_grid
@@ -84,17 +84,6 @@ class OwnPlay:
         require_positive(self, "clips", "frames")
         if not 0 <= self.share < 1:
             raise ConfigError(f"share ({self.share}) must be at least 0 and below 1")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Perceptual:
-    """The distance of features in a network that knows photographs."""
-
-    weights: Path  # `PerceptualDistance.load`
-    weight: float = 1.0  # η; 0: it is measured alone
-
-    def __post_init__(self) -> None:
-        require_no_less(self, 0, "weight")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,12 +11,14 @@ Its weights belong to other people and are not part of this project: whoever wan
 trains a decoder with it, names the file `alex_shift_tolerant.pth` of the package `stlpips-pytorch`.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldmodel.config import require_no_less
 from worldmodel.model.autoencoder import to_tensor
 from worldmodel.storage.checkpoint import CheckpointError
 from worldmodel.wan.weight_files import read_tensors
@@ -31,6 +33,17 @@ CONVOLUTIONS = (  # name in the file, channels in and out, size, padding
 BLURS = {"slice1.1": 64, "slice2.4": 64, "slice3.8": 192}  # before each halving, and its channels
 BATCH = 32  # pictures at once, where nothing is trained
 LEAST_SIZE = 32  # rows and columns of a picture, so that the last layer still has some
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Perceptual:
+    """The distance of features in a network that knows photographs."""
+
+    weights: Path  # `PerceptualDistance.load`
+    weight: float = 1.0  # η; 0: it is measured alone
+
+    def __post_init__(self) -> None:
+        require_no_less(self, 0, "weight")
 
 
 class PerceptualDistance(nn.Module):
