@@ -198,6 +198,25 @@ def test_standing_still_on_the_grid_of_latents_is_a_fixed_point(
     assert float((stayed[:, 0] - past[0][:, -1]).abs().max()) <= 0.125 + 0.05 + 1e-6
 
 
+def test_a_pull_to_the_view_keeps_errors_from_adding_up(tiny_model: WorldTransformer) -> None:
+    """A model that errs by as much in every frame walks away, and comes to rest with the pull."""
+    torch.nn.init.zeros_(tiny_model.unembed.weight)
+    torch.nn.init.constant_(tiny_model.unembed.bias, 0.1)  # times frame_change: 0.05 a frame
+    past, actions = random_past(2), torch.zeros(1, 80, 6)
+    views = torch.randn(1, 80, *TINY.latent_shape, generator=torch.Generator().manual_seed(6))
+    views[:] = views[:, :1]
+    pulling = replace(ONE_STEP, view_pull=0.25)
+    walked = roll_out(tiny_model, ONE_STEP, past, actions) - views
+    pulled = roll_out(tiny_model, pulling, past, actions, views=views) - views
+    each = walked[:, 1] - walked[:, 0]
+    torch.testing.assert_close(walked[:, -1], walked[:, 0] + 79 * each, atol=1e-4, rtol=1e-4)
+    # d = 3/4 d + 0.05: it rests at four times what it errs in a frame.
+    torch.testing.assert_close(pulled[:, -1], 4 * each, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        roll_out(tiny_model, pulling, past, actions) - views, walked
+    )  # nobody said what is seen
+
+
 def test_noise_on_the_history_is_drawn_and_told(tiny_model: WorldTransformer) -> None:
     noisy = SamplerConfig(sigmas=ONE_STEP.sigmas, renoise=True, context_sigma=0.2)
     past, actions = random_past(2), random_actions(5)

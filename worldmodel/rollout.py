@@ -13,7 +13,7 @@ A model with `chunk_frames` above 1 draws so many frames at a time: f actions in
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import TypeVar
 
 import torch
@@ -88,6 +88,16 @@ def round_to_grid(latents: Tensor, sampler: SamplerConfig) -> Tensor:
     return latents + (rounded - latents).detach() if latents.requires_grad else rounded
 
 
+def pull_to_view(latents: Tensor, view: Tensor | None, sampler: SamplerConfig) -> Tensor:
+    """Latents b f c h w as they are remembered, a little nearer to those of the view's picture.
+
+    A frame is a change of the last one, so errors add up. What floor plan or scene show does not
+    depend on the last frame: with a `view_pull` of 1/50, what they do not show is forgotten within
+    some 50 frames, errors too. Without a view, latents stay as they are.
+    """
+    return latents if view is None else torch.lerp(latents, view.to(latents), sampler.view_pull)
+
+
 class DifferentiableRollout:
     """One batch of worlds being played side by side; each has its own noise, hence its seed.
 
@@ -124,15 +134,17 @@ class DifferentiableRollout:
         self._current = latents.detach(), conditions
         return latents
 
-    def remember(self) -> None:
+    def remember(self, view: Tensor | None = None) -> None:
         """The clean pass: overwrite the chunk's slots with its clean keys and values, move on.
 
+        With latents b f c h w of the `view`, `pull_to_view` comes first.
         With a `context_sigma` it is remembered with that much noise, and says so: a model trained
         with noise on its history then leans less on its own small errors. With
         `cache_from_last_step` the keys and values of the last denoising step stay as they are.
         """
         assert self._current is not None
         latents, conditions = self._current
+        latents = pull_to_view(latents, view, self.sampler)
         if self.sampler.cache_from_last_step:
             self.cache.advance(latents)
         else:
@@ -144,10 +156,10 @@ class DifferentiableRollout:
         """What was sampled and is not kept yet, of a play that goes on from a saved state."""
         self._current = latents, conditions
 
-    def step(self, conditions: Tensor) -> Tensor:
+    def step(self, conditions: Tensor, view: Tensor | None = None) -> Tensor:
         """`denoise` and `remember`: conditions b f z -> clean latents b f c h w."""
         latents = self.denoise(conditions)
-        self.remember()
+        self.remember(view)
         return latents
 
     def _clean_pass(self, latents: Tensor, conditions: Tensor) -> None:
@@ -186,10 +198,12 @@ def roll_out(
     conditions: Tensor,
     label: str | None = None,
     seeds: Sequence[int] | None = None,
+    views: Tensor | None = None,
 ) -> Tensor:
     """Play on from a past (latents b f c h w, conditions b f z) with b g z: b g c h w.
 
     With a `label`, a progress bar of that name. `seeds` b of the noise; none: 0, 1, 2 and so on.
+    `views` b g c h w (`encode_views`) are what a `view_pull` needs.
     """
     seeds = range(len(conditions)) if seeds is None else seeds
     rollout, chunk = Rollout(model, sampler, seeds), model.config.chunk_frames
@@ -197,7 +211,9 @@ def roll_out(
     missing = -conditions.shape[1] % chunk  # of the last chunk, which is sampled whole all the same
     whole = torch.cat((conditions, conditions[:, -1:].expand(-1, missing, -1)), dim=1)
     chunks = through(whole.split(chunk, dim=1), desc=label, unit="frame", disable=label is None)
-    return torch.cat([rollout.step(told) for told in chunks], dim=1)[:, : conditions.shape[1]]
+    seen = repeat(None) if views is None else views.split(chunk, dim=1)
+    sampled = [rollout.step(given, view) for given, view in zip(chunks, seen, strict=False)]
+    return torch.cat(sampled, dim=1)[:, : conditions.shape[1]]
 
 
 @torch.inference_mode()

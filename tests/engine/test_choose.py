@@ -46,8 +46,11 @@ class Sleeper:
         time.sleep(self.seconds)
         return torch.zeros(1, 1, *TINY.latent_shape)
 
-    def remember(self) -> None:
-        pass
+    def remember(self, view: Tensor | None = None) -> None:
+        del view
+
+    def encode_view(self, sight: Sight | None) -> None:
+        del sight
 
     def look(self, views: Tensor) -> Sight:
         raise AssertionError(f"a world without a floor plan looks at {views}")

@@ -28,7 +28,8 @@ def rooms(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def tiny(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("tiny")
-    return make(make_world(folder / "bar", is_placed=True), runtime, folder / "site")
+    world = make_world(folder / "bar", is_placed=True, view_pull=0.3)
+    return make(world, runtime, folder / "site")
 
 
 @pytest.fixture(
@@ -37,7 +38,7 @@ def tiny(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
         {},
         {"is_placed": True},
         {"has_objects": True},
-        {"has_objects": True, "has_scene": True, "time_attention_every": 2},
+        {"has_objects": True, "has_scene": True, "time_attention_every": 2, "view_pull": 0.3},
     ],
     ids=["numbers alone", "and a place", "and objects", "and a scene"],
 )

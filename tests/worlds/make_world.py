@@ -179,6 +179,7 @@ def make_world(
     has_objects: bool = False,
     has_scene: bool = False,
     time_attention_every: int = 1,
+    view_pull: float = 0.0,
 ) -> Path:
     """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's.
 
@@ -186,7 +187,7 @@ def make_world(
     numbered things happen by chance, health, reward and death, and its transformer is given them;
     one that is both has the numbers of its place, of which events draw the health. One that is
     numbered and has objects has monsters and what they throw; with a scene, the picture begins with
-    them.
+    them. With a plan or a scene, `view_pull` is the sampler's.
     """
     torch.manual_seed(0)
     shape, spec = AUTOENCODER, SPEC
@@ -215,10 +216,7 @@ def make_world(
         model = replace(MODEL, latent_height=3, latent_width=4, buttons=len(spec.buttons))
     if has_scene:
         shape = replace(shape, scene=SCENE)
-    autoencoder = Autoencoder(shape).eval()
-    if autoencoder.scene is not None:
-        for textures in (autoencoder.scene.panorama, autoencoder.scene.sprites):
-            torch.nn.init.normal_(textures, std=0.05)
+    autoencoder = _make_autoencoder(shape)
     files = {
         TRANSFORMER: save(make_lively(WorldTransformer(model)).state_dict()),
         TEACHER: save(make_lively(WorldTransformer(model)).state_dict()),
@@ -247,7 +245,7 @@ def make_world(
         licence="MIT",
         backend="native",
         frames_per_second=10.0,
-        sampler=SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True),
+        sampler=SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True, view_pull=view_pull),
         actions=spec,
         transformer=model,
         autoencoder=shape,
@@ -260,6 +258,17 @@ def make_world(
     )
     save_world_folder(folder, world, files)
     return folder
+
+
+def _make_autoencoder(shape: AutoencoderConfig) -> Autoencoder:
+    """Random weights, so that latents and scene are both seen."""
+    autoencoder = Autoencoder(shape).eval()
+    if autoencoder.scene is not None:
+        for textures in (autoencoder.scene.panorama, autoencoder.scene.sprites):
+            torch.nn.init.normal_(textures, std=0.05)
+    if autoencoder.view is not None:
+        torch.nn.init.normal_(autoencoder.decoder.change.weight, std=0.5)
+    return autoencoder
 
 
 def _track(number: int, spec: StateSpec) -> StateTrack:

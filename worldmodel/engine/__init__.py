@@ -6,7 +6,8 @@
     latents = playing.denoise(condition); frames = engine.decode(latents); playing.remember()
 
 In a world with a floor plan or a scene, `sight = engine.look(views)` comes first: its rays are part
-of the condition (a plan's alone), its pixels of what is decoded.
+of the condition (a plan's alone), its pixels of what is decoded. Where the sampler has a
+`view_pull`, the frame is remembered by `playing.remember(engine.encode_view(sight))`.
 
 Several sessions can be played as one batch, each with its own start, actions and seed; a session's
 frames do not depend on who shares its batch.
@@ -75,8 +76,8 @@ class Playing(Protocol):
     def denoise(self, condition: Tensor) -> Tensor:
         """The next frame: condition b 1 z -> clean latent b 1 c h w."""
 
-    def remember(self) -> None:
-        """The clean pass: make the frame part of the past."""
+    def remember(self, view: Tensor | None = None) -> None:
+        """The clean pass: make the frame part of the past, pulled to the view b 1 c h w if any."""
 
 
 class Engine(Protocol):
@@ -106,6 +107,9 @@ class Engine(Protocol):
 
     def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
         """Latents b 1 c h w, what is seen with a floor plan or a scene -> frames uint8 b h w 3."""
+
+    def encode_view(self, sight: Sight | None) -> Tensor | None:
+        """Latents b 1 c h w of the picture that is seen; None where no `view_pull` needs them."""
 
     def broken_weight(self) -> str | None:
         """The first weight that holds values that are not numbers, where weights can be read."""

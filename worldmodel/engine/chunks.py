@@ -51,8 +51,9 @@ class ChunkedPlaying:
             cache.chunk = self.rollout.denoise(cache.actions)
         return cache.chunk[:, cache.shown : cache.shown + 1]
 
-    def remember(self) -> None:
-        """After the last frame of a chunk, the chunk's clean pass."""
+    def remember(self, view: Tensor | None = None) -> None:
+        """After the last frame of a chunk, the chunk's clean pass; chunks know no `view_pull`."""
+        assert view is None, "a world's file with chunks and a view_pull is refused"
         self.cache.shown += 1
         if self.cache.shown == self.cache.frames:
             self.rollout.remember()

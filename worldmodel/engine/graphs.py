@@ -178,6 +178,18 @@ class DecodeGraph(nn.Module):
         return rearrange(decoded, "b c h w -> b h w c").to(torch.uint8)
 
 
+class ViewGraph(nn.Module):
+    """What is seen with a floor plan or scene, to the latents of its picture."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels a b h w -> latents b 1 c h w, fp32."""
+        return self.autoencoder.encode_view(pixels)[:, None].float()
+
+
 def beyond_graphs(config: ModelConfig, sampler: SamplerConfig) -> str:
     """What a world asks for that only the reference engine plays so far; empty if nothing."""
     asked = {

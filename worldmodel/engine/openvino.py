@@ -27,6 +27,7 @@ from worldmodel.engine.graphs import (
     FrameInputs,
     FrameOutputs,
     LookGraph,
+    ViewGraph,
     beyond_graphs,
     empty_inputs,
     example_inputs,
@@ -82,6 +83,8 @@ class DecodeProgram(RowDecoder):
     look: BoundGraph | None
     views: Tensor  # b n, what `look` reads
     sight: Sight  # what it writes, and the decoder reads
+    encode: BoundGraph | None  # where the sampler has a `view_pull`
+    seen: Tensor  # b 1 c h w, what `encode` makes of the sight
 
 
 class OpenVinoEngine:
@@ -134,6 +137,17 @@ class OpenVinoEngine:
         decoder.run()
         return decoder.frames.numpy().copy()
 
+    def encode_view(self, sight: Sight | None) -> Tensor | None:
+        """Latents b 1 c h w of the picture that is seen; None where no `view_pull` needs them."""
+        if sight is None or not self.sampler.view_pull:
+            return None
+        decoder = self._decoder(sight.pixels.shape[1])
+        assert decoder.encode is not None, "a world with a view_pull has a graph for it"
+        if sight.pixels is not decoder.sight.pixels:
+            decoder.sight.pixels.copy_(sight.pixels)
+        decoder.encode.run()
+        return decoder.seen.clone()
+
     def rows(self, count: int) -> RowPool:
         """Room for sessions as rows of one batch; compiles for 1, 2, 4 … of them."""
         return RowPool(self, self.config, self.sampler, DTYPES[self.dtype], "cpu", count)
@@ -183,7 +197,7 @@ class OpenVinoEngine:
         latents = torch.zeros(batch, 1, *self.config.latent_shape)
         frames = torch.zeros(batch, shape.frame_height, shape.frame_width, 3, dtype=torch.uint8)
         views, sight, look = torch.empty(0), Sight(torch.empty(0), torch.empty(0)), None
-        read = [latents]
+        read, seen, encode = [latents], torch.zeros_like(latents), None
         if view := shape.view:
             views = example_views(view, batch)
             rays = torch.zeros(
@@ -194,8 +208,10 @@ class OpenVinoEngine:
             shown = sight if shape.plan else [sight.pixels]
             look = BoundGraph(self._compiled["look", batch], [views], shown)
             read.append(sight.pixels)
+            if self.sampler.view_pull:
+                encode = BoundGraph(self._compiled["view", batch], [sight.pixels], [seen])
         graph = BoundGraph(self._compiled[name, batch], read, [frames])
-        return DecodeProgram(latents, frames, graph.run, look, views, sight)
+        return DecodeProgram(latents, frames, graph.run, look, views, sight, encode, seen)
 
     @property
     def _unrounded(self) -> SamplerConfig:
@@ -216,6 +232,8 @@ class OpenVinoEngine:
             graphs["look"] = (LookGraph(autoencoder).eval(), [views])
             with torch.no_grad():
                 read.append(autoencoder.look(views).pixels.contiguous())
+            if sampler.view_pull:
+                graphs["view"] = (ViewGraph(autoencoder).eval(), read[1:])
         graphs["decode"] = (DecodeGraph(autoencoder).eval(), read)
         self._compile(graphs, batch)
 

@@ -240,6 +240,7 @@ class BatchedEngine:
         self.name, self.threads = engine.name, engine.threads
         self.dtype, self.version = engine.dtype, engine.version
         self.look, self.decode = engine.look, engine.decode
+        self.encode_view = engine.encode_view
         self.broken_weight = engine.broken_weight
 
     def begin(self, seeds: Sequence[int]) -> StaticRollout:

@@ -16,7 +16,7 @@ from torch import Tensor
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs
 from worldmodel.engine.static_cache import StaticCache, put
 from worldmodel.model.configs import ModelConfig, SamplerConfig
-from worldmodel.rollout import round_to_grid
+from worldmodel.rollout import pull_to_view, round_to_grid
 from worldmodel.schedule import add_noise
 
 
@@ -88,10 +88,14 @@ class StaticRollout:
         return latent
 
     @torch.inference_mode()
-    def remember(self) -> None:
-        """Make the frame part of the past; its clean pass comes with the next frame."""
+    def remember(self, view: Tensor | None = None) -> None:
+        """Make the frame part of the past; its clean pass comes with the next frame.
+
+        With latents b 1 c h w of the `view`, `pull_to_view` comes first.
+        """
         assert self._current is not None
         inputs, (latent, condition) = self.program.inputs, self._current
+        latent = pull_to_view(latent, view, self.sampler)
         inputs.before.copy_(inputs.finished)
         inputs.finished.copy_(latent)
         if sigma := self.sampler.context_sigma:

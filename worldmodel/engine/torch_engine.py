@@ -60,6 +60,13 @@ class TorchModels:
         """What floor plan or scene show of views b n, in fp32."""
         return self.autoencoder.look(views.to(self.device))
 
+    @torch.inference_mode()
+    def encode_view(self, sight: Sight | None) -> Tensor | None:
+        """Latents b 1 c h w of the picture that is seen; None where no `view_pull` needs them."""
+        if sight is None or not self.sampler.view_pull:
+            return None
+        return self.autoencoder.encode_view(sight.pixels)[:, None].float()
+
     def broken_weight(self) -> str | None:
         """The first weight that holds values that are not numbers."""
         return broken_weight(self.model) or broken_weight(self.autoencoder)

@@ -14,7 +14,7 @@ from worldmodel.evaluation.conditions import Guide, condition, guide, recent_of
 from worldmodel.evaluation.evaluation_streams import noise_seeds
 from worldmodel.evaluation.reference_clips import Clips
 from worldmodel.evaluation.subject import Subject, Subjects
-from worldmodel.model.autoencoder import encode_frames
+from worldmodel.model.autoencoder import encode_frames, encode_views
 from worldmodel.model.state_configs import kind_of
 from worldmodel.random_streams import Key
 from worldmodel.rollout import Rollout, roll_out
@@ -56,7 +56,8 @@ def play_out(
     primed = past, given.conditions[:, :known]
     if events is None:
         ahead = given.conditions[:, known:]
-        latents = roll_out(subject.model, subject.sampler, primed, ahead, label, seeds)
+        pulls = None if given.views is None else _pulls(subjects, subject, given.views[:, known:])
+        latents = roll_out(subject.model, subject.sampler, primed, ahead, label, seeds, pulls)
         return Played(past, latents, None, given)
     rollout, happenings = Rollout(subject.model, subject.sampler, seeds), Happenings(events)
     rollout.prime(*primed)
@@ -68,7 +69,10 @@ def play_out(
         actions = clips.actions[:, f]
         moved = states if subjects.motion is None else subjects.motion(states, actions)
         states = happenings.step(moved, actions)
-        sampled.append(rollout.step(condition(subjects, actions[:, None], states[:, None])))
+        views = None if given.views is None else subjects.views(states[:, None])
+        pulls = None if views is None else _pulls(subjects, subject, views)
+        conditions = condition(subjects, actions[:, None], states[:, None])
+        sampled.append(rollout.step(conditions, pulls))
         happenings.saw(sampled[-1][:, -1])
         numbers.append(states)
     played = torch.stack(numbers, dim=1)
@@ -77,6 +81,11 @@ def play_out(
         assert views is not None
         given = replace(given, views=torch.cat((given.views[:, :known], views), dim=1))
     return Played(past, torch.cat(sampled, dim=1), played, given)
+
+
+def _pulls(subjects: Subjects, subject: Subject, views: Tensor) -> Tensor | None:
+    """What a `view_pull` pulls frames to, b g c h w, where they are seen from views b g n."""
+    return encode_views(subjects.autoencoder, views) if subject.sampler.view_pull else None
 
 
 def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:

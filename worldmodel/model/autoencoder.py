@@ -146,6 +146,15 @@ class Autoencoder(nn.Module):
         assert pixels is not None, "an autoencoder with a view decodes what is seen from somewhere"
         return self.decoder(latents, self.view.drawing(pixels.to(latents.dtype)))
 
+    def encode_view(self, pixels: Tensor) -> Tensor:
+        """Latents b c h w of the picture that `look` gave as pixels a b h w.
+
+        They say that the frame is as floor plan or scene show it: what play is pulled towards.
+        """
+        assert self.view is not None, "only what sees a view has a picture of it"
+        picture, _ = self.view.drawing(pixels.to(self.dtype))
+        return self.encode(picture.clamp(-1, 1))
+
     def look(self, views: Tensor) -> Sight:
         """What floor plan or scene show of views b n, in fp32: whole frames."""
         if self.scene is not None:
@@ -185,6 +194,16 @@ def encode_frames(autoencoder: Autoencoder, frames: Tensor) -> Tensor:
         for chunk in frames.flatten(0, 1).split(BATCH)
     ]
     return rearrange(torch.cat(parts).float(), "(b f) c h w -> b f c h w", b=len(frames))
+
+
+@torch.inference_mode()
+def encode_views(autoencoder: Autoencoder, views: Tensor) -> Tensor:
+    """Views b f n -> latents b f c h w, fp32, of the pictures that floor plan or scene show."""
+    parts = [
+        autoencoder.encode_view(autoencoder.look(seen).pixels).float()
+        for seen in views.flatten(0, 1).split(SEEN_BATCH)
+    ]
+    return torch.cat(parts).unflatten(0, views.shape[:2])
 
 
 @torch.inference_mode()

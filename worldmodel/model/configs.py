@@ -286,6 +286,7 @@ class SamplerConfig:
     first_sigmas: tuple[float, ...] = ()  # of the first frame that is drawn; none: as the others
     guidance: float = 1.0  # on the action; needs a model trained with action_dropout
     cache_from_last_step: bool = False  # remember what the last step left, without a clean pass
+    view_pull: float = 0.0  # how far what is remembered moves to the picture of floor plan or scene
 
     def __post_init__(self) -> None:
         for name in ("sigmas", "first_sigmas"):
@@ -302,11 +303,14 @@ class SamplerConfig:
                 f"context_sigma ({self.context_sigma}) must be in [0, 1), latent_step "
                 f"({self.latent_step}) 0 or at least {FINEST_STEP:g}"
             )
-        if self.cache_from_last_step and self.context_sigma > 0:
-            raise ConfigError(
-                f"cache_from_last_step leaves no pass that could add context_sigma "
-                f"({self.context_sigma}); set one of them"
-            )
+        if not 0 <= self.view_pull < 1:
+            raise ConfigError(f"view_pull ({self.view_pull}) must be in [0, 1)")
+        for name in ("context_sigma", "view_pull"):
+            if self.cache_from_last_step and getattr(self, name) > 0:
+                raise ConfigError(
+                    f"cache_from_last_step leaves no pass that could use {name} "
+                    f"({getattr(self, name)}); set one of them"
+                )
 
     @property
     def steps(self) -> int:

@@ -36,6 +36,7 @@ from worldmodel.model.autoencoder import (
     channels_last,
     decode_latents,
     encode_frames,
+    encode_views,
     to_frames,
     to_tensor,
 )
@@ -191,18 +192,23 @@ class PlayedFrames:
             acts = acts.to(device)
             primed = encode_frames(autoencoder, shown[:, :past]), acts[:, :past]
             seeds = [seed_of(seed, "play", first + number) for number in range(len(part))]
-            played = roll_out(student, config.sampler, primed, acts[:, past:], seeds=seeds)
+            pulls = None
+            if scene is not None:
+                seen = torch.stack([views_of(stretch, data, scene)[past:] for stretch in part])
+                views.append(seen.flatten(0, 1))
+                if config.sampler.view_pull:
+                    pulls = encode_views(autoencoder, seen.to(device))
+            ahead = acts[:, past:]
+            played = roll_out(student, config.sampler, primed, ahead, None, seeds, pulls)
             latents.append(played.flatten(0, 1))
             frames.append(shown[:, past:].flatten(0, 1))
-            if scene is not None:
-                views += [views_of(stretch, data, scene)[past:] for stretch in part]
         sampled = torch.cat(latents).clone()
         weights = torch.ones(len(sampled))
         if scene is None:  # else what is seen is the game's, to the end
             fade = 0.5 ** (torch.arange(config.frames) / HALF_TRUE)
             weights = fade.repeat(len(sampled) // config.frames)
-        seen = torch.cat(views).to(device) if views else None
-        return cls(sampled, torch.cat(frames).to(device), weights.to(device), seen)
+        shown_from = torch.cat(views).to(device) if views else None
+        return cls(sampled, torch.cat(frames).to(device), weights.to(device), shown_from)
 
 
 def _stretches(episode: Episode, length: int, rng: np.random.Generator) -> list[Episode]:

@@ -63,7 +63,7 @@ class SelfPlay(DifferentiableRollout):
         """Those up to the exit step."""
         return super().levels.until(self._exit)
 
-    def remember(self) -> None:
+    def remember(self, view: Tensor | None = None) -> None:
         """The past as play would leave it.
 
         If that is the keys and values of play's last step and the exit came before it, what was
@@ -75,7 +75,7 @@ class SelfPlay(DifferentiableRollout):
             latents, actions = self._current
             sigmas = latents.new_full(latents.shape[:2], whole.sigmas[-2])
             self.model(add_noise(latents, self._noise(), sigmas), sigmas, actions, self.cache)
-        super().remember()
+        super().remember(view)
 
     @property
     def _exit(self) -> int:

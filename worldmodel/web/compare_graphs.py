@@ -69,6 +69,7 @@ class Graphs:
     seen: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # view, numbers, depth
     view: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # of a scene
     facts: Tensor | None = None  # b d, what the step is given of the state's numbers
+    shown: Tensor | None = None  # 1 1 c h w, of the picture last seen, where there is a `view_pull`
 
     def look(self, view: Tensor) -> None:
         """Look at the plan from a view 1 4: what is computed next is seen from there."""
@@ -107,6 +108,7 @@ class Graphs:
         found = self._run(DECODE, {"latent": latent.numpy(), **self.view})
         if self.seen:
             found = self._run(SHOW, {**found, **self._run(DRAW, self.seen)})
+        self.shown = torch.from_numpy(found["seen"]) if "seen" in found else None
         return np.asarray(found["frame"][0, ..., :3])
 
     def _run(
@@ -165,7 +167,8 @@ def play_torch(world: NativeWorld, start: int, seed: int, actions: Sequence[Acti
 
     where = world.whereabouts()
     playing = world.engine.begin([seed])
-    return _play(world, playing, where, (start, seed), actions, lambda _: None, picture)
+    seen = world.engine.encode_view
+    return _play(world, playing, where, (start, seed), actions, lambda _: None, picture, seen)
 
 
 @torch.inference_mode()
@@ -186,11 +189,14 @@ def play_graphs(
     def picture(latent: Tensor, _: Sight | None) -> Frame:
         return graphs.picture(latent)
 
+    def seen(_: Sight | None) -> Tensor | None:
+        return graphs.shown
+
     where = world.whereabouts()
     if world.events is not None:
         where.happenings = Happenings(EventsOnGraphs(world.events, graphs))
     playing = StaticRollout(graphs, world.transformer.config, world.sampler, [seed])
-    return _play(world, playing, where, (start, seed), actions, look_from, picture)
+    return _play(world, playing, where, (start, seed), actions, look_from, picture, seen)
 
 
 @torch.inference_mode()
@@ -221,6 +227,7 @@ def _play(
     actions: Sequence[Action],
     look_from: Callable[[Tensor | None], None],
     picture: Callable[[Tensor, Sight | None], Frame],
+    seen: Callable[[Sight | None], Tensor | None],
 ) -> GraphPlay:
     start, seed = begin
     past = world.past(start)
@@ -238,7 +245,7 @@ def _play(
         frames.append(picture(latent, sight))
         if where.state is not None:
             states.append(where.state[0].numpy().copy())
-        playing.remember()
+        playing.remember(seen(sight))
     return GraphPlay(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
 
 

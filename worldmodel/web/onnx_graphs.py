@@ -2,7 +2,8 @@
 
     step:    noise, last_condition, action (view, numbers), finished, before, k, v, mask, cos, sin
              -> latent (not yet rounded), own_k, own_v, condition
-    decode:  latent, (view, of a scene) -> frame, RGBA
+    decode:  latent, (view, of a scene) -> frame, RGBA, (seen: latents of the scene's picture, in a
+             world with a `view_pull`)
 
 The step is `engine.graphs.FrameGraph`: the finished frame's clean pass and all denoising steps of
 the new one. A world with a floor plan has five graphs. Two of them need nothing but the view, so
@@ -11,7 +12,7 @@ that they can run beside the others:
     look:    view -> numbers, depth (of rays)
     draw:    view, numbers, depth -> told, picture
     decode:  latent -> coarse
-    show:    coarse, told, picture -> frame, RGBA
+    show:    coarse, told, picture -> frame, RGBA, (seen, as above)
 
 A world whose numbers are drawn has one more, which comes before the others:
 
@@ -90,30 +91,35 @@ class StepGraph(nn.Module):
 class PictureGraph(nn.Module):
     """Latents 1 1 c h w to pictures uint8 1 h w 4, RGBA; or to what `ShowGraph` needs."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, *, pulls: bool) -> None:
         super().__init__()
         self.decoder, self.scene = autoencoder.decoder, autoencoder.scene
         self.has_plan = autoencoder.plan is not None
+        self.pulled = autoencoder if pulls else None
 
-    def forward(self, latent: Tensor, view: Tensor | None = None) -> Tensor:
+    def forward(self, latent: Tensor, view: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
         """The decoder, or its part that knows nothing of the floor plan; a scene's view is 1 n."""
         if self.has_plan:
             return self.decoder.layers(latent[:, 0])
         if self.scene is None or view is None:
             return _rgba(self.decoder(latent[:, 0]))
-        return _rgba(self.decoder(latent[:, 0], self.scene.drawing(self.scene.look(view).pixels)))
+        drawn = self.scene.drawing(self.scene.look(view).pixels)
+        frame = _rgba(self.decoder(latent[:, 0], drawn))
+        return frame if self.pulled is None else (frame, _seen(self.pulled, drawn[0]))
 
 
 class ShowGraph(nn.Module):
     """Where the decoder's layers and the drawing of a plan meet: to pictures uint8 1 h w 4."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, *, pulls: bool) -> None:
         super().__init__()
         self.merge = MergeGraph(autoencoder)
+        self.pulled = autoencoder if pulls else None
 
-    def forward(self, coarse: Tensor, told: Tensor, picture: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, told: Tensor, picture: Tensor) -> Tensor | tuple[Tensor, ...]:
         """What `PictureGraph` and `DrawGraph` gave."""
-        return _rgba(self.merge(coarse, told, picture))
+        frame = _rgba(self.merge(coarse, told, picture))
+        return frame if self.pulled is None else (frame, _seen(self.pulled, picture))
 
 
 class EventsGraph(nn.Module):
@@ -148,6 +154,11 @@ def _rgba(decoded: Tensor) -> Tensor:
     return torch.cat((colours, opaque), dim=-1).to(torch.uint8)
 
 
+def _seen(autoencoder: Autoencoder, picture: Tensor) -> Tensor:
+    """Latents 1 1 c h w of a picture 1 3 h w that a plan or a scene shows: `encode_view`."""
+    return autoencoder.encode(picture.clamp(-1, 1))[:, None]
+
+
 def step_graph(
     model: WorldTransformer, autoencoder: Autoencoder, sampler: SamplerConfig
 ) -> OnnxGraph:
@@ -167,15 +178,20 @@ def step_graph(
     return _export(StepGraph(model, autoencoder, sampler), given, names)
 
 
-def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
-    """The ONNX graphs from latents, and in a world with a floor plan from a view, to pictures."""
+def picture_graphs(autoencoder: Autoencoder, *, pulls: bool) -> dict[str, OnnxGraph]:
+    """The ONNX graphs from latents, and in a world with a floor plan from a view, to pictures.
+
+    With `pulls`, a world's that has a `view_pull`.
+    """
+    names = ("frame", "seen") if pulls else ("frame",)
     latent = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
-    graph = PictureGraph(autoencoder)
+    graph = PictureGraph(autoencoder, pulls=pulls)
     if autoencoder.plan is None:
         scene = autoencoder.config.scene
         seen = {} if scene is None else {"view": example_views(scene, 1)}
-        return {DECODE: _export(graph, latent | seen, ("frame",))}
-    look, draw, show = RayGraph(autoencoder.plan), DrawGraph(autoencoder), ShowGraph(autoencoder)
+        return {DECODE: _export(graph, latent | seen, names)}
+    look, draw = RayGraph(autoencoder.plan), DrawGraph(autoencoder)
+    show = ShowGraph(autoencoder, pulls=pulls)
     given = _example_rays(autoencoder.plan)
     with torch.no_grad():
         told, picture = draw(*given.values())
@@ -184,7 +200,7 @@ def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
         LOOK: _export(look, {"view": given["view"]}, ("numbers", "depth")),
         DRAW: _export(draw, given, ("told", "picture")),
         DECODE: _export(graph, latent, ("coarse",)),
-        SHOW: _export(show, shown, ("frame",)),
+        SHOW: _export(show, shown, names),
     }
 
 

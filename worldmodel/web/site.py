@@ -65,7 +65,7 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
         raise ExportError(f"{world.name}: a page cannot play it: it asks for {reason}")
     autoencoder = world.autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not in stubs
     made = {STEP: step_graph(world.transformer, autoencoder, world.sampler)}
-    made |= picture_graphs(autoencoder)
+    made |= picture_graphs(autoencoder, pulls=bool(world.sampler.view_pull))
     if world.events is not None:
         made[EVENTS] = events_graph(world.events, world.transformer.config)
     models = {f"{name}.onnx": graph.model for name, graph in made.items()}

@@ -29,7 +29,7 @@ from worldmodel.web.compare_graphs import GraphPlay
 from worldmodel.web.onnx_graphs import ExportError
 from worldmodel.worlds.native import NativeWorld
 
-FORMAT = 4
+FORMAT = 5
 DRAW = 16  # torch draws normal numbers by sixteen; fewer come from another formula
 
 
@@ -89,6 +89,7 @@ def describe_world(
             "draws": sampler.steps if sampler.renoise else 1,
             "context_sigma": sampler.context_sigma,
             "latent_step": sampler.latent_step,
+            "view_pull": sampler.view_pull,
         },
         "motion": None if world.motion is None else describe_motion(world.motion, arrays),
         "state": _describe_state(world),

@@ -91,6 +91,7 @@ class NativeWorld:
         self._primed: dict[int, dict[str, NDArray[Any]]] = {}  # what a start's past leaves
         self._split = Split()
         self._rollout: Playing | None = None
+        self._sight: Sight | None = None  # of the frame that is shown, for a `view_pull`
         self._identity = self.identity  # one for all states
 
     @classmethod
@@ -194,7 +195,7 @@ class NativeWorld:
         drawn = time.perf_counter()
         frame = self.engine.decode(latent, sight)[0]
         shown = time.perf_counter()
-        self.saw(latent, Split(1000 * (drawn - began), 1000 * (shown - drawn)))
+        self.saw(latent, sight, Split(1000 * (drawn - began), 1000 * (shown - drawn)))
         return frame
 
     def condition(self, action: Action) -> tuple[Tensor, Sight | None]:
@@ -202,16 +203,18 @@ class NativeWorld:
         vector = torch.from_numpy(self.actions.encode([action]))[None].to(self.device)
         return self.where.step(vector)
 
-    def saw(self, latent: Tensor, split: Split) -> None:
+    def saw(self, latent: Tensor, sight: Sight | None, split: Split) -> None:
         """A frame of latents 1 1 c h w is shown, which took so long to draw and to decode."""
         self.where.saw(latent)
+        if self.sampler.view_pull and sight is not None:  # the next look may overwrite it
+            self._sight = Sight(sight.rays, sight.pixels.clone())
         self._check("its latents", is_fine=is_finite(latent))
         self._split = split
 
     def remember(self) -> None:
         """The frame becomes part of the past; its clean pass is now, or part of the next frame."""
         began = time.perf_counter()
-        self.playing.remember()
+        self.playing.remember(self.engine.encode_view(self._sight))
         self._check("its keys and values", is_fine=self.playing.cache.holds_numbers())
         clean = 1000 * (time.perf_counter() - began)
         self._split = Split(self._split.denoise, self._split.decode, clean)
@@ -255,7 +258,7 @@ class NativeWorld:
         """
         world = copy.copy(self)
         world.engine = engine or self.engine
-        world._rollout = None
+        world._rollout = world._sight = None
         world.where = world.whereabouts()
         world._split = Split()
         return world
@@ -287,7 +290,7 @@ class NativeWorld:
             "sha256": {
                 k: v for k, v in self.file.sha256.items() if not k.endswith(TRAJECTORY_ENDING)
             },
-            "sampler": asdict(self.sampler),
+            "sampler": self._sampler_identity,
             "engine": self.engine.name,
             "engine_version": self.engine.version,
             "dtype": self.engine.dtype,
@@ -295,6 +298,14 @@ class NativeWorld:
             "threads": self.threads,
             "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         }
+
+    @property
+    def _sampler_identity(self) -> dict[str, Any]:
+        """The sampler; what it does not do is left out if older sessions do not tell of it."""
+        sampler = asdict(self.sampler)
+        if not self.sampler.view_pull:
+            del sampler["view_pull"]
+        return sampler
 
     @property
     def running_on(self) -> str:

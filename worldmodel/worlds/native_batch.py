@@ -38,7 +38,7 @@ class NativeBatch:
         latents = self._playing.denoise(conditions)
         self._where.saw(latents)
         frames = self.world.engine.decode(latents, sight)
-        self._playing.remember()
+        self._playing.remember(self.world.engine.encode_view(sight))
         return frames
 
     @property

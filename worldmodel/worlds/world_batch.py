@@ -87,7 +87,7 @@ class _Ready:
 
     def show(self, latent: Tensor, frame: Frame, split: Split) -> Frame:
         """What the last run has drawn, and its frame, which took so long."""
-        self.world.saw(latent, split)
+        self.world.saw(latent, self.sight, split)
         return frame
 
 

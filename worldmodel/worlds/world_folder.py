@@ -114,6 +114,7 @@ class WorldFile:
                 f"the transformer expects {self.transformer.latent_shape}"
             )
         self._check_buttons("the transformer", self.transformer)
+        self._check_pull()
         self._check_place()
         self._check_events()
 
@@ -122,6 +123,15 @@ class WorldFile:
             raise ConfigError(
                 f"actions names {len(self.actions.buttons)} buttons, {name} was made for "
                 f"{part.buttons}"
+            )
+
+    def _check_pull(self) -> None:
+        """What is remembered is pulled to a picture, which floor plan or scene must show."""
+        pull, chunk = self.sampler.view_pull, self.transformer.chunk_frames
+        if pull and (self.autoencoder.view is None or chunk > 1):
+            raise ConfigError(
+                f"sampler: view_pull = {pull} needs an autoencoder with a floor plan or a scene, "
+                f"and chunk_frames = 1 (it is {chunk}); leave view_pull out"
             )
 
     def _check_place(self) -> None:

@@ -125,7 +125,7 @@ async function readDescription(files) {
   } catch {
     throw new Error("world/world.json is damaged. Copy the page's folder again.");
   }
-  if (description.format !== 4) {
+  if (description.format !== 5) {
     throw new Error("world/world.json belongs to another version of this page. Export it again.");
   }
   return description;

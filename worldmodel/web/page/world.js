@@ -88,9 +88,10 @@ export class World {
     this.happenings?.saw(latent);
     const stepped = performance.now();
     const pixels = await this.decode(latent);
+    const kept = this.pulled(latent);
     const decoded = performance.now();
     if (!latent.every(Number.isFinite)) throw new Error("the world's latents are not numbers");
-    this.remember(latent, condition);
+    this.remember(kept, condition);
     const times = { step: stepped - began, decode: decoded - stepped };
     return { pixels, latent, state: this.state, times };
   }
@@ -181,7 +182,15 @@ export class World {
       const tensors = drawn.map(([name, { data, dims }]) => [name, new Tensor("float32", data, dims)]);
       found = await show({ coarse: found.coarse, ...Object.fromEntries(tensors) });
     }
+    this.seen = found.seen?.data; // latents of the picture that plan or scene show
     return Uint8Array.from(found.frame.data);
+  }
+
+  /** Latents as they are remembered: a little nearer to what is seen, so that errors fade. */
+  pulled(latent) {
+    const { view_pull: pull } = this.description.sampler;
+    if (!pull) return latent;
+    return latent.map((value, i) => value + f(f(pull) * f(this.seen[i] - value)));
   }
 
   /** The new frame is the finished one from now on; its clean pass comes with the next. */
