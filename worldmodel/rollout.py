@@ -92,8 +92,8 @@ def pull_to_view(latents: Tensor, view: Tensor | None, sampler: SamplerConfig) -
     """Latents b f c h w as they are remembered, a little nearer to those of the view's picture.
 
     A frame is a change of the last one, so errors add up. What floor plan or scene show does not
-    depend on the last frame: with a `view_pull` of 1/50, what they do not show is forgotten within
-    some 50 frames, errors too. Without a view, latents stay as they are.
+    depend on the last frame: with a `view_pull` of 1/50 in every frame, what they do not show is
+    forgotten within some 50 frames, errors too. Without a view, latents stay as they are.
     """
     return latents if view is None else torch.lerp(latents, view.to(latents), sampler.view_pull)
 
@@ -119,6 +119,11 @@ class DifferentiableRollout:
         """The sampler of the chunk that comes next."""
         return self.sampler if self.drawn else self.sampler.first
 
+    @property
+    def pulls(self) -> bool:
+        """Whether the frame that is remembered next is pulled to its view."""
+        return self.sampler.pulls(self.cache.time)
+
     def prime(self, latents: Tensor, conditions: Tensor) -> None:
         """Show the world its past: clean latents b f c h w and the conditions b f z in it.
 
@@ -137,14 +142,14 @@ class DifferentiableRollout:
     def remember(self, view: Tensor | None = None) -> None:
         """The clean pass: overwrite the chunk's slots with its clean keys and values, move on.
 
-        With latents b f c h w of the `view`, `pull_to_view` comes first.
+        With latents b f c h w of the `view`, `pull_to_view` comes first, where the frame `pulls`.
         With a `context_sigma` it is remembered with that much noise, and says so: a model trained
         with noise on its history then leans less on its own small errors. With
         `cache_from_last_step` the keys and values of the last denoising step stay as they are.
         """
         assert self._current is not None
         latents, conditions = self._current
-        latents = pull_to_view(latents, view, self.sampler)
+        latents = pull_to_view(latents, view if self.pulls else None, self.sampler)
         if self.sampler.cache_from_last_step:
             self.cache.advance(latents)
         else:

@@ -27,6 +27,7 @@ class Sleeper:
     version: str = "1"
     threads: int = 1
     drawn: int = 0
+    pulls: bool = False
     begun: list[int] = field(default_factory=list)
     cache: KVCache = field(default_factory=lambda: KVCache(TINY))
     generators: list[Generator] = field(default_factory=list)
@@ -49,8 +50,8 @@ class Sleeper:
     def remember(self, view: Tensor | None = None) -> None:
         del view
 
-    def encode_view(self, sight: Sight | None) -> None:
-        del sight
+    def encode_view(self, sight: Sight) -> Tensor:
+        raise AssertionError(f"a world without a floor plan sees {sight}")
 
     def look(self, views: Tensor) -> Sight:
         raise AssertionError(f"a world without a floor plan looks at {views}")

@@ -187,7 +187,7 @@ def make_world(
     numbered things happen by chance, health, reward and death, and its transformer is given them;
     one that is both has the numbers of its place, of which events draw the health. One that is
     numbered and has objects has monsters and what they throw; with a scene, the picture begins with
-    them. With a plan or a scene, `view_pull` is the sampler's.
+    them. With a plan or a scene, `view_pull` is the sampler's, in every second frame.
     """
     torch.manual_seed(0)
     shape, spec = AUTOENCODER, SPEC
@@ -245,7 +245,9 @@ def make_world(
         licence="MIT",
         backend="native",
         frames_per_second=10.0,
-        sampler=SamplerConfig(sigmas=(1.0, 0.5, 0.0), renoise=True, view_pull=view_pull),
+        sampler=SamplerConfig(
+            sigmas=(1.0, 0.5, 0.0), renoise=True, view_pull=view_pull, view_pull_every=2
+        ),
         actions=spec,
         transformer=model,
         autoencoder=shape,

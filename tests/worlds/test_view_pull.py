@@ -61,16 +61,20 @@ def test_without_the_pull_another_world_is_played(world: NativeWorld, tmp_path: 
     assert np.abs(free[-1].astype(int) - pulled[-1]).mean() > 1.5
 
 
-def test_a_frame_is_remembered_between_itself_and_what_is_seen(world: NativeWorld) -> None:
-    world.reset(1, 3)
-    condition, sight = world.condition(WALK[0])
-    latent = world.playing.denoise(condition)
-    seen = world.engine.encode_view(sight)
-    assert seen is not None
-    world.saw(latent, sight, world.split)
-    world.remember()
-    remembered = world.playing.cache.save()["last"]
-    torch.testing.assert_close(remembered, (latent + seen) / 2)
+def test_every_second_frame_is_remembered_between_itself_and_what_is_seen(
+    world: NativeWorld,
+) -> None:
+    world.reset(1, 3)  # six frames: the next one has the time 6
+    for number, action in enumerate(WALK[:4]):
+        condition, sight = world.condition(action)
+        assert sight is not None
+        latent = world.playing.denoise(condition)
+        seen = world.engine.encode_view(sight)
+        world.saw(latent, sight, world.split)
+        world.remember()
+        remembered = world.playing.cache.save()["last"]
+        expected = latent if number % 2 else (latent + seen) / 2
+        torch.testing.assert_close(remembered, expected)
 
 
 def test_players_of_a_batch_are_pulled_each_to_what_he_sees(folder: Path) -> None:
@@ -120,7 +124,8 @@ def test_sessions_without_a_pull_are_known_again_by_older_ones(folder: Path) -> 
     world = NativeWorld.load(folder, TORCH)
     assert world.identity["sampler"]["view_pull"] == PULL
     world.sampler = replace(file.sampler, view_pull=0.0)
-    assert "view_pull" not in world.identity["sampler"]  # as before there was such a thing
+    known = {*world.identity["sampler"]}  # as before there was such a thing
+    assert not known & {"view_pull", "view_pull_every"}
 
 
 def test_a_pull_to_nothing_is_refused(tmp_path: Path) -> None:
@@ -130,5 +135,7 @@ def test_a_pull_to_nothing_is_refused(tmp_path: Path) -> None:
     for pull in (-0.1, 1.0, float("nan")):
         with pytest.raises(ConfigError, match="view_pull"):
             replace(file.sampler, view_pull=pull)
+    with pytest.raises(ConfigError, match="view_pull_every"):
+        replace(file.sampler, view_pull=0.1, view_pull_every=0)
     with pytest.raises(ConfigError, match="no pass that could use view_pull"):
         replace(file.sampler, view_pull=0.1, cache_from_last_step=True)

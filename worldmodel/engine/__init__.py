@@ -7,7 +7,7 @@
 
 In a world with a floor plan or a scene, `sight = engine.look(views)` comes first: its rays are part
 of the condition (a plan's alone), its pixels of what is decoded. Where the sampler has a
-`view_pull`, the frame is remembered by `playing.remember(engine.encode_view(sight))`.
+`view_pull`, `remember_seen(engine, playing, sight)` is what remembers the frame.
 
 Several sessions can be played as one batch, each with its own start, actions and seed; a session's
 frames do not depend on who shares its batch.
@@ -70,6 +70,10 @@ class Playing(Protocol):
     def cache(self) -> Cache:
         """What the worlds of the batch remember."""
 
+    @property
+    def pulls(self) -> bool:
+        """Whether the frame that is remembered next is pulled to its view."""
+
     def prime(self, latents: Tensor, conditions: Tensor) -> None:
         """Show the worlds their past: clean latents b f c h w and the conditions b f z in it."""
 
@@ -108,8 +112,13 @@ class Engine(Protocol):
     def decode(self, latents: Tensor, sight: Sight | None = None) -> Frame:
         """Latents b 1 c h w, what is seen with a floor plan or a scene -> frames uint8 b h w 3."""
 
-    def encode_view(self, sight: Sight | None) -> Tensor | None:
-        """Latents b 1 c h w of the picture that is seen; None where no `view_pull` needs them."""
+    def encode_view(self, sight: Sight) -> Tensor:
+        """Latents b 1 c h w of the picture that is seen, in a world with a `view_pull`."""
 
     def broken_weight(self) -> str | None:
         """The first weight that holds values that are not numbers, where weights can be read."""
+
+
+def remember_seen(engine: Engine, playing: Playing, sight: Sight | None) -> None:
+    """Make the frame part of the past, pulled to what is seen where its sampler says so."""
+    playing.remember(engine.encode_view(sight) if sight is not None and playing.pulls else None)

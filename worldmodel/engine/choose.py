@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from worldmodel.engine import Engine, EngineError
+from worldmodel.engine import Engine, EngineError, remember_seen
 from worldmodel.engine.graphs import example_views
 from worldmodel.model.configs import ModelConfig
 from worldmodel.model.state_configs import FloorPlanConfig, SceneConfig
@@ -103,7 +103,7 @@ def frame_milliseconds(
         began = time.perf_counter()
         sight = engine.look(views) if view else None
         engine.decode(playing.denoise(action), sight)
-        playing.remember(engine.encode_view(sight))
+        remember_seen(engine, playing, sight)
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times[FRAMES:])
 

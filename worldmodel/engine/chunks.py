@@ -39,6 +39,11 @@ class ChunkedPlaying:
     def drawn(self, drawn: int) -> None:
         self.rollout.drawn = drawn
 
+    @property
+    def pulls(self) -> bool:
+        """Chunks know no `view_pull`."""
+        return False
+
     def prime(self, latents: Tensor, conditions: Tensor) -> None:
         """Show the worlds their past: clean latents b f c h w and the conditions b f z in it."""
         self.rollout.prime(latents, conditions)

@@ -137,10 +137,8 @@ class OpenVinoEngine:
         decoder.run()
         return decoder.frames.numpy().copy()
 
-    def encode_view(self, sight: Sight | None) -> Tensor | None:
-        """Latents b 1 c h w of the picture that is seen; None where no `view_pull` needs them."""
-        if sight is None or not self.sampler.view_pull:
-            return None
+    def encode_view(self, sight: Sight) -> Tensor:
+        """Latents b 1 c h w of the picture that is seen, in a world with a `view_pull`."""
         decoder = self._decoder(sight.pixels.shape[1])
         assert decoder.encode is not None, "a world with a view_pull has a graph for it"
         if sight.pixels is not decoder.sight.pixels:

@@ -56,6 +56,11 @@ class StaticRollout:
         self.drawn = 0
         self._current: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def pulls(self) -> bool:
+        """Whether the frame that is remembered next is pulled to its view."""
+        return self.sampler.pulls(self.cache.time)
+
     @torch.inference_mode()
     def prime(self, latents: Tensor, conditions: Tensor) -> None:
         """Show the worlds their past: clean latents b f c h w and the conditions b f z in it."""
@@ -91,11 +96,11 @@ class StaticRollout:
     def remember(self, view: Tensor | None = None) -> None:
         """Make the frame part of the past; its clean pass comes with the next frame.
 
-        With latents b 1 c h w of the `view`, `pull_to_view` comes first.
+        With latents b 1 c h w of the `view`, `pull_to_view` comes first, where the frame `pulls`.
         """
         assert self._current is not None
         inputs, (latent, condition) = self.program.inputs, self._current
-        latent = pull_to_view(latent, view, self.sampler)
+        latent = pull_to_view(latent, view if self.pulls else None, self.sampler)
         inputs.before.copy_(inputs.finished)
         inputs.finished.copy_(latent)
         if sigma := self.sampler.context_sigma:

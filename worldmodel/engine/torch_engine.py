@@ -61,10 +61,8 @@ class TorchModels:
         return self.autoencoder.look(views.to(self.device))
 
     @torch.inference_mode()
-    def encode_view(self, sight: Sight | None) -> Tensor | None:
-        """Latents b 1 c h w of the picture that is seen; None where no `view_pull` needs them."""
-        if sight is None or not self.sampler.view_pull:
-            return None
+    def encode_view(self, sight: Sight) -> Tensor:
+        """Latents b 1 c h w of the picture that is seen."""
         return self.autoencoder.encode_view(sight.pixels)[:, None].float()
 
     def broken_weight(self) -> str | None:

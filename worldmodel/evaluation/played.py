@@ -56,8 +56,10 @@ def play_out(
     primed = past, given.conditions[:, :known]
     if events is None:
         ahead = given.conditions[:, known:]
-        pulls = None if given.views is None else _pulls(subjects, subject, given.views[:, known:])
-        latents = roll_out(subject.model, subject.sampler, primed, ahead, label, seeds, pulls)
+        seen = None
+        if given.views is not None and subject.sampler.view_pull:
+            seen = encode_views(subjects.autoencoder, given.views[:, known:])
+        latents = roll_out(subject.model, subject.sampler, primed, ahead, label, seeds, seen)
         return Played(past, latents, None, given)
     rollout, happenings = Rollout(subject.model, subject.sampler, seeds), Happenings(events)
     rollout.prime(*primed)
@@ -69,10 +71,10 @@ def play_out(
         actions = clips.actions[:, f]
         moved = states if subjects.motion is None else subjects.motion(states, actions)
         states = happenings.step(moved, actions)
-        views = None if given.views is None else subjects.views(states[:, None])
-        pulls = None if views is None else _pulls(subjects, subject, views)
+        views = subjects.views(states[:, None]) if rollout.pulls else None
+        seen = None if views is None else encode_views(subjects.autoencoder, views)
         conditions = condition(subjects, actions[:, None], states[:, None])
-        sampled.append(rollout.step(conditions, pulls))
+        sampled.append(rollout.step(conditions, seen))
         happenings.saw(sampled[-1][:, -1])
         numbers.append(states)
     played = torch.stack(numbers, dim=1)
@@ -81,11 +83,6 @@ def play_out(
         assert views is not None
         given = replace(given, views=torch.cat((given.views[:, :known], views), dim=1))
     return Played(past, torch.cat(sampled, dim=1), played, given)
-
-
-def _pulls(subjects: Subjects, subject: Subject, views: Tensor) -> Tensor | None:
-    """What a `view_pull` pulls frames to, b g c h w, where they are seen from views b g n."""
-    return encode_views(subjects.autoencoder, views) if subject.sampler.view_pull else None
 
 
 def numbers_off(spec: StateSpec, made: Tensor, real: Tensor, horizons: Sequence[int]) -> Off:

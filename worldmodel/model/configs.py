@@ -287,6 +287,7 @@ class SamplerConfig:
     guidance: float = 1.0  # on the action; needs a model trained with action_dropout
     cache_from_last_step: bool = False  # remember what the last step left, without a clean pass
     view_pull: float = 0.0  # how far what is remembered moves to the picture of floor plan or scene
+    view_pull_every: int = 1  # in every so many-th frame
 
     def __post_init__(self) -> None:
         for name in ("sigmas", "first_sigmas"):
@@ -305,6 +306,8 @@ class SamplerConfig:
             )
         if not 0 <= self.view_pull < 1:
             raise ConfigError(f"view_pull ({self.view_pull}) must be in [0, 1)")
+        require_positive(self, "view_pull_every")
+        require_at_most(self, 1 << 16, "view_pull_every")
         for name in ("context_sigma", "view_pull"):
             if self.cache_from_last_step and getattr(self, name) > 0:
                 raise ConfigError(
@@ -316,6 +319,10 @@ class SamplerConfig:
     def steps(self) -> int:
         """Denoising steps of a frame."""
         return len(self.sigmas) - 1
+
+    def pulls(self, time: int) -> bool:
+        """Whether the frame at a time is remembered nearer to what floor plan or scene show."""
+        return self.view_pull > 0 and time % self.view_pull_every == 0
 
     @property
     def first(self) -> "SamplerConfig":

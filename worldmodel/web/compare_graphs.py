@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.action import Action
-from worldmodel.engine import Playing
+from worldmodel.engine import Playing, remember_seen
 from worldmodel.engine.graphs import FrameInputs, FrameOutputs, empty_inputs
 from worldmodel.engine.static_rollout import StaticRollout
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.floor_plan import Sight
 from worldmodel.model.scene import scene_views
 from worldmodel.random_streams import arrays
-from worldmodel.web.onnx_graphs import DECODE, DRAW, EVENTS, LOOK, SHOW, STEP
+from worldmodel.web.onnx_graphs import DECODE, DRAW, EVENTS, LOOK, SEEN, SHOW, STEP
 from worldmodel.web.weights import FILE
 from worldmodel.world import Frame
 from worldmodel.worlds.happenings import Happenings
@@ -69,7 +69,7 @@ class Graphs:
     seen: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # view, numbers, depth
     view: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # of a scene
     facts: Tensor | None = None  # b d, what the step is given of the state's numbers
-    shown: Tensor | None = None  # 1 1 c h w, of the picture last seen, where there is a `view_pull`
+    drawn: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # by a floor plan
 
     def look(self, view: Tensor) -> None:
         """Look at the plan from a view 1 4: what is computed next is seen from there."""
@@ -107,9 +107,14 @@ class Graphs:
         """Latent 1 1 c h w -> frame h w 3."""
         found = self._run(DECODE, {"latent": latent.numpy(), **self.view})
         if self.seen:
-            found = self._run(SHOW, {**found, **self._run(DRAW, self.seen)})
-        self.shown = torch.from_numpy(found["seen"]) if "seen" in found else None
+            self.drawn = self._run(DRAW, self.seen)
+            found = self._run(SHOW, {**found, **self.drawn})
         return np.asarray(found["frame"][0, ..., :3])
+
+    def encode_view(self) -> Tensor:
+        """What is seen, as latents 1 1 c h w: of a scene, or of the plan's last picture."""
+        given = self.view or {"picture": self.drawn["picture"]}
+        return torch.from_numpy(self._run(SEEN, given)["seen"])
 
     def _run(
         self, name: str, given: Mapping[str, NDArray[np.float32]]
@@ -167,8 +172,11 @@ def play_torch(world: NativeWorld, start: int, seed: int, actions: Sequence[Acti
 
     where = world.whereabouts()
     playing = world.engine.begin([seed])
-    seen = world.engine.encode_view
-    return _play(world, playing, where, (start, seed), actions, lambda _: None, picture, seen)
+
+    def remember(sight: Sight | None) -> None:
+        remember_seen(world.engine, playing, sight)
+
+    return _play(world, playing, where, (start, seed), actions, lambda _: None, picture, remember)
 
 
 @torch.inference_mode()
@@ -189,14 +197,14 @@ def play_graphs(
     def picture(latent: Tensor, _: Sight | None) -> Frame:
         return graphs.picture(latent)
 
-    def seen(_: Sight | None) -> Tensor | None:
-        return graphs.shown
+    def remember(_: Sight | None) -> None:
+        playing.remember(graphs.encode_view() if playing.pulls else None)
 
     where = world.whereabouts()
     if world.events is not None:
         where.happenings = Happenings(EventsOnGraphs(world.events, graphs))
     playing = StaticRollout(graphs, world.transformer.config, world.sampler, [seed])
-    return _play(world, playing, where, (start, seed), actions, look_from, picture, seen)
+    return _play(world, playing, where, (start, seed), actions, look_from, picture, remember)
 
 
 @torch.inference_mode()
@@ -227,7 +235,7 @@ def _play(
     actions: Sequence[Action],
     look_from: Callable[[Tensor | None], None],
     picture: Callable[[Tensor, Sight | None], Frame],
-    seen: Callable[[Sight | None], Tensor | None],
+    remember: Callable[[Sight | None], None],
 ) -> GraphPlay:
     start, seed = begin
     past = world.past(start)
@@ -245,7 +253,7 @@ def _play(
         frames.append(picture(latent, sight))
         if where.state is not None:
             states.append(where.state[0].numpy().copy())
-        playing.remember(seen(sight))
+        remember(sight)
     return GraphPlay(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
 
 

@@ -2,8 +2,7 @@
 
     step:    noise, last_condition, action (view, numbers), finished, before, k, v, mask, cos, sin
              -> latent (not yet rounded), own_k, own_v, condition
-    decode:  latent, (view, of a scene) -> frame, RGBA, (seen: latents of the scene's picture, in a
-             world with a `view_pull`)
+    decode:  latent, (view, of a scene) -> frame, RGBA
 
 The step is `engine.graphs.FrameGraph`: the finished frame's clean pass and all denoising steps of
 the new one. A world with a floor plan has five graphs. Two of them need nothing but the view, so
@@ -12,7 +11,11 @@ that they can run beside the others:
     look:    view -> numbers, depth (of rays)
     draw:    view, numbers, depth -> told, picture
     decode:  latent -> coarse
-    show:    coarse, told, picture -> frame, RGBA, (seen, as above)
+    show:    coarse, told, picture -> frame, RGBA
+
+One with a `view_pull` has a graph that is needed in every so many-th frame:
+
+    seen:    view (of a scene) or picture (of a floor plan) -> seen, latents
 
 A world whose numbers are drawn has one more, which comes before the others:
 
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 STEP, DECODE, LOOK, DRAW, SHOW = "step", "decode", "look", "draw", "show"
-EVENTS = "events"
+EVENTS, SEEN = "events", "seen"
 
 
 class ExportError(UserError):
@@ -91,35 +94,44 @@ class StepGraph(nn.Module):
 class PictureGraph(nn.Module):
     """Latents 1 1 c h w to pictures uint8 1 h w 4, RGBA; or to what `ShowGraph` needs."""
 
-    def __init__(self, autoencoder: Autoencoder, *, pulls: bool) -> None:
+    def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.decoder, self.scene = autoencoder.decoder, autoencoder.scene
         self.has_plan = autoencoder.plan is not None
-        self.pulled = autoencoder if pulls else None
 
-    def forward(self, latent: Tensor, view: Tensor | None = None) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, latent: Tensor, view: Tensor | None = None) -> Tensor:
         """The decoder, or its part that knows nothing of the floor plan; a scene's view is 1 n."""
         if self.has_plan:
             return self.decoder.layers(latent[:, 0])
         if self.scene is None or view is None:
             return _rgba(self.decoder(latent[:, 0]))
-        drawn = self.scene.drawing(self.scene.look(view).pixels)
-        frame = _rgba(self.decoder(latent[:, 0], drawn))
-        return frame if self.pulled is None else (frame, _seen(self.pulled, drawn[0]))
+        return _rgba(self.decoder(latent[:, 0], self.scene.drawing(self.scene.look(view).pixels)))
 
 
 class ShowGraph(nn.Module):
     """Where the decoder's layers and the drawing of a plan meet: to pictures uint8 1 h w 4."""
 
-    def __init__(self, autoencoder: Autoencoder, *, pulls: bool) -> None:
+    def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.merge = MergeGraph(autoencoder)
-        self.pulled = autoencoder if pulls else None
 
-    def forward(self, coarse: Tensor, told: Tensor, picture: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, coarse: Tensor, told: Tensor, picture: Tensor) -> Tensor:
         """What `PictureGraph` and `DrawGraph` gave."""
-        frame = _rgba(self.merge(coarse, told, picture))
-        return frame if self.pulled is None else (frame, _seen(self.pulled, picture))
+        return _rgba(self.merge(coarse, told, picture))
+
+
+class SeenGraph(nn.Module):
+    """`Autoencoder.encode_view` of a scene's view 1 n, or of the picture that a plan has drawn."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """View 1 n, or picture 1 3 h w in about [-1, 1] -> latents 1 1 c h w."""
+        if self.autoencoder.scene is not None:
+            return self.autoencoder.encode_view(self.autoencoder.scene.look(seen).pixels)[:, None]
+        return self.autoencoder.encode(seen.clamp(-1, 1))[:, None]
 
 
 class EventsGraph(nn.Module):
@@ -154,11 +166,6 @@ def _rgba(decoded: Tensor) -> Tensor:
     return torch.cat((colours, opaque), dim=-1).to(torch.uint8)
 
 
-def _seen(autoencoder: Autoencoder, picture: Tensor) -> Tensor:
-    """Latents 1 1 c h w of a picture 1 3 h w that a plan or a scene shows: `encode_view`."""
-    return autoencoder.encode(picture.clamp(-1, 1))[:, None]
-
-
 def step_graph(
     model: WorldTransformer, autoencoder: Autoencoder, sampler: SamplerConfig
 ) -> OnnxGraph:
@@ -178,20 +185,15 @@ def step_graph(
     return _export(StepGraph(model, autoencoder, sampler), given, names)
 
 
-def picture_graphs(autoencoder: Autoencoder, *, pulls: bool) -> dict[str, OnnxGraph]:
-    """The ONNX graphs from latents, and in a world with a floor plan from a view, to pictures.
-
-    With `pulls`, a world's that has a `view_pull`.
-    """
-    names = ("frame", "seen") if pulls else ("frame",)
+def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
+    """The ONNX graphs from latents, and in a world with a floor plan from a view, to pictures."""
     latent = {"latent": torch.zeros(1, 1, *autoencoder.latent_shape)}
-    graph = PictureGraph(autoencoder, pulls=pulls)
+    graph = PictureGraph(autoencoder)
     if autoencoder.plan is None:
         scene = autoencoder.config.scene
         seen = {} if scene is None else {"view": example_views(scene, 1)}
-        return {DECODE: _export(graph, latent | seen, names)}
-    look, draw = RayGraph(autoencoder.plan), DrawGraph(autoencoder)
-    show = ShowGraph(autoencoder, pulls=pulls)
+        return {DECODE: _export(graph, latent | seen, ("frame",))}
+    look, draw, show = RayGraph(autoencoder.plan), DrawGraph(autoencoder), ShowGraph(autoencoder)
     given = _example_rays(autoencoder.plan)
     with torch.no_grad():
         told, picture = draw(*given.values())
@@ -200,8 +202,17 @@ def picture_graphs(autoencoder: Autoencoder, *, pulls: bool) -> dict[str, OnnxGr
         LOOK: _export(look, {"view": given["view"]}, ("numbers", "depth")),
         DRAW: _export(draw, given, ("told", "picture")),
         DECODE: _export(graph, latent, ("coarse",)),
-        SHOW: _export(show, shown, names),
+        SHOW: _export(show, shown, ("frame",)),
     }
+
+
+def seen_graph(autoencoder: Autoencoder) -> OnnxGraph:
+    """The graph from what is seen to the latents that it is remembered by."""
+    config = autoencoder.config
+    given = {"picture": torch.zeros(1, 3, config.frame_height, config.frame_width)}
+    if config.scene is not None:
+        given = {"view": example_views(config.scene, 1)}
+    return _export(SeenGraph(autoencoder), given, ("seen",))
 
 
 def events_graph(events: Events, model: ModelConfig) -> OnnxGraph:
@@ -255,6 +266,7 @@ def _export(module: nn.Module, given: dict[str, Tensor], outputs: Sequence[str])
             input_names=list(given),
             output_names=list(outputs),
             opset_version=OPSET,
+            do_constant_folding=False,  # what a session folds itself need not be sent
             dynamo=False,
         )
         model = onnx.load(path)

@@ -31,10 +31,12 @@ from worldmodel.web.onnx_graphs import (
     DRAW,
     EVENTS,
     LOOK,
+    SEEN,
     STEP,
     ExportError,
     events_graph,
     picture_graphs,
+    seen_graph,
     step_graph,
 )
 from worldmodel.web.runtime import NAME, read_notices
@@ -65,7 +67,9 @@ def make_site(world: NativeWorld, runtime: Mapping[str, bytes], notice: bytes = 
         raise ExportError(f"{world.name}: a page cannot play it: it asks for {reason}")
     autoencoder = world.autoencoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not in stubs
     made = {STEP: step_graph(world.transformer, autoencoder, world.sampler)}
-    made |= picture_graphs(autoencoder, pulls=bool(world.sampler.view_pull))
+    made |= picture_graphs(autoencoder)
+    if world.sampler.view_pull:
+        made[SEEN] = seen_graph(autoencoder)
     if world.events is not None:
         made[EVENTS] = events_graph(world.events, world.transformer.config)
     models = {f"{name}.onnx": graph.model for name, graph in made.items()}

@@ -90,6 +90,7 @@ def describe_world(
             "context_sigma": sampler.context_sigma,
             "latent_step": sampler.latent_step,
             "view_pull": sampler.view_pull,
+            "view_pull_every": sampler.view_pull_every,
         },
         "motion": None if world.motion is None else describe_motion(world.motion, arrays),
         "state": _describe_state(world),

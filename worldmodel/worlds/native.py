@@ -23,7 +23,7 @@ from torch import Tensor
 
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
-from worldmodel.engine import Engine, Playing
+from worldmodel.engine import Engine, Playing, remember_seen
 from worldmodel.engine.choose import Chosen, choose_engine
 from worldmodel.engine.saved_state import load_playing, save_playing
 from worldmodel.engine.static_cache import is_finite
@@ -206,7 +206,7 @@ class NativeWorld:
     def saw(self, latent: Tensor, sight: Sight | None, split: Split) -> None:
         """A frame of latents 1 1 c h w is shown, which took so long to draw and to decode."""
         self.where.saw(latent)
-        if self.sampler.view_pull and sight is not None:  # the next look may overwrite it
+        if sight is not None and self.playing.pulls:  # the next look may overwrite it
             self._sight = Sight(sight.rays, sight.pixels.clone())
         self._check("its latents", is_fine=is_finite(latent))
         self._split = split
@@ -214,7 +214,7 @@ class NativeWorld:
     def remember(self) -> None:
         """The frame becomes part of the past; its clean pass is now, or part of the next frame."""
         began = time.perf_counter()
-        self.playing.remember(self.engine.encode_view(self._sight))
+        remember_seen(self.engine, self.playing, self._sight)
         self._check("its keys and values", is_fine=self.playing.cache.holds_numbers())
         clean = 1000 * (time.perf_counter() - began)
         self._split = Split(self._split.denoise, self._split.decode, clean)
@@ -304,7 +304,7 @@ class NativeWorld:
         """The sampler; what it does not do is left out if older sessions do not tell of it."""
         sampler = asdict(self.sampler)
         if not self.sampler.view_pull:
-            del sampler["view_pull"]
+            del sampler["view_pull"], sampler["view_pull_every"]
         return sampler
 
     @property

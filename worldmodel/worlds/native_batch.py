@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from worldmodel.action import Action
-from worldmodel.engine import Playing
+from worldmodel.engine import Playing, remember_seen
 from worldmodel.world import Frame
 from worldmodel.worlds.happenings import Recent, join_recent
 from worldmodel.worlds.native import NativeWorld
@@ -38,7 +38,7 @@ class NativeBatch:
         latents = self._playing.denoise(conditions)
         self._where.saw(latents)
         frames = self.world.engine.decode(latents, sight)
-        self._playing.remember(self.world.engine.encode_view(sight))
+        remember_seen(self.world.engine, self._playing, sight)
         return frames
 
     @property

@@ -8,7 +8,7 @@
  *
  * `graphs` has `Tensor` and functions, `step` and `decode`, which take and give tensors by name. In a
  * world with a floor plan there is one more, `show`, and a `looker` (`looker.js`); in one whose numbers are
- * drawn, `events` (`happenings.js`).
+ * drawn, `events` (`happenings.js`); in one whose past is pulled to what is seen, `seen`.
  */
 
 import { Cache } from "./cache.js";
@@ -88,10 +88,9 @@ export class World {
     this.happenings?.saw(latent);
     const stepped = performance.now();
     const pixels = await this.decode(latent);
-    const kept = this.pulled(latent);
     const decoded = performance.now();
     if (!latent.every(Number.isFinite)) throw new Error("the world's latents are not numbers");
-    this.remember(kept, condition);
+    this.remember(await this.pulled(latent), condition);
     const times = { step: stepped - began, decode: decoded - stepped };
     return { pixels, latent, state: this.state, times };
   }
@@ -163,34 +162,39 @@ export class World {
   }
 
   /** The numbers that a scene is seen by; an object that is not there stands nowhere. */
-  sceneView() {
+  sceneTensor() {
     const { columns, viewer, nowhere } = this.description.scene;
-    return Float32Array.from(columns, (column, i) => {
+    const view = Float32Array.from(columns, (column, i) => {
       const value = this.state[column];
       return i >= viewer && Number.isNaN(value) ? nowhere : value;
     });
+    return new this.graphs.Tensor("float32", view, [1, columns.length]);
   }
 
   async decode(latent) {
     const { Tensor, decode, show } = this.graphs;
     const { model, scene } = this.description;
     const given = { latent: new Tensor("float32", latent, [1, 1, ...model.latent_shape]) };
-    if (scene) given.view = new Tensor("float32", this.sceneView(), [1, scene.columns.length]);
+    if (scene) given.view = this.sceneTensor();
     let found = await decode(given);
     if (this.looker) {
-      const drawn = Object.entries(await this.looker.draw());
-      const tensors = drawn.map(([name, { data, dims }]) => [name, new Tensor("float32", data, dims)]);
+      const drawn = await this.looker.draw();
+      this.picture = drawn.picture;
+      const tensors = Object.entries(drawn).map(([name, { data, dims }]) => [name, new Tensor("float32", data, dims)]);
       found = await show({ coarse: found.coarse, ...Object.fromEntries(tensors) });
     }
-    this.seen = found.seen?.data; // latents of the picture that plan or scene show
     return Uint8Array.from(found.frame.data);
   }
 
-  /** Latents as they are remembered: a little nearer to what is seen, so that errors fade. */
-  pulled(latent) {
-    const { view_pull: pull } = this.description.sampler;
-    if (!pull) return latent;
-    return latent.map((value, i) => value + f(f(pull) * f(this.seen[i] - value)));
+  /** Latents as they are remembered: now and then a little nearer to what is seen, so that errors fade. */
+  async pulled(latent) {
+    const { view_pull: pull, view_pull_every: every } = this.description.sampler;
+    if (!pull || (this.cache.now + 1) % every) return latent;
+    const { Tensor, seen } = this.graphs;
+    const tensor = ({ data, dims }) => new Tensor("float32", data, dims);
+    const given = this.description.scene ? { view: this.sceneTensor() } : { picture: tensor(this.picture) };
+    const { data } = (await seen(given)).seen;
+    return latent.map((value, i) => value + f(f(pull) * f(data[i] - value)));
   }
 
   /** The new frame is the finished one from now on; its clean pass comes with the next. */
