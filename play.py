@@ -1,4 +1,7 @@
-"""Play a learned world: python play.py (--help shows everything else)."""
+"""Play a learned world: python play.py (--help shows everything else).
+
+The main loop is `Game.play` in worldmodel/game/loop.py; `main` parses the flags and opens worlds.
+"""
 
 import sys
 

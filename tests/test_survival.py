@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.storage.test_recording import HEADER, actions, frames, record, times
+from tests.storage.recordings import HEADER, actions, frames, record, times
 from worldmodel.storage.recording import (
     ENDINGS,
     FrameRow,
@@ -29,7 +29,7 @@ RATE = HEADER.frames_per_second
 RECORD_IN_REAL_TIME = """
 import sys, time
 from pathlib import Path
-from tests.storage.test_recording import HEADER, frames
+from tests.storage.recordings import HEADER, frames
 from worldmodel.storage.recording import Recorder, FrameRow
 recorder, clip = Recorder(Path(sys.argv[1]), HEADER), frames(40)
 began = time.monotonic()
@@ -143,7 +143,7 @@ def test_a_clip_whose_every_byte_may_be_missing_never_hangs_or_breaks_the_reader
 RACE = """
 import sys
 from pathlib import Path
-from tests.storage.test_recording import HEADER, frames
+from tests.storage.recordings import HEADER, frames
 from worldmodel.storage.recording import FrameRow, begin_recording
 sys.stdin.readline()
 for n in range(5):
@@ -228,7 +228,7 @@ def test_a_disk_that_hangs_stops_the_recording_and_not_the_play(
 FULL_DISK_WHILE_FINISHING = """
 import resource, sys
 from pathlib import Path
-from tests.storage.test_recording import frames
+from tests.storage.recordings import frames
 from worldmodel.storage.video import VideoWriter
 writer = VideoWriter(Path(sys.argv[1]), (48, 64), 20.0)
 for i in range(100):

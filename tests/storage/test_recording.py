@@ -4,21 +4,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from worldmodel.action import IDLE, Action
-from worldmodel.state_spec import StateNumber, StateSpec
+from tests.storage.recordings import HEADER, SPEC, actions, frames, record, times
 from worldmodel.storage.episodes import load_episode
 from worldmodel.storage.recording import (
     FrameRow,
-    Header,
     Recorder,
     RecordingError,
     free_name,
@@ -27,50 +23,6 @@ from worldmodel.storage.recording import (
     read_recording,
 )
 from worldmodel.storage.video import shown_size, watch
-
-HEADER = Header(
-    settings={"world": None},
-    identity={"sha256": "0"},
-    seed=7,
-    start=1,
-    first_frame=0,
-    frames_per_second=20.0,
-    frame_size=(48, 64),
-    buttons=("KeyW", "KeyA"),
-)
-
-
-def frames(count: int) -> NDArray[np.uint8]:
-    """A bright square that moves over a dark gradient."""
-    y, x = np.mgrid[:48, :64]
-    clip = np.stack([np.stack([x, y + 20, x + y], axis=-1)] * count)
-    for i in range(count):
-        clip[i, 10:20, i : i + 10] = (220, 160, 40)
-    return clip.astype(np.uint8)
-
-
-def actions(count: int) -> list[Action]:
-    return [IDLE, *(Action(frozenset({"KeyW"}), (i * 0.1, 0.0)) for i in range(1, count))]
-
-
-def times(count: int) -> list[float]:
-    return [0.05 * i + 0.013 * (i % 3) for i in range(count)]  # as uneven as play is
-
-
-SPEC = StateSpec(
-    {"x": StateNumber(kind="position", unit="m", high=100.0), "dead": StateNumber(kind="flag")}
-)
-
-
-def record(name: Path, count: int = 30) -> Path:
-    recorder = Recorder(name, HEADER)
-    for i, (frame, action, now) in enumerate(
-        zip(frames(count), actions(count), times(count), strict=True)
-    ):
-        recorder.write(frame, FrameRow(index=i, time=now, action=action, latency_ms=12.5))
-    recorder.finish()
-    recorder.wait()
-    return recorder.rows_path
 
 
 def test_a_recording_reads_back_as_header_rows_and_episode(tmp_path: Path) -> None:
@@ -202,7 +154,7 @@ def test_whoever_finds_a_row_finds_a_frame(tmp_path: Path) -> None:
 WRITE_TO_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from tests.storage.test_recording import HEADER
+from tests.storage.recordings import HEADER
 from worldmodel.storage.recording import Recorder, RecordingError, FrameRow
 import numpy as np
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
@@ -243,67 +195,6 @@ def test_a_recording_never_replaces_another(tmp_path: Path) -> None:
     record(free_name(tmp_path / "walk"), 2)
     assert free_name(tmp_path / "walk") == tmp_path / "walk_003"
     assert free_name(tmp_path / "v1.5") == tmp_path / "v1.5"
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "no json", "[]", '{"format": "other"}', json.dumps({"format": "worldmodel recording 1"})],
-)
-def test_what_is_no_recording_is_called_so(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "x.jsonl"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(RecordingError, match=r"x.jsonl: not a recording"):
-        read_recording(path)
-    with pytest.raises(RecordingError, match="not a recording"):
-        read_recording(tmp_path / "missing.jsonl")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"settings": "x"},
-        {"start": "1"},
-        {"start": -1},
-        {"seed": "x"},
-        {"seed": 10**30},
-        {"identity": 3},
-        {"frame_size": [48]},
-        {"buttons": "KeyW"},
-        {"frames_per_second": 0},
-        {"frames_per_second": 10**400},
-        {"versions": ["torch"]},
-    ],
-)
-def test_a_header_with_a_wrong_value_is_an_error_that_names_it(
-    tmp_path: Path, wrong: dict[str, Any]
-) -> None:
-    path = tmp_path / "x.jsonl"
-    table = {"format": "worldmodel recording 1", **asdict(HEADER), **wrong}
-    path.write_text(json.dumps(table), encoding="utf-8")
-    names = f"{next(iter(wrong))}|beyond all bounds"
-    with pytest.raises(
-        RecordingError, match=rf"x.jsonl: not a recording: the first line.*({names})"
-    ):
-        read_recording(path)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"index": 2', '"index": 1e999'),
-        ('"mouse": [', '"mouse": [NaN, '),
-        ('"time": 0.', '"time": -0.'),
-        ('"time": 0.', '"time": 9e299, "late": 0.'),
-        ("{", "[" * 99_999),
-    ],
-)
-def test_a_number_that_is_none_is_an_error_too(tmp_path: Path, old: str, new: str) -> None:
-    path = record(tmp_path / "walk", 5)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    lines[3] = lines[3].replace(old, new).replace(", 0.2, 0.0]", ", 0.0]")
-    path.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(RecordingError, match="line 4 is not a frame"):
-        read_recording(path)
 
 
 def fail(error: Exception) -> Callable[..., None]:
@@ -374,22 +265,6 @@ def test_a_taken_name_is_refused_before_the_video_of_it_is_touched(tmp_path: Pat
     with pytest.raises(RecordingError, match="recording stopped"):
         Recorder(tmp_path / "walk", HEADER)
     assert len(load_recording(path)) == 3
-
-
-def test_empty_lines_of_an_editor_are_no_frames(tmp_path: Path) -> None:
-    path = record(tmp_path / "walk", 5)
-    expected = read_recording(path)
-    path.write_text(path.read_text(encoding="utf-8").replace("\n", "\n\n \n"), encoding="utf-8")
-    assert read_recording(path) == expected
-
-
-def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
-    path = record(tmp_path / "walk", 5)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    lines[3] = lines[3][:20]
-    path.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(RecordingError, match="line 4 is not a frame"):
-        read_recording(path)
 
 
 def test_without_pyav_the_message_says_what_to_install(

@@ -234,8 +234,10 @@ def _render_modes(entry_point: Any) -> Sequence[str] | None:
     if isinstance(entry_point, str):
         module, _, name = entry_point.partition(":")
         entry_point = vars(importlib.import_module(module)).get(name)
-    metadata = getattr(entry_point, "metadata", None)
-    return metadata.get("render_modes", []) if isinstance(metadata, dict) else None
+    if not (isinstance(entry_point, type) and issubclass(entry_point, gymnasium.Env)):
+        return None
+    modes: Sequence[str] = entry_point.metadata.get("render_modes", [])
+    return modes
 
 
 def _one_line(error: Exception) -> str:

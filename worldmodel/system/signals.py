@@ -48,7 +48,7 @@ def ended_by_signals() -> Iterator[None]:
 
     before = {}
     for name in ENDING:
-        number = getattr(signal, name, None)
+        number = signal.Signals.__members__.get(name)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             before[number] = signal.signal(number, end)
     try:
@@ -61,7 +61,7 @@ def ended_by_signals() -> Iterator[None]:
 @contextlib.contextmanager
 def on_hangup(do: Callable[[], None]) -> Iterator[None]:
     """Call something when the terminal goes away, in place of being ended by it."""
-    number = getattr(signal, "SIGHUP", None)
+    number = signal.Signals.__members__.get("SIGHUP")
     is_main = threading.current_thread() is threading.main_thread()
     if number is None or not is_main or signal.getsignal(number) != signal.SIG_DFL:
         yield

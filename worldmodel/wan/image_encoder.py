@@ -94,7 +94,8 @@ class ImageEncoder(nn.Module):
         )
         with torch.device("meta"):
             model = transformers.CLIPVisionModel(sizes)
-        self.network: nn.Module = getattr(model, "vision_model", model)
+        parts = dict(model.named_children())
+        self.network: nn.Module = parts.get("vision_model", model)  # older versions wrap it
         self.network.post_layernorm = nn.Identity()
         self.network.embeddings.position_ids = torch.arange(config.tokens)[None]  # of no file
 

@@ -131,7 +131,7 @@ def _download() -> bytes:
         with urllib.request.urlopen(ADDRESS, timeout=SECONDS) as answer:
             content: bytes = answer.read(LARGEST_TARBALL + 1)
     except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise RuntimeFilesError(
             f"{ADDRESS} could not be fetched: {reason}; on a machine that can, run "
             f"`npm pack onnxruntime-web@{VERSION}` and give the file with --runtime"
