@@ -1,15 +1,12 @@
 """Whether a world stays itself: what is measured of walks, on a tiny world and the real game."""
 
 import numpy as np
-import pytest
 import torch
 
 from tests.worlds.make_world import make_motion
 from worldmodel.action import Action
-from worldmodel.config import UserError
 from worldmodel.evaluation.conditions import follow
 from worldmodel.evaluation.places import _pairs, _there_and_back, small
-from worldmodel.evaluation.places_report import evaluate_places
 from worldmodel.evaluation.reference_clips import Clips
 
 
@@ -60,8 +57,3 @@ def test_clips_side_by_side_keep_their_states() -> None:
     assert both.states is not None
     assert both.states.shape == (2, 3, 5)
     assert both.cut(1, 3).frames.shape[1] == 2
-
-
-def test_walks_too_short_for_any_horizon_are_refused() -> None:
-    with pytest.raises(UserError, match="--walk-frames 19: at least 20, to look around frame 16"):
-        evaluate_places(None, 0, walks=1, frames=19)

@@ -19,6 +19,7 @@ from worldmodel.training.perceptual import BLURS, CONVOLUTIONS, PerceptualDistan
 from worldmodel.training.run_stage import run_stage
 
 # Of `random_weights` and `random_pictures`, by ST-LPIPS's own program.
+SIZE = 40, 52  # rows and columns
 THEIRS = [0.6715832352638245, 0.2776677906513214, 0.0]
 
 
@@ -43,7 +44,7 @@ def random_weights() -> dict[str, Tensor]:
 
 def random_pictures() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    one, other = torch.rand(2, 3, 3, 40, 52, generator=generator) * 2 - 1
+    one, other = torch.rand(2, 3, 3, *SIZE, generator=generator) * 2 - 1
     other[1] = one[1].roll(1, -1)
     other[2] = one[2]
     return one, other
@@ -57,12 +58,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_is_the_distance_that_its_authors_program_gives(weights: Path) -> None:
-    found = PerceptualDistance.load(weights)(*random_pictures())
+    found = PerceptualDistance.load(weights, SIZE)(*random_pictures())
     torch.testing.assert_close(found, torch.tensor(THEIRS), atol=1e-5, rtol=1e-4)
 
 
 def test_a_picture_is_trained_towards_another_by_it(weights: Path) -> None:
-    distance = PerceptualDistance.load(weights)
+    distance = PerceptualDistance.load(weights, SIZE)
     one, other = (x[:1] for x in random_pictures())
     moved = one.clone().requires_grad_(True)
     far = distance(moved, other).sum()
@@ -87,7 +88,7 @@ def test_another_file_is_refused_by_what_it_lacks(
         found[name] = torch.zeros(shape)
     torch.save(found, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=told):
-        PerceptualDistance.load(tmp_path / "other.pth")
+        PerceptualDistance.load(tmp_path / "other.pth", SIZE)
 
 
 def train(home: Path, name: str, steps: int, table: dict[str, Any]) -> dict[str, float | None]:

@@ -25,8 +25,11 @@ def evaluate_places(
         raise UserError(
             f"--walk-frames {frames}: at least {SHORTEST}, to look around frame {min(HORIZONS)}"
         )
-    distance = None if perceptual is None else PerceptualDistance.load(perceptual)
     with opened(name) as (subjects, game):
+        shape, distance = subjects.file.autoencoder, None
+        if perceptual is not None:
+            size = shape.frame_height, shape.frame_width
+            distance = PerceptualDistance.load(perceptual, size)
         return measure_places(subjects, game, seed, walks, frames, distance)
 
 

@@ -59,7 +59,7 @@ from worldmodel.training.autoencoder import (
     take_frames,
 )
 from worldmodel.training.clips import facts_of, load_frames, load_views
-from worldmodel.training.perceptual import LEAST_SIZE, Perceptual, PerceptualDistance
+from worldmodel.training.perceptual import Perceptual, PerceptualDistance
 from worldmodel.training.row_files import ReadSpeed, nearby
 from worldmodel.training.runs import lineage, load_autoencoder, load_transformer
 from worldmodel.training.sample_grids import save_grid
@@ -272,12 +272,8 @@ class DecoderStage:
         self.ema = copy.deepcopy(self.student).requires_grad_(requires_grad=False)
         self.distance: PerceptualDistance | None = None
         if config.perceptual:
-            if min(size) < LEAST_SIZE:
-                raise ConfigError(
-                    f"[perceptual]: frames are {size[1]} x {size[0]}, expected at least "
-                    f"{LEAST_SIZE} x {LEAST_SIZE}"
-                )
-            self.distance = PerceptualDistance.load(config.perceptual.weights).to(device)
+            weights = config.perceptual.weights
+            self.distance = PerceptualDistance.load(weights, size).to(device)
 
     @property
     def shown(self) -> Autoencoder:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.config import require_no_less
+from worldmodel.config import ConfigError, require_no_less
 from worldmodel.model.autoencoder import to_tensor
 from worldmodel.storage.checkpoint import CheckpointError
 from worldmodel.wan.weight_files import read_tensors
@@ -67,8 +67,16 @@ class PerceptualDistance(nn.Module):
             self.register_buffer(f"weight_{layer}", torch.zeros(1, channels, 1, 1))
 
     @classmethod
-    def load(cls, path: Path) -> "PerceptualDistance":
-        """Read `alex_shift_tolerant.pth`; a `CheckpointError` says what is missing in the file."""
+    def load(cls, path: Path, frame_size: tuple[int, int]) -> "PerceptualDistance":
+        """Read `alex_shift_tolerant.pth`, for frames of so many rows and columns.
+
+        A `CheckpointError` says what is missing in the file, a `ConfigError` that frames are small.
+        """
+        if min(frame_size) < LEAST_SIZE:
+            raise ConfigError(
+                f"perceptual distance: frames are {frame_size[1]} x {frame_size[0]}, expected at "
+                f"least {LEAST_SIZE} x {LEAST_SIZE}; leave it out, or take larger frames"
+            )
         found = {name.removeprefix("net."): x for name, x in read_tensors(path).items()}
         measure = cls()
         own = measure.state_dict()
