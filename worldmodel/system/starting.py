@@ -6,9 +6,10 @@ with Starting("worldmodel"):
 leave(code)  # in place of sys.exit
 
 An exception would come out of the middle of an import: as a traceback, or not at all where a
-library takes it for its own. Nothing is imported here that Python has not imported itself.
+library takes it for its own. Nothing is imported here that takes a moment to load.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -49,7 +50,16 @@ class Starting:
 
 
 def leave(code: int) -> NoReturn:
-    """End the program; Ctrl-C while Python and its libraries clean up ends it at once."""
+    """End the program; Ctrl-C while Python and its libraries clean up ends it at once.
+
+    One of several processes (`torchrun`) leaves without that cleaning up: a thread of gloo that
+    meanwhile lets go of the last collective's tensors would abort the process (torch 2.13).
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
+                stream.flush()
+        os._exit(code)
     sys.exit(code)
