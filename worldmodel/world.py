@@ -137,6 +137,20 @@ class World(Protocol):
         """For people: device, dtype, threads, and why these."""
 
 
+class Batch(Protocol):
+    """Sessions of one world that are played together, all as old as each other."""
+
+    def begin(self, starts: Sequence[int], seeds: Sequence[int]) -> Frame:
+        """The first frame of every session, b h w 3."""
+
+    def step(self, actions: Sequence[Action]) -> Frame:
+        """The next frame of every session, b h w 3."""
+
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What the world knows of every session: by name, a number each; else nothing."""
+
+
 @runtime_checkable
 class Ending(Protocol):
     """A world whose play can come to an end, as a real game's does; a learned one goes on."""

@@ -92,7 +92,7 @@ def test_players_of_a_batch_are_pulled_each_to_what_he_sees(folder: Path) -> Non
 
 
 def test_sessions_of_a_batch_are_pulled_as_if_each_were_alone(world: NativeWorld) -> None:
-    alone, batch = play(world), NativeBatch(world)
+    alone, batch = play(world), NativeBatch(world, 2)
     batch.begin([1, 0], [3, 4])
     for action, expected in zip(WALK, alone, strict=True):
         frames = batch.step([action, WALK[0]])

@@ -212,7 +212,7 @@ def throughput(
     world = open_to_measure(name, settings)
     rows, others = [], Others()
     for count in through(sessions, desc="sessions"):
-        batch = NativeBatch(world)
+        batch = NativeBatch(world, count)
         batch.begin([0] * count, range(count))
         players = [RandomPlayer(world.actions, seed) for seed in range(count)]
         times = []

@@ -5,8 +5,7 @@ step after that all begin again (`AutoresetMode.NEXT_STEP`). A session whose wor
 it ends says so in `terminated`, and goes on with the others as the world has learned it goes on.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from gymnasium.utils import seeding
@@ -14,7 +13,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
-from worldmodel.action import Action
 from worldmodel.config import ConfigError, UserError
 from worldmodel.gym_env.action_space import Kind, WorldControls
 from worldmodel.gym_env.world_env import (
@@ -27,9 +25,8 @@ from worldmodel.gym_env.world_env import (
 )
 from worldmodel.system.paths import Pathlike
 from worldmodel.world import Frame, World
+from worldmodel.worlds.find import open_batch
 from worldmodel.worlds.fork_guard import refuse_fork
-from worldmodel.worlds.native import NativeWorld
-from worldmodel.worlds.native_batch import NativeBatch
 
 METADATA: dict[str, Any] = {
     "render_modes": ["rgb_array"],
@@ -38,32 +35,6 @@ METADATA: dict[str, Any] = {
 }
 Flags = NDArray[np.bool_]
 Rewards = NDArray[np.float64]
-
-
-class Batch(Protocol):
-    """Sessions of a world that are played together."""
-
-    def begin(self, starts: Sequence[int], seeds: Sequence[int]) -> Frame:
-        """The first frame of every session, b h w 3."""
-
-    def step(self, actions: Sequence[Action]) -> Frame:
-        """The next frame of every session, b h w 3."""
-
-    @property
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What the world knows of every session: by name, a number each; else nothing."""
-
-
-def open_batch(world: World, count: int) -> Batch:
-    """So many sessions of a world, where its backend can play them together."""
-    if isinstance(world, NativeWorld):
-        return NativeBatch(world)
-    from worldmodel.worlds.wan.batch import WanBatch  # which loads much that most worlds do not
-    from worldmodel.worlds.wan.world import WanWorld
-
-    if isinstance(world, WanWorld):
-        return WanBatch(world, count)
-    raise UserError(f"{world.name}: its backend plays one session at a time; use WorldEnv")
 
 
 class WorldVectorEnv(VectorEnv[Frame, Any, Any]):

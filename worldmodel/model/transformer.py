@@ -138,6 +138,10 @@ class WorldTransformer(nn.Module):
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.embed_previous.weight)
 
+    def alike(self) -> "WorldTransformer":
+        """One of the same sizes with weights of its own."""
+        return WorldTransformer(self.config)
+
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are kept in."""

@@ -167,7 +167,6 @@ def whole_copy(model: Transformer) -> Transformer:
     """A model of its own with all the weights of one that may be split; every process must ask."""
     weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     device = next(iter(weights.values())).device
-    alike = model.alike() if isinstance(model, WanTransformer) else WorldTransformer(model.config)
-    copied = alike.to(device)
+    copied = model.alike().to(device)
     copied.load_state_dict(weights)
     return copied.requires_grad_(requires_grad=False).eval()

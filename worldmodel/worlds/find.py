@@ -14,7 +14,7 @@ from worldmodel.config import UserError, read_toml
 from worldmodel.storage.files import is_file
 from worldmodel.system.paths import Pathlike, list_files, to_path
 from worldmodel.system.printable import shown
-from worldmodel.world import World
+from worldmodel.world import Batch, World
 from worldmodel.worlds.known_folders import known_folders
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.world_file import BACKEND as WAN
@@ -37,11 +37,20 @@ class Backend:
 
     read: Callable[[Path], WorldFile | WanWorldFile]  # a folder's `world.toml`
     world: str  # "module:class", imported when needed: its dependencies hurt nobody else
+    batch: str | None = None  # likewise, what plays many sessions of its worlds as one
 
 
 BACKENDS = {
-    "native": Backend(read_world_file, "worldmodel.worlds.native:NativeWorld"),
-    WAN: Backend(read_wan_world, "worldmodel.worlds.wan.world:WanWorld"),
+    "native": Backend(
+        read_world_file,
+        "worldmodel.worlds.native:NativeWorld",
+        "worldmodel.worlds.native_batch:NativeBatch",
+    ),
+    WAN: Backend(
+        read_wan_world,
+        "worldmodel.worlds.wan.world:WanWorld",
+        "worldmodel.worlds.wan.batch:WanBatch",
+    ),
 }
 
 
@@ -210,9 +219,23 @@ def open_world(name: Pathlike | None = None, settings: RunSettings | None = None
     """Load a world, ready to `reset`."""
     folder = find_world(name)
     backend = BACKENDS[WAN] if is_file(folder) else _backend(folder)
-    module, _, kind = backend.world.partition(":")
-    made = getattr(importlib.import_module(module), kind)
+    made = _imported(backend.world)
     return cast(World, made.load(folder, settings or RunSettings()))
+
+
+def open_batch(world: World, count: int) -> Batch:
+    """So many sessions of a world as one, where its backend can; else a `UserError`."""
+    kind = f"{type(world).__module__}:{type(world).__name__}"
+    for backend in BACKENDS.values():
+        if backend.world == kind and backend.batch:
+            return cast(Batch, _imported(backend.batch)(world, count))
+    raise UserError(f"{world.name}: its backend plays one session at a time; use WorldEnv")
+
+
+def _imported(path: str) -> Any:
+    """The class that "module:class" names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _backend(folder: Path) -> Backend:

@@ -17,13 +17,14 @@ from worldmodel.worlds.native import NativeWorld
 class NativeBatch:
     """What an engine plays, and where the sessions' players are."""
 
-    def __init__(self, world: NativeWorld) -> None:
-        self.world = world
+    def __init__(self, world: NativeWorld, count: int) -> None:
+        self.world, self.count = world, count
         self._playing: Playing | None = None
         self._where = world.whereabouts()
 
     def begin(self, starts: Sequence[int], seeds: Sequence[int]) -> Frame:
         """The last frame of every session's start, b h w 3."""
+        assert len(starts) == len(seeds) == self.count, f"this batch has {self.count} sessions"
         self._playing = self.world.engine.begin(list(seeds))
         latents, conditions, states, recent = self._past(starts)
         self._playing.prime(latents, conditions)

@@ -35,19 +35,18 @@ class WorldBatch:
 
     def __init__(self, world: World, players: int) -> None:
         self.world, self._engine = world, None
-        self.capacity = players if isinstance(world, NativeWorld) else 1
-        if not isinstance(world, NativeWorld):
+        self._shared = world if isinstance(world, NativeWorld) else None
+        self.capacity = players if self._shared else 1
+        if not self._shared:
             self.how = f"one player: sessions of {world.name} cannot share a batch"
         elif players == 1:
             self.how = "one player"
         else:
-            self._engine, self.how = _batched(world, players)
+            self._engine, self.how = _batched(self._shared, players)
 
     def join(self) -> World:
         """One more player; beyond `capacity` a `ValueError` comes with its `reset`."""
-        if not isinstance(self.world, NativeWorld):
-            return self.world
-        return self.world.another(self._engine)
+        return self._shared.another(self._engine) if self._shared else self.world
 
     def generate(self, worlds: Sequence[World], actions: Sequence[Action]) -> list[Answer]:
         """The next frame of each; `remember` comes next for all that have one."""
