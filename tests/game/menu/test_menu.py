@@ -51,13 +51,6 @@ class DrawnShelf(Library):
 
 
 @pytest.fixture
-def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    with Window("test") as window:
-        yield window
-
-
-@pytest.fixture
 def game(window: Window, tmp_path: Path) -> Iterator[Game]:
     preferences = Preferences.read(folder=tmp_path / "config")
     devices = Input(preferences.controls)
