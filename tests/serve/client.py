@@ -70,7 +70,7 @@ class Client:
         assert image is not None
         return Shown(serial, number, time, np.asarray(image[..., ::-1], np.uint8), picture)
 
-    def told(self, kind: str) -> dict[str, Any]:
+    def expect(self, kind: str) -> dict[str, Any]:
         """The next message of a kind; frames and others before it are passed over."""
         end = time.monotonic() + 2 * WITHIN
         while True:
@@ -93,13 +93,13 @@ class Client:
     ) -> dict[str, Any]:
         """Hello and play: what the server says of the session."""
         self.say("hello", **hello)
-        self.told("worlds")
+        self.expect("worlds")
         self.say("play", world=world, start=start, seed=seed)
-        return self.told("playing")
+        return self.expect("playing")
 
     def why_closed(self, kind: str = "refused") -> tuple[str, int]:
         """Why the server ended it, and the code it closed with."""
-        why = self.told(kind)["why"]
+        why = self.expect(kind)["why"]
         return why, self.close_code()
 
     def close_code(self) -> int:

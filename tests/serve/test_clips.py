@@ -37,13 +37,13 @@ def fetch(running: Running, path: str) -> tuple[int, bytes, http.client.HTTPMess
 def record(client: Client, frames: int, into: dict[int, Frame] | None = None) -> dict[str, Any]:
     """Record so many frames: what the server says at the end."""
     client.say("record")
-    client.told("recording")
+    client.expect("recording")
     for _ in range(frames):
         shown = client.shown()
         if into is not None:
             into[shown.number] = shown.frame
     client.say("stop")
-    return client.told("clip")
+    return client.expect("clip")
 
 
 def test_a_clip_is_a_recording_of_what_was_played(tiny: NativeWorld, tmp_path: Path) -> None:
@@ -98,16 +98,16 @@ def test_going_back_stays_a_recording(tiny: NativeWorld, tmp_path: Path) -> None
         client.play()
         client.shown()
         client.say("record")
-        client.told("recording")
+        client.expect("recording")
         client.shown(lambda x: x.number >= 8)
         client.say("save")
-        client.told("told")
+        client.expect("notice")
         client.shown(lambda x: x.number >= 20)
         client.say("load")
-        client.told("told")
+        client.expect("notice")
         client.shown(lambda x: x.number >= 15)
         client.say("stop")
-        content = fetch(running, client.told("clip")["keys"])[1]
+        content = fetch(running, client.expect("clip")["keys"])[1]
     (tmp_path / "clip.jsonl").write_bytes(content)
     _, rows = read_recording(tmp_path / "clip.jsonl")
     assert sum(row.back_to is not None for row in rows) == 1
@@ -119,13 +119,13 @@ def test_clips_are_bounded_and_expire(tiny: NativeWorld) -> None:
         client.play()
         client.shown()
         client.say("record")
-        client.told("recording")
-        told = client.told("clip")
+        client.expect("recording")
+        told = client.expect("clip")
         assert "at most" in told["why"]
         assert told["seconds"] == 0.2
         second = record(client, 2)
         client.say("record")
-        assert "all 2 places" in client.told("clip")["why"]
+        assert "all 2 places" in client.expect("clip")["why"]
         for path in ("clip/x.mp4", "clip/..%2f..%2fetc%2fpasswd", f"{told['video'][:-3]}moment"):
             assert fetch(running, path)[0] == 404
         assert fetch(running, second["video"])[0] == 200
@@ -177,11 +177,11 @@ def test_a_player_who_leaves_frees_the_place(tiny: NativeWorld) -> None:
             keys = other.play()
             other.shown()
             other.say("record")
-            other.told("recording")
+            other.expect("recording")
             client.play()
             client.shown()
             client.say("record")
-            assert "being recorded" in client.told("clip")["why"]
+            assert "being recorded" in client.expect("clip")["why"]
         end = time.monotonic() + 10
         found: dict[str, Any] = {}
         while "video" not in found:
@@ -189,7 +189,7 @@ def test_a_player_who_leaves_frees_the_place(tiny: NativeWorld) -> None:
             client.say("record")
             client.shown()
             client.say("stop")
-            found = client.told("clip")
+            found = client.expect("clip")
         with Client(running.address) as spectator:
             spectator.say("hello", watch=keys["watch"])
             spectator.say("record")
@@ -203,7 +203,7 @@ def test_a_clip_is_no_larger_than_allowed(tiny: NativeWorld, most: int) -> None:
         client.play()
         client.shown()
         client.say("record")
-        assert "MB at most" in client.told("clip")["why"]
+        assert "MB at most" in client.expect("clip")["why"]
 
 
 def test_asking_for_a_clip_where_none_was_made_takes_no_place_on_disk(tiny: NativeWorld) -> None:

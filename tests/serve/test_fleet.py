@@ -66,7 +66,7 @@ def test_a_player_goes_on_when_a_replica_is_killed(tmp_path: Path) -> None:
             try:
                 with Client(address) as client:
                     client.say("hello", resume=key)
-                    client.told("playing")
+                    client.expect("playing")
                     shown = [client.shown() for _ in range(30)]
                     break
             except (AssertionError, OSError):  # the proxy has not noticed yet

@@ -195,7 +195,7 @@ def test_what_is_no_hello_is_refused(running: Running, text: str) -> None:
 def test_what_is_no_play_is_refused(running: Running, message: dict[str, Any]) -> None:
     with Client(running.address) as client:
         client.say("hello")
-        client.told("worlds")
+        client.expect("worlds")
         client.socket.send(json.dumps(message))
         assert client.why_closed()[1] == 1008
 
@@ -230,7 +230,7 @@ def test_a_flood_ends_its_socket_alone(running: Running) -> None:
     with Client(running.address) as client, Client(running.address) as other:
         other.play()
         client.say("hello")
-        client.told("worlds")
+        client.expect("worlds")
         with contextlib.suppress(ConnectionClosed):  # it may be over before all are said
             for _ in range(200):
                 client.say("ack", frame=1)

@@ -51,12 +51,12 @@ def test_a_session_goes_on_where_another_server_has_left_it(
         Client(running.address) as client,
     ):
         client.say("hello", resume=key)
-        assert client.told("playing")["resume"] == key
+        assert client.expect("playing")["resume"] == key
         shown = [client.shown() for _ in range(12)]
         assert before <= shown[0].number <= before + 2 * FAST
         assert_goes_on(tiny, 5, shown)
         client.say("play", world=0, start=0, seed=9)  # the one before is over
-        client.told("playing")
+        client.expect("playing")
     again.close()
     assert len(list(tmp_path.glob(f"*{ENDING}"))) == 1
 

@@ -88,14 +88,14 @@ def test_saving_loading_and_rewinding(tiny: NativeWorld) -> None:
     with run_server(hall) as running, Client(running.address) as client:
         client.play()
         client.say("load")
-        assert "nothing was saved" in client.told("told")["why"]
+        assert "nothing was saved" in client.expect("notice")["why"]
         client.shown(lambda x: x.number >= 5)
         client.say("save")
-        client.told("told")
+        client.expect("notice")
         saved = client.shown().number
         once = {shown.number: shown.data for shown in (client.shown() for _ in range(40))}
         client.say("load")
-        assert client.told("told")["why"] == "loaded"
+        assert client.expect("notice")["why"] == "loaded"
         again = {shown.number: shown.data for shown in (client.shown() for _ in range(40))}
         both = once.keys() & again.keys()
         assert len(both) >= 5
@@ -127,7 +127,7 @@ def test_a_lost_player_comes_back_to_the_same_frame(tiny: NativeWorld) -> None:
         assert session.picture.number == stood >= seen.number
         with Client(running.address) as client:
             client.say("hello", resume=key)
-            client.told("playing")
+            client.expect("playing")
             shown = client.shown()
             assert shown.number in (stood, stood + 1)
             client.shown(lambda x: x.number > stood + 3)
@@ -142,7 +142,7 @@ def test_a_spectator_sees_the_same_and_cannot_play(tiny: NativeWorld) -> None:
     ):
         watch = player.play()["watch"]
         spectator.say("hello", watch=watch)
-        assert "resume" not in spectator.told("playing")
+        assert "resume" not in spectator.expect("playing")
         late.say("hello", watch=watch)
         assert "as many people" in late.why_closed()[0]
         mine, theirs = {}, {}
@@ -162,9 +162,9 @@ def test_a_hidden_page_stands_still_until_it_goes_on(tiny: NativeWorld) -> None:
         client.play()
         client.shown()
         client.say("park")
-        assert client.told("parked")["why"] == "paused"
+        assert client.expect("parked")["why"] == "paused"
         client.say("act", buttons=[tiny.actions.buttons[0]], mouse=[0, 0])
-        client.told("going")
+        client.expect("going")
         client.shown()
 
 
@@ -173,7 +173,7 @@ def test_who_stands_still_is_parked_and_dropped_with_a_reason(tiny: NativeWorld)
     hall = Hall(tiny, limits, FAST)
     with run_server(hall) as running, Client(running.address) as client:
         client.play()
-        assert "no input" in client.told("parked")["why"]
+        assert "no input" in client.expect("parked")["why"]
         why, code = client.why_closed("ended")
         assert "stood still" in why
         assert code == 1000
@@ -207,7 +207,7 @@ def test_a_full_server_says_so_and_ends_nobody(tiny: NativeWorld) -> None:
     ):
         first.play()
         second.say("hello")
-        second.told("worlds")
+        second.expect("worlds")
         second.say("play", start=0, seed=1)
         assert "full: all 1 sessions" in second.why_closed()[0]
         first.shown()

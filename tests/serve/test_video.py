@@ -121,7 +121,7 @@ def test_each_socket_gets_what_it_can_decode(served: Running) -> None:
             other.say("hello", watch=keys["watch"], h264=True)
             assert [is_key(other.shown().data) for _ in range(3)] == [True, False, False]
         player.say("save")
-        player.told("told")
+        player.expect("notice")
         assert not any(is_key(player.shown().data) for _ in range(20))
         player.say("load")
         again: list[Shown] = [player.shown() for _ in range(20)]

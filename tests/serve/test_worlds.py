@@ -27,22 +27,22 @@ def both(tiny: NativeWorld) -> list[Hall]:
 def test_a_player_moves_between_worlds(both: list[Hall]) -> None:
     with run_server(both) as running, Client(running.address) as client:
         client.say("hello")
-        told = client.told("worlds")["worlds"]
+        told = client.expect("worlds")["worlds"]
         assert [world["name"] for world in told] == [both[0].world.name, "drawn"]
         assert [world["sessions"] for world in told] == [8, 1]
         assert all(start["picture"] for world in told for start in world["starts"])
         client.say("play", world=1, start=0, seed=1)
-        keys = client.told("playing")
+        keys = client.expect("playing")
         assert keys["world"] == 1
         assert client.shown().frame.shape == (120, 320, 3)
         with Client(running.address) as spectator:
             spectator.say("hello", watch=keys["watch"])
-            (only,) = spectator.told("worlds")["worlds"]
+            (only,) = spectator.expect("worlds")["worlds"]
             assert only["name"] == "drawn"
-            assert spectator.told("playing")["world"] == 0
+            assert spectator.expect("playing")["world"] == 0
             assert spectator.shown().frame.shape == (120, 320, 3)
         client.say("play", world=0, start=1, seed=2)
-        assert client.told("playing")["world"] == 0
+        assert client.expect("playing")["world"] == 0
         rows, columns = both[0].world.frame_size
         client.shown(lambda x: x.frame.shape == (rows, columns, 3))
         assert [len(hall.sessions) for hall in both] == [1, 0]
@@ -54,7 +54,7 @@ def test_a_session_is_taken_up_again_in_its_world(both: list[Hall]) -> None:
             keys = client.play(world=1)
         with Client(running.address) as client:
             client.say("hello", resume=keys["resume"])
-            assert client.told("playing")["world"] == 1
+            assert client.expect("playing")["world"] == 1
 
 
 def test_who_finds_a_world_full_plays_on_in_the_other(both: list[Hall]) -> None:
@@ -66,7 +66,7 @@ def test_who_finds_a_world_full_plays_on_in_the_other(both: list[Hall]) -> None:
         first.play(world=1)
         second.play()
         second.say("play", world=1, start=0, seed=1)
-        assert "full: all 1 sessions" in second.told("told")["why"]
+        assert "full: all 1 sessions" in second.expect("notice")["why"]
         number = second.shown().number
         second.shown(lambda x: x.number > number + 3)
         with Client(running.address) as third:
@@ -94,9 +94,9 @@ def test_words_steer_a_world_that_has_them(tmp_path: Path, tiny: NativeWorld) ->
         said = [picture.action.prompt for picture in seen.pictures if picture.action.prompt]
         assert said == [Prompt("a desert")]
         client.say("say", text="words that nobody has encoded")
-        assert "nobody has encoded" in client.told("told")["why"]
+        assert "nobody has encoded" in client.expect("notice")["why"]
         second.play(world=1)
         second.say("say", text="a forest")
-        assert "takes no words" in second.told("told")["why"]
+        assert "takes no words" in second.expect("notice")["why"]
         second.say("say", text=" ")
         assert "must be words" in second.why_closed()[0]

@@ -14,7 +14,7 @@ import torch
 from tests.web.browser import let_in, serve
 from tests.web.pages import ONE_CORE, READY, Made
 from worldmodel.action import Action, ActionSpec
-from worldmodel.game.loop import told_state
+from worldmodel.game.loop import state_line
 from worldmodel.game.play_session import Session
 from worldmodel.game.played_frame import PlayedFrame
 from worldmodel.model.configs import SamplerConfig
@@ -189,7 +189,7 @@ def test_numbers_are_told_in_the_digits_of_native_play(tiny: Made, page: Any) ->
         page.goto(f"{address}licences/README.txt")
         found = page.evaluate(
             """async (values) => {
-                const { short } = await import("/page/told.js");
+                const { short } = await import("/page/numbers.js");
                 return values.map(short);
             }""",
             values.tolist(),
@@ -237,7 +237,7 @@ def test_a_flick_counts_for_all_frames_that_are_drawn_together(tiny: Made, page:
 def native_line(world: NativeWorld, state: Any) -> str:
     """What a window of native play says over a frame."""
     session, step = SimpleNamespace(world=world), SimpleNamespace(state=tuple(state.tolist()))
-    return told_state(cast(Session, session), cast(PlayedFrame, step))
+    return state_line(cast(Session, session), cast(PlayedFrame, step))
 
 
 def test_several_steps_and_unrounded_latents_equal_torch(tiny: Made, page: Any) -> None:

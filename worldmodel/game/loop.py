@@ -104,7 +104,7 @@ class Game:
         if self.side_by_side:
             self.side_by_side.show(session, step)
             self.window.view = self.side_by_side.view
-        self.window.overlay.known = told_state(session, step)
+        self.window.overlay.known = state_line(session, step)
         if self.window.overlay.chart:
             self.window.overlay.chart.follow(step)
         if step.is_past:
@@ -360,7 +360,7 @@ class Game:
         return self.source.session
 
 
-def told_state(session: Session, step: PlayedFrame) -> str:
+def state_line(session: Session, step: PlayedFrame) -> str:
     """The numbers that a player cares for: health 100, ammo 24; not where one is."""
     world = session.world
     spec = world.state_spec if isinstance(world, HasState) else None

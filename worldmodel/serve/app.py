@@ -44,7 +44,7 @@ class Server:
         self.addresses: Counter[str] = Counter()
         self.spectators: Counter[ServedSession] = Counter()
         self.connections: set[Connection] = set()
-        self.told: Sequence[dict[str, Any]] = [describe(hall) for hall in halls]
+        self.worlds: Sequence[dict[str, Any]] = [describe(hall) for hall in halls]
         store = self.hall.store
         self.clips = Clips(self.limits, store.folder / "clips" if store else None)
 

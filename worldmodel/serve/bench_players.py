@@ -1,6 +1,6 @@
 """Players of a server, in a process of their own: `python -m worldmodel.serve.bench_players`.
 
-What they are told and what they saw are lines of JSON: {"url", "token", "players", "seconds"} on
+What they are message and what they saw are lines of JSON: {"url", "token", "players", "seconds"} on
 standard input; "begin" and "end" on standard output around the time that counts, then the players.
 """
 
@@ -44,9 +44,9 @@ class Player:
         async for data in socket:
             now = time.monotonic()
             if isinstance(data, str):
-                told = json.loads(data)
-                if told["type"] in ("refused", "ended"):
-                    self.refused = told["why"]
+                message = json.loads(data)
+                if message["type"] in ("refused", "ended"):
+                    self.refused = message["why"]
                 continue
             serial, number, _ = HEADER.unpack_from(data)
             self.first = self.first or now - began

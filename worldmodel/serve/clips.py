@@ -83,7 +83,7 @@ class Clip:
         except UserError as error:
             raise ClipError("the clip could not be written") from error
 
-    def told(self) -> dict[str, Any]:
+    def message(self) -> dict[str, Any]:
         """What the page of the clip's maker is told about it."""
         return {
             "type": "clip",

@@ -41,7 +41,7 @@ class ServerState(Protocol):
     halls: Sequence[Hall]
     limits: Limits
     spectators: Counter[ServedSession]
-    told: Sequence[dict[str, Any]]  # of each hall
+    worlds: Sequence[dict[str, Any]]  # of each hall
     clips: Clips
 
     def has_token(self, token: str) -> bool:
@@ -105,13 +105,13 @@ class Connection:
                 raise RefusedError("as many people as can already watch this session")
             self._session = session  # counted from here on, whatever breaks
             self.server.spectators[session] += 1
-            told = self.server.told[self._world]
-            await self._send({"type": "worlds", "worlds": [told | {"starts": []}]})
+            chosen = self.server.worlds[self._world]
+            await self._send({"type": "worlds", "worlds": [chosen | {"starts": []}]})
             await self._attach(session)
             return
         if not self.server.has_token(hello.token):
             raise RefusedError(NO_TOKEN)
-        await self._send({"type": "worlds", "worlds": self.server.told})
+        await self._send({"type": "worlds", "worlds": self.server.worlds})
         if hello.resume:
             session = self._find(lambda hall: hall.resume(hello.resume, self))
             self._plays = True
@@ -203,7 +203,7 @@ class Connection:
             try:
                 session = hall.join(message.start, message.seed, self)
             except RefusedError as error:  # the session in the other world goes on
-                await self._send({"type": "told", "why": str(error)})
+                await self._send({"type": "notice", "why": str(error)})
                 return
             self._end_session()
         self._hall, self._plays = hall, True
@@ -233,7 +233,7 @@ class Connection:
     async def _say(self, session: ServedSession, message: Say) -> None:
         world = session.world
         if not world.actions.prompts:
-            await self._send({"type": "told", "why": f"{world.name} takes no words"})
+            await self._send({"type": "notice", "why": f"{world.name} takes no words"})
             return
         session.say(message.prompt)
         self._hall.go(session)
@@ -257,7 +257,7 @@ class Connection:
             await self._send({"type": "recording"})
             await done.wait()
             await asyncio.to_thread(clips.keep, clip)
-            await self._send(clip.told())
+            await self._send(clip.message())
         except ClipError as error:
             await self._send({"type": "clip", "why": str(error)})
         finally:

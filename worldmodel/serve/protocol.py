@@ -3,7 +3,7 @@
 A client says `hello` first, then `play` (or it resumes or watches by its hello):
 
     {"type": "hello", "token": "...", "resume": "...", "watch": "...", "h264": true}  # all optional
-    {"type": "play", "world": 0, "start": 0, "seed": 1}                 # which of the worlds told
+    {"type": "play", "world": 0, "start": 0, "seed": 1}                 # which of the worlds named
     {"type": "act", "buttons": ["KeyW"], "mouse": [1.5, 0], "time": 12.5}
     {"type": "ack", "frame": 7}                                         # the serial number
     {"type": "save" | "load" | "rewind" | "park" | "go"}

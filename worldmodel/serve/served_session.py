@@ -26,7 +26,7 @@ class Picture:
 class Note:
     """Something to tell everybody who sees a session; after the last one nothing follows."""
 
-    kind: str  # "parked", "going", "told", "ended"
+    kind: str  # "parked", "going", "notice", "ended"
     why: str
 
 
@@ -125,7 +125,7 @@ class ServedSession:
         assert self.picture is not None, "begin comes first"
         self._publish(self.picture.number + 1, frame, action, time)
         if isinstance(self.world, HasNotices) and (notice := self.world.take_notice()):
-            self.tell(Note("told", notice))
+            self.tell(Note("notice", notice))
 
     def keep(self) -> ServedMoment:
         """Remember this moment for rewinding."""
@@ -137,16 +137,16 @@ class ServedSession:
         match order:
             case "save":
                 self._saved = self._moment()
-                self.tell(Note("told", "saved"))
+                self.tell(Note("notice", "saved"))
             case "load" if self._saved is not None:
                 self._go_back(self._saved)
-                self.tell(Note("told", "loaded"))
+                self.tell(Note("notice", "loaded"))
             case "load":
-                self.tell(Note("told", "nothing was saved yet: F5 saves"))
+                self.tell(Note("notice", "nothing was saved yet: F5 saves"))
             case "rewind" if self._past:
                 self._go_back(self._past.pop())
             case "rewind":
-                self.tell(Note("told", "there is nothing further back"))
+                self.tell(Note("notice", "there is nothing further back"))
 
     @property
     def moments(self) -> tuple[ServedMoment, ...]:
@@ -184,5 +184,5 @@ class ServedSession:
         action = self.world.follow(action)
         if self.world.waiting != self._waiting:
             self._waiting = self.world.waiting
-            self.tell(Note("told", self._waiting))
+            self.tell(Note("notice", self._waiting))
         return action

@@ -62,8 +62,8 @@ class SessionStore:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            told = error.strerror or error
-            raise UserError(f"--store {folder}: cannot be a folder of sessions: {told}") from error
+            why = error.strerror or error
+            raise UserError(f"--store {folder}: cannot be a folder of sessions: {why}") from error
         self.folder, self.kept_for = folder, kept_for
         self._writer = secrets.token_hex(8)  # tells this store's files from another server's
         self._swept = 0.0

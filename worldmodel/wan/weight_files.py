@@ -338,11 +338,11 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
             ("unexpected", found.unexpected),
             ("misshapen", found.misshapen),
         )
-        told = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names)
+        wrong = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names)
         is_cut = not (found.unexpected or found.misshapen)
         remedy = "the file is not whole, download it" if is_cut else "name another file, or get it"
         raise CheckpointError(
-            f"{where}: these are not the {len(module.state_dict())} tensors of the model: {told}; "
+            f"{where}: these are not the {len(module.state_dict())} tensors of the model: {wrong}; "
             f"{remedy} again"
         )
     on_meta = any(tensor.is_meta for tensor in module.state_dict().values())

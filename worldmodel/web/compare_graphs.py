@@ -82,10 +82,10 @@ class Graphs:
         last, new = self.inputs.actions.split(1, dim=1)
         step = self.sessions[STEP]
         action = next(x for x in step.get_inputs() if x.name == "action").shape[-1]
-        told = new[..., -action:]
+        steered = new[..., -action:]
         if self.facts is not None:
-            told = torch.cat((self.facts[None], told[..., self.facts.shape[-1] :]), dim=-1)
-        given |= {"last_condition": last.numpy(), "action": told.numpy()}
+            steered = torch.cat((self.facts[None], steered[..., self.facts.shape[-1] :]), dim=-1)
+        given |= {"last_condition": last.numpy(), "action": steered.numpy()}
         given |= {name: x for name, x in self.seen.items() if name != "depth"}
         *written, condition = step.run(None, given)
         for target, source in zip(self.outputs, written, strict=True):

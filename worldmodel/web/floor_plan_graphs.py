@@ -2,8 +2,8 @@
 
     seen = RayGraph(plan)(view)                 # what each column's ray meets
     pixels = PixelGraph(plan)(view, *seen)      # what each pixel shows
-    told, picture = DrawGraph(autoencoder)(view, *seen)     # and what the drawing makes of it
-    frame = MergeGraph(autoencoder)(coarse, told, picture)  # which latents change
+    from_plan, picture = DrawGraph(autoencoder)(view, *seen)     # and what the drawing makes of it
+    frame = MergeGraph(autoencoder)(coarse, from_plan, picture)  # which latents change
 
 The same function of the same weights as `Autoencoder.look` and `decode`, up to the rounding of
 fp32. In WebAssembly moving numbers costs as much as computing them, so here
@@ -237,10 +237,12 @@ class DrawGraph(nn.Module):
         self.hidden_bias = merge.bias
 
     def forward(self, view: Tensor, numbers: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-        """View 1 4, numbers w (o r), depths o w -> told 1 d h w, picture 1 3 h w."""
+        """View 1 4, numbers w (o r), depths o w -> from_plan 1 d h w, picture 1 3 h w."""
         hidden = F.silu(self.spread(F.silu(self.pixels(view, numbers, depth))))
-        told = F.conv2d(hidden, self.hidden, self.hidden_bias, padding=self.hidden.shape[2] // 2)
-        return told, self.leave(hidden)
+        from_plan = F.conv2d(
+            hidden, self.hidden, self.hidden_bias, padding=self.hidden.shape[2] // 2
+        )
+        return from_plan, self.leave(hidden)
 
 
 class MergeGraph(nn.Module):
@@ -253,10 +255,10 @@ class MergeGraph(nn.Module):
         _, self.coarse = _apart(decoder.merge, plan.config.hidden)
         self.change = _Few(decoder.change)
 
-    def forward(self, coarse: Tensor, told: Tensor, picture: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, from_plan: Tensor, picture: Tensor) -> Tensor:
         """What the decoder's layers give 1 c h w, and of `DrawGraph` -> 1 3 h w in [-1, 1]."""
         known = F.conv2d(coarse, self.coarse, padding=self.coarse.shape[2] // 2)
-        return picture + self.change(F.silu(known + told))
+        return picture + self.change(F.silu(known + from_plan))
 
 
 class _Few(nn.Module):
@@ -282,9 +284,9 @@ def _apart(merge: nn.Conv2d, hidden: int) -> tuple[Tensor, Tensor]:
 def rays_for_transformer(plan: FloorPlan, view: Tensor, numbers: Tensor) -> Tensor:
     """`FloorPlan.rays` of numbers w (o r) of all columns: 1 w r of the columns that it is given."""
     columns = seen_rays(plan.config)
-    told = numbers.index_select(0, columns)
+    chosen = numbers.index_select(0, columns)
     height = (view[:, 2] - plan.config.floor) / 64 - 0.5
-    return torch.cat((told, height[:, None].expand(len(columns), -1)), dim=-1)[None]
+    return torch.cat((chosen, height[:, None].expand(len(columns), -1)), dim=-1)[None]
 
 
 def _across(plan: FloorPlan) -> Tensor:

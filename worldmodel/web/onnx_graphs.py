@@ -9,9 +9,9 @@ the new one. A world with a floor plan has five graphs. Two of them need nothing
 that they can run beside the others:
 
     look:    view -> numbers, depth (of rays)
-    draw:    view, numbers, depth -> told, picture
+    draw:    view, numbers, depth -> from_plan, picture
     decode:  latent -> coarse
-    show:    coarse, told, picture -> frame, RGBA
+    show:    coarse, from_plan, picture -> frame, RGBA
 
 One with a `view_pull` has a graph that is needed in every so many-th frame:
 
@@ -115,9 +115,9 @@ class ShowGraph(nn.Module):
         super().__init__()
         self.merge = MergeGraph(autoencoder)
 
-    def forward(self, coarse: Tensor, told: Tensor, picture: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, from_plan: Tensor, picture: Tensor) -> Tensor:
         """What `PictureGraph` and `DrawGraph` gave."""
-        return _rgba(self.merge(coarse, told, picture))
+        return _rgba(self.merge(coarse, from_plan, picture))
 
 
 class SeenGraph(nn.Module):
@@ -196,11 +196,11 @@ def picture_graphs(autoencoder: Autoencoder) -> dict[str, OnnxGraph]:
     look, draw, show = RayGraph(autoencoder.plan), DrawGraph(autoencoder), ShowGraph(autoencoder)
     given = _example_rays(autoencoder.plan)
     with torch.no_grad():
-        told, picture = draw(*given.values())
-        shown = {"coarse": graph(latent["latent"]), "told": told, "picture": picture}
+        from_plan, picture = draw(*given.values())
+        shown = {"coarse": graph(latent["latent"]), "from_plan": from_plan, "picture": picture}
     return {
         LOOK: _export(look, {"view": given["view"]}, ("numbers", "depth")),
-        DRAW: _export(draw, given, ("told", "picture")),
+        DRAW: _export(draw, given, ("from_plan", "picture")),
         DECODE: _export(graph, latent, ("coarse",)),
         SHOW: _export(show, shown, ("frame",)),
     }

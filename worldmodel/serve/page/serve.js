@@ -87,7 +87,7 @@ const heard = {
   going() {
     show("playing", "");
   },
-  told(message) {
+  notice(message) {
     note(message.why);
   },
   recording() {
@@ -145,7 +145,7 @@ function receive(socket, data) {
   const header = new DataView(data);
   const [serial, number, time] = [header.getUint32(0, true), header.getUint32(4, true), header.getFloat64(8, true)];
   const coming = state.pictures.decode(new Uint8Array(data, 16), serial);
-  coming.catch(() => {}); // told below, in its turn
+  coming.catch(() => {}); // said below, in its turn
   state.drawing = state.drawing.then(async () => {
     const picture = await coming;
     if (socket === state.socket) draw(picture, serial, number, time);

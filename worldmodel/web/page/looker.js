@@ -5,7 +5,7 @@
  *     const looker = new Looker(Tensor, graphs);          // in this worker; graphs.look, graphs.draw
  *     const looker = await Assistant.open(worker, options);   // in another; null if there is none
  *     const { numbers, depth } = await looker.look(view);
- *     const { told, picture } = await looker.draw();      // of the same view
+ *     const { from_plan, picture } = await looker.draw();      // of the same view
  *
  * All four are { data: Float32Array, dims }.
  */

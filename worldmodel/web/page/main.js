@@ -6,7 +6,7 @@ import { fromHash, toHash } from "./link.js";
 import { LevelMap } from "./map.js";
 import { Player } from "./player.js";
 import { arraysOf, Files } from "./files.js";
-import { told } from "./told.js";
+import { numbersLine } from "./numbers.js";
 
 const find = (id) => document.getElementById(id);
 const LABELS = {
@@ -231,7 +231,7 @@ class Page {
 
   drawn(found) {
     if (found.state && this.map) this.map.draw(found.state);
-    find("known").textContent = found.state ? told(this.description.state, found.state) : "";
+    find("known").textContent = found.state ? numbersLine(this.description.state, found.state) : "";
     if (this.clip) this.addToClip();
   }
 
@@ -366,8 +366,8 @@ class Page {
     const delay = latency === null ? "" : ` · ${latency.toFixed(0)} ms from key to picture`;
     find("more").textContent = `${delay} · ${engine}`;
     const wanted = this.description.frames_per_second;
-    if (rate < 0.8 * wanted && this.player.drawn.length > 40 && !this.toldSlow) {
-      this.toldSlow = true;
+    if (rate < 0.8 * wanted && this.player.drawn.length > 40 && !this.saidSlow) {
+      this.saidSlow = true;
       const more = crossOriginIsolated
         ? ""
         : " Over https, or with COOP and COEP headers, more cores are used.";

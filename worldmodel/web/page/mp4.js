@@ -27,7 +27,7 @@ export class Mp4 {
     Object.assign(this, { canvas, rate, chunks: [], keys: [], record: null, failure: null });
     this.added = 0;
     this.encoder = new VideoEncoder({
-      output: (chunk, told) => this.take(chunk, told),
+      output: (chunk, about) => this.take(chunk, about),
       error: (error) => (this.failure = error),
     });
     this.encoder.configure(asked(canvas.width, canvas.height, rate));
@@ -60,13 +60,13 @@ export class Mp4 {
     return new Blob(this.parts(), { type: "video/mp4" });
   }
 
-  take(chunk, told) {
+  take(chunk, about) {
     const bytes = new Uint8Array(chunk.byteLength);
     chunk.copyTo(bytes);
     this.chunks.push(bytes);
     if (chunk.type === "key") this.keys.push(this.chunks.length);
-    if (!this.record && told.decoderConfig) {
-      this.record = [...new Uint8Array(told.decoderConfig.description)];
+    if (!this.record && about.decoderConfig) {
+      this.record = [...new Uint8Array(about.decoderConfig.description)];
     }
   }
 

@@ -126,12 +126,12 @@ export class World {
     const tensor = (data, ...shape) => new this.graphs.Tensor("float32", data, shape);
     const { cache } = this;
     const half = model.head_width / 2;
-    const told = Float32Array.of(...this.facts, ...this.action);
+    const steered = Float32Array.of(...this.facts, ...this.action);
     const kept = [model.layers, 1, model.heads, cache.slots * model.tokens, model.head_width];
     const given = {
       noise: tensor(noise, sampler.draws, 1, 1, ...model.latent_shape),
       last_condition: tensor(this.condition, 1, 1, model.condition_width),
-      action: tensor(told, 1, 1, told.length),
+      action: tensor(steered, 1, 1, steered.length),
       finished: tensor(this.finished, 1, 1, ...model.latent_shape),
       before: tensor(this.before, 1, 1, ...model.latent_shape),
       k: tensor(cache.k, ...kept),

@@ -1,17 +1,17 @@
 /**
- * The numbers that a player cares for, as native play tells them: health 100   ammo 24.
+ * The numbers that a player cares for, as native play shows them: health 100   ammo 24.
  *
- *     told(description.state, state)   // "" where nothing is known
+ *     numbersLine(description.state, state)   // "" where nothing is known
  */
 
 const CARED = ["number", "count", "flag"]; // not where one is
 const DIGITS = 3;
 
-export function told(numbers, state) {
-  const isTold = ({ kind, low, high }, i) =>
+export function numbersLine(numbers, state) {
+  const isShown = ({ kind, low, high }, i) =>
     CARED.includes(kind) && low < high && Number.isFinite(state[i]);
   return numbers
-    .map((number, i) => (isTold(number, i) ? `${number.name} ${short(state[i])}` : ""))
+    .map((number, i) => (isShown(number, i) ? `${number.name} ${short(state[i])}` : ""))
     .filter(Boolean)
     .join("   ");
 }
