@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.recipe.tiny_recipe import tiny_table, write_recipe
+from worldmodel.action import IDLE
 from worldmodel.config import ConfigError, UserError, read_toml
 from worldmodel.recipe import maker as making
 from worldmodel.recipe.ledger import FILE
@@ -84,9 +85,11 @@ def test_a_recipe_leaves_a_world_that_plays(done: Kitchen) -> None:
     first = world.reset(start=0, seed=0)
     assert first.shape == (8, 16, 3)
     assert len(world.starts) == 3
-    from worldmodel.action import IDLE
-
-    assert step(world, IDLE).shape == first.shape
+    shown = step(world, IDLE)
+    assert shown.shape == first.shape
+    palette = set(world.file.autoencoder.palette)
+    assert {"5a5a5a", "dcb41e"} <= palette, "the game's two colours, besides those at edges"
+    assert {bytes(pixel).hex() for pixel in shown.reshape(-1, 3)} <= palette
 
 
 def test_the_same_command_skips_all_that_is_done(done: Kitchen) -> None:

@@ -27,6 +27,7 @@ def tiny_table(notice: Path) -> dict[str, Any]:
             "sampler": {"sigmas": [1.0, 0.0], "renoise": True},
             "starts": 3,
             "start_frames": 6,
+            "palette": True,
         },
         "evaluate": {"clips": 0},
         "stages": [

@@ -5,7 +5,7 @@ import pytest
 
 from tests.web.browser import find_chromium, open_browser
 from tests.web.pages import SEE, Made, make
-from tests.worlds.make_world import make_world
+from tests.worlds.make_world import PALETTE, make_world
 from worldmodel.web.runtime import WASM, RuntimeFilesError, fetch_runtime
 from worldmodel.worlds.find import find_world
 
@@ -36,11 +36,17 @@ def tiny(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
     scope="session",
     params=[
         {},
-        {"is_placed": True},
+        {"is_placed": True, "palette": PALETTE},
         {"has_objects": True},
-        {"has_objects": True, "has_scene": True, "time_attention_every": 2, "view_pull": 0.3},
+        {
+            "has_objects": True,
+            "has_scene": True,
+            "time_attention_every": 2,
+            "view_pull": 0.3,
+            "palette": PALETTE,
+        },
     ],
-    ids=["numbers alone", "and a place", "and objects", "and a scene"],
+    ids=["numbers alone", "a place, a palette", "and objects", "a scene, a palette"],
 )
 def lively(
     request: pytest.FixtureRequest,

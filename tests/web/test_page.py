@@ -207,7 +207,7 @@ def test_what_happens_is_what_happens_in_torch(lively: Made, page: Any) -> None:
         found = play_in(page, world, 1, 9, actions)
         line = page.text_content("#known")
     expected = play_torch(world, 1, 9, actions)
-    difference = compare(expected, found)
+    difference = compare(expected, found, world.file.autoencoder.palette)
     assert difference.latents < 1e-3
     assert difference.pixels <= 1
     assert expected.states is not None
@@ -269,7 +269,7 @@ def test_a_second_worker_looks_at_the_plan_and_changes_no_frame(tiny: Made, page
             cores = page.evaluate("navigator.hardwareConcurrency")
             assert page.evaluate("worldmodel.player.workers") == min(most, cores)
             plays.append(play_in(page, tiny.world, 0, 4, actions))
-    difference = compare(*plays)
+    difference = compare(plays[0], plays[1])
     assert difference.equal_latents == 20
     assert difference.pixels == 0
 

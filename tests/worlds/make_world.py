@@ -170,6 +170,10 @@ def make_events(config: EventsConfig = EVENTS, spec: StateSpec = NUMBERS) -> Eve
     return events.eval().requires_grad_(requires_grad=False)
 
 
+LEVELS = range(0, 256, 36)
+PALETTE = tuple(f"{i:02x}{j:02x}{128 if i > j else 40:02x}" for i in LEVELS for j in LEVELS)
+
+
 def make_world(
     folder: Path,
     *,
@@ -180,6 +184,7 @@ def make_world(
     has_scene: bool = False,
     time_attention_every: int = 1,
     view_pull: float = 0.0,
+    palette: tuple[str, ...] = (),
 ) -> Path:
     """A 16 x 8 world of a bar, or one of random pictures in the size and keys of Doom's.
 
@@ -216,6 +221,7 @@ def make_world(
         model = replace(MODEL, latent_height=3, latent_width=4, buttons=len(spec.buttons))
     if has_scene:
         shape = replace(shape, scene=SCENE)
+    shape = replace(shape, palette=palette)
     autoencoder = _make_autoencoder(shape)
     files = {
         TRANSFORMER: save(make_lively(WorldTransformer(model)).state_dict()),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from worldmodel.worlds.world_folder import read_world_file
 PULL = 0.5
 TORCH = RunSettings(threads=1, engine="torch", dtype="float32")
 WALK = [Action(frozenset({"KeyD"} if i % 3 else ()), (float(i % 5), 0.0)) for i in range(8)]
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "plan": {"is_placed": True},
     "scene": {"is_numbered": True, "has_objects": True, "has_scene": True},
 }

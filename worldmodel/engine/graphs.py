@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from worldmodel.model.autoencoder import Autoencoder
@@ -110,11 +110,11 @@ def _attend(
     keys: tuple[Tensor, ...],
     values: tuple[Tensor, ...],
 ) -> Tensor:
-    """Attention to the cache and to frames beside it; `mask` has a row for each frame of q."""
+    """q b n t e to the cache and to frames beside it; `mask` has a row for each frame of q."""
     k = torch.cat((inputs.k[layer].to(q.dtype), *keys), dim=2)
     v = torch.cat((inputs.v[layer].to(q.dtype), *values), dim=2)
     tokens = q.shape[2] // mask.shape[-2]
-    rows = mask[..., None, :].expand(*mask.shape[:-1], tokens, -1).flatten(-3, -2).to(q.dtype)
+    rows = repeat(mask, "... f u -> ... (f p) u", p=tokens).to(q.dtype)
     if mask.dim() == 3:  # one for each session, and the same for all heads
         rows = rows[:, None]
     if torch._C._is_tracing():  # OpenVINO fuses the plain form, and better
@@ -172,10 +172,9 @@ class DecodeGraph(nn.Module):
         self.autoencoder = autoencoder
 
     def forward(self, latent: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """Latents b 1 c h w -> frames b h w 3: `to_frames`, with the rounding inside the graph."""
-        decoded = self.autoencoder.decode(latent[:, 0].to(self.autoencoder.dtype), pixels).float()
-        decoded = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
-        return rearrange(decoded, "b c h w -> b h w c").to(torch.uint8)
+        """Latents b 1 c h w -> frames b h w 3, with the rounding inside the graph."""
+        latent = latent[:, 0].to(self.autoencoder.dtype)
+        return self.autoencoder.show(self.autoencoder.decode(latent, pixels))
 
 
 class ViewGraph(nn.Module):

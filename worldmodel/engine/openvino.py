@@ -41,13 +41,14 @@ from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.floor_plan import Sight
 from worldmodel.model.transformer import WorldTransformer
+from worldmodel.storage.tensor_bits import as_array
 from worldmodel.storage.user_dirs import cache_folder
 from worldmodel.world import Frame
 
 if TYPE_CHECKING:
     import openvino
 
-GRAPHS = 3  # counts up with every change of `graphs.py` that changes what a graph computes
+GRAPHS = 4  # counts up with every change of `graphs.py` that changes what a graph computes
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.06}  # RMS error of a graph, over the RMS of its answer
 PRECISION = {"float32": "f32", "bfloat16": "bf16"}
 KEPT_BYTES = 1_000_000_000  # of graphs; those that were not used for the longest time go first
@@ -383,6 +384,6 @@ def _shared(tensor: Tensor) -> "openvino.Tensor":
     if not tensor.is_contiguous():
         raise ValueError(f"a tensor of shape {tuple(tensor.shape)} is not contiguous")
     if tensor.dtype == torch.bfloat16:  # numpy knows no such type
-        bits = tensor.view(torch.int16).numpy().view(np.uint16)
+        bits = as_array(tensor).view(dtype=np.uint16)
         return ov.Tensor(bits, list(tensor.shape), ov.Type.bf16)
     return ov.Tensor(tensor.numpy(), shared_memory=True)

@@ -24,7 +24,7 @@ from worldmodel.engine.graphs import (
 )
 from worldmodel.engine.rows import RowDecoder, RowGraph, RowPool
 from worldmodel.engine.static_rollout import BoundProgram, ProgramPool, StaticRollout
-from worldmodel.model.autoencoder import Autoencoder, channels_last, to_frames
+from worldmodel.model.autoencoder import Autoencoder, channels_last
 from worldmodel.model.configs import SamplerConfig
 from worldmodel.model.floor_plan import Sight
 from worldmodel.model.transformer import WorldTransformer
@@ -85,7 +85,7 @@ class TorchEngine(TorchModels):
         """Latents b 1 c h w and what is seen -> frames uint8 b h w 3."""
         pixels = None if sight is None else sight.pixels
         decoded = self.autoencoder.decode(latents[:, 0].to(DTYPES[self.dtype]), pixels)
-        return to_frames(decoded).contiguous().cpu().numpy()
+        return self.autoencoder.show(decoded).contiguous().cpu().numpy()
 
 
 class CompiledEngine(TorchModels):

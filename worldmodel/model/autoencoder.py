@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from worldmodel.model.configs import AutoencoderConfig
 from worldmodel.model.floor_plan import FloorPlan, Sight
+from worldmodel.model.palette import Palette
 from worldmodel.model.scene import Scene
 
 BATCH = 256  # frames encoded or decoded at once
@@ -108,6 +109,7 @@ class Autoencoder(nn.Module):
         self.plan = FloorPlan(config.plan) if config.plan else None
         self.scene = Scene(config.scene) if config.scene else None
         self.normalise = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.02)
+        self.palette = Palette(config.palette) if config.palette else None
 
     @property
     def view(self) -> FloorPlan | Scene | None:
@@ -145,6 +147,11 @@ class Autoencoder(nn.Module):
             return self.decoder(latents)
         assert pixels is not None, "an autoencoder with a view decodes what is seen from somewhere"
         return self.decoder(latents, self.view.drawing(pixels.to(latents.dtype)))
+
+    def show(self, decoded: Tensor) -> Tensor:
+        """What `decode` gave, b 3 h w -> frames uint8 b h w 3, in the colours of the palette."""
+        frames = to_frames(decoded)
+        return frames if self.palette is None else self.palette(frames)
 
     def encode_view(self, pixels: Tensor) -> Tensor:
         """Latents b c h w of the picture that `look` gave as pixels a b h w.
@@ -217,7 +224,7 @@ def decode_latents(
     dtype = autoencoder.dtype
     if autoencoder.view is None:
         parts = [
-            to_frames(autoencoder.decode(chunk.to(dtype)))
+            autoencoder.show(autoencoder.decode(chunk.to(dtype)))
             for chunk in latents.flatten(0, 1).split(BATCH)
         ]
     else:
@@ -228,7 +235,7 @@ def decode_latents(
             strict=True,
         )
         parts = [
-            to_frames(autoencoder.decode(chunk.to(dtype), autoencoder.look(seen).pixels))
+            autoencoder.show(autoencoder.decode(chunk.to(dtype), autoencoder.look(seen).pixels))
             for chunk, seen in pairs
         ]
     return rearrange(torch.cat(parts), "(b f) h w c -> b f h w c", b=len(latents))

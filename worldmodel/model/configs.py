@@ -2,6 +2,8 @@
 
 import math
 import operator
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
@@ -23,6 +25,8 @@ from worldmodel.system.limits import (
     SLOWEST,
 )
 from worldmodel.system.printable import shown
+
+MOST_COLOURS = 256  # of a palette: one byte names a colour
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,9 +209,11 @@ class AutoencoderConfig:
         None  # of the level, which the decoder reads (`model.floor_plan`)
     )
     scene: SceneConfig | None = None  # or what is around a player who stands (`model.scene`)
+    palette: tuple[str, ...] = ()  # colours `rrggbb` that frames are shown in; none: all
 
     def __post_init__(self) -> None:
         require_positive(self, "blocks", "latent_channels", "frame_height", "frame_width")
+        _check_palette(self.palette)
         require_at_most(self, 64, "blocks")
         require_at_most(self, 1 << 16, "latent_channels")
         require_at_most(self, LONGEST_SIDE, "frame_height", "frame_width")
@@ -345,4 +351,15 @@ def require_played(frames_per_second: float, *samplers: SamplerConfig) -> None:
             raise ConfigError(
                 f"sampler: {max(sampler.steps, sampler.first.steps)} denoising steps, a world is "
                 f"played with {MOST_FOREIGN_STEPS} at most"
+            )
+
+
+def _check_palette(colours: Sequence[str]) -> None:
+    """A `ConfigError` unless these are colours `rrggbb`, at most `MOST_COLOURS`."""
+    if len(colours) > MOST_COLOURS:
+        raise ConfigError(f"palette holds {len(colours)} colours; at most {MOST_COLOURS} fit")
+    for colour in colours:
+        if not re.fullmatch(r"[0-9a-f]{6}", colour):
+            raise ConfigError(
+                f"palette: {shown(colour)} is no colour; expected six hexadecimal digits, as 2b1708"
             )

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor
 
 from worldmodel.model.configs import ModelConfig
@@ -47,7 +47,7 @@ class Context(Protocol):
         """
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Turned queries and keys, values: b n t e each -> what was attended to, b n t e.
+        """Rotated queries and keys, values: b n t e each -> what was attended to, b n t e.
 
         `layer` counts from 0 those that see other frames (`ModelConfig.time_layers`).
         """
@@ -63,7 +63,7 @@ def visible(config: ModelConfig, frames: int) -> Tensor:
 
 
 def last_of_chunk(config: ModelConfig, times: Tensor) -> Tensor:
-    """The last frame of the chunk of every frame f."""
+    """The time of the last frame of the chunk of each of the times f: f."""
     return times // config.chunk_frames * config.chunk_frames + config.chunk_frames - 1
 
 
@@ -179,7 +179,7 @@ def _before_chunks(latents: Tensor, chunk: int) -> Tensor:
 def kept_rope(
     config: ModelConfig, first: int, frames: int, device: Device
 ) -> tuple[Tensor, Tensor]:
-    """Turns of `frames` frames from `first` on; kept, since a copy to a GPU waits for the GPU."""
+    """Cosines and sines t e/2 of frames from `first` on; kept: a copy to a GPU waits for it."""
     return rope_cos_sin(config, first + torch.arange(frames), device)
 
 
@@ -202,7 +202,7 @@ def _kept_past(config: ModelConfig, frames: int, device: Device) -> Tensor:
 def _over_tokens(mask: Tensor, config: ModelConfig) -> Tensor:
     """A mask over frames f g as one over their tokens t u."""
     p = config.tokens_per_frame
-    return mask.repeat_interleave(p, dim=0).repeat_interleave(p, dim=1)
+    return repeat(mask, "f g -> (f p) (g q)", p=p, q=p)
 
 
 def pin_sinks(config: ModelConfig, k: Tensor, now: int) -> Tensor:

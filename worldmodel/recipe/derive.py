@@ -181,6 +181,7 @@ class SharedSettings:
             "student": str(self.run(recipe.played_stage)),
             "decoder": str(self.run("decoder" if "decoder" in stages else "autoencoder")),
             **({"events": str(self.run("events"))} if "events" in stages else {}),
+            **({"palette": str(self.data(TRAIN))} if recipe.play.palette else {}),
             "frames_per_second": self.frames_per_second,
             "start_frames": recipe.play.start_frames,
             "made_by": made_by,

@@ -60,6 +60,7 @@ class Play:
     sampler: SamplerConfig
     starts: int = 7  # places to begin, chosen among held-out episodes
     start_frames: int = 13
+    palette: bool = False  # frames in the game's own colours, where it has few (`model.palette`)
     dmd_share: float = 1.0  # of what `dmd` changed in the weights it began with (`interpolation`)
 
     def __post_init__(self) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:
-    """The same memory, of a tensor on the CPU."""
-    bits = tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor
+    """A CPU tensor's memory as an array; of bfloat16 its bits, as int16."""
+    bits = tensor.view(dtype=torch.int16) if tensor.dtype is torch.bfloat16 else tensor
     return np.asarray(bits.numpy())
 
 
@@ -18,4 +18,4 @@ def as_tensor(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
     """A copy that means what `as_array` was given, if that was of `dtype`."""
     tensor = torch.from_numpy(np.array(array))
     is_bits = dtype is torch.bfloat16 and tensor.dtype is torch.int16
-    return tensor.view(torch.bfloat16) if is_bits else tensor
+    return tensor.view(dtype=torch.bfloat16) if is_bits else tensor

@@ -1,6 +1,6 @@
 """The last stage: finished runs become a world folder that can be played and shipped."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,14 +9,15 @@ from safetensors.torch import save
 from torch import nn
 
 from worldmodel.config import ConfigError, read_toml
-from worldmodel.model.configs import SamplerConfig
+from worldmodel.model.configs import AutoencoderConfig, SamplerConfig
 from worldmodel.reference.game import ReferenceTrajectory
 from worldmodel.reference.trajectory import ENDING as TRAJECTORY_ENDING
 from worldmodel.reference.trajectory import trajectory_bytes
 from worldmodel.storage.episode import Episode
-from worldmodel.storage.episodes import episode_bytes, load_episode
+from worldmodel.storage.episodes import episode_bytes, find_episodes, load_episode
 from worldmodel.storage.files import read_record, read_text
 from worldmodel.system.paths import to_path
+from worldmodel.training.colours import choose_palette
 from worldmodel.training.runs import (
     Lineage,
     lineage,
@@ -39,6 +40,7 @@ from worldmodel.worlds.world_folder import (
     sha256_of_bytes,
 )
 
+PALETTE_EPISODES, PALETTE_STRIDE = 60, 20  # of them every so many-th frame is counted
 VERDICT = ("verdict", "figures", "picture")
 
 
@@ -61,6 +63,7 @@ class WorldExport:
     made_by: str  # one line on data and recipe
     motion: Path | None = None  # the run of the stage `motion`, of a world that knows its place
     events: Path | None = None  # the run of the stage `events`, of a world with predicted numbers
+    palette: Path | None = None  # episodes whose colours it is shown in, of a game that has few
 
 
 def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
         sampler=config.sampler,
         actions=student.actions,
         transformer=student.model,
-        autoencoder=decoder.config,
+        autoencoder=_shown(decoder.config, config.palette),
         state=spec,
         motion=motion.config if motion is not None else None,
         events=events.config if events is not None else None,
@@ -113,6 +116,15 @@ def export_world(config: WorldExport, folder: Path) -> dict[str, Any]:
     )
     save_world_folder(folder, world, files)
     return {"world": str(folder), "megabytes": round(sum(map(len, files.values())) / 1e6, 1)}
+
+
+def _shown(config: AutoencoderConfig, episodes: Path | None) -> AutoencoderConfig:
+    """The autoencoder with the palette of a game's episodes, if it is shown in one."""
+    if episodes is None:
+        return config
+    paths = find_episodes(episodes)[:PALETTE_EPISODES]
+    frames = (load_episode(path).frames[::PALETTE_STRIDE] for path in paths)
+    return replace(config, palette=choose_palette(frames))
 
 
 def _costs(config: WorldExport, student: Lineage) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from worldmodel.worlds.happenings import Happenings
 from worldmodel.worlds.native import NativeWorld
 from worldmodel.worlds.place_tracker import PlaceTracker
 
+BETWEEN = 1e-3  # share of pixels that may lie between two colours of a palette, and take either
 DRAWS = 300  # of a world's numbers, which are compared beside the frames
 
 
@@ -132,7 +133,7 @@ class EventsOnGraphs(Events):
         self.graphs = graphs
 
     def forward(self, recent: Recent, moved: Tensor, actions: Tensor, chance: Tensor) -> Tensor:
-        """The next states 1 v."""
+        """The states 1 v that follow, drawn with the given chances."""
         return self.graphs.draw(recent, moved, actions, chance)
 
 
@@ -257,16 +258,17 @@ def _play(
     return GraphPlay(np.stack(latents), np.stack(frames), np.stack(states) if states else None)
 
 
-def compare(one: GraphPlay, other: GraphPlay) -> GraphDifference:
-    """Two plays of the same actions."""
+def compare(one: GraphPlay, other: GraphPlay, palette: Sequence[str] = ()) -> GraphDifference:
+    """Two plays of the same actions; in a world with a palette, all but `BETWEEN` of the pixels."""
     apart = np.abs(one.latents - other.latents)
-    pixels = np.abs(one.frames.astype(np.int16) - other.frames)
+    pixels = np.abs(one.frames.astype(np.int16) - other.frames).max(axis=-1)
+    counted = 1 - BETWEEN if palette else 1.0
+    pixel = int(np.quantile(pixels, counted, method="higher"))
     equal = (apart == 0).all(axis=(1, 2, 3))
     states = len(apart)
     if one.states is not None and other.states is not None:
         states = sum(_same(*both) for both in zip(one.states, other.states, strict=True))
-    counted = int(equal.sum()), float(apart.max()), int(pixels.max())
-    return GraphDifference(len(apart), *counted, states)
+    return GraphDifference(len(apart), int(equal.sum()), float(apart.max()), pixel, states)
 
 
 def _same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:

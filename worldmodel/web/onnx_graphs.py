@@ -43,6 +43,7 @@ from worldmodel.model.autoencoder import Autoencoder
 from worldmodel.model.configs import ModelConfig, SamplerConfig
 from worldmodel.model.events import Events, Recent
 from worldmodel.model.floor_plan import FloorPlan
+from worldmodel.model.palette import Palette
 from worldmodel.model.state_numbers import encode_state
 from worldmodel.model.transformer import WorldTransformer
 from worldmodel.web.floor_plan_graphs import DrawGraph, MergeGraph, RayGraph, rays_for_transformer
@@ -97,6 +98,7 @@ class PictureGraph(nn.Module):
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.decoder, self.scene = autoencoder.decoder, autoencoder.scene
+        self.palette = autoencoder.palette
         self.has_plan = autoencoder.plan is not None
 
     def forward(self, latent: Tensor, view: Tensor | None = None) -> Tensor:
@@ -104,8 +106,9 @@ class PictureGraph(nn.Module):
         if self.has_plan:
             return self.decoder.layers(latent[:, 0])
         if self.scene is None or view is None:
-            return _rgba(self.decoder(latent[:, 0]))
-        return _rgba(self.decoder(latent[:, 0], self.scene.drawing(self.scene.look(view).pixels)))
+            return _rgba(self.decoder(latent[:, 0]), self.palette)
+        seen = self.scene.drawing(self.scene.look(view).pixels)
+        return _rgba(self.decoder(latent[:, 0], seen), self.palette)
 
 
 class ShowGraph(nn.Module):
@@ -113,11 +116,11 @@ class ShowGraph(nn.Module):
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
-        self.merge = MergeGraph(autoencoder)
+        self.merge, self.palette = MergeGraph(autoencoder), autoencoder.palette
 
     def forward(self, coarse: Tensor, from_plan: Tensor, picture: Tensor) -> Tensor:
         """What `PictureGraph` and `DrawGraph` gave."""
-        return _rgba(self.merge(coarse, from_plan, picture))
+        return _rgba(self.merge(coarse, from_plan, picture), self.palette)
 
 
 class SeenGraph(nn.Module):
@@ -158,10 +161,12 @@ class EventsGraph(nn.Module):
         return after, encode_state(self.model, self.events.spec.names, after)
 
 
-def _rgba(decoded: Tensor) -> Tensor:
-    """Pixels b 3 h w in about [-1, 1] to uint8 b h w 4: `to_frames`, with an opaque channel."""
+def _rgba(decoded: Tensor, palette: Palette | None) -> Tensor:
+    """Pixels b 3 h w in about [-1, 1] to uint8 b h w 4: `Autoencoder.show`, and opaque."""
     colours = torch.clamp((decoded + 1) * 127.5 + 0.5, 0, 255)
     colours = rearrange(colours, "b c h w -> b h w c")
+    if palette is not None:
+        colours = palette(colours).to(colours.dtype)
     opaque = torch.full_like(colours[..., :1], 255.0)
     return torch.cat((colours, opaque), dim=-1).to(torch.uint8)
 

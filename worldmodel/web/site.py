@@ -146,7 +146,7 @@ def _check(
                 f"({DRAWS_OFF} may differ); nothing was written"
             )
     found = play_graphs(world, sessions, 0, 0, check_actions(CHECKED))
-    difference = compare(expected, found)
+    difference = compare(expected, found, world.file.autoencoder.palette)
     allowed, frames = tolerance(world), difference.frames
     are_equal = difference.latents <= allowed and difference.pixels <= PIXELS  # NaN is not
     if not are_equal or difference.equal_states < frames:

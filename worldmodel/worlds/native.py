@@ -9,6 +9,7 @@ the decoder. All of it is used from one thread at a time.
 """
 
 import copy
+import hashlib
 import platform
 import time
 from collections.abc import Sequence
@@ -290,6 +291,7 @@ class NativeWorld:
             "sha256": {
                 k: v for k, v in self.file.sha256.items() if not k.endswith(TRAJECTORY_ENDING)
             },
+            **self._palette_identity,
             "sampler": self._sampler_identity,
             "engine": self.engine.name,
             "engine_version": self.engine.version,
@@ -298,6 +300,12 @@ class NativeWorld:
             "threads": self.threads,
             "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         }
+
+    @property
+    def _palette_identity(self) -> dict[str, str]:
+        """The palette, if there is one: older sessions do not tell of any."""
+        colours = "".join(self.file.autoencoder.palette)
+        return {"palette": hashlib.sha256(colours.encode()).hexdigest()} if colours else {}
 
     @property
     def _sampler_identity(self) -> dict[str, Any]:
