@@ -79,7 +79,7 @@ def walk(session: Session, frames: int) -> list[PlayedFrame]:
     steps: list[PlayedFrame] = []
     while len(steps) < frames:
         assert not session.paused
-        if step := session.turn(None):
+        if step := session.advance():
             steps.append(step)
             session.remember()
     return steps
@@ -113,7 +113,7 @@ def test_a_fault_that_comes_again_lets_the_world_rest_until_the_player_goes_on(
     for is_resting in (False, True, True):
         if session.paused:
             session.turn(Command.PAUSE)
-        assert session.turn(None) is None
+        assert session.advance() is None
         assert session.paused is is_resting
     assert "paused there, P continues" in list(save_worker.notices())[-1]
     session.turn(Command.PAUSE)
@@ -128,7 +128,7 @@ def test_a_recording_across_a_fault_replays(
     recording_control.is_rolling = True
     recording_control.show(session, session.begin(), None)
     for _ in range(20):
-        if step := session.turn(None):
+        if step := session.advance():
             recording_control.show(session, step, None)
             session.remember()
     recording_control.close()
@@ -197,7 +197,7 @@ def test_numbers_that_are_none_cost_a_frame_and_the_weight_is_named(
     bias = world.engine.model.unembed.bias  # type: ignore[attr-defined]  # torch's
     kept = bias.clone()
     bias[0] = torch.nan
-    assert session.turn(None) is None
+    assert session.advance() is None
     told = "".join(save_worker.notices())
     assert "frame 7: WorldFaultError: its latents hold values that are not numbers" in told
     assert "the weight unembed.bias" in told

@@ -118,12 +118,12 @@ def test_paused_the_world_rests_until_one_step_or_the_next_pause(kind: Kind) -> 
 def test_time_does_not_count_while_paused() -> None:
     session = opener(DrawnWorld())()
     session.begin()
-    first = session.turn(None)
+    first = session.advance()
     session.remember()
     session.turn(Command.PAUSE)
     time.sleep(0.2)
     session.turn(Command.PAUSE)
-    second = session.turn(None)
+    second = session.advance()
     assert first is not None
     assert second is not None
     assert 0 < second.time - first.time < 0.15
@@ -153,7 +153,7 @@ def test_after_a_long_frame_at_most_one_comes_early() -> None:
     time.sleep(0.2)  # ten frames late
     for _ in range(2):
         assert session.seconds_to_wait() == 0
-        session.turn(None)
+        session.advance()
         session.remember()
     wait = session.seconds_to_wait()
     assert wait is not None

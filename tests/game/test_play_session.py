@@ -22,7 +22,7 @@ def test_holding_the_key_runs_back_and_letting_go_branches_there(world: World) -
     session = Session(world, random_take(world), seed=1)
     steps = [session.begin(), *play(session, 30)]
     session.turn(Command.REWIND)
-    back = [session.turn(None) for _ in range(4)]
+    back = [session.advance() for _ in range(4)]
     assert [one.index for one in back if one] == [29, 28, 27, 26]
     for one in back:
         assert one is not None
@@ -42,12 +42,12 @@ def test_going_back_gets_faster_and_ends_at_the_oldest_frame(world: World) -> No
     play(session, 150)
     session.turn(Command.REWIND)
     seen = []
-    while (one := session.turn(None)) is not None:
+    while (one := session.advance()) is not None:
         seen.append(one.index)
     assert seen[0] == 149
     assert seen[-1] == 0
     assert len(seen) < 100
-    assert session.turn(None) is None, "it stays there"
+    assert session.advance() is None, "it stays there"
     session.turn(Command.GO_ON)
     assert play(session, 1)[0].index == 1
 
@@ -57,7 +57,7 @@ def test_going_back_takes_a_frame_a_period_even_where_play_has_no_limit() -> Non
     session.begin()
     play(session, 20)
     session.turn(Command.REWIND)
-    session.turn(None)
+    session.advance()
     wait = session.seconds_to_wait()
     assert wait is not None
     assert 0.01 < wait <= 1 / 30
@@ -71,7 +71,7 @@ def test_paused_one_can_go_back_and_rests_there(world: World) -> None:
     assert session.seconds_to_wait() is None
     session.turn(Command.REWIND)
     assert session.seconds_to_wait() is not None
-    session.turn(None)
+    session.advance()
     session.turn(Command.GO_ON)
     assert session.seconds_to_wait() is None
     assert session.index == 9
@@ -102,7 +102,7 @@ def test_a_saved_moment_is_loaded_in_play_and_in_another_session(
     again = play(session, 10)
     np.testing.assert_array_equal([s.frame for s in expected], [s.frame for s in again])
     session.turn(Command.REWIND)
-    play_back = [session.turn(None) for _ in range(15)]
+    play_back = [session.advance() for _ in range(15)]
     assert [one.index for one in play_back if one][-1] == 12, "the past begins at the moment"
 
 
@@ -124,7 +124,7 @@ def test_saving_while_going_back_keeps_the_frame_that_is_seen(save_worker: SaveW
     play(session, 10)
     session.turn(Command.REWIND)
     for _ in range(3):
-        session.turn(None)
+        session.advance()
     session.turn(Command.SAVE)
     assert save_worker.last is not None
     assert save_worker.last.header.index == 7
@@ -161,7 +161,7 @@ def test_a_frame_is_remembered_once_and_only_a_made_one() -> None:
     session.begin()
     session.remember()
     assert "remember" not in world.calls, "a start is the past already"
-    session.turn(None)
+    session.advance()
     session.remember()
     session.remember()
     assert world.calls.count("remember") == 1
@@ -258,7 +258,7 @@ def test_after_its_end_the_next_turn_begins_an_episode_of_another_seed() -> None
     session = Session(Ends(), random_take(DrawnWorld()), seed=4)
     session.begin()
     play(session, 3)
-    step = session.turn(None)
+    step = session.advance()
     assert step is not None
     assert (step.index, step.seed, step.segment) == (0, 5, 2)
     session.turn(Command.REWIND)

@@ -53,7 +53,7 @@ class Stage:
 
     def turn(self, command: Command | None) -> PlayedFrame | None:
         """A step is shown before or after it is remembered, as threads have it."""
-        step = self.session.turn(command)
+        step = self.session.turn(command) if command else self.session.advance()
         if step and self.acted % 2:
             self.side_by_side.show(self.session, step)
         if step and not step.is_past:

@@ -126,7 +126,7 @@ def save_drawn(frames: int) -> None:
     session = Session(DrawnWorld(), lambda _: Taken(IDLE, None))
     session.begin()
     for _ in range(frames):
-        session.turn(None)
+        session.advance()
         session.remember()
     save_moment(new_name(moments_folder() / "drawn"), session.moment())
 

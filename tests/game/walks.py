@@ -26,7 +26,7 @@ from worldmodel.world import Frame, World
 def play(session: Session, frames: int) -> list[PlayedFrame]:
     steps = []
     for _ in range(frames):
-        step = session.turn(None)
+        step = session.advance()
         assert step is not None
         session.remember()
         steps.append(step)
@@ -61,7 +61,7 @@ def record_with_a_branch(name: str) -> Path:
 
     def play_on(frames: int) -> None:
         for _ in range(frames):
-            step = session.turn(None)
+            step = session.advance()
             assert step is not None
             session.remember()
             recording_control.show(session, step, None)
@@ -69,7 +69,7 @@ def record_with_a_branch(name: str) -> Path:
     play_on(20)
     session.turn(Command.REWIND)
     for _ in range(6):
-        step = session.turn(None)
+        step = session.advance()
         assert step is not None
         recording_control.show(session, step, None)
     session.turn(Command.GO_ON)

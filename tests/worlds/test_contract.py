@@ -14,7 +14,7 @@ from worldmodel.data_sources.gym import open_game
 from worldmodel.data_sources.playable import PlayableGame
 from worldmodel.evaluation.random_world import parse_size, random_world
 from worldmodel.world import Ending, Frame, StateError, World
-from worldmodel.worlds.find import open_world
+from worldmodel.worlds.find import BACKENDS, open_world
 from worldmodel.worlds.run_settings import RunSettings
 
 SETTINGS = RunSettings(device="cpu", dtype="float32", engine="torch", threads=1)
@@ -79,6 +79,15 @@ def test_a_saved_state_goes_on_as_the_world_would_have(world: World) -> None:
     for expected in ahead:
         assert np.array_equal(world.generate(action), expected)
         world.remember()
+
+
+def test_another_action_gives_other_frames(world: World) -> None:
+    pressed = [play(world, Action(frozenset({button}))) for button in world.actions.buttons]
+    assert any(not np.array_equal(play(world, IDLE), frames) for frames in pressed)
+
+
+def test_every_backend_is_held_to_this() -> None:
+    assert BACKENDS.keys() <= WORLDS.keys()
 
 
 def test_an_action_stays_as_it_was(world: World) -> None:

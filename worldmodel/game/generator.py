@@ -1,10 +1,11 @@
 """Who makes the frames: a thread of its own, or with `--sync` the window's thread.
 
 The generator's thread does all work on the world, loading included, so a slow world never freezes
-the window. It meets the window's thread in three places: it takes the player's action (a lock), it
-offers finished steps (a queue of length one, longer is later), and it reads commands from a
-mailbox, on which it also sleeps until the next frame is due. A failure travels through the same
-queue, behind the frames that came before it.
+the window. It meets the window's thread in two places of its own: it offers finished steps (a queue
+of length one, longer is later; `announce` wakes the window for them), and it reads commands from a
+mailbox, on which it also sleeps until the next frame is due. The session that it opens takes the
+player's action from `Input`, under that one's lock. A failure travels through the queue of steps,
+behind the frames that came before it; `session` is set once, before the first step is offered.
 """
 
 import contextlib

@@ -48,7 +48,7 @@ def play_headless(
     meter.add(time.perf_counter(), None)
     for _ in through(range(frames), unit="frame"):
         time.sleep(session.seconds_to_wait() or 0)
-        step = session.turn(None)
+        step = session.advance()
         assert step is not None  # only commands can make no frame
         session.remember()
         _keep(session, step, recording_control, replay)

@@ -2,7 +2,8 @@
 
     session = Session(world, take, seed=0)
     step = session.begin()              # the start frame
-    step = session.turn(command)        # the next frame; None when the command makes none
+    step = session.advance()            # the next frame
+    step = session.turn(command)        # what a command shows; None where it shows no frame
     session.remember()                  # after the frame was handed over, never before
 
 The player's action is read at the last moment before the frame is made, so waiting for the next
@@ -128,11 +129,9 @@ class Session:
         history = moment.history.copy(header.index)
         return self._begin_with(first, history, sampled)
 
-    def turn(self, command: Order | None) -> PlayedFrame | None:
-        """Obey a command, or make the next frame when there is none."""
+    def turn(self, command: Order) -> PlayedFrame | None:
+        """Obey a command; the frame that it shows, if it shows one."""
         match command:
-            case None:
-                return self.advance()
             case Command.RESTART:
                 return self.begin()
             case Command.NEXT_START:
@@ -153,9 +152,7 @@ class Session:
                 self._let_go()
                 step = self.advance()
                 return replace(step, event_time=None) if step else None
-            case Command.REWIND if not isinstance(
-                self.world, Ending
-            ):  # a real game has no way back
+            case Command.REWIND if self._can_go_back:
                 self._cursor, self._back_frames = self.index, 0
                 self._clock.go_on()
             case Command.GO_ON:
@@ -169,6 +166,11 @@ class Session:
             case _:
                 pass
         return None
+
+    @property
+    def _can_go_back(self) -> bool:
+        """Whether earlier frames can be gone on from: not those of a real game."""
+        return not isinstance(self.world, Ending)
 
     def advance(self) -> PlayedFrame | None:
         """The next frame; while going back, the one before; after an end, the next episode."""

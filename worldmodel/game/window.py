@@ -50,7 +50,7 @@ class Cover(Protocol):
         """Whether it covers the world now."""
 
     def draw(self, surface: pygame.Surface) -> None:
-        """Draw over the picture."""
+        """Draw what covers the world onto the window's surface."""
 
 
 class NoDisplayError(UserError):

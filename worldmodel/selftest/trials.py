@@ -81,7 +81,7 @@ def play(session: Session, frames: int) -> list[PlayedFrame]:
     while len(steps) < frames:
         if session.paused:
             session.turn(Command.PAUSE)
-        if step := session.turn(None):
+        if step := session.advance():
             steps.append(step)
             session.remember()
     return steps
@@ -111,7 +111,7 @@ def branch(world: World, trial: int) -> None:
     steps = play(session, chance.randint(20, 60))
     session.turn(Command.REWIND)
     for _ in range(chance.randint(1, 15)):
-        session.turn(None)
+        session.advance()
     session.turn(Command.GO_ON)
     index = session.index
     _compare(steps[index:], play(session, len(steps) - index), "after going back")
@@ -149,7 +149,7 @@ def replay(world: World, trial: int) -> int:
                 recording_control.show(session, step, None)
             session.turn(Command.REWIND)
             for _ in range(chance.randint(1, 8)):
-                session.turn(None)
+                session.advance()
             session.turn(Command.GO_ON)
         recording_control.close()
         if recording_control.failure:

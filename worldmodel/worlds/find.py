@@ -4,13 +4,15 @@ import contextlib
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
+from worldmodel.action import ActionSpec
 from worldmodel.config import UserError, read_toml
+from worldmodel.model.configs import SamplerConfig
 from worldmodel.storage.files import is_file
 from worldmodel.system.paths import Pathlike, list_files, to_path
 from worldmodel.system.printable import shown
@@ -18,11 +20,10 @@ from worldmodel.world import Batch, World
 from worldmodel.worlds.known_folders import known_folders
 from worldmodel.worlds.run_settings import RunSettings
 from worldmodel.worlds.wan.world_file import BACKEND as WAN
-from worldmodel.worlds.wan.world_file import WanWorldFile, read_wan_world
+from worldmodel.worlds.wan.world_file import read_wan_world
 from worldmodel.worlds.world_folder import (
     WORLD_FILE,
     WorldError,
-    WorldFile,
     check_part,
     read_world_file,
 )
@@ -31,11 +32,55 @@ DEFAULT = "doom-places"
 MOST_ABOVE = 3  # folders above a recording whose folders are looked at
 
 
+class Description(Protocol):
+    """What every `world.toml` says, whichever backend plays the world."""
+
+    @property
+    def name(self) -> str:
+        """What people call it by; a word."""
+
+    @property
+    def title(self) -> str:
+        """What it shows, on a line."""
+
+    @property
+    def licence(self) -> str:
+        """Under which it may be used."""
+
+    @property
+    def backend(self) -> str:
+        """What plays it: a key of `BACKENDS`."""
+
+    @property
+    def frames_per_second(self) -> float:
+        """How fast it is played."""
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Rows and columns of its frames."""
+
+    @property
+    def sampler(self) -> SamplerConfig:
+        """How its frames are sampled."""
+
+    @property
+    def actions(self) -> ActionSpec:
+        """The keys and the mouse that it knows."""
+
+    @property
+    def captions(self) -> list[str]:
+        """The captions of the starts, in order."""
+
+    @property
+    def pictures(self) -> Sequence[str | None]:
+        """The files of the starts in `starts/`; None where play begins without a picture."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """What plays worlds of one kind, by the name that `world.toml` gives it."""
 
-    read: Callable[[Path], WorldFile | WanWorldFile]  # a folder's `world.toml`
+    read: Callable[[Path], Description]  # a folder's `world.toml`
     world: str  # "module:class", imported when needed: its dependencies hurt nobody else
     batch: str | None = None  # likewise, what plays many sessions of its worlds as one
 
@@ -88,12 +133,12 @@ def is_shipped(folder: Path) -> bool:
     return folder.resolve().parent == shipped_worlds().resolve()
 
 
-def read_any_world(folder: Path) -> WorldFile | WanWorldFile:
+def read_any_world(folder: Path) -> Description:
     """What `world.toml` says, whichever backend plays it; weights are not looked at."""
     return _backend(folder).read(folder)
 
 
-def list_all_worlds() -> list[tuple[Path, WorldFile | WanWorldFile]]:
+def list_all_worlds() -> list[tuple[Path, Description]]:
     """The shipped worlds and those imported beside them; a broken one says so when it is opened."""
     worlds = []
     for path in list_files(shipped_worlds(), f"*/{WORLD_FILE}"):

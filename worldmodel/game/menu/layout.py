@@ -68,7 +68,7 @@ class Layout(NamedTuple):
     height: int
 
     def find(self, key: str) -> Placed | None:
-        """The item with that key."""
+        """The item with that key; None where no item has it."""
         return next((one for one in self.placed if one.item.key == key), None)
 
     def at(self, point: tuple[int, int]) -> Placed | None:

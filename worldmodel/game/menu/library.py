@@ -23,9 +23,7 @@ from worldmodel.storage.moments import MomentEntry, last_sessions_folder, list_m
 from worldmodel.storage.tensor_files import open_tensors
 from worldmodel.system.limits import LARGEST_EPISODE
 from worldmodel.world import Frame
-from worldmodel.worlds.find import list_all_worlds, read_any_world
-from worldmodel.worlds.wan.world_file import WanWorldFile
-from worldmodel.worlds.world_folder import WorldFile
+from worldmodel.worlds.find import Description, list_all_worlds, read_any_world
 
 MOST_MOMENTS = 200  # that are shown
 
@@ -102,9 +100,7 @@ class Library:
             self.is_looking = False
 
 
-def describe_world(
-    folder: Path, file: WorldFile | WanWorldFile, speeds: dict[str, float]
-) -> Installed:
+def describe_world(folder: Path, file: Description, speeds: dict[str, float]) -> Installed:
     """What a tile says about a world."""
     starts = [
         StartEntry(caption=caption, picture=last_frame(folder / "starts" / name) if name else None)

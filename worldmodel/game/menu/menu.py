@@ -133,7 +133,7 @@ class Menu:
         return self._answer
 
     def draw(self, surface: pygame.Surface) -> None:
-        """Draw over what is there."""
+        """Draw the open page over the picture that is there."""
         self._size = surface.get_size()
         self._tick()
         page = self._page()
