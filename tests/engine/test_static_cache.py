@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import TINY
-from worldmodel.engine.static_cache import BLOCK, _turns, is_finite
+from worldmodel.engine.static_cache import BLOCK, _cos_sin, is_finite
 from worldmodel.model.rotary import space_angles, time_angles
 
 MODEL = replace(TINY, layers=1, latent_channels=4, latent_width=3, buttons=2, context_frames=4)
@@ -15,7 +15,7 @@ MODEL = replace(TINY, layers=1, latent_channels=4, latent_width=3, buttons=2, co
 @pytest.mark.parametrize("time", [0, 1, BLOCK - 1, BLOCK, 5 * BLOCK + 7])
 def test_angles_from_a_block_are_those_of_the_frame_itself(time: int) -> None:
     angles = time_angles(MODEL, torch.tensor([time])) + space_angles(MODEL)
-    cos, sin, _ = _turns(MODEL, time // BLOCK)
+    cos, sin, _ = _cos_sin(MODEL, time // BLOCK)
     assert torch.equal(cos[time % BLOCK], angles.cos())
     assert torch.equal(sin[time % BLOCK], angles.sin())
 

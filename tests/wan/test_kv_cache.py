@@ -82,7 +82,7 @@ def test_a_session_past_1024_latent_frames_is_as_exact_as_its_beginning() -> Non
     late.cache.frames.now = 1_000_000 * 3 + 1  # the same slot as frame 1 of the ring
     early.cache.frames.now = 4
     for played in (late, early):
-        played.cache._find_turns()
+        played.cache._find_positions()
         played.cache.frames.sink_k.copy_(
             latents_of(1).new_tensor(0.3).expand_as(played.cache.frames.sink_k)
         )

@@ -158,7 +158,7 @@ class StaticCache:
         config, inputs = self.config, self.inputs
         s, p = config.sink_frames, config.tokens_per_frame
         here = slice(row * p, (row + 1) * p)
-        cos, sin, _ = _turns(config, time // BLOCK)
+        cos, sin, _ = _cos_sin(config, time // BLOCK)
         put(cos[time % BLOCK], inputs.cos[here])
         put(sin[time % BLOCK], inputs.sin[here])
         # Once the window is full, masks come round again with the ring.
@@ -168,12 +168,12 @@ class StaticCache:
         inputs.mask.copy_(self._masks[ring])
         moved = [pinned_time(config, i, time) - i for i in range(s)]
         if any(moved):
-            turns = [_turns(config, by // BLOCK)[2][by % BLOCK] for by in moved]
-            phase = torch.stack(turns).repeat_interleave(p, dim=0)
-            turned = self._sinks * put(phase, torch.empty_like(phase, device=self.device))
+            phases = [_cos_sin(config, by // BLOCK)[2][by % BLOCK] for by in moved]
+            phase = torch.stack(phases).repeat_interleave(p, dim=0)
+            rotated = self._sinks * put(phase, torch.empty_like(phase, device=self.device))
             half = config.head_width // 2
             target = inputs.k[..., row * s * p : (row + 1) * s * p, :]
-            target[..., :half], target[..., half:] = turned.real, turned.imag
+            target[..., :half], target[..., half:] = rotated.real, rotated.imag
 
     def _mask(self) -> Tensor:
         """Rows finished, new; columns as in `FrameInputs`: 2 u."""
@@ -194,7 +194,7 @@ class StaticCache:
 
 
 @functools.lru_cache(maxsize=64)  # blocks: some for each of many sessions
-def _turns(config: ModelConfig, block: int) -> tuple[Tensor, Tensor, Tensor]:
+def _cos_sin(config: ModelConfig, block: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rotations of a block's frame times: cosines and sines f p e/2 of tokens, complex ones f e/2.
 
     Nobody may write to them. A block costs little more than one of its times.

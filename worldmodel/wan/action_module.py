@@ -81,7 +81,7 @@ class ActionModule(nn.Module):
         beside = rearrange(rows, "b f r m -> b f 1 (r m)").expand(-1, -1, x.shape[2], -1)
         y = self.t_qkv(self.mouse_mlp(torch.cat((x, beside), dim=-1)))
         q, k, v = rearrange(y, "b f p (o n e) -> o (b p) n f e", o=3, n=self.heads)
-        cos, sin = _turns(context)
+        cos, sin = _cos_sin(context)
         q = apply_rope(self.img_attn_q_norm(q), cos, sin)
         k = apply_rope(self.img_attn_k_norm(k), cos, sin)
         seen = context.attend(self.bank, q, k, v, "mouse")
@@ -96,7 +96,7 @@ class ActionModule(nn.Module):
         rows = rearrange(self.keyboard_embed(rows), "b f r c -> b f (r c)")
         k, v = rearrange(self.keyboard_attn_kv(rows), "b f (o n e) -> o b n f e", o=2, n=self.heads)
         q = rearrange(self.mouse_attn_q(x), "b f p (n e) -> b n (f p) e", n=self.heads)
-        cos, sin = _turns(context)
+        cos, sin = _cos_sin(context)
         k = apply_rope(self.key_attn_k_norm(k), cos, sin)
         cos, sin = cos.repeat_interleave(p, dim=0), sin.repeat_interleave(p, dim=0)
         q = apply_rope(self.key_attn_q_norm(q), cos, sin)
@@ -107,7 +107,7 @@ class ActionModule(nn.Module):
         return added
 
 
-def _turns(context: WanContext) -> tuple[Tensor, Tensor]:
-    turns = context.action_cos_sin
-    assert turns is not None, "the context is of a model with an action module"
-    return turns
+def _cos_sin(context: WanContext) -> tuple[Tensor, Tensor]:
+    cos_sin = context.action_cos_sin
+    assert cos_sin is not None, "the context is of a model with an action module"
+    return cos_sin

@@ -1,6 +1,6 @@
 """What a latent frame sees: all of a clip at once, or in play the kept past.
 
-Attention hands over turned queries and keys, and values; a context keeps them in a bank and gives
+Attention hands over rotated queries and keys, and values; a context keeps them in a bank and gives
 back what was attended to. There are up to three kinds: frames attend to frames, and in models with
 an action module to what keys and mouse did. A model with cameras has a second bank of frames for
 each layer: bank l is layer l's, bank layers + l its camera branch's, whose keys and values stand in
@@ -21,11 +21,11 @@ from torch import Tensor
 
 from worldmodel.wan.model_config import Kind, WanConfig, WindowConfig
 from worldmodel.wan.rope import action_cos_sin, rope_cos_sin, time_cos_sin
-from worldmodel.wan.stream_cache import Device, KeptSlot, StreamCache, TimeTurns
+from worldmodel.wan.stream_cache import Device, KeptSlot, StreamCache, TimeCosSin
 
 Text = Sequence[tuple[Tensor, Tensor]]  # keys and values b n t e of what is read, one per layer
 Words = Text | Tensor  # those, or embeddings b t c, which every pass then reads for itself
-Turns = tuple[Tensor, Tensor]  # cosines and sines
+CosSin = tuple[Tensor, Tensor]  # cosines and sines
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class FrameConditions:
     mouse: Tensor | None = None  # b f r m
 
     def repeat(self, times: int) -> "FrameConditions":
-        """The same frames several times, one after the other."""
+        """The same frames so many times, one after the other: b (times f)."""
         return self._each(lambda x: torch.cat([x] * times, dim=1))
 
     @property
@@ -50,7 +50,7 @@ class FrameConditions:
         return self._each(lambda x: x[:, frames])
 
     def to(self, device: Device) -> "FrameConditions":
-        """The same on a device."""
+        """The same frames on a device."""
         return self._each(lambda x: x.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "FrameConditions":
@@ -81,11 +81,11 @@ class WanContext(Protocol):
         """Those of the frames that are passed in, where the model takes any."""
 
     @property
-    def rope_cos_sin(self) -> Turns:
+    def rope_cos_sin(self) -> CosSin:
         """Cosines and sines t e/2 of the positions of the tokens that are passed in."""
 
     @property
-    def action_cos_sin(self) -> Turns | None:
+    def action_cos_sin(self) -> CosSin | None:
         """Cosines and sines f e/2 of the times of the frames that are passed in."""
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
@@ -111,7 +111,7 @@ class WholeClipContext:
     ) -> None:
         self.text, self.conditions = text, conditions
         self.rope_cos_sin = frame_cos_sin(config, window, torch.arange(frames), device)
-        self.action_cos_sin = time_turns(config, torch.arange(frames), device)
+        self.action_cos_sin = action_times_cos_sin(config, torch.arange(frames), device)
         self._seen = _earlier_chunks(window, frames).to(device) if causal else None
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
@@ -147,11 +147,11 @@ class RollingCache:
         self.text: Text = ()
         self.conditions: FrameConditions | None = None  # of the current chunk
         self.rings: dict[Kind, StreamCache] = {
-            kind: StreamCache(stream, window, ring_turns(config, kind), batch, dtype, device)
+            kind: StreamCache(stream, window, ring_cos_sin(config, kind), batch, dtype, device)
             for kind, stream in window.streams(config).items()
         }
         self.frames = self.rings["frames"]
-        self._find_turns()
+        self._find_positions()
 
     @property
     def now(self) -> int:
@@ -171,7 +171,7 @@ class RollingCache:
         """Keep the current chunk and open the slots of the next one."""
         for ring in self.rings.values():
             ring.advance()
-        self._find_turns()
+        self._find_positions()
 
     def re_anchor(self, motion: Tensor) -> None:
         """Let the world begin at another camera (`StreamCache.re_anchor`)."""
@@ -181,7 +181,7 @@ class RollingCache:
         """Forget everything, in the same memory; what was saved stays as it is."""
         for ring in self.rings.values():
             ring.reset()
-        self._find_turns()
+        self._find_positions()
 
     def save(self) -> dict[str, KeptSlot | Tensor]:
         """What is kept, by name, between two chunks: `slot.3`, `mouse.slot.3`, …, and `moved`."""
@@ -203,35 +203,35 @@ class RollingCache:
             slots = {name: saved[_of(kind, name)] for name in ring.saved_shapes(now)}
             moved = saved["moved"] if kind == "frames" else torch.eye(4, dtype=torch.float64)
             ring.load(slots, moved, now)
-        self._find_turns()
+        self._find_positions()
 
-    def _find_turns(self) -> None:
+    def _find_positions(self) -> None:
         """The positions of the current chunk."""
         times = self.now + torch.arange(self.window.chunk_frames)
         self.rope_cos_sin = frame_cos_sin(self.config, self.window, times, self.device)
-        self.action_cos_sin = time_turns(self.config, times, self.device)
+        self.action_cos_sin = action_times_cos_sin(self.config, times, self.device)
 
 
 def _of(kind: Kind, name: str) -> str:
     return name if kind == "frames" else f"{kind}.{name}"
 
 
-def ring_turns(config: WanConfig, kind: Kind) -> TimeTurns:
-    """What turns keys of a kind with time."""
+def ring_cos_sin(config: WanConfig, kind: Kind) -> TimeCosSin:
+    """What rotates keys of a kind with time: times f -> cosines and sines f e/2."""
     if kind == "frames":
         return partial(time_cos_sin, config)
     assert config.actions is not None
     return partial(action_cos_sin, config.actions)
 
 
-def frame_cos_sin(config: WanConfig, window: WindowConfig, times: Tensor, device: Device) -> Turns:
+def frame_cos_sin(config: WanConfig, window: WindowConfig, times: Tensor, device: Device) -> CosSin:
     """Cosines and sines t e/2 of all tokens of the frames at `times` f."""
     rows, columns = window.rows // config.patch, window.columns // config.patch
     cos, sin = rope_cos_sin(config, times, rows, columns)
     return cos.to(device), sin.to(device)
 
 
-def time_turns(config: WanConfig, times: Tensor, device: Device) -> Turns | None:
+def action_times_cos_sin(config: WanConfig, times: Tensor, device: Device) -> CosSin | None:
     """Cosines and sines f e/2 of times for attention to keys and mouse, where there is any."""
     if config.actions is None:
         return None

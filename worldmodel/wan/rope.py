@@ -56,5 +56,5 @@ def rope_cos_sin(
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate ... t e by angles t e/2, in fp32; channel 2i pairs with channel 2i + 1."""
     first, second = x[..., 0::2].float(), x[..., 1::2].float()
-    turned = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    rotated = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1)
+    return rotated.flatten(-2).to(x.dtype)

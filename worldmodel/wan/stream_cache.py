@@ -4,7 +4,7 @@ Each pass over a chunk overwrites its slots, so the last pass before `advance` (
 what later chunks see. Slots fill from the front, sinks first, then a ring of whole chunks. Where a
 window ends within a chunk, the frames of that chunk that are too old lie in the ring unseen.
 
-Keys are turned to the time of their frame. Times are reduced to one turn in fp64, so scores depend
+Keys are rotated to the time of their frame. Times are reduced to one turn in fp64, so scores depend
 on differences of time alone, however late it is. Sinks that the window has left behind are seen as
 if they stood directly before it: no query meets an age that training has not shown.
 
@@ -28,7 +28,7 @@ from worldmodel.wan.model_config import Stream, WindowConfig
 from worldmodel.wan.rope import apply_rope
 
 Device = torch.device | str
-TimeTurns = Callable[[Tensor], tuple[Tensor, Tensor]]  # times f -> cosines, sines f e/2
+TimeCosSin = Callable[[Tensor], tuple[Tensor, Tensor]]  # times f -> cosines, sines f e/2
 
 
 class StreamCache:
@@ -38,13 +38,13 @@ class StreamCache:
         self,
         stream: Stream,
         window: WindowConfig,
-        turns: TimeTurns,
+        cos_sin: TimeCosSin,
         batch: int = 1,
         dtype: torch.dtype = torch.float32,
         device: Device = "cpu",
     ) -> None:
         self.stream, self.window, self.device = stream, window, device
-        self.p, self._turns = stream.tokens, turns
+        self.p, self._cos_sin = stream.tokens, cos_sin
         self.slots = window.kept_frames(stream.window)
         sinks = window.sink_frames
         self.ring = FrameRing(sinks, self.slots - sinks, self.p)
@@ -215,7 +215,7 @@ class StreamCache:
         late = self.now + self.window.chunk_frames - sinks - self.stream.window
         if not sinks or late <= 0:
             return
-        cos, sin = self._turns(torch.tensor([late]))
+        cos, sin = self._cos_sin(torch.tensor([late]))
         cos, sin = cos.to(self.device), sin.to(self.device)
         for to, bank in zip(self.k[:timed, ..., : sinks * self.p, :], self.sink_k, strict=False):
             to.copy_(apply_rope(bank, cos, sin))  # one by one: in fp32 all together take gigabytes

@@ -15,9 +15,9 @@ from torch import Tensor
 from worldmodel.wan.kv_cache import (
     FrameConditions,
     Words,
+    action_times_cos_sin,
     frame_cos_sin,
-    ring_turns,
-    time_turns,
+    ring_cos_sin,
 )
 from worldmodel.wan.model_config import Kind, Stream, WanConfig, WindowConfig
 from worldmodel.wan.rope import apply_rope
@@ -29,7 +29,7 @@ class _Streams:
 
     def __init__(self, config: WanConfig, window: WindowConfig) -> None:
         self.window, self.streams = window, window.streams(config)
-        self._turns = {kind: ring_turns(config, kind) for kind in self.streams}
+        self._cos_sin = {kind: ring_cos_sin(config, kind) for kind in self.streams}
 
     def past(
         self, kind: Kind, bank: int, kept: tuple[Tensor, Tensor], now: int
@@ -37,7 +37,7 @@ class _Streams:
         """What the chunk at `now` sees of the keys and values b n (f p) e of all earlier frames.
 
         Sinks that the window has left behind are seen as if they stood directly before it; their
-        keys are turned there unless they carry no time (a camera's).
+        keys are rotated there unless they carry no time (a camera's).
         """
         (k, v), stream, sinks = kept, self.streams[kind], self.window.sink_frames
         p, late = stream.tokens, now + self.window.chunk_frames - sinks - stream.window
@@ -45,7 +45,7 @@ class _Streams:
             return k[:, :, : now * p], v[:, :, : now * p]
         first, ring = k[:, :, : sinks * p], slice((sinks + late) * p, now * p)
         if bank < stream.timed and sinks:
-            cos, sin = self._turns[kind](torch.tensor([late]))
+            cos, sin = self._cos_sin[kind](torch.tensor([late]))
             first = apply_rope(first, cos.to(k.device), sin.to(k.device))
         values = torch.cat((v[:, :, : sinks * p], v[:, :, ring]), dim=2)
         return torch.cat((first, k[:, :, ring]), dim=2), values
@@ -73,8 +73,8 @@ class WanTeacherForcing:
         self._streams = _Streams(config, window)
         cos, sin = frame_cos_sin(config, window, torch.arange(frames), device)
         self.rope_cos_sin = cos.repeat(2, 1), sin.repeat(2, 1)
-        turns = time_turns(config, torch.arange(frames).repeat(2), device)
-        self.action_cos_sin = turns
+        times = torch.arange(frames).repeat(2)
+        self.action_cos_sin = action_times_cos_sin(config, times, device)
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
         """Both halves, chunk by chunk; t = 2 f p."""
@@ -145,7 +145,7 @@ class ChunkContext:
         n = cache.window.chunk_frames
         times = now + torch.arange(n)
         self.rope_cos_sin = frame_cos_sin(cache.config, cache.window, times, cache.device)
-        self.action_cos_sin = time_turns(cache.config, times, cache.device)
+        self.action_cos_sin = action_times_cos_sin(cache.config, times, cache.device)
         whole = cache.conditions
         self.conditions = whole.at(slice(now, now + n)) if whole else None
 
