@@ -46,7 +46,7 @@ class Later(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its array."""
+        """How many bytes its array takes on the host."""
 
     def array(self) -> NDArray[Any]:
         """The numbers; the same memory every time."""

@@ -42,7 +42,7 @@ class PlayableGame:
         return SavedState({"world": self.name}, {})
 
     def load_state(self, state: SavedState) -> None:
-        """Always a `StateError`."""
+        """A `StateError`: a real game cannot go back to a state."""
         del state
         raise StateError(f"{self.name} is a real game: it cannot be gone back in")
 

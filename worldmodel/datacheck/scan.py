@@ -120,7 +120,7 @@ class Scan:
 
     @property
     def repeated_in_action(self) -> NDArray[np.bool_]:
-        """The same of the frames that an action led to."""
+        """Whether each frame that an action led to is the one before, bit for bit."""
         rows = len(self.held)
         return self.repeated[: max(0, rows - 1)][~self.idle[1:]]
 

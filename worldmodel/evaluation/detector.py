@@ -62,7 +62,7 @@ class Detector(nn.Module):
         self.answer = nn.Linear(incoming, 1)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """See the class."""
+        """Clips uint8 b f h w 3 -> logits b; above 0: taken for the game's."""
         batch = len(frames)
         pixels = to_tensor(frames.flatten(0, 1)).unflatten(0, (batch, -1))
         change = F.pad(pixels.diff(dim=1), (0, 0, 0, 0, 0, 0, 1, 0))

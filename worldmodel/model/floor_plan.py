@@ -42,7 +42,7 @@ class Sight(NamedTuple):
 
 
 def seen_rays(config: FloorPlanConfig) -> Tensor:
-    """The columns w whose rays a transformer is given."""
+    """The columns of the frame whose rays a transformer is given: w."""
     step = config.frame_width // config.rays
     return torch.arange(config.rays) * step + step // 2
 

@@ -180,12 +180,12 @@ class Beginning(ClipContext):
         self.cache, self.frames = cache, frames
 
     def previous(self, latents: Tensor) -> Tensor:
-        """As in any clip: b f c h w."""
+        """The frame before each frame of the clip, zero before the first: b f c h w."""
         self.latents = latents
         return super().previous(latents)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As in any clip, b n t e; the cache gets k and v."""
+        """Attend within the clip, b n t e -> b n t e, and fill the cache's slots with k and v."""
         tokens = self.frames * self.cache.ring.tokens
         self.cache.k[layer, :, :, :tokens], self.cache.v[layer, :, :, :tokens] = k, v
         return super().attend(layer, q, k, v)

@@ -74,7 +74,7 @@ def save_tensors(
 def as_bytes(tensor: Tensor) -> memoryview:
     """A tensor's numbers as they lie in memory."""
     flat = tensor.detach().cpu().contiguous().flatten()
-    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+    return flat.view(dtype=torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 def _kind(tensor: Tensor, where: str) -> str:

@@ -43,7 +43,7 @@ def array_file(
         table[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": ends}
     yield beginning(table)
     for array in arrays.values():
-        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        yield np.ascontiguousarray(array).reshape(-1).view(dtype=np.uint8).data
 
 
 def beginning(table: Mapping[str, Any]) -> bytes:

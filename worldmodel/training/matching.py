@@ -67,7 +67,7 @@ def dmd_loss(played: PlayedClips[T], fake: Tensor, real: Tensor) -> tuple[Tensor
 
 
 def truth_loss(played: PlayedClips[T], truth: Truth) -> Tensor:
-    """½ mean w (x − x_true)² over the frames that were sampled."""
+    """½ mean w (x − x_true)² over the sampled frames of latents b f c h w: a scalar."""
     error = (played.latents - truth.latents).square().mean(dim=(2, 3, 4))
     sampled = unknown(played.known, error.shape[1])
     return 0.5 * mean_where(truth.weight * error, sampled)

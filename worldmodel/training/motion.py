@@ -134,7 +134,7 @@ class MotionStage:
 
 
 def measure_units(data: StateEpisodes, model: Motion) -> tuple[float, float, Tensor]:
-    """Usual way and velocity of a frame, mean and deviation of the eye's height."""
+    """Usual way and velocity of a frame; mean and deviation of the eye's height: 2."""
     roles = model.roles
     speed = data.states[:, list(roles.velocity)].norm(dim=1)
     speed = speed[torch.isfinite(speed) & (speed > 0)]

@@ -124,7 +124,7 @@ class PerceptualDistance(nn.Module):
 
     @torch.inference_mode()
     def between(self, frames: Tensor, reference: Tensor) -> Tensor:
-        """The same of frames uint8 b h w 3 twice, a few at a time: b."""
+        """The distance of frames uint8 b h w 3 from others, a few at a time: b."""
         pairs = zip(frames.split(BATCH), reference.split(BATCH), strict=True)
         return torch.cat([self(to_tensor(one), to_tensor(other)) for one, other in pairs])
 

@@ -27,11 +27,11 @@ class Sharded(Protocol):
 
     @property
     def shards(self) -> int:
-        """How many files."""
+        """How many files the samples are written to."""
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """The file of a shard."""
+    """The file that the shard of this number is in."""
     return folder / f"{number:05d}.safetensors"
 
 

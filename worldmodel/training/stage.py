@@ -67,7 +67,7 @@ class LoopConfig:
         return min(warmup, left, 1.0)
 
     def in_dtype(self, dtype: str) -> "LoopConfig":
-        """The same with the dtype that `auto` means here."""
+        """The settings with the dtype that `auto` means on this device."""
         return replace(self, dtype="bfloat16" if dtype == "bfloat16" else "float32")
 
     def of_steps(self, steps: int) -> "LoopConfig":

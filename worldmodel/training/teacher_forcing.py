@@ -192,7 +192,7 @@ PackedForward = Callable[[WorldTransformer, PackedClip, Tensor, Tensor, TeacherF
 
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """The mean of the chosen values, no number where there are none; nothing waits for a GPU."""
+    """The mean of the chosen of some values, a scalar; NaN where none is. No GPU is waited for."""
     return (values * chosen).sum() / chosen.sum()
 
 

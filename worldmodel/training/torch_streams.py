@@ -33,7 +33,7 @@ def host_stream(beside: torch.Generator, purpose: str) -> torch.Generator:
 
 
 def host_choices(beside: torch.Generator, purpose: str) -> Random:
-    """The same for single numbers."""
+    """A stream of choices on the host, where single numbers are drawn."""
     return choices(beside.initial_seed(), purpose)
 
 

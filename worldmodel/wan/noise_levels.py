@@ -28,7 +28,7 @@ def training_levels(shift: float = SHIFT) -> tuple[Tensor, Tensor]:
 def draw_levels(
     shape: tuple[int, ...], generator: torch.Generator, shift: float = SHIFT
 ) -> tuple[Tensor, Tensor]:
-    """Independent levels and their weights, each of `shape`, on the generator's device."""
+    """Independent levels and their weights, both of `shape`, on the generator's device."""
     device = generator.device
     index = torch.randint(TICKS, shape, generator=generator, device=device)
     sigmas, weights = (table.to(device) for table in training_levels(shift))

@@ -82,7 +82,7 @@ class SoftClamp(nn.Module):
     """Latents held within 3 standard deviations."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape, kept."""
+        """Squash values to (-3, 3) smoothly; the shape stays."""
         return torch.tanh(x / 3) * 3
 
 

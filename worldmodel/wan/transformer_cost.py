@@ -90,7 +90,7 @@ class SessionMemory:
 
     @property
     def whole(self) -> int:
-        """All bytes together."""
+        """All bytes of weights, cache and text together."""
         return self.weights + self.cache + self.text
 
 

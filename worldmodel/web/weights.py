@@ -78,7 +78,7 @@ def _bits(tensor: "onnx.TensorProto") -> NDArray[np.uint32] | None:
     if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
         return None
     array: NDArray[Any] = np.ascontiguousarray(onnx.numpy_helper.to_array(tensor))
-    return array.reshape(-1).view(np.uint32)
+    return array.reshape(-1).view(dtype=np.uint32)
 
 
 def _refer(tensor: "onnx.TensorProto", offset: int, length: int) -> None:

@@ -39,7 +39,7 @@ class StageMemory:
 
     @property
     def whole(self) -> int:
-        """All bytes together."""
+        """All bytes of a training step together."""
         states = self.weights + self.gradients + self.optimizer + self.average + self.others
         return states + self.copies + self.activations
 

@@ -68,5 +68,5 @@ def unsaid(folder: Path, file: WanWorldFile) -> list[str]:
 
 
 def encode(texts: Sequence[str], weights: Path, device: torch.device) -> list[Tensor]:
-    """Embeddings u c of texts."""
+    """The embeddings u c of each of some texts."""
     return encode_prompts(texts, weights, beside(weights), device)

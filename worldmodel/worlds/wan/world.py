@@ -160,7 +160,7 @@ class WanWorld:
         return str(self.parts.transformer.dtype).removeprefix("torch.")
 
     def start_at(self, number: int) -> WanStart:
-        """A start by its number."""
+        """The start of this number, counted from 0."""
         return self._starts[number]
 
     def _open(self, start: int, seed: int) -> WanSession:
