@@ -1,12 +1,17 @@
 """What a turn is: frames, going back, saving and loading, on the drawn and on a learned world."""
 
+import traceback
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from tests.game.drawn_world import DrawnWorld
 from tests.game.walks import play, random_take, wait_for
+from worldmodel import __file__ as package
 from worldmodel.action import IDLE, Action
 from worldmodel.config import UserError
 from worldmodel.game.controls import Command
@@ -14,8 +19,12 @@ from worldmodel.game.input import Taken
 from worldmodel.game.jumps import ToMoment, ToSpot, ToStart
 from worldmodel.game.play_session import Keeping, Session, resolved
 from worldmodel.game.save_worker import SaveWorker
+from worldmodel.model.transformer import WorldTransformer
 from worldmodel.storage.moments import list_moments, save_moment
 from worldmodel.world import Spot, World
+from worldmodel.worlds.native import NativeWorld
+
+PACKAGE = Path(package).parent
 
 
 def test_holding_the_key_runs_back_and_letting_go_branches_there(world: World) -> None:
@@ -34,6 +43,26 @@ def test_holding_the_key_runs_back_and_letting_go_branches_there(world: World) -
     assert [one.back_to for one in again] == [26, None, None, None]
     for one in again:
         np.testing.assert_array_equal(one.frame, steps[one.index].frame)
+
+
+def test_a_key_reaches_the_network_in_five_calls(
+    learned: NativeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From what a turn is to the transformer: who reads along has to open no more than that."""
+    session = Session(learned, random_take(learned), seed=1)
+    session.begin()
+    calls: list[list[str]] = []
+    real = WorldTransformer.forward
+
+    def forward(*given: Any) -> Tensor:
+        frames = [f for f in traceback.extract_stack() if PACKAGE in Path(f.filename).parents]
+        calls.append([frame.name for frame in frames])
+        return real(*given)
+
+    monkeypatch.setattr(WorldTransformer, "forward", forward)
+    session.advance()
+    # The first pass is a denoising step; the transformer's own call comes after these.
+    assert calls[0] == ["advance", "generate", "denoise", "denoise"]
 
 
 def test_going_back_gets_faster_and_ends_at_the_oldest_frame(world: World) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from worldmodel.engine.graphs import HIDDEN, FrameInputs
 from worldmodel.model.configs import ModelConfig
-from worldmodel.model.context import pinned_time, ring_of, slot_shapes
 from worldmodel.model.frame_ring import SlotCopies, slot_name
+from worldmodel.model.kv_cache import ring_of, slot_shapes
 from worldmodel.model.rotary import space_angles, time_angles
+from worldmodel.model.sinks import pinned_time
 
 BLOCK = 32  # frame times whose angles are computed at once
 

@@ -27,8 +27,8 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from worldmodel.model.configs import ModelConfig
-from worldmodel.model.frame_ring import FrameRing, slot_name
-from worldmodel.model.rotary import apply_rope, rope_cos_sin, time_angles
+from worldmodel.model.rotary import rope_cos_sin
+from worldmodel.model.sinks import pin_sinks
 
 Device = torch.device | str
 
@@ -65,12 +65,6 @@ def visible(config: ModelConfig, frames: int) -> Tensor:
 def last_of_chunk(config: ModelConfig, times: Tensor) -> Tensor:
     """The time of the last frame of the chunk of each of the times f: f."""
     return times // config.chunk_frames * config.chunk_frames + config.chunk_frames - 1
-
-
-def pinned_time(config: ModelConfig, sink: int, now: int) -> int:
-    """The time at which a query of the chunk that begins at `now` sees sink frame `sink`."""
-    end = now + config.chunk_frames
-    return max(sink, end - config.context_frames - config.sink_frames + sink)
 
 
 class ClipContext:
@@ -156,18 +150,6 @@ class WholeClip:
         return F.scaled_dot_product_attention(q, k, v)
 
 
-def ring_of(config: ModelConfig) -> FrameRing:
-    """Where frames of the past are kept in play."""
-    return FrameRing(config.sink_frames, config.context_frames, config.tokens_per_frame)
-
-
-def slot_shapes(config: ModelConfig, batch: int, frames: int) -> dict[str, tuple[int, ...]]:
-    """Keys and values of each slot that `frames` frames have filled."""
-    slots = min(frames, ring_of(config).slots)
-    pair = (2, config.time_layers, batch, config.heads, config.tokens_per_frame, config.head_width)
-    return {slot_name(slot): pair for slot in range(slots)}
-
-
 def _before_chunks(latents: Tensor, chunk: int) -> Tensor:
     """The last frame before the chunk of each frame b f c h w, zero in the first chunk."""
     last = torch.cat((torch.zeros_like(latents[:, :1]), latents[:, chunk - 1 : -1 : chunk]), dim=1)
@@ -203,21 +185,6 @@ def _over_tokens(mask: Tensor, config: ModelConfig) -> Tensor:
     """A mask over frames f g as one over their tokens t u."""
     p = config.tokens_per_frame
     return repeat(mask, "f g -> (f p) (g q)", p=p, q=p)
-
-
-def pin_sinks(config: ModelConfig, k: Tensor, now: int) -> Tensor:
-    """Move the sinks' keys ... t e to where a query of the chunk that begins at `now` sees them."""
-    cos, sin = _sink_rope(config, now, k.device)
-    return apply_rope(k.float(), cos, sin).to(k.dtype)
-
-
-@lru_cache(maxsize=512)
-@torch.inference_mode(mode=False)
-def _sink_rope(config: ModelConfig, now: int, device: Device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines t e/2 of how far the sinks have moved."""
-    moved_by = torch.tensor([pinned_time(config, s, now) - s for s in range(config.sink_frames)])
-    angles = time_angles(config, moved_by).repeat_interleave(config.tokens_per_frame, dim=0)
-    return angles.cos().to(device), angles.sin().to(device)
 
 
 def _scores(config: ModelConfig, q: Tensor, k: Tensor, copies: int = 1) -> Tensor:

@@ -14,16 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldmodel.model.configs import ModelConfig
-from worldmodel.model.context import (
-    ClipContext,
-    Device,
-    kept_rope,
-    pin_sinks,
-    pinned_time,
-    ring_of,
-    slot_shapes,
-)
-from worldmodel.model.frame_ring import SlotCopies, slot_name
+from worldmodel.model.context import ClipContext, Device, kept_rope
+from worldmodel.model.frame_ring import FrameRing, SlotCopies, slot_name
+from worldmodel.model.sinks import pin_sinks, pinned_time
 
 
 class KVCache:
@@ -168,6 +161,18 @@ class KVCache:
         here = self.ring.place(slot)
         k = self.sink_k if slot < self.ring.sinks else self.k
         return torch.stack((k[..., here, :], self.v[..., here, :]))
+
+
+def ring_of(config: ModelConfig) -> FrameRing:
+    """Where frames of the past are kept in play."""
+    return FrameRing(config.sink_frames, config.context_frames, config.tokens_per_frame)
+
+
+def slot_shapes(config: ModelConfig, batch: int, frames: int) -> dict[str, tuple[int, ...]]:
+    """Keys and values of each slot that `frames` frames have filled."""
+    slots = min(frames, ring_of(config).slots)
+    pair = (2, config.time_layers, batch, config.heads, config.tokens_per_frame, config.head_width)
+    return {slot_name(slot): pair for slot in range(slots)}
 
 
 class Beginning(ClipContext):
