@@ -42,3 +42,21 @@ def test_a_docstring_begins_with_what_the_thing_is() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             doc = ast.get_docstring(node) if isinstance(node, kinds) else None
             assert not (doc or "").startswith("Of "), f"{path}: {doc}"
+
+
+def test_who_gets_a_tensor_is_told_its_shape() -> None:
+    """Letters of the legend, an arrow between two shapes, or a word; losses are scalars."""
+    letters_or = r"->|\.\.\.|\b[b-z] [a-z0-9(]|\b[b-z0-9][.:,;)]|\b[b-z]$|shape|scalar|vector"
+    shape = re.compile(letters_or, re.MULTILINE)
+    silent = []
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        for node in [*tree.body, *(one for kind in classes for one in kind.body)]:
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            gives = ast.unparse(node.returns) if node.returns else ""
+            doc = ast.get_docstring(node)
+            if gives == "Tensor" and doc and "loss" not in node.name and not shape.search(doc):
+                silent.append(f"{path}:{node.lineno} {node.name}: {doc}")
+    assert not silent, "\n".join(silent)

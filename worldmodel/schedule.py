@@ -91,7 +91,7 @@ def guided(
 
 
 def sigma_grid(steps: int, shift: float = 1.0) -> Tensor:
-    """`steps`+1 noise levels from 1 to 0, both exact, in fp32.
+    """Noise levels from 1 to 0, both exact, in fp32: a vector of `steps` + 1.
 
     shift > 1 spends more of them at high noise: σ = shift·s / (1 + (shift − 1)·s) for uniform s
     (Stable Diffusion 3, arXiv 2403.03206, Eq. 23; Wan 2.1 uses shift 5).
@@ -101,6 +101,6 @@ def sigma_grid(steps: int, shift: float = 1.0) -> Tensor:
 
 
 def sample_sigmas(shape: tuple[int, ...], shift: float, generator: torch.Generator) -> Tensor:
-    """Independent training noise levels in [0, 1): uniform, then shifted as in `sigma_grid`."""
+    """Independent training noise levels of a shape, in [0, 1): uniform, then as `sigma_grid`."""
     s = torch.rand(shape, generator=generator, device=generator.device)
     return shift * s / (1 + (shift - 1) * s)

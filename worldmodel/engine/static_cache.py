@@ -211,7 +211,7 @@ def is_finite(x: Tensor) -> bool:
 
 
 def put(source: Tensor, target: Tensor) -> Tensor:
-    """Copy without waiting for a GPU: from pinned memory, which torch keeps until it was read."""
+    """Copy, whatever the shape, without waiting for a GPU: out of pinned memory, which stays."""
     if target.device.type == "cuda" and source.device.type == "cpu":
         return target.copy_(source.pin_memory(), non_blocking=True)
     return target.copy_(source)

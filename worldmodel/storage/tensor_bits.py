@@ -15,7 +15,7 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
 
 
 def as_tensor(array: NDArray[Any], dtype: torch.dtype) -> Tensor:
-    """A copy that means what `as_array` was given, if that was of `dtype`."""
+    """A copy of the same shape that means what `as_array` was given, if that was of `dtype`."""
     tensor = torch.from_numpy(np.array(array))
     is_bits = dtype is torch.bfloat16 and tensor.dtype is torch.int16
     return tensor.view(dtype=torch.bfloat16) if is_bits else tensor

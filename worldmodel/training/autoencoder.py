@@ -186,7 +186,7 @@ def known_frames(frames: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_index(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Numbers of some of the frames."""
+    """The numbers of `count` frames, drawn with repetition: b."""
     return torch.randint(len(frames), (count,), generator=host_stream(generator, "frames"))
 
 

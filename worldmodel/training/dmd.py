@@ -135,7 +135,7 @@ class DmdStage(DistributionMatching[WorldTransformer, Tensor], LatentStage):
         return self.config.model.sink_frames + self.config.model.context_frames
 
     def unconditional(self, played: PlayedClips[Tensor]) -> Tensor:
-        """A clip without its actions."""
+        """Conditions b f z of a clip, as of one that nobody steers."""
         return unconditional(played.conditions)
 
     def play(self, step: int, generator: torch.Generator) -> PlayedClips[Tensor]:

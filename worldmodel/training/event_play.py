@@ -55,7 +55,7 @@ class EventsPlay:
 
 
 def begins(starts: Tensor, frames: int) -> Tensor:
-    """Frames of all episodes with `frames` frames up to them and one after them."""
+    """Frames f of all episodes with `frames` frames up to them and one after them."""
     spans = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
     parts = [torch.arange(first + frames - 1, end - 1) for first, end in spans]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)

@@ -37,7 +37,7 @@ class ReadSpeed:
         return self.frames / self.seconds if self.seconds else 0.0
 
     def gather(self, rows: Tensor, index: Tensor, device: Device) -> Tensor:
-        """The chosen rows on a device, copied there while a GPU goes on computing."""
+        """The chosen of rows t ... on a device, copied there while a GPU goes on computing."""
         began = time.perf_counter()
         if rows.device.type == "cuda":  # they are there already (`nearby`)
             index = index.pin_memory().to(rows.device, non_blocking=True)
@@ -65,7 +65,7 @@ def map_rows(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 def nearby(rows: Tensor, device: Device) -> Tensor:
-    """Rows where they are read fastest: on a GPU, if they take a small part of its free memory."""
+    """Rows t ... where they are read fastest: on a GPU, if they take little of its free memory."""
     device = torch.device(device)
     if device.type != "cuda" or rows.nbytes > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
         return rows

@@ -62,7 +62,7 @@ class StateEpisodes:
         )
 
     def windows(self, frames: int, numbers: Sequence[int], jump: float) -> Tensor:
-        """First frames of all stretches in which the numbers are known and nobody was moved.
+        """The first frames f of all stretches whose numbers are known and where nobody was moved.
 
         A step of more than `jump` in any of the first two numbers (a death, a teleport) ends a
         stretch.

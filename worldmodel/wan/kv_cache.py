@@ -164,7 +164,7 @@ class RollingCache:
         return sum(ring.bytes for ring in self.rings.values())
 
     def attend(self, bank: int, q: Tensor, k: Tensor, v: Tensor, kind: Kind = "frames") -> Tensor:
-        """Keep the current chunk in its slots and attend to everything that it sees."""
+        """Keep the current chunk, attend to all that it sees: b n t e each -> b n t e."""
         return self.rings[kind].attend(bank, q, k, v)
 
     def advance(self) -> None:

@@ -119,7 +119,7 @@ class ShowGraph(nn.Module):
         self.merge, self.palette = MergeGraph(autoencoder), autoencoder.palette
 
     def forward(self, coarse: Tensor, from_plan: Tensor, picture: Tensor) -> Tensor:
-        """What `PictureGraph` and `DrawGraph` gave."""
+        """What `PictureGraph` and `DrawGraph` gave, b d h w and b 3 h w -> uint8 1 h w 4."""
         return _rgba(self.merge(coarse, from_plan, picture), self.palette)
 
 

@@ -119,14 +119,14 @@ def _latents(config: WanTraining, model: WanTransformer, given: Conditions) -> t
 
 
 def packed(config: WanTraining, model: WanTransformer, given: Conditions) -> Tensor:
-    """Velocities of teacher forcing."""
+    """Velocities b 1 f c h w of teacher forcing."""
     clean, sigmas = _latents(config, model, given)
     clip, window = WanClip(clean, given), config.model.window
     return packed_velocity(model, clip, clean[:, None], sigmas[:, None], window)
 
 
 def whole_clip(config: WanTraining, model: WanTransformer, given: Conditions) -> Tensor:
-    """Velocities of clips whose every frame sees all others."""
+    """Velocities b f c h w of clips whose every frame sees all others."""
     noisy, sigmas = _latents(config, model, given)
     return whole_velocity(model, noisy, sigmas, given, config.model.window)
 
