@@ -113,7 +113,7 @@ def test_the_teacher_alone_is_shown_the_history_before_it_drifted() -> None:
         index,
         noise,
         context,
-        shown=clip.undrifted,
+        teacher_clip=clip.undrifted,
     )
     assert torch.equal(seen[student], clip.history)
     assert torch.equal(seen[target], clip.history)

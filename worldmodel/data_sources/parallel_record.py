@@ -90,17 +90,17 @@ class Studio:
         self._running.close()
 
 
-_studio: Studio | None = None  # of a process that `record_together` has started
+_own_studio: Studio | None = None  # of a process that `record_together` has started
 _playing = threading.Lock()
 
 
 def _enter(source: GameSource) -> None:
-    global _studio  # how a pool's process keeps anything
+    global _own_studio  # a process of a pool keeps its game from one call to the next
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that has started them
-    _studio = Studio(source)
-    Finalize(_studio, _studio.close, exitpriority=10)
+    _own_studio = Studio(source)
+    Finalize(_own_studio, _own_studio.close, exitpriority=10)
     # A daemon: it waits for the parent as long as this process lives, and must not prolong that.
-    threading.Thread(target=_leave_with_parent, args=(_studio,), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(_own_studio,), daemon=True).start()
 
 
 def _leave_with_parent(studio: Studio) -> None:
@@ -115,12 +115,12 @@ def _leave_with_parent(studio: Studio) -> None:
 
 def _record(folder: Path, number: int, frames: int) -> int:
     """Record one episode unless it is there; how long it is."""
-    assert _studio is not None
-    path = _studio.source.path(folder, number)
+    assert _own_studio is not None
+    path = _own_studio.source.path(folder, number)
     if path.exists():
         return len(load_episode(path))
     with _playing:
-        episode = _studio.play(number, frames)
+        episode = _own_studio.play(number, frames)
         save_episode(path, episode)
     return len(episode)
 

@@ -92,21 +92,21 @@ def consistency_loss(
     noise: Tensor,
     context: X,
     guidance: float = 1.0,
-    shown: F | None = None,
+    teacher_clip: F | None = None,
 ) -> Tensor:
     """The squared error of every copy and frame, b r f, at level indices b r f of the grid.
 
-    The teacher is `shown` another clip, if there is one: the same frames after a better history.
+    The teacher sees `teacher_clip`, if there is one: the same frames after a better history.
     """
-    shown = shown or clip
+    teacher_clip = teacher_clip or clip
     clean = clip.clean[:, None].expand_as(noise)
     sigmas, next_sigmas = grid[index], grid[index + 1]
     x = add_noise(clean, noise, sigmas)
     with torch.no_grad():
         velocity = guided(
             lambda given: packed(teacher, given, x, sigmas, context),
-            shown,
-            shown.unconditional,
+            teacher_clip,
+            teacher_clip.unconditional,
             guidance,
         )
         y = euler_step(x, velocity, sigmas, next_sigmas)

@@ -61,7 +61,7 @@ LONGEST_WARM_UP = 64  # frames
 
 
 class NativeWorld:
-    """A loaded world; everything that changes in play is in its `Rollout`."""
+    """A loaded world. What changes in play: its rollout, where the player is, the last sight."""
 
     def __init__(
         self,
