@@ -33,7 +33,7 @@ class Guide:
     states: Tensor | None  # b f v, as the world has them
 
     def after(self, first: int) -> "Guide":
-        """Conditions and views of the frames from `first` on."""
+        """Conditions, views and states of the frames from `first` on."""
         views, states = (None if x is None else x[:, first:] for x in (self.views, self.states))
         return Guide(self.conditions[:, first:], views, states)
 

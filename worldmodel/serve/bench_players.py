@@ -1,6 +1,6 @@
 """Players of a server, in a process of their own: `python -m worldmodel.serve.bench_players`.
 
-What they are message and what they saw are lines of JSON: {"url", "token", "players", "seconds"} on
+What they are told and what they saw are lines of JSON: {"url", "token", "players", "seconds"} on
 standard input; "begin" and "end" on standard output around the time that counts, then the players.
 """
 
